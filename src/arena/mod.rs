@@ -1,0 +1,288 @@
+//! The registered memory: blocks, pins, copy-on-write, landings, head slots.
+//!
+//! One mapping, never unmapped, cut into regions of at most 1 GiB (an entry of the ring's buffer table cannot be larger, and a gather
+//! cannot span entries). A block is a power of two from 64 B to 64 KiB inside one 64 KiB chunk, so it never crosses a region.
+//!
+//! # Who holds what
+//! A block has a count of holders. Its owner ([`Block`], kept by a file) is one; every [`Slice`] (bytes that a reply shows) and every in-place
+//! [`Piece`] (bytes that a payload is received into) is one more. Owners live on the thread that has the [`Arena`]; slices and pieces are
+//! `Send`, may outlive file, session and peer, and give the block back on drop, through a lock-free return list that [`Arena::collect`] empties.
+//!
+//! # Which bytes may change
+//! ```text
+//! block:   0 ........... sealed ........... start ======== end ..... capacity
+//!          shown to ops; fixed   may change   landing: its alone
+//! ```
+//! `sealed` is one past the highest byte that an operation still holding the block may see. [`Arena::in_place`] allows a change when the owner
+//! is the only holder, or from `sealed` on while no landing is in the block. Everything else has to copy. All writes in here check that rule, so a
+//! reply on its way can never be torn, whatever a tree does.
+//!
+//! Must not know: files, messages, rings.
+
+mod buddy;
+mod heads;
+mod hold;
+mod memory;
+
+pub use heads::{HEAD_SLOT_BYTES, HeadSlot, Heads};
+pub use hold::{Gauge, Piece, Slice, Space, Zeros};
+pub use memory::Memory;
+
+use buddy::Buddy;
+use hold::Shared;
+use std::ops::Range;
+
+/// Smallest block in bytes.
+pub const BLOCK_BYTES_MIN: usize = 64;
+/// Largest block in bytes; also the unit that regions are cut in.
+pub const BLOCK_BYTES_MAX: usize = 64 << 10;
+/// Most bytes that one entry of the ring's table of registered buffers may have (Linux: `io_uring/rsrc.c`, io_buffer_validate).
+pub const REGION_BYTES_MAX: usize = 1 << 30;
+
+/// No free block of the size asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// A block as its owner holds it. Give it back with [`Arena::free`]; merely dropping it leaks the block.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a dropped Block is lost to the arena"]
+pub struct Block(u32);
+
+/// What a copy between blocks is for; each has a figure of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The file outgrew its block.
+    Growth,
+    /// Operations show the old bytes, or a landed block is completed.
+    Rewrite,
+}
+
+#[derive(Clone, Copy)]
+struct Info {
+    /// Place in the arena in units of [`BLOCK_BYTES_MIN`].
+    unit: u32,
+    /// Size is `BLOCK_BYTES_MIN << order`.
+    order: u8,
+    /// The owner has given it up; operations still hold it.
+    orphan: bool,
+    sealed: u32,
+}
+
+/// The memory of one tree.
+pub struct Arena {
+    shared: &'static Shared,
+    buddy: Buddy,
+    /// By block number; `Shared` has what other threads touch.
+    infos: Vec<Info>,
+    free_ids: Vec<u32>,
+}
+
+impl Arena {
+    /// Reserves `bytes` of memory, rounded up to whole chunks (at least four), in regions of 1 GiB. Nothing is populated.
+    pub fn new(bytes: usize) -> std::io::Result<Arena> {
+        Self::with_regions(bytes, REGION_BYTES_MAX)
+    }
+
+    /// The same with smaller regions, so that tests can cross their borders cheaply. `region_bytes` is a multiple of the largest block.
+    pub fn with_regions(bytes: usize, region_bytes: usize) -> std::io::Result<Arena> {
+        assert!(region_bytes.is_multiple_of(BLOCK_BYTES_MAX) && region_bytes <= REGION_BYTES_MAX);
+        let memory = Memory::reserve(bytes.max(4 * BLOCK_BYTES_MAX).next_multiple_of(BLOCK_BYTES_MAX), region_bytes)?;
+        let mut buddy = Buddy::new(memory.len() / BLOCK_BYTES_MAX);
+        // Regions start with their head slots, the arena with the block of zeros.
+        for region in 0..memory.regions() {
+            for chunk in memory.head_chunks(region) {
+                buddy.reserve_chunk(chunk);
+            }
+        }
+        buddy.reserve_chunk(memory.zero_chunk());
+        let blocks_max = memory.len() / BLOCK_BYTES_MIN;
+        let shared = Shared::leak(memory, blocks_max);
+        Ok(Arena { shared, buddy, infos: Vec::new(), free_ids: Vec::new() })
+    }
+
+    /// The mapping, for whoever registers it.
+    pub fn memory(&self) -> Memory {
+        self.shared.memory
+    }
+
+    /// The head slots of every region. The caller is the only user: ask once.
+    pub fn heads(&self) -> Heads {
+        Heads::new(self.shared.memory)
+    }
+
+    /// Live figures, readable from anywhere.
+    pub fn gauge(&self) -> Gauge {
+        Gauge::new(self.shared)
+    }
+
+    /// Zero bytes to show: they cost nothing and pin nothing.
+    pub fn zeros(&self) -> Zeros {
+        Zeros::new(self.shared)
+    }
+
+    /// A block of at least `bytes` (1 to [`BLOCK_BYTES_MAX`]). Its content is whatever was there before.
+    pub fn alloc(&mut self, bytes: usize) -> Result<Block, Full> {
+        let order = order_of(bytes);
+        if self.shared.has_returns() {
+            self.collect();
+        }
+        let unit = self.buddy.alloc(order).ok_or(Full)?;
+        let id = match self.free_ids.pop() {
+            Some(id) => id,
+            None => {
+                self.infos.push(Info { unit: 0, order: 0, orphan: false, sealed: 0 });
+                let id = (self.infos.len() - 1) as u32;
+                self.shared.ensure(id);
+                id
+            }
+        };
+        self.infos[id as usize] = Info { unit, order: order as u8, orphan: false, sealed: 0 };
+        self.shared.own(id);
+        self.shared.used.add(block_bytes(order));
+        Ok(Block(id))
+    }
+
+    /// Gives a block up. Its memory is free once no operation holds it.
+    pub fn free(&mut self, block: Block) {
+        let id = block.0;
+        if self.shared.release(id) {
+            self.recycle(id);
+        } else {
+            let info = &mut self.infos[id as usize];
+            info.orphan = true;
+            self.shared.orphaned.add(block_bytes(info.order.into()));
+        }
+    }
+
+    /// Takes back the blocks that operations were the last to hold.
+    pub fn collect(&mut self) {
+        let mut next = self.shared.take_returns();
+        while let Some(id) = next {
+            next = self.shared.next_return(id);
+            let info = &mut self.infos[id as usize];
+            if std::mem::take(&mut info.orphan) {
+                self.shared.orphaned.sub(block_bytes(info.order.into()));
+            }
+            self.recycle(id);
+        }
+    }
+
+    fn recycle(&mut self, id: u32) {
+        let Info { unit, order, .. } = self.infos[id as usize];
+        self.buddy.free(unit, order.into());
+        self.shared.used.sub(block_bytes(order.into()));
+        self.free_ids.push(id);
+    }
+
+    /// Bytes that the block can hold.
+    pub fn capacity(&self, block: &Block) -> usize {
+        block_bytes(self.infos[block.0 as usize].order.into())
+    }
+
+    /// Whether the owner is the only holder.
+    pub fn is_exclusive(&self, block: &Block) -> bool {
+        self.shared.holders(block.0) == 1
+    }
+
+    /// Whether bytes from `from` on may be changed where they are.
+    pub fn in_place(&self, block: &Block, from: usize) -> bool {
+        self.is_exclusive(block)
+            || (from >= self.infos[block.0 as usize].sealed as usize && !self.shared.is_landing(block.0))
+    }
+
+    /// One past the highest byte that an operation still holding the block may see; 0 when none holds it.
+    pub fn sealed(&self, block: &Block) -> usize {
+        if self.is_exclusive(block) { 0 } else { self.infos[block.0 as usize].sealed as usize }
+    }
+
+    /// Copies `bytes` into the block. Panics where [`in_place`](Self::in_place) says no, or beyond the capacity.
+    pub fn write(&mut self, block: &Block, at: usize, bytes: &[u8]) {
+        let place = self.changeable(block, at..at + bytes.len());
+        self.shared.memory.copy_in(place, bytes);
+        self.shared.written.add(bytes.len());
+    }
+
+    /// Zeroes a range, under the same rule.
+    pub fn zero(&mut self, block: &Block, range: Range<usize>) {
+        let place = self.changeable(block, range);
+        self.shared.memory.zero(place);
+    }
+
+    /// Copies a range of one block to the same place in another, under the same rule.
+    pub fn copy(&mut self, from: &Block, to: &Block, range: Range<usize>, why: Why) {
+        assert!(from.0 != to.0 && range.end <= self.capacity(from));
+        let source = self.start(from) + range.start;
+        let place = self.changeable(to, range.clone());
+        self.shared.memory.copy_within(source, place);
+        match why {
+            Why::Growth => self.shared.grown.add(range.len()),
+            Why::Rewrite => self.shared.rewritten.add(range.len()),
+        }
+    }
+
+    fn start(&self, block: &Block) -> usize {
+        self.infos[block.0 as usize].unit as usize * BLOCK_BYTES_MIN
+    }
+
+    fn changeable(&self, block: &Block, range: Range<usize>) -> Range<usize> {
+        assert!(range.start <= range.end && range.end <= self.capacity(block), "range inside the block");
+        assert!(range.is_empty() || self.in_place(block, range.start), "bytes that an operation shows never change");
+        let start = self.start(block);
+        start + range.start..start + range.end
+    }
+
+    /// The bytes of a block, for its owner to look at.
+    pub fn bytes(&self, block: &Block, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.capacity(block), "range inside the block");
+        let start = self.start(block);
+        self.shared.memory.bytes(start + range.start..start + range.end)
+    }
+
+    /// Pins a range for an operation to show. The bytes stay as they are until the slice is dropped.
+    pub fn slice(&mut self, block: &Block, range: Range<usize>) -> Slice {
+        assert!(range.start <= range.end && range.end <= self.capacity(block), "range inside the block");
+        let start = self.start(block);
+        let alone = self.is_exclusive(block);
+        let info = &mut self.infos[block.0 as usize];
+        let end = range.end as u32;
+        info.sealed = if alone { end } else { info.sealed.max(end) };
+        self.shared.pin(block.0, start + range.start..start + range.end)
+    }
+
+    /// A fresh block of at least `bytes` to receive `range` of it into. It belongs to the piece until [`adopt`](Self::adopt).
+    pub fn land_fresh(&mut self, bytes: usize, range: Range<usize>) -> Result<Piece, Full> {
+        let block = self.alloc(bytes)?;
+        assert!(range.start <= range.end && range.end <= self.capacity(&block), "range inside the block");
+        let start = self.start(&block);
+        Ok(Piece::fresh(self.shared, block.0, start, range))
+    }
+
+    /// A range of an owned block to receive into where it is. Panics where [`in_place`](Self::in_place) says no.
+    pub fn land_in_place(&mut self, block: &Block, range: Range<usize>) -> Piece {
+        let place = self.changeable(block, range.clone());
+        Piece::in_place(self.shared, block.0, place.start - range.start, range)
+    }
+
+    /// Whether the piece lies in this block, which its owner may have replaced since.
+    pub fn is_within(&self, piece: &Piece, block: &Block) -> bool {
+        piece.id() == block.0
+    }
+
+    /// Makes a fresh piece's block an owned one. Panics for an in-place piece.
+    pub fn adopt(&mut self, piece: Piece) -> Block {
+        Block(piece.into_owned())
+    }
+}
+
+/// The order of the smallest block that holds `bytes`.
+fn order_of(bytes: usize) -> usize {
+    assert!((1..=BLOCK_BYTES_MAX).contains(&bytes), "block sizes are 1 B to 64 KiB");
+    bytes.next_power_of_two().max(BLOCK_BYTES_MIN).trailing_zeros() as usize - BLOCK_BYTES_MIN.trailing_zeros() as usize
+}
+
+fn block_bytes(order: usize) -> usize {
+    BLOCK_BYTES_MIN << order
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! A list of views into memory: what replies are made of.
+//!
+//! The series' rule: a view may only be narrowed, an Iovec only grows by concatenation. Here a view is a pinned slice of the arena, or a
+//! range of the Iovec's own small buffer, in which heads, directory entries and other short texts lie.
+//!
+//! ```text
+//! small buffer:  [Rread head][Rstat .......][Rread head]
+//! parts:          Small(0..11) Slice Slice   Small(11..90)      neighbouring small ranges are one part
+//! ```
+//! Must not know: messages, sockets.
+
+use crate::arena::Slice;
+use bytes::{BufMut, BytesMut};
+use std::ops::Range;
+
+/// One view.
+#[derive(Debug)]
+pub enum Part {
+    /// Bytes of the small buffer.
+    Small(Range<usize>),
+    /// Pinned bytes of the arena.
+    Slice(Slice),
+}
+
+/// Bytes to send, in order. Owns what it shows: `'static` and `Send`.
+#[derive(Debug, Default)]
+pub struct Iovec {
+    small: BytesMut,
+    parts: Vec<Part>,
+    len: usize,
+}
+
+/// A place in an [`Iovec`] to fall back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    small: usize,
+    parts: usize,
+    last_small_end: usize,
+    len: usize,
+}
+
+impl Iovec {
+    /// Bytes in all.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Drops all views (which unpins them) and keeps the memory of the lists.
+    pub fn clear(&mut self) {
+        self.small.clear();
+        self.parts.clear();
+        self.len = 0;
+    }
+
+    /// The views, in order.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The views, to be drained as they are sent.
+    pub fn parts_mut(&mut self) -> &mut Vec<Part> {
+        &mut self.parts
+    }
+
+    /// The bytes behind [`Part::Small`].
+    pub fn small(&self) -> &[u8] {
+        &self.small
+    }
+
+    /// The bytes of one view of this Iovec.
+    pub fn bytes<'a>(&'a self, part: &'a Part) -> &'a [u8] {
+        match part {
+            Part::Small(range) => &self.small[range.clone()],
+            Part::Slice(slice) => slice,
+        }
+    }
+
+    /// Appends `size` small bytes written by `fill`.
+    pub fn put_small(&mut self, size: usize, fill: impl FnOnce(&mut BytesMut)) {
+        let start = self.small.len();
+        self.small.reserve(size);
+        fill(&mut self.small);
+        let end = self.small.len();
+        debug_assert_eq!(end - start, size);
+        self.len += end - start;
+        match self.parts.last_mut() {
+            Some(Part::Small(range)) if range.end == start => range.end = end,
+            _ if start == end => {}
+            _ => self.parts.push(Part::Small(start..end)),
+        }
+    }
+
+    /// Appends a pinned slice.
+    pub fn put_slice(&mut self, slice: Slice) {
+        if !slice.is_empty() {
+            self.len += slice.len();
+            self.parts.push(Part::Slice(slice));
+        }
+    }
+
+    /// Here; for [`rollback`](Self::rollback) and [`patch`](Self::patch).
+    pub fn mark(&self) -> Mark {
+        Mark {
+            small: self.small.len(),
+            parts: self.parts.len(),
+            last_small_end: match self.parts.last() {
+                Some(Part::Small(range)) => range.end,
+                _ => 0,
+            },
+            len: self.len,
+        }
+    }
+
+    /// Forgets what was appended since `mark`.
+    pub fn rollback(&mut self, mark: Mark) {
+        self.parts.truncate(mark.parts);
+        if let Some(Part::Small(range)) = self.parts.last_mut() {
+            range.end = mark.last_small_end;
+        }
+        self.small.truncate(mark.small);
+        self.len = mark.len;
+    }
+
+    /// Overwrites the small bytes that were appended right after `mark`.
+    pub fn patch(&mut self, mark: Mark, fill: impl FnOnce(&mut &mut [u8])) {
+        fill(&mut &mut self.small[mark.small..]);
+    }
+
+    /// Lets a tree append at most `room` bytes.
+    pub fn out(&mut self, room: u32) -> Out<'_> {
+        Out { iovec: self, room }
+    }
+
+    /// A copy of all bytes in one piece; for tests and traces.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.len);
+        for part in &self.parts {
+            all.extend_from_slice(self.bytes(part));
+        }
+        all
+    }
+}
+
+/// An [`Iovec`] as a tree sees it: it can only be appended to, and not beyond what was asked for.
+#[derive(Debug)]
+pub struct Out<'a> {
+    iovec: &'a mut Iovec,
+    room: u32,
+}
+
+impl Out<'_> {
+    /// Bytes that may still be appended.
+    pub fn room(&self) -> u32 {
+        self.room
+    }
+
+    /// Appends a pinned slice, narrowed to the room.
+    pub fn slice(&mut self, mut slice: Slice) {
+        slice.narrow(0..slice.len().min(self.room as usize));
+        self.room -= slice.len() as u32;
+        self.iovec.put_slice(slice);
+    }
+
+    /// Appends a copy of short bytes, cut to the room.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[..bytes.len().min(self.room as usize)];
+        self.room -= bytes.len() as u32;
+        self.iovec.put_small(bytes.len(), |small| small.put_slice(bytes));
+    }
+}

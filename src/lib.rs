@@ -1,0 +1,16 @@
+//! ring9: an in-memory 9P file server. One thread, one io_uring, one hand-written completion loop.
+//!
+//! The rooms, in reading order. An arrow in `docs/architecture.md` says who may name whom; `tests/rooms.rs` checks it.
+//!
+//! - [`wire`]: bytes to messages of the three dialects and back. Pure.
+//! - [`fs`]: the `Filesystem` interface, and the trees behind it: `mem`, `dev`, `ctl`.
+//! - [`arena`]: the registered memory that `mem` keeps its blocks in.
+//! - [`session`]: the 9P state of one peer. Messages in, replies out.
+//! - [`uring`]: the completion loop that moves bytes between sockets and sessions.
+//! - [`client`]: the other end of the wire.
+//! - [`limits`], [`stats`]: every bound, every counter.
+
+#[expect(unsafe_code, reason = "the registered memory: see the head of the room")]
+pub mod arena;
+pub mod fs;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! flags -> limits -> trees -> listeners -> loop. Wiring only.
+fn main() {}
