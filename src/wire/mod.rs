@@ -1,11 +1,61 @@
-//! stub
-/// Qid
+//! Bytes to messages of the three dialects and back. Pure: no state, no I/O, no allocation to parse.
+//!
+//! `table.rs` declares each message once; parse, emit, size and the one-line print come from that line, through the [`field`] of each type.
+//! Everything is little endian; a message is `size[4] type[1] tag[2] ...`, its size counts itself (intro(9P)).
+//!
+//! Must not know: anything else of ours.
+
+mod error;
+mod field;
+mod kind;
+mod stat;
+mod table;
+mod types;
+
+pub use error::Error;
+pub use kind::Kind;
+pub use stat::{DirEntry, Stat};
+pub use table::{Line, Message};
+pub use types::{Data, Dialect, Ext, Names, Opt, Qid, Qids, UOnly, qt};
+
+/// Names a request until its reply.
+pub type Tag = u16;
+/// Names a file on a connection.
+pub type Fid = u32;
+
+/// The tag of Tversion.
+pub const NOTAG: Tag = !0;
+/// No fid.
+pub const NOFID: Fid = !0;
+/// Bytes of `size type tag`.
+pub const HEAD: usize = 7;
+/// Bytes in front of the payload of Rread and Rreaddir.
+pub const READ_HEAD: usize = HEAD + 4;
+/// Bytes in front of the payload of Twrite.
+pub const WRITE_HEAD: usize = HEAD + 4 + 8 + 4;
+/// What clients take off msize for the head of a read or a write (plan9port: `include/fcall.h`, IOHDRSZ).
+pub const IOHDR: u32 = 24;
+/// Most names in a walk (walk(9P), MAXWELEM).
+pub const NAMES_MAX: usize = 16;
+
+/// The first bytes of every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Qid {
-    /// kind
-    pub kind: u8,
-    /// v
-    pub version: u32,
-    /// p
-    pub path: u64,
+pub struct Head {
+    /// Bytes of the whole message, these included.
+    pub size: u32,
+    /// Its type.
+    pub kind: Kind,
+    /// Its tag.
+    pub tag: Tag,
 }
+
+/// The head of the message that starts here, once its seven bytes are there.
+#[inline]
+pub fn head(bytes: &[u8]) -> Option<Head> {
+    let head = bytes.first_chunk::<HEAD>()?;
+    let [a, b, c, d, kind, low, high] = *head;
+    Some(Head { size: u32::from_le_bytes([a, b, c, d]), kind: Kind(kind), tag: u16::from_le_bytes([low, high]) })
+}
+
+#[cfg(test)]
+mod tests;

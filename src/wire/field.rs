@@ -1,0 +1,303 @@
+//! How each type of field is parsed, measured, emitted and printed.
+
+use super::types::List;
+use super::{Data, Dialect, Error, Ext, NAMES_MAX, Names, Opt, Qid, Qids, UOnly};
+use bytes::BufMut;
+use std::fmt::{self, Formatter};
+
+/// Takes fields off the front of a message. Never reads beyond it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    /// Bytes of the message that have not arrived; only a payload may reach into them.
+    missing: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, missing: 0 }
+    }
+
+    pub(super) fn with_missing(bytes: &'a [u8], missing: usize) -> Reader<'a> {
+        Reader { bytes, missing }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.missing == 0
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let (array, rest) = self.bytes.split_first_chunk::<N>().ok_or(Error::Short)?;
+        self.bytes = rest;
+        Ok(*array)
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, n: usize) -> Result<&'a [u8], Error> {
+        let (taken, rest) = self.bytes.split_at_checked(n).ok_or(Error::Short)?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    pub(super) fn u16(&mut self) -> Result<u16, Error> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<&'a [u8], Error> {
+        let len = self.u16()?;
+        let bytes = self.take(len.into())?;
+        if bytes.contains(&0) { Err(Error::Nul) } else { Ok(bytes) }
+    }
+
+    #[inline]
+    pub(super) fn qid(&mut self) -> Result<Qid, Error> {
+        let [kind] = self.array()?;
+        Ok(Qid { kind, version: u32::from_le_bytes(self.array()?), path: u64::from_le_bytes(self.array()?) })
+    }
+
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// One type of field.
+pub(super) trait Field<'a>: Sized {
+    fn parse(reader: &mut Reader<'a>, dialect: Dialect) -> Result<Self, Error>;
+    fn size(&self, dialect: Dialect) -> usize;
+    fn emit(&self, dialect: Dialect, out: &mut impl BufMut);
+    fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result;
+    /// False if the dialect has no such field; then it is not printed.
+    fn is_in(_: Dialect) -> bool {
+        true
+    }
+    /// Some value, told apart by `n`.
+    #[cfg(test)]
+    fn sample(n: u64) -> Self;
+}
+
+macro_rules! numbers {
+    ($($number:ident $put:ident;)*) => {$(
+        impl<'a> Field<'a> for $number {
+            #[inline]
+            fn parse(reader: &mut Reader<'a>, _: Dialect) -> Result<Self, Error> {
+                reader.array().map($number::from_le_bytes)
+            }
+            #[inline]
+            fn size(&self, _: Dialect) -> usize {
+                size_of::<$number>()
+            }
+            #[inline]
+            fn emit(&self, _: Dialect, out: &mut impl BufMut) {
+                out.$put(*self);
+            }
+            fn print(&self, _: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
+                write!(f, "{self}")
+            }
+            #[cfg(test)]
+            fn sample(n: u64) -> Self {
+                (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 3) as $number
+            }
+        }
+    )*};
+}
+
+numbers! { u8 put_u8; u16 put_u16_le; u32 put_u32_le; u64 put_u64_le; }
+
+impl<'a> Field<'a> for &'a [u8] {
+    #[inline]
+    fn parse(reader: &mut Reader<'a>, _: Dialect) -> Result<Self, Error> {
+        reader.string()
+    }
+    #[inline]
+    fn size(&self, _: Dialect) -> usize {
+        2 + self.len()
+    }
+    fn emit(&self, _: Dialect, out: &mut impl BufMut) {
+        let len = u16::try_from(self.len()).expect("strings are bounded long before they are sent");
+        out.put_u16_le(len);
+        out.put_slice(self);
+    }
+    fn print(&self, _: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+    #[cfg(test)]
+    fn sample(n: u64) -> Self {
+        [b"".as_slice(), b"usr", b"\xff\xfe name", b"a/\"quoted\" longer one"][(n % 4) as usize]
+    }
+}
+
+impl<'a> Field<'a> for Qid {
+    #[inline]
+    fn parse(reader: &mut Reader<'a>, _: Dialect) -> Result<Self, Error> {
+        reader.qid()
+    }
+    #[inline]
+    fn size(&self, _: Dialect) -> usize {
+        13
+    }
+    #[inline]
+    fn emit(&self, _: Dialect, out: &mut impl BufMut) {
+        out.put_u8(self.kind);
+        out.put_u32_le(self.version);
+        out.put_u64_le(self.path);
+    }
+    fn print(&self, _: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "({:#04x} {} {})", self.kind, self.version, self.path)
+    }
+    #[cfg(test)]
+    fn sample(n: u64) -> Self {
+        Qid { kind: n as u8, version: n as u32 * 3, path: n * 5 }
+    }
+}
+
+/// The value of a field that the dialect does not have.
+trait Absent {
+    const VALUE: Self;
+}
+impl Absent for u32 {
+    /// n_uname unset (Linux: `include/net/9p/9p.h`, P9_NONUNAME).
+    const VALUE: u32 = !0;
+}
+impl Absent for &[u8] {
+    const VALUE: Self = b"";
+}
+
+macro_rules! sometimes {
+    ($($wrapper:ident in $($dialect:ident)|+;)*) => {$(
+        impl<'a, T: Field<'a> + Absent> Field<'a> for $wrapper<T> {
+            #[inline]
+            fn parse(reader: &mut Reader<'a>, dialect: Dialect) -> Result<Self, Error> {
+                if Self::is_in(dialect) { T::parse(reader, dialect).map($wrapper) } else { Ok($wrapper(T::VALUE)) }
+            }
+            #[inline]
+            fn size(&self, dialect: Dialect) -> usize {
+                if Self::is_in(dialect) { self.0.size(dialect) } else { 0 }
+            }
+            #[inline]
+            fn emit(&self, dialect: Dialect, out: &mut impl BufMut) {
+                if Self::is_in(dialect) {
+                    self.0.emit(dialect, out);
+                }
+            }
+            fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
+                self.0.print(dialect, f)
+            }
+            #[inline]
+            fn is_in(dialect: Dialect) -> bool {
+                matches!(dialect, $(Dialect::$dialect)|+)
+            }
+            #[cfg(test)]
+            fn sample(n: u64) -> Self {
+                $wrapper(T::sample(n))
+            }
+        }
+    )*};
+}
+
+sometimes! {
+    Ext in U | L;
+    UOnly in U;
+}
+
+impl<'a> Field<'a> for Opt<u32> {
+    fn parse(reader: &mut Reader<'a>, dialect: Dialect) -> Result<Self, Error> {
+        if reader.is_empty() { Ok(Opt(0)) } else { u32::parse(reader, dialect).map(Opt) }
+    }
+    fn size(&self, _: Dialect) -> usize {
+        4
+    }
+    fn emit(&self, dialect: Dialect, out: &mut impl BufMut) {
+        self.0.emit(dialect, out);
+    }
+    fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.print(dialect, f)
+    }
+    #[cfg(test)]
+    fn sample(n: u64) -> Self {
+        Opt(u32::sample(n))
+    }
+}
+
+macro_rules! list_fields {
+    ($($list:ident $item:ty, $take:ident, $sample:expr;)*) => {$(
+        impl<'a> Field<'a> for $list<'a> {
+            fn parse(reader: &mut Reader<'a>, _: Dialect) -> Result<Self, Error> {
+                let count = reader.u16()?;
+                if usize::from(count) > NAMES_MAX {
+                    return Err(Error::Names);
+                }
+                let start = reader.rest();
+                for _ in 0..count {
+                    reader.$take()?;
+                }
+                Ok($list(List::Wire(count, &start[..start.len() - reader.rest().len()])))
+            }
+            fn size(&self, dialect: Dialect) -> usize {
+                2 + self.iter().map(|item| item.size(dialect)).sum::<usize>()
+            }
+            fn emit(&self, dialect: Dialect, out: &mut impl BufMut) {
+                out.put_u16_le(self.len() as u16);
+                self.iter().for_each(|item| item.emit(dialect, out));
+            }
+            fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
+                f.write_str("[")?;
+                for (at, item) in self.iter().enumerate() {
+                    f.write_str(if at == 0 { "" } else { " " })?;
+                    item.print(dialect, f)?;
+                }
+                f.write_str("]")
+            }
+            #[cfg(test)]
+            fn sample(n: u64) -> Self {
+                const ITEMS: &[$item] = $sample;
+                $list::list(&ITEMS[..n as usize % (ITEMS.len() + 1)])
+            }
+        }
+    )*};
+}
+
+list_fields! {
+    Names &[u8], string, &[b"usr", b"share", b"", b"\xf0"];
+    Qids Qid, qid, &[Qid { kind: 0x80, version: 1, path: 2 }, Qid { kind: 0, version: 3, path: 4 }];
+}
+
+impl<'a> Field<'a> for Data<'a> {
+    #[inline]
+    fn parse(reader: &mut Reader<'a>, dialect: Dialect) -> Result<Self, Error> {
+        let count = u32::parse(reader, dialect)?;
+        if count as usize != reader.bytes.len() + reader.missing {
+            return Err(Error::Count);
+        }
+        let here = std::mem::take(&mut reader.bytes);
+        let missing = std::mem::take(&mut reader.missing);
+        Ok(if missing == 0 { Data::Here(here) } else { Data::Away(count) })
+    }
+    #[inline]
+    fn size(&self, _: Dialect) -> usize {
+        4 + self.len()
+    }
+    #[inline]
+    fn emit(&self, _: Dialect, out: &mut impl BufMut) {
+        out.put_u32_le(u32::try_from(self.len()).expect("payloads are bounded by msize"));
+        if let Data::Here(bytes) = self {
+            out.put_slice(bytes);
+        }
+    }
+    fn print(&self, _: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 32;
+        match self {
+            Data::Here(bytes) => {
+                let dots = if bytes.len() > SHOWN { "..." } else { "" };
+                write!(f, "{}:\"{}\"{dots}", bytes.len(), bytes[..bytes.len().min(SHOWN)].escape_ascii())
+            }
+            Data::Away(count) => write!(f, "{count}:away"),
+        }
+    }
+    #[cfg(test)]
+    fn sample(n: u64) -> Self {
+        Data::Here(&b"0123456789abcdef0123456789abcdef0123"[..n as usize % 37])
+    }
+}

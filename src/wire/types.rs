@@ -1,0 +1,173 @@
+//! The types that fields of messages have, beyond plain numbers.
+
+use super::Error;
+use super::field::Reader;
+
+/// The three dialects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dialect {
+    /// 9P2000.
+    P9,
+    /// 9P2000.u.
+    U,
+    /// 9P2000.L.
+    L,
+}
+
+impl Dialect {
+    /// As Tversion names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::P9 => "9P2000",
+            Dialect::U => "9P2000.u",
+            Dialect::L => "9P2000.L",
+        }
+    }
+
+    /// The dialect to answer to a client's version: an unknown suffix is stripped (version(9P)); `None` is "unknown".
+    pub fn negotiate(version: &[u8]) -> Option<Dialect> {
+        match version {
+            b"9P2000.L" => Some(Dialect::L),
+            b"9P2000.u" => Some(Dialect::U),
+            b"9P2000" => Some(Dialect::P9),
+            _ => version.starts_with(b"9P2000.").then_some(Dialect::P9),
+        }
+    }
+}
+
+/// Bits of [`Qid::kind`] (stat(9P); plan9port: `include/libc.h`).
+pub mod qt {
+    /// Directory.
+    pub const DIR: u8 = 0x80;
+    /// Append-only file.
+    pub const APPEND: u8 = 0x40;
+    /// Exclusive-use file.
+    pub const EXCL: u8 = 0x20;
+    /// Mounted channel.
+    pub const MOUNT: u8 = 0x10;
+    /// Authentication file.
+    pub const AUTH: u8 = 0x08;
+    /// Temporary file.
+    pub const TMP: u8 = 0x04;
+    /// Symbolic link (.u, .L).
+    pub const SYMLINK: u8 = 0x02;
+    /// Hard link (.u).
+    pub const LINK: u8 = 0x01;
+    /// Plain file.
+    pub const FILE: u8 = 0;
+}
+
+/// A file's identity: 13 bytes on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Qid {
+    /// Bits of [`qt`].
+    pub kind: u8,
+    /// New at every change of content.
+    pub version: u32,
+    /// Unique among all files that ever were on this server.
+    pub path: u64,
+}
+
+/// A field that .u and .L have and 9P2000 has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ext<T>(pub T);
+
+/// A field that only .u has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UOnly<T>(pub T);
+
+/// A field that may be missing at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opt<T>(pub T);
+
+/// The names of a walk, at most 16.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a>(pub(super) List<'a, &'a [u8]>);
+
+/// The qids of a walk, at most 16.
+#[derive(Clone, Copy, Debug)]
+pub struct Qids<'a>(pub(super) List<'a, Qid>);
+
+/// Elements as they stand on the wire, checked, or as a caller has them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum List<'a, T> {
+    Wire(u16, &'a [u8]),
+    Own(&'a [T]),
+}
+
+macro_rules! lists {
+    ($($list:ident of $item:ty, $parse:ident;)*) => {$(
+        impl<'a> $list<'a> {
+            /// For emission. Panics beyond 16 elements.
+            pub fn list(items: &'a [$item]) -> $list<'a> {
+                assert!(items.len() <= super::NAMES_MAX, "a walk has at most 16 elements");
+                $list(List::Own(items))
+            }
+
+            /// How many.
+            pub fn len(&self) -> usize {
+                match self.0 {
+                    List::Wire(count, _) => count.into(),
+                    List::Own(items) => items.len(),
+                }
+            }
+
+            /// None at all.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// In order.
+            pub fn iter(&self) -> impl Iterator<Item = $item> + use<'a> {
+                let (mut reader, own) = match self.0 {
+                    List::Wire(_, bytes) => (Reader::new(bytes), [].as_slice()),
+                    List::Own(items) => (Reader::new(&[]), items),
+                };
+                // What was checked when it was parsed cannot fail now.
+                let wire = std::iter::from_fn(move || (!reader.is_empty()).then(|| reader.$parse().ok()).flatten());
+                wire.chain(own.iter().copied())
+            }
+        }
+
+        impl PartialEq for $list<'_> {
+            fn eq(&self, other: &Self) -> bool {
+                self.iter().eq(other.iter())
+            }
+        }
+
+        impl Eq for $list<'_> {}
+    )*};
+}
+
+lists! {
+    Names of &'a [u8], string;
+    Qids of Qid, qid;
+}
+
+/// A payload: always the last field, its count is the rest of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data<'a> {
+    /// In the message.
+    Here(&'a [u8]),
+    /// This many bytes that travel outside of the buffer at hand.
+    Away(u32),
+}
+
+impl<'a> Data<'a> {
+    /// Bytes of payload.
+    #[expect(clippy::len_without_is_empty, reason = "a count on the wire, no collection")]
+    pub fn len(&self) -> usize {
+        match self {
+            Data::Here(bytes) => bytes.len(),
+            Data::Away(count) => *count as usize,
+        }
+    }
+
+    /// The bytes, where they are here.
+    pub fn here(&self) -> Result<&'a [u8], Error> {
+        match self {
+            Data::Here(bytes) => Ok(bytes),
+            Data::Away(_) => Err(Error::Short),
+        }
+    }
+}
