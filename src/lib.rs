@@ -12,5 +12,10 @@
 
 #[expect(unsafe_code, reason = "the registered memory: see the head of the room")]
 pub mod arena;
+pub mod client;
 pub mod fs;
+pub mod limits;
+pub mod session;
+pub mod stats;
+pub mod uring;
 pub mod wire;

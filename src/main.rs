@@ -1,2 +1,196 @@
 //! flags -> limits -> trees -> listeners -> loop. Wiring only.
-fn main() {}
+
+mod flags;
+
+use anyhow::{Context, bail};
+use flags::{Command, Flags, Serve};
+use log::{LevelFilter, Log, Metadata, Record};
+use ring9::arena::Arena;
+use ring9::client::Address;
+use ring9::fs::ctl::Ctl;
+use ring9::fs::dev::Dev;
+use ring9::fs::mem::{self, Mem};
+use ring9::fs::mount::Join;
+use ring9::limits;
+use ring9::session::Users;
+use ring9::stats::Stats;
+use ring9::uring::{self, Bound, Grow, Kernel, Listener, Ring, Server, Signals, Trust};
+use std::io::{IsTerminal, Write};
+use std::net::ToSocketAddrs;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// EX_UNAVAILABLE of sysexits(3): io_uring is missing or forbidden.
+const EXIT_UNAVAILABLE: u8 = 69;
+/// How much `--grow` populates before the ready line, in bytes.
+const GROW_FROM: usize = 64 << 20;
+
+fn main() -> ExitCode {
+    let flags = Flags::of_process();
+    let served = match flags.command {
+        Some(Command::Check(check)) => {
+            let check = uring::check(check.memory.0);
+            println!("{check}");
+            return if check.can_serve { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNAVAILABLE) };
+        }
+        Some(Command::Serve(serve)) => run(serve),
+        None => run(flags.serve),
+    };
+    match served {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("ring9: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(serve: Serve) -> anyhow::Result<ExitCode> {
+    let level = if serve.trace { LevelFilter::Trace } else { LevelFilter::Info };
+    log::set_logger(&Stderr).expect("no other logger is set");
+    log::set_max_level(level);
+
+    let ring = match Kernel::new(limits::PEERS_MAX) {
+        Ok(ring) => ring,
+        Err(error) => {
+            eprintln!("ring9: {}", uring::explain_setup_error(&error));
+            return Ok(ExitCode::from(EXIT_UNAVAILABLE));
+        }
+    };
+    if let Some(cpu) = serve.cpu {
+        uring::pin_to_cpu(cpu).with_context(|| format!("--cpu {cpu}"))?;
+    }
+    let mut server = build(ring, &serve).context("--memory")?;
+    register(&mut server, &serve)?;
+
+    // What is removed at the end: the paths of unix sockets.
+    let mut removals = Vec::new();
+    let mut ready = Vec::new();
+    for (address, trust) in serve.listeners()? {
+        let bound = bind(&address).with_context(|| format!("--listen {address}"))?;
+        ready.push((shown(&address, &bound), trust));
+        let (fd, remove) = bound.into_raw();
+        removals.push(remove);
+        server.0.listen(Listener { fd, trust });
+    }
+    announce(&ready);
+    server.0.run().context("io_uring")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+type Trees = Join<Join<Mem, Dev>, Ctl>;
+
+/// The loop with its trees; beside it what keeps the signal descriptor open, and the bytes to register.
+fn build(mut ring: Kernel, serve: &Serve) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
+    let arena = Arena::new(usize::try_from(serve.memory.0)?)?;
+    let populated = if serve.grow { GROW_FROM.min(arena.memory().len()) } else { arena.memory().len() };
+    arena
+        .memory()
+        .populate(0..populated)
+        .with_context(|| format!("{} MiB do not fit into this machine's free memory", populated >> 20))?;
+    let parts = (arena.memory(), arena.heads(), arena.gauge());
+    let (zeros, gauge) = (arena.zeros(), arena.gauge());
+    let stats = Rc::new(Stats::default());
+    let options = mem::Options { inodes_max: limits::INODES_MAX, hash_key: ring.entropy(), ..mem::Options::default() };
+    let files = Join::new(&[b"", b"/"], Mem::new(arena, options), Dev::new(zeros));
+    let trees = Join::new(&[b"", b"/", b"dev"], files, Ctl::new(Rc::clone(&stats), gauge));
+    let signals = Signals::new()?;
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let options = uring::Options {
+        msize_max: serve.msize.0 as u32,
+        peers_max: limits::PEERS_MAX,
+        users: Arc::new(Users::parse(&read("/etc/passwd"), &read("/etc/group"))),
+        busy_poll_ns: serve.busy_poll * 1000,
+        signals: Some(signals.raw()),
+        stats,
+        grow: serve.grow.then(|| Grow::from(populated)),
+    };
+    Ok((Server::new(ring, trees, parts, options), signals, populated))
+}
+
+/// Registers the arena, or says in one line why it is served without.
+fn register(server: &mut (Server<Kernel, Trees>, Signals, usize), serve: &Serve) -> anyhow::Result<()> {
+    let (server, _, bytes) = server;
+    let features = server.ring().features();
+    let Err(error) = server.register(*bytes) else { return Ok(()) };
+    let why = if !features.vectored_fixed {
+        "this kernel has no READV_FIXED and WRITEV_FIXED (Linux 6.15 has); boot a newer one".to_owned()
+    } else {
+        format!("io_uring_register(2): {error}; {}", uring::memlock_advice(*bytes as u64))
+    };
+    if serve.require_registered {
+        bail!("--require-registered: {why}");
+    }
+    log::warn!("serving without registered memory: {why}");
+    Ok(())
+}
+
+fn bind(address: &Address) -> anyhow::Result<Bound> {
+    Ok(match address {
+        Address::Tcp { host, port } => {
+            let mut found = (host.as_str(), *port).to_socket_addrs()?;
+            uring::listen_tcp(found.next().context("the name has no address")?)?
+        }
+        Address::Unix(path) => uring::listen_unix(path)?,
+    })
+}
+
+/// The address in fact, in the form that `--listen` takes.
+fn shown(address: &Address, bound: &Bound) -> Address {
+    match bound.local {
+        Some(local) => Address::Tcp { host: local.ip().to_string(), port: local.port() },
+        None => address.clone(),
+    }
+}
+
+/// One line for programs; below it, for people, what to type next.
+fn announce(ready: &[(Address, Trust)]) {
+    let mut out = std::io::stdout().lock();
+    let line: String = ready.iter().map(|(address, _)| format!(" {address}")).collect();
+    let mut text = format!("ring9 ready{line}\n");
+    if out.is_terminal() {
+        for (address, trust) in ready {
+            text.push_str(&hints(address, *trust));
+        }
+    }
+    // Nobody may be reading; the server serves all the same.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn hints(address: &Address, trust: Trust) -> String {
+    let mount = match address {
+        Address::Tcp { host, port } => {
+            format!("mount -t 9p -o trans=tcp,port={port},version=9p2000.L,msize=262144 {host} /mnt")
+        }
+        Address::Unix(path) => {
+            format!("mount -t 9p -o trans=unix,version=9p2000.L,msize=262144,uname=root {} /mnt", path.display())
+        }
+    };
+    let who = match trust {
+        Trust::All => "users are who they say",
+        Trust::PeerUid => "users are who they are on this machine",
+        Trust::Squash => "everyone is nobody (--trust changes that)",
+    };
+    format!("  {address}: {who}\n    list   r9 --addr {address} ls -l /\n    mount  {mount}\n")
+}
+
+/// Log lines on stderr. Messages (`--trace`) come without a level.
+struct Stderr;
+
+impl Log for Stderr {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut err = std::io::stderr().lock();
+        let _ = match record.level() {
+            log::Level::Trace => writeln!(err, "{}", record.args()),
+            log::Level::Info => writeln!(err, "ring9: {}", record.args()),
+            level => writeln!(err, "ring9: {}: {}", level.as_str().to_lowercase(), record.args()),
+        };
+    }
+
+    fn flush(&self) {}
+}

@@ -297,18 +297,18 @@ impl std::fmt::Debug for Piece {
 /// Room for one payload: pieces in order, filled from the front.
 #[derive(Debug, Default)]
 pub struct Space {
+    /// Those to be filled, then those set aside.
     pieces: Vec<Piece>,
-    /// Set aside so that publishing cannot fail for want of memory.
-    reserve: Option<Piece>,
+    spares: usize,
     len: usize,
     filled: usize,
 }
 
 impl Space {
-    /// Room in these pieces. `reserve` is not filled.
-    pub fn new(pieces: Vec<Piece>, reserve: Option<Piece>) -> Space {
-        let len = pieces.iter().map(|piece| piece.range.len()).sum();
-        Space { pieces, reserve, len, filled: 0 }
+    /// Room in these pieces, but for the last `spares`, which are set aside so that publishing cannot fail for want of memory.
+    pub fn new(pieces: Vec<Piece>, spares: usize) -> Space {
+        let len = pieces[..pieces.len() - spares].iter().map(|piece| piece.range.len()).sum();
+        Space { pieces, spares, len, filled: 0 }
     }
 
     /// Bytes in all.
@@ -329,7 +329,8 @@ impl Space {
     /// The unfilled rest, in order.
     pub fn unfilled(&mut self) -> impl Iterator<Item = &mut [u8]> {
         let mut skip = self.filled;
-        self.pieces.iter_mut().filter_map(move |piece| {
+        let count = self.pieces.len() - self.spares;
+        self.pieces[..count].iter_mut().filter_map(move |piece| {
             let here = skip.min(piece.range.len());
             skip -= here;
             Some(&mut piece.bytes_mut()[here..]).filter(|rest| !rest.is_empty())
@@ -361,9 +362,9 @@ impl Space {
         done
     }
 
-    /// The pieces and the reserve, to be published.
-    pub fn into_parts(self) -> (Vec<Piece>, Option<Piece>) {
-        (self.pieces, self.reserve)
+    /// The pieces and how many of them are spares, to be published.
+    pub fn into_parts(self) -> (Vec<Piece>, usize) {
+        (self.pieces, self.spares)
     }
 }
 

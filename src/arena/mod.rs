@@ -75,6 +75,8 @@ pub struct Arena {
     /// By block number; `Shared` has what other threads touch.
     infos: Vec<Info>,
     free_ids: Vec<u32>,
+    /// All but head slots and zeros.
+    usable_bytes: usize,
 }
 
 impl Arena {
@@ -89,7 +91,9 @@ impl Arena {
         let memory = Memory::reserve(bytes.max(4 * BLOCK_BYTES_MAX).next_multiple_of(BLOCK_BYTES_MAX), region_bytes)?;
         let mut buddy = Buddy::new(memory.len() / BLOCK_BYTES_MAX);
         // Regions start with their head slots, the arena with the block of zeros.
+        let mut usable_bytes = memory.len() - BLOCK_BYTES_MAX;
         for region in 0..memory.regions() {
+            usable_bytes -= memory.head_chunks(region).len() * BLOCK_BYTES_MAX;
             for chunk in memory.head_chunks(region) {
                 buddy.reserve_chunk(chunk);
             }
@@ -97,7 +101,7 @@ impl Arena {
         buddy.reserve_chunk(memory.zero_chunk());
         let blocks_max = memory.len() / BLOCK_BYTES_MIN;
         let shared = Shared::leak(memory, blocks_max);
-        Ok(Arena { shared, buddy, infos: Vec::new(), free_ids: Vec::new() })
+        Ok(Arena { shared, buddy, infos: Vec::new(), free_ids: Vec::new(), usable_bytes })
     }
 
     /// The mapping, for whoever registers it.
@@ -118,6 +122,11 @@ impl Arena {
     /// Zero bytes to show: they cost nothing and pin nothing.
     pub fn zeros(&self) -> Zeros {
         Zeros::new(self.shared)
+    }
+
+    /// Bytes that blocks can still be made of.
+    pub fn free_bytes(&self) -> usize {
+        self.usable_bytes - self.gauge().used_bytes()
     }
 
     /// A block of at least `bytes` (1 to [`BLOCK_BYTES_MAX`]). Its content is whatever was there before.
@@ -261,6 +270,11 @@ impl Arena {
     pub fn land_in_place(&mut self, block: &Block, range: Range<usize>) -> Piece {
         let place = self.changeable(block, range.clone());
         Piece::in_place(self.shared, block.0, place.start - range.start, range)
+    }
+
+    /// Bytes that the block of a piece can hold.
+    pub fn piece_capacity(&self, piece: &Piece) -> usize {
+        block_bytes(self.infos[piece.id() as usize].order.into())
     }
 
     /// Whether the piece lies in this block, which its owner may have replaced since.

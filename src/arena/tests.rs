@@ -67,12 +67,12 @@ fn one_landing_at_a_time_and_growth_cannot_touch_it() {
 fn an_abandoned_landing_gives_everything_back() {
     let mut arena = arena();
     let gauge = arena.gauge();
-    let pieces = vec![
+    let mut pieces = vec![
         arena.land_fresh(BLOCK_BYTES_MAX, 100..BLOCK_BYTES_MAX).expect("room"),
         arena.land_fresh(64, 0..10).expect("room"),
     ];
-    let reserve = arena.land_fresh(64, 0..0).ok();
-    let mut space = Space::new(pieces, reserve);
+    pieces.push(arena.land_fresh(64, 0..64).expect("room"));
+    let mut space = Space::new(pieces, 1);
     assert_eq!(space.len(), BLOCK_BYTES_MAX - 100 + 10);
     assert_eq!(space.fill(&[1; BLOCK_BYTES_MAX - 100]), BLOCK_BYTES_MAX - 100);
     assert_eq!(space.unfilled().map(|rest| rest.len()).collect::<Vec<_>>(), [10]);

@@ -116,6 +116,11 @@ impl Iovec {
         }
     }
 
+    /// Bytes appended since `mark`.
+    pub fn since(&self, mark: Mark) -> usize {
+        self.len - mark.len
+    }
+
     /// Forgets what was appended since `mark`.
     pub fn rollback(&mut self, mark: Mark) {
         self.parts.truncate(mark.parts);

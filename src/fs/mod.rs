@@ -10,6 +10,7 @@
 pub mod ctl;
 pub mod dev;
 mod error;
+pub mod flat;
 mod iovec;
 pub mod mem;
 pub mod mount;

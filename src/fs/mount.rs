@@ -1,1 +1,290 @@
-//! stub
+//! Two trees as one: an attach goes to one or the other, and everything below stays there.
+//!
+//! Joins nest, so any number of trees can be served. Must not know: what the trees are.
+
+use super::{
+    At, Cancel, Change, Entry, Error, Filesystem, Gate, Grant, Make, Open, Out, Outcome, Result, Stat, StatFs, Token, User,
+};
+use crate::wire::Qid;
+
+/// The trees `a` and `b`.
+pub struct Join<A, B> {
+    /// Attach names that lead to `a`; all others lead to `b`.
+    names: &'static [&'static [u8]],
+    a: A,
+    b: B,
+}
+
+/// A file of one or the other.
+#[derive(Debug)]
+pub enum Either<A, B> {
+    /// Of the first.
+    A(A),
+    /// Of the second.
+    B(B),
+}
+
+impl<A, B> Join<A, B> {
+    /// `names` lead to `a`, all others to `b`.
+    pub fn new(names: &'static [&'static [u8]], a: A, b: B) -> Join<A, B> {
+        Join { names, a, b }
+    }
+
+    /// The first tree.
+    pub fn a(&mut self) -> &mut A {
+        &mut self.a
+    }
+
+    /// The second tree.
+    pub fn b(&mut self) -> &mut B {
+        &mut self.b
+    }
+}
+
+/// Does the same with either tree and its file.
+macro_rules! either {
+    ($self:ident, $file:expr, $tree:ident, $inner:ident => $does:expr) => {
+        match $file {
+            Either::A($inner) => {
+                let $tree = &$self.a;
+                $does
+            }
+            Either::B($inner) => {
+                let $tree = &$self.b;
+                $does
+            }
+        }
+    };
+    (mut $self:ident, $file:expr, $tree:ident, $inner:ident => $does:expr) => {
+        match $file {
+            Either::A($inner) => {
+                let $tree = &mut $self.a;
+                $does
+            }
+            Either::B($inner) => {
+                let $tree = &mut $self.b;
+                $does
+            }
+        }
+    };
+}
+
+/// Serials of the first tree are even here, those of the second odd.
+fn first(token: Token) -> Token {
+    Token { serial: token.serial * 2, ..token }
+}
+
+fn second(token: Token) -> Token {
+    Token { serial: token.serial * 2 + 1, ..token }
+}
+
+/// The token as its own tree knows it, and whether that is the second.
+fn own(token: Token) -> (Token, bool) {
+    (Token { serial: token.serial / 2, ..token }, token.serial % 2 == 1)
+}
+
+fn waits<T>(outcome: Outcome<T>, token_of: impl FnOnce(Token) -> Token) -> Outcome<T> {
+    match outcome {
+        Outcome::Done(done) => Outcome::Done(done),
+        Outcome::Pending(token) => Outcome::Pending(token_of(token)),
+    }
+}
+
+/// The same with an outcome, whose token says whose it is.
+macro_rules! outcome {
+    ($self:ident, $file:expr, $tree:ident, $inner:ident => $does:expr) => {
+        match $file {
+            Either::A($inner) => {
+                let $tree = &mut $self.a;
+                $does.map(|outcome| waits(outcome, first))
+            }
+            Either::B($inner) => {
+                let $tree = &mut $self.b;
+                $does.map(|outcome| waits(outcome, second))
+            }
+        }
+    };
+}
+
+impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
+    type File = Either<A::File, B::File>;
+
+    fn init(&mut self, at: At) -> Result<()> {
+        self.a.init(at)?;
+        self.b.init(at)
+    }
+
+    fn cleanup(&mut self) -> Result<()> {
+        let first = self.a.cleanup();
+        self.b.cleanup()?;
+        first
+    }
+
+    fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File> {
+        if self.names.contains(&aname) {
+            self.a.attach(user, aname).map(Either::A)
+        } else {
+            self.b.attach(user, aname).map(Either::B)
+        }
+    }
+
+    fn lookup(&mut self, dir: &Self::File, name: &[u8]) -> Result<Self::File> {
+        match dir {
+            Either::A(dir) => self.a.lookup(dir, name).map(Either::A),
+            Either::B(dir) => self.b.lookup(dir, name).map(Either::B),
+        }
+    }
+
+    fn duplicate(&mut self, file: &Self::File) -> Self::File {
+        match file {
+            Either::A(file) => Either::A(self.a.duplicate(file)),
+            Either::B(file) => Either::B(self.b.duplicate(file)),
+        }
+    }
+
+    fn attr(&self, file: &Self::File) -> Qid {
+        either!(self, file, tree, file => tree.attr(file))
+    }
+
+    fn iounit(&self, file: &Self::File) -> u32 {
+        either!(self, file, tree, file => tree.iounit(file))
+    }
+
+    fn open(&mut self, file: &mut Self::File, flags: Open, at: At) -> Result<()> {
+        either!(mut self, file, tree, file => tree.open(file, flags, at))
+    }
+
+    fn create(
+        &mut self,
+        dir: &mut Self::File,
+        name: &[u8],
+        flags: Open,
+        mode: u32,
+        bits: u8,
+        gid: Option<u32>,
+        at: At,
+    ) -> Result<()> {
+        either!(mut self, dir, tree, dir => tree.create(dir, name, flags, mode, bits, gid, at))
+    }
+
+    fn read(&mut self, file: &mut Self::File, offset: u64, out: Out<'_>, at: At) -> Result<Outcome<()>> {
+        outcome!(self, file, tree, file => tree.read(file, offset, out, at))
+    }
+
+    fn write(&mut self, file: &mut Self::File, offset: u64, data: &[u8], at: At) -> Result<Outcome<u32>> {
+        outcome!(self, file, tree, file => tree.write(file, offset, data, at))
+    }
+
+    fn grant(&mut self, file: &mut Self::File, offset: u64, count: u32, at: At) -> Result<Option<Grant>> {
+        either!(mut self, file, tree, file => tree.grant(file, offset, count, at))
+    }
+
+    fn discards(&self, file: &Self::File) -> bool {
+        either!(self, file, tree, file => tree.discards(file))
+    }
+
+    fn commit(&mut self, file: &mut Self::File, grant: Grant, at: At) -> Result<Outcome<u32>> {
+        outcome!(self, file, tree, file => tree.commit(file, grant, at))
+    }
+
+    fn close(&mut self, file: Self::File, at: At) -> Result<()> {
+        either!(mut self, file, tree, file => tree.close(file, at))
+    }
+
+    fn remove(&mut self, file: &mut Self::File, at: At) -> Result<()> {
+        either!(mut self, file, tree, file => tree.remove(file, at))
+    }
+
+    fn stat(&self, file: &Self::File) -> Result<Stat<'_>> {
+        either!(self, file, tree, file => tree.stat(file))
+    }
+
+    fn wstat(&mut self, file: &mut Self::File, change: &Change<'_>, at: At) -> Result<()> {
+        either!(mut self, file, tree, file => tree.wstat(file, change, at))
+    }
+
+    fn list(
+        &mut self,
+        dir: &Self::File,
+        cookie: u64,
+        at: At,
+        each: &mut dyn FnMut(&Entry<'_>) -> bool,
+    ) -> Result<()> {
+        either!(mut self, dir, tree, dir => tree.list(dir, cookie, at, each))
+    }
+
+    fn make(
+        &mut self,
+        dir: &Self::File,
+        name: &[u8],
+        what: Make<'_>,
+        mode: u32,
+        gid: Option<u32>,
+        at: At,
+    ) -> Result<Qid> {
+        either!(mut self, dir, tree, dir => tree.make(dir, name, what, mode, gid, at))
+    }
+
+    fn link(&mut self, dir: &Self::File, name: &[u8], file: &Self::File, at: At) -> Result<()> {
+        match (dir, file) {
+            (Either::A(dir), Either::A(file)) => self.a.link(dir, name, file, at),
+            (Either::B(dir), Either::B(file)) => self.b.link(dir, name, file, at),
+            _ => Err(Error::EXDEV),
+        }
+    }
+
+    fn unlink(&mut self, dir: &Self::File, name: &[u8], want_dir: bool, at: At) -> Result<()> {
+        either!(mut self, dir, tree, dir => tree.unlink(dir, name, want_dir, at))
+    }
+
+    fn rename(&mut self, from: &Self::File, name: &[u8], to: &Self::File, new_name: &[u8], at: At) -> Result<()> {
+        match (from, to) {
+            (Either::A(from), Either::A(to)) => self.a.rename(from, name, to, new_name, at),
+            (Either::B(from), Either::B(to)) => self.b.rename(from, name, to, new_name, at),
+            _ => Err(Error::EXDEV),
+        }
+    }
+
+    fn rename_file(&mut self, file: &mut Self::File, to: &Self::File, new_name: &[u8], at: At) -> Result<()> {
+        match (file, to) {
+            (Either::A(file), Either::A(to)) => self.a.rename_file(file, to, new_name, at),
+            (Either::B(file), Either::B(to)) => self.b.rename_file(file, to, new_name, at),
+            _ => Err(Error::EXDEV),
+        }
+    }
+
+    fn fsync(&mut self, file: &Self::File, data_only: bool) -> Result<Outcome<()>> {
+        outcome!(self, file, tree, file => tree.fsync(file, data_only))
+    }
+
+    fn statfs(&self, file: &Self::File) -> Result<StatFs> {
+        either!(self, file, tree, file => tree.statfs(file))
+    }
+
+    fn ready(&mut self) -> Option<Token> {
+        self.a.ready().map(first).or_else(|| self.b.ready().map(second))
+    }
+
+    fn finish(&mut self, token: Token, out: Out<'_>, at: At) -> Result<u32> {
+        match own(token) {
+            (token, false) => self.a.finish(token, out, at),
+            (token, true) => self.b.finish(token, out, at),
+        }
+    }
+
+    fn cancel(&mut self, token: Token) -> Cancel {
+        match own(token) {
+            (token, false) => self.a.cancel(token),
+            (token, true) => self.b.cancel(token),
+        }
+    }
+
+    /// At most one of the trees may have a log, so its positions stand for both.
+    fn gate(&self) -> Gate {
+        self.a.gate().max(self.b.gate())
+    }
+
+    fn opened(&self) -> Gate {
+        self.a.opened().min(self.b.opened())
+    }
+}

@@ -1,1 +1,441 @@
-//! stub
+//! memfs: a complete tree of files in the arena.
+//!
+//! - `node`: files of every kind, without their names; a flat table, so nothing recurses.
+//! - `dir`: names and cookies.
+//! - `content`, `landing`, `store`: the bytes of files; how large payloads arrive and are published.
+//! - `permit`: who may do what.
+//! - `tree`: names come and go.
+//!
+//! Must not know: fids, messages, sockets.
+
+mod content;
+mod dir;
+mod landing;
+mod node;
+mod permit;
+mod store;
+mod tree;
+
+use super::{
+    At, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Outcome, Result, SetTime, Stat, StatFs, Token,
+    User, mode,
+};
+use crate::arena::{Arena, BLOCK_BYTES_MAX};
+use crate::wire::{Qid, qt};
+use content::Content;
+use dir::{DOT, DOT_DOT, Dir};
+use node::{Key, Kind, Node, Nodes};
+use store::Store;
+
+/// The root directory.
+const ROOT: Key = 0;
+/// Largest size of a file (off_t).
+const SIZE_MAX: u64 = i64::MAX as u64;
+/// Unit of statfs and preferred size of a small request, in bytes.
+const UNIT_BYTES: u64 = 4096;
+
+/// How a memfs is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Files and directories at a time.
+    pub inodes_max: usize,
+    /// A secret for the index of names.
+    pub hash_key: u64,
+    /// Owner, group and permissions of the root.
+    pub root: (u32, u32, u32),
+}
+
+impl Default for Options {
+    /// Anyone may make files, and remove their own, as in /tmp.
+    fn default() -> Options {
+        Options { inodes_max: 1 << 20, hash_key: 0, root: (0, 0, 0o1777) }
+    }
+}
+
+/// The tree.
+pub struct Mem {
+    nodes: Nodes,
+    store: Store,
+    options: Options,
+}
+
+/// A file as one session holds it.
+#[derive(Debug)]
+pub struct File {
+    node: Key,
+    user: User,
+    /// The name it was reached by: directory and cookie.
+    link: (Key, u64),
+    open: Option<Open>,
+}
+
+impl Mem {
+    /// An empty tree in this memory.
+    pub fn new(arena: Arena, options: Options) -> Mem {
+        let mut mem = Mem { nodes: Nodes::new(), store: Store::new(arena), options };
+        let (uid, gid, permissions) = options.root;
+        let owner = User { uid, gid, peer: 0 };
+        let path = mem.nodes.next_path();
+        let mut root = Node::new(Kind::Dir(Box::new(Dir::new(ROOT))), path, permissions, 0, owner, gid, At::default());
+        root.links = 1;
+        let key = mem.nodes.add(root);
+        debug_assert_eq!(key, ROOT);
+        mem
+    }
+
+    /// The memory behind it.
+    pub fn arena(&self) -> &Arena {
+        &self.store.arena
+    }
+
+    fn stat_named<'a>(&'a self, node: &'a Node, name: &'a [u8]) -> Stat<'a> {
+        let (size, blocks, rdev, target): (u64, u64, (u32, u32), &[u8]) = match &node.kind {
+            Kind::File(content) => (content.size, content.allocated(&self.store).div_ceil(512), (0, 0), b""),
+            Kind::Dir(_) => (0, 0, (0, 0), b""),
+            Kind::Symlink(target) => (target.len() as u64, 0, (0, 0), target),
+            Kind::Device { major, minor, .. } => (0, 0, (*major, *minor), b""),
+            Kind::Fifo | Kind::Socket => (0, 0, (0, 0), b""),
+        };
+        let nlink = match node.dir() {
+            Some(dir) if node.links > 0 => 2 + dir.subdirs,
+            _ => node.links.into(),
+        };
+        Stat {
+            qid: node.qid(),
+            mode: node.mode(),
+            uid: node.uid,
+            gid: node.gid,
+            muid: node.muid,
+            nlink,
+            rdev,
+            size,
+            blocks,
+            blksize: UNIT_BYTES,
+            atime: node.atime,
+            mtime: node.mtime,
+            ctime: node.ctime,
+            btime: node.btime,
+            name,
+            target,
+        }
+    }
+
+    /// The file and its content, for reading or writing.
+    fn content(&mut self, key: Key) -> Result<(&mut Content, &mut Store)> {
+        let content = self.nodes[key].content_mut().ok_or(Error::EINVAL)?;
+        Ok((content, &mut self.store))
+    }
+
+    /// Where a write goes: its offset, or the end.
+    fn write_range(&self, file: &File, offset: u64, count: usize) -> Result<std::ops::Range<u64>> {
+        let node = &self.nodes[file.node];
+        let Kind::File(content) = &node.kind else { return Err(Error::EINVAL) };
+        let appends = node.bits & qt::APPEND != 0 || file.open.is_some_and(|open| open.append);
+        let start = if appends { content.size } else { offset };
+        match start.checked_add(count as u64) {
+            Some(end) if end <= SIZE_MAX => Ok(start..end),
+            _ => Err(Error::EFBIG),
+        }
+    }
+
+    fn wrote(&mut self, file: &File, at: At) {
+        let node = &mut self.nodes[file.node];
+        node.changed(file.user.uid, at);
+        if file.user.uid != 0 {
+            node.permissions = permit::without_set_id(node.permissions);
+        }
+    }
+
+    fn open_node(&mut self, key: Key, user: User, flags: Open, at: At) -> Result<()> {
+        let node = &mut self.nodes[key];
+        match &node.kind {
+            Kind::Dir(_) if flags.write || flags.truncate || flags.remove_on_close => return Err(Error::EISDIR),
+            Kind::Symlink(_) => return Err(Error::ELOOP),
+            Kind::Device { .. } | Kind::Fifo | Kind::Socket => return Err(Error::ENXIO),
+            Kind::File(_) if node.bits & qt::EXCL != 0 && node.taken => return Err(Error::EBUSY),
+            _ => {}
+        }
+        // open(9P): truncation of an append-only file is ignored.
+        if flags.truncate && node.bits & qt::APPEND == 0 {
+            let (content, store) = self.content(key)?;
+            if content.size > 0 {
+                content.set_size(store, 0).map_err(|_| Error::ENOSPC)?;
+                let node = &mut self.nodes[key];
+                node.changed(user.uid, at);
+                if user.uid != 0 {
+                    node.permissions = permit::without_set_id(node.permissions);
+                }
+            }
+        }
+        let node = &mut self.nodes[key];
+        node.taken |= node.bits & qt::EXCL != 0;
+        Ok(())
+    }
+}
+
+fn enospc<E>(_: E) -> Error {
+    Error::ENOSPC
+}
+
+impl Filesystem for Mem {
+    type File = File;
+
+    fn init(&mut self, at: At) -> Result<()> {
+        let root = &mut self.nodes[ROOT];
+        (root.atime, root.mtime, root.ctime, root.btime) = (at.wall, at.wall, at.wall, at.wall);
+        Ok(())
+    }
+
+    fn cleanup(&mut self) -> Result<()> {
+        for mut node in self.nodes.drain() {
+            if let Some(content) = node.content_mut() {
+                content.clear(&mut self.store);
+            }
+        }
+        self.store.arena.collect();
+        Ok(())
+    }
+
+    fn attach(&mut self, user: User, aname: &[u8]) -> Result<File> {
+        if !matches!(aname, b"" | b"/") {
+            return Err(Error::ENOENT);
+        }
+        self.nodes[ROOT].uses += 1;
+        Ok(File { node: ROOT, user, link: (ROOT, 0), open: None })
+    }
+
+    fn lookup(&mut self, dir: &File, name: &[u8]) -> Result<File> {
+        let node = &self.nodes[dir.node];
+        let entries = node.dir().ok_or(Error::ENOTDIR)?;
+        permit::check(node, dir.user, permit::EXEC)?;
+        let (key, link) = if name == b".." {
+            (entries.parent, self.nodes[entries.parent].link)
+        } else {
+            let (cookie, key) = entries.find(self.options.hash_key, name).ok_or(Error::ENOENT)?;
+            (key, (dir.node, cookie))
+        };
+        self.nodes[key].uses += 1;
+        Ok(File { node: key, user: dir.user, link, open: None })
+    }
+
+    fn duplicate(&mut self, file: &File) -> File {
+        self.nodes[file.node].uses += 1;
+        File { node: file.node, user: file.user, link: file.link, open: None }
+    }
+
+    fn attr(&self, file: &File) -> Qid {
+        self.nodes[file.node].qid()
+    }
+
+    fn open(&mut self, file: &mut File, flags: Open, at: At) -> Result<()> {
+        permit::check(&self.nodes[file.node], file.user, permit::wanted(flags))?;
+        if flags.remove_on_close {
+            let (parent, _) = self.name_of(file)?;
+            permit::check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
+        }
+        self.open_node(file.node, file.user, flags, at)?;
+        file.open = Some(flags);
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        dir: &mut File,
+        name: &[u8],
+        flags: Open,
+        mode: u32,
+        bits: u8,
+        gid: Option<u32>,
+        at: At,
+    ) -> Result<()> {
+        let what = if mode & mode::IFMT == mode::IFDIR { Make::Dir } else { Make::File };
+        let (key, cookie) = self.add(dir, name, what, mode, bits, gid, at)?;
+        let made = File { node: key, user: dir.user, link: (dir.node, cookie), open: Some(flags) };
+        self.nodes[key].uses += 1;
+        self.nodes[key].taken = bits & qt::EXCL != 0;
+        let parent = std::mem::replace(dir, made);
+        self.let_go(parent.node);
+        Ok(())
+    }
+
+    fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, at: At) -> Result<Outcome<()>> {
+        let node = &mut self.nodes[file.node];
+        node.atime = at.wall;
+        let (content, store) = self.content(file.node)?;
+        content.read(store, offset, &mut out);
+        Ok(Outcome::Done(()))
+    }
+
+    fn write(&mut self, file: &mut File, offset: u64, data: &[u8], at: At) -> Result<Outcome<u32>> {
+        let range = self.write_range(file, offset, data.len())?;
+        if !data.is_empty() {
+            let (content, store) = self.content(file.node)?;
+            content.write(store, range.start, data).map_err(enospc)?;
+            self.wrote(file, at);
+        }
+        Ok(Outcome::Done(data.len() as u32))
+    }
+
+    fn grant(&mut self, file: &mut File, offset: u64, count: u32, _: At) -> Result<Option<Grant>> {
+        let range = self.write_range(file, offset, count as usize)?;
+        let granted = range.start;
+        let (content, store) = self.content(file.node)?;
+        let space = content.grant(store, range).map_err(enospc)?;
+        Ok(Some(Grant { space, offset: granted, count }))
+    }
+
+    fn commit(&mut self, file: &mut File, grant: Grant, at: At) -> Result<Outcome<u32>> {
+        let Grant { space, offset, count } = grant;
+        let range = self.write_range(file, offset, count as usize)?;
+        let (content, store) = self.content(file.node)?;
+        content.commit(store, space, offset, range.start).map_err(enospc)?;
+        self.wrote(file, at);
+        Ok(Outcome::Done(count))
+    }
+
+    fn close(&mut self, file: File, at: At) -> Result<()> {
+        if let Some(open) = file.open {
+            let node = &mut self.nodes[file.node];
+            if node.bits & qt::EXCL != 0 {
+                node.taken = false;
+            }
+            if open.remove_on_close
+                && let Ok((parent, cookie)) = self.name_of(&file)
+            {
+                self.take_out(parent, cookie, file.user, at);
+            }
+        }
+        self.let_go(file.node);
+        Ok(())
+    }
+
+    fn remove(&mut self, file: &mut File, at: At) -> Result<()> {
+        let (parent, cookie) = self.name_of(file)?;
+        permit::check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
+        if self.nodes[file.node].dir().is_some_and(|dir| !dir.is_empty()) {
+            return Err(Error::ENOTEMPTY);
+        }
+        self.take_out(parent, cookie, file.user, at);
+        Ok(())
+    }
+
+    fn stat(&self, file: &File) -> Result<Stat<'_>> {
+        let name: &[u8] = match self.name_of(file) {
+            Ok((parent, cookie)) => self.nodes[parent].dir().and_then(|dir| dir.get(cookie)).map_or(b"", |entry| &entry.name),
+            Err(_) if file.node == ROOT => b"/",
+            Err(_) => b"",
+        };
+        Ok(self.stat_named(&self.nodes[file.node], name))
+    }
+
+    fn wstat(&mut self, file: &mut File, change: &Change<'_>, at: At) -> Result<()> {
+        let node = &self.nodes[file.node];
+        permit::check_change(node, file.user, change, file.open.is_some_and(|open| open.write))?;
+        if change.size.is_some_and(|size| size > SIZE_MAX) {
+            return Err(Error::EFBIG);
+        }
+        let renamed = match change.name {
+            Some(name) => Some(self.check_rename_here(file, name)?),
+            None => None,
+        };
+        // The size is the one change that can still fail.
+        if let Some(size) = change.size {
+            let (content, store) = self.content(file.node)?;
+            content.set_size(store, size).map_err(enospc)?;
+            self.wrote(file, at);
+        }
+        if let (Some((parent, cookie)), Some(name)) = (renamed, change.name) {
+            let entry = self.take_name(parent, cookie);
+            let cookie = self.put_name(parent, name, entry, file.user, at);
+            file.link = (parent, cookie);
+        }
+        let node = &mut self.nodes[file.node];
+        let time = |set: SetTime| match set {
+            SetTime::Now => at.wall,
+            SetTime::To(time) => time,
+        };
+        if change.uid.is_some() || change.gid.is_some() {
+            (node.uid, node.gid) = (change.uid.unwrap_or(node.uid), change.gid.unwrap_or(node.gid));
+            if !node.is_dir() {
+                node.permissions = permit::without_set_id(node.permissions);
+            }
+        }
+        node.permissions = change.mode.map_or(node.permissions, |asked| asked & mode::PERM);
+        node.bits = change.bits.unwrap_or(node.bits);
+        node.atime = change.atime.map_or(node.atime, time);
+        node.mtime = change.mtime.map_or(node.mtime, time);
+        node.ctime = at.wall;
+        Ok(())
+    }
+
+    fn list(&mut self, dir: &File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+        self.nodes[dir.node].atime = at.wall;
+        let node = &self.nodes[dir.node];
+        let entries = node.dir().ok_or(Error::ENOTDIR)?;
+        let dots: [(u64, Key, &[u8]); 2] = [(DOT, dir.node, b"."), (DOT_DOT, entries.parent, b"..")];
+        for (own, key, name) in dots {
+            if cookie < own && !each(&Entry { cookie: own, stat: self.stat_named(&self.nodes[key], name) }) {
+                return Ok(());
+            }
+        }
+        for (own, entry) in entries.after(cookie) {
+            if !each(&Entry { cookie: own, stat: self.stat_named(&self.nodes[entry.node], &entry.name) }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, dir: &File, name: &[u8], what: Make<'_>, mode: u32, gid: Option<u32>, at: At) -> Result<Qid> {
+        let (key, _) = self.add(dir, name, what, mode, 0, gid, at)?;
+        Ok(self.nodes[key].qid())
+    }
+
+    fn link(&mut self, dir: &File, name: &[u8], file: &File, at: At) -> Result<()> {
+        self.link_in(dir, name, file, at)
+    }
+
+    fn unlink(&mut self, dir: &File, name: &[u8], want_dir: bool, at: At) -> Result<()> {
+        let (cookie, key) = self.entry(dir.node, name)?;
+        let node = &self.nodes[key];
+        permit::check_removal(&self.nodes[dir.node], node, dir.user)?;
+        match node.dir() {
+            Some(_) if !want_dir => return Err(Error::EISDIR),
+            None if want_dir => return Err(Error::ENOTDIR),
+            Some(inside) if !inside.is_empty() => return Err(Error::ENOTEMPTY),
+            _ => {}
+        }
+        self.take_out(dir.node, cookie, dir.user, at);
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &File, name: &[u8], to: &File, new_name: &[u8], at: At) -> Result<()> {
+        let (cookie, _) = self.entry(from.node, name)?;
+        self.move_entry((from.node, cookie), to.node, new_name, from.user, at)
+    }
+
+    fn rename_file(&mut self, file: &mut File, to: &File, new_name: &[u8], at: At) -> Result<()> {
+        let link = self.name_of(file)?;
+        self.move_entry(link, to.node, new_name, file.user, at)
+    }
+
+    fn statfs(&self, _: &File) -> Result<StatFs> {
+        let gauge = self.store.arena.gauge();
+        Ok(StatFs {
+            bsize: UNIT_BYTES as u32,
+            blocks: gauge.total_bytes() as u64 / UNIT_BYTES,
+            bfree: self.store.arena.free_bytes() as u64 / UNIT_BYTES,
+            files: self.options.inodes_max as u64,
+            ffree: (self.options.inodes_max - self.nodes.len()) as u64,
+            fsid: 0,
+        })
+    }
+
+    /// Nothing in memory waits; but what replies have let go of is free again from here on.
+    fn ready(&mut self) -> Option<Token> {
+        self.store.arena.collect();
+        None
+    }
+}
+
+const _: () = assert!(BLOCK_BYTES_MAX as u64 >= UNIT_BYTES);

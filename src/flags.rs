@@ -1,0 +1,206 @@
+//! The command line.
+
+use anyhow::{Context, bail};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use ring9::client::Address;
+use ring9::limits;
+use ring9::uring::Trust;
+use std::str::FromStr;
+
+/// An in-memory 9P file server: one thread, one io_uring, zero-copy.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+/// What to do; without one: serve.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve files (the default)
+    Serve(Serve),
+    /// Print what this kernel and these limits offer
+    Check(Check),
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Memory that is to be served
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
+    pub(crate) memory: Bytes,
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where to listen: tcp:HOST:PORT or unix:PATH; repeatable. Port 0 takes a free one. Default: a unix socket ring9.sock in $XDG_RUNTIME_DIR
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<Address>,
+    /// Who users are on the listeners after it: `all` believes what clients say, `peer-uid` (default of unix sockets) the uid at the other
+    /// end, `squash` (default of TCP) makes everyone nobody
+    #[arg(long, value_name = "TRUST", value_enum)]
+    trust: Vec<TrustFlag>,
+    /// Memory for files; populated and registered before the ready line
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
+    pub(crate) memory: Bytes,
+    /// Populate and register memory as it is needed, instead of all at start
+    #[arg(long)]
+    pub(crate) grow: bool,
+    /// Largest message, 4KiB to 1MiB
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = msize)]
+    pub(crate) msize: Bytes,
+    /// Look for work this long before sleeping, in microseconds
+    #[arg(long, value_name = "USEC", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    pub(crate) busy_poll: u64,
+    /// Run on this cpu alone
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu: Option<usize>,
+    /// Fail where memory cannot be registered with the kernel
+    #[arg(long)]
+    pub(crate) require_registered: bool,
+    /// Print each message on one line to stderr
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// The trust of each listener, from the order of the command line
+    #[arg(skip)]
+    trusts: Vec<Option<TrustFlag>>,
+}
+
+impl Flags {
+    /// The flags of this process; a usage error ends it with exit code 2.
+    pub(crate) fn of_process() -> Flags {
+        let matches = Flags::command().get_matches();
+        let mut flags = Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        match (&mut flags.command, matches.subcommand()) {
+            (Some(Command::Serve(serve)), Some((_, matches))) => serve.place_trusts(matches),
+            (None, _) => flags.serve.place_trusts(&matches),
+            _ => {}
+        }
+        flags
+    }
+}
+
+impl Serve {
+    /// A `--trust` holds for the listeners behind it, up to the next.
+    fn place_trusts(&mut self, matches: &ArgMatches) {
+        let places = |name| matches.indices_of(name).into_iter().flatten();
+        let trusts: Vec<_> = places("trust").zip(self.trust.iter().copied()).collect();
+        let before = |place| trusts.iter().rev().find(|(at, _)| *at < place).map(|(_, trust)| *trust);
+        self.trusts = places("listen").map(before).collect();
+        if self.listen.is_empty() {
+            self.trusts = vec![self.trust.last().copied()];
+        }
+    }
+
+    /// Where to listen, and whom to believe there.
+    pub(crate) fn listeners(&self) -> anyhow::Result<Vec<(Address, Trust)>> {
+        let mut addresses = self.listen.clone();
+        if addresses.is_empty() {
+            addresses
+                .push(Address::default_socket_for_server().context("no place for the default socket; use --listen")?);
+        }
+        let trust_of = |address: &Address, flag: Option<TrustFlag>| match (flag, address) {
+            (Some(TrustFlag::All), _) => Ok(Trust::All),
+            (Some(TrustFlag::Squash), _) | (None, Address::Tcp { .. }) => Ok(Trust::Squash),
+            (Some(TrustFlag::PeerUid), Address::Tcp { .. }) => {
+                bail!("--trust peer-uid: {address} does not tell who connects; unix sockets do")
+            }
+            (Some(TrustFlag::PeerUid) | None, Address::Unix(_)) => Ok(Trust::PeerUid),
+        };
+        let pairs = addresses.into_iter().zip(&self.trusts);
+        pairs.map(|(address, flag)| Ok((address.clone(), trust_of(&address, *flag)?))).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TrustFlag {
+    All,
+    PeerUid,
+    Squash,
+}
+
+/// A number of bytes, as `512MiB`, `64k` or `4096`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bytes, String> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 0,
+            "k" | "kib" => 10,
+            "m" | "mib" => 20,
+            "g" | "gib" => 30,
+            "t" | "tib" => 40,
+            _ => return Err(format!("unknown unit {unit:?}: use KiB, MiB or GiB")),
+        };
+        let number: u64 = number.parse().map_err(|_| "a number is missing, as in 512MiB".to_owned())?;
+        number.checked_mul(1 << shift).map(Bytes).ok_or_else(|| "too large".to_owned())
+    }
+}
+
+fn memory(text: &str) -> Result<Bytes, String> {
+    let bytes: Bytes = text.parse()?;
+    // The arena counts in units of 64 bytes with 32 bits.
+    if (limits::MEMORY_BYTES_MIN..=256 << 30).contains(&bytes.0) { Ok(bytes) } else { Err("8MiB to 256GiB".into()) }
+}
+
+fn msize(text: &str) -> Result<Bytes, String> {
+    let bytes: Bytes = text.parse()?;
+    let range = u64::from(limits::MSIZE_MIN)..=u64::from(limits::MSIZE_MAX);
+    if range.contains(&bytes.0) { Ok(bytes) } else { Err("4KiB to 1MiB".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listeners(args: &[&str]) -> Vec<(String, Trust)> {
+        let matches = Flags::command().get_matches_from(args);
+        let mut flags = Flags::from_arg_matches(&matches).expect("valid flags");
+        flags.serve.place_trusts(&matches);
+        let listeners = flags.serve.listeners().expect("valid listeners");
+        listeners.into_iter().map(|(address, trust)| (address.to_string(), trust)).collect()
+    }
+
+    #[test]
+    fn trust_holds_for_the_listeners_after_it() {
+        let found = listeners(&[
+            "ring9",
+            "--listen",
+            "tcp:127.0.0.1:1",
+            "--listen",
+            "unix:/a",
+            "--trust",
+            "all",
+            "--listen",
+            "unix:/b",
+            "--listen",
+            "tcp:127.0.0.1:2",
+            "--trust",
+            "squash",
+            "--listen",
+            "unix:/c",
+        ]);
+        let trusts: Vec<_> = found.iter().map(|(_, trust)| *trust).collect();
+        assert_eq!(trusts, [Trust::Squash, Trust::PeerUid, Trust::All, Trust::All, Trust::Squash]);
+        assert_eq!(found[2].0, "unix:/b");
+    }
+
+    #[test]
+    fn sizes_have_units_and_ends() {
+        assert_eq!("512MiB".parse(), Ok(Bytes(512 << 20)));
+        assert_eq!("2g".parse(), Ok(Bytes(2 << 30)));
+        assert_eq!("4096".parse(), Ok(Bytes(4096)));
+        assert!("MiB".parse::<Bytes>().is_err() && "1furlong".parse::<Bytes>().is_err());
+        assert!("99999999999TiB".parse::<Bytes>().is_err());
+        assert!(memory("1MiB").is_err() && msize("2MiB").is_err() && msize("1MiB").is_ok());
+    }
+}

@@ -1,0 +1,141 @@
+//! Large payloads: memory for them before they arrive, and publishing once they are whole.
+//!
+//! A grant decides about memory alone. A block that is to be replaced lands in a fresh one; data behind the end of a file lands in place in its last block, behind
+//! every byte that anyone could see. Order, append offset, edges and size are decided at the commit, from the content as it is then. So that a commit never
+//! fails for want of memory, each grant sets blocks aside: enough to publish by copying, should the file have changed too much in between.
+
+use super::content::{Blocks, Content, indices, part};
+use super::store::Store;
+use crate::arena::{BLOCK_BYTES_MAX, Full, Piece, Space, Why};
+use std::ops::Range;
+
+/// Blocks set aside by a grant: the form of a large file, the gap in front, the first block and the next.
+const SPARES: usize = 4;
+
+impl Content {
+    /// Memory for `range`, to be received into.
+    pub(super) fn grant(&mut self, store: &mut Store, range: Range<u64>) -> Result<Space, Full> {
+        if range.end > BLOCK_BYTES_MAX as u64 {
+            // Copied now, once, instead of at every commit that finds it small.
+            self.make_large(store)?;
+        }
+        let mut pieces = store.lists.pop().unwrap_or_default();
+        let done = self.grant_pieces(store, &range, &mut pieces);
+        match done {
+            Ok(()) => Ok(Space::new(pieces, SPARES)),
+            Err(full) => {
+                pieces.clear();
+                store.lists.push(pieces);
+                store.arena.collect();
+                Err(full)
+            }
+        }
+    }
+
+    fn grant_pieces(&self, store: &mut Store, range: &Range<u64>, pieces: &mut Vec<Piece>) -> Result<(), Full> {
+        for index in indices(range) {
+            let part = part(range, index);
+            let start = index * BLOCK_BYTES_MAX as u64 + part.start as u64;
+            let piece = match self.block(index) {
+                Some(block)
+                    if start >= self.size
+                        && part.end <= store.arena.capacity(block)
+                        && store.arena.in_place(block, self.valid(store, index)) =>
+                {
+                    store.arena.land_in_place(block, part)
+                }
+                _ => {
+                    let bytes = match &self.blocks {
+                        Blocks::Large(_) => BLOCK_BYTES_MAX,
+                        _ => part.end.max(self.valid(store, index)),
+                    };
+                    store.arena.land_fresh(bytes, part)?
+                }
+            };
+            pieces.push(piece);
+        }
+        for _ in 0..SPARES {
+            pieces.push(store.arena.land_fresh(BLOCK_BYTES_MAX, 0..0)?);
+        }
+        Ok(())
+    }
+
+    /// Publishes a payload at `offset`, which may differ from the one that was granted.
+    pub(super) fn commit(&mut self, store: &mut Store, space: Space, granted: u64, offset: u64) -> Result<(), Full> {
+        let (mut pieces, spares) = space.into_parts();
+        let count = pieces.len() - spares;
+        for spare in pieces.drain(count..) {
+            let block = store.arena.adopt(spare);
+            store.reserve.push(block);
+        }
+        let mut at = offset;
+        let whole: usize = pieces.iter().map(|piece| piece.range().len()).sum();
+        let is_large = offset + whole as u64 > BLOCK_BYTES_MAX as u64;
+        let mut result = if is_large { self.make_large(store) } else { Ok(()) };
+        for piece in pieces.drain(..) {
+            let range = at..at + piece.range().len() as u64;
+            at = range.end;
+            if result.is_ok() {
+                result = self.publish(store, piece, range, granted == offset);
+            }
+        }
+        store.reserve.drain(..).for_each(|block| store.arena.free(block));
+        store.lists.push(pieces);
+        result
+    }
+
+    fn publish(&mut self, store: &mut Store, piece: Piece, range: Range<u64>, in_position: bool) -> Result<(), Full> {
+        let index = range.start / BLOCK_BYTES_MAX as u64;
+        if in_position && piece.is_fresh() && self.takes(store, &piece) {
+            self.grow_to(store, range.start)?;
+            self.swap_in(store, piece, index, range);
+            return Ok(());
+        }
+        let own = self.block(index).is_some_and(|block| store.arena.is_within(&piece, block));
+        if in_position && !piece.is_fresh() && own && self.size <= range.start {
+            let valid = self.valid(store, index);
+            let block = self.block(index).expect("just found");
+            if store.arena.sealed(block) <= valid {
+                // Letting go of the piece leaves its bytes behind the size, as good as written.
+                drop(piece);
+                self.grow_to(store, range.start)?;
+                self.size = range.end;
+                return Ok(());
+            }
+        }
+        // The file is another one than at the grant: the bytes are written like any others, into the memory that was set aside.
+        self.write(store, range.start, piece.bytes())?;
+        if piece.is_fresh() {
+            let block = store.arena.adopt(piece);
+            if store.arena.capacity(&block) == BLOCK_BYTES_MAX {
+                store.reserve.push(block);
+            } else {
+                store.arena.free(block);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the block of a fresh piece can take the place of what is there.
+    fn takes(&self, store: &Store, piece: &Piece) -> bool {
+        let capacity = store.arena.piece_capacity(piece);
+        match &self.blocks {
+            Blocks::Large(_) => capacity == BLOCK_BYTES_MAX,
+            // Only a block 0 can be the block of a small file, and it must hold all that the old one held.
+            Blocks::Small { .. } | Blocks::None => self.valid(store, 0) <= capacity,
+        }
+    }
+
+    fn swap_in(&mut self, store: &mut Store, piece: Piece, index: u64, range: Range<u64>) {
+        let hole = piece.range();
+        let valid = self.valid(store, index);
+        let size = part(&(0..self.size), index).end.max(hole.end);
+        let new = store.arena.adopt(piece);
+        let why = if matches!(self.blocks, Blocks::Large(_)) { Why::Rewrite } else { Why::Growth };
+        store.complete(&new, self.block(index), valid, hole, size, why);
+        if let Some(old) = self.put(index, new) {
+            store.arena.free(old);
+        }
+        self.size = self.size.max(range.end);
+    }
+}

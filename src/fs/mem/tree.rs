@@ -1,0 +1,213 @@
+//! Names: how they come, go and move.
+
+use super::dir::Dir;
+use super::node::{Key, Kind, Node};
+use super::{File, Mem, ROOT, permit};
+use crate::fs::mem::content::Content;
+use crate::fs::{At, Error, Make, Result, User, mode};
+
+impl Mem {
+    /// The directory and the cookie of a file's name: that by which it was reached, or else the latest that is known. EBUSY for the root, which
+    /// has none; ENOENT once there is none.
+    pub(super) fn name_of(&self, file: &File) -> Result<(Key, u64)> {
+        if file.node == ROOT {
+            return Err(Error::EBUSY);
+        }
+        let names_it = |(parent, cookie): (Key, u64)| {
+            let entry = self.nodes.find(parent).and_then(Node::dir).and_then(|dir| dir.get(cookie));
+            entry.is_some_and(|entry| entry.node == file.node)
+        };
+        let known = [file.link, self.nodes[file.node].link];
+        known.into_iter().find(|&link| names_it(link)).ok_or(Error::ENOENT)
+    }
+
+    /// The entry of a name in a directory.
+    pub(super) fn entry(&self, dir: Key, name: &[u8]) -> Result<(u64, Key)> {
+        let dir = self.nodes[dir].dir().ok_or(Error::ENOTDIR)?;
+        dir.find(self.options.hash_key, name).ok_or(Error::ENOENT)
+    }
+
+    /// Makes a node under a new name.
+    #[expect(clippy::too_many_arguments, reason = "what create(9P) and mknod(2) say of a new file")]
+    pub(super) fn add(
+        &mut self,
+        dir: &File,
+        name: &[u8],
+        what: Make<'_>,
+        permissions: u32,
+        bits: u8,
+        gid: Option<u32>,
+        at: At,
+    ) -> Result<(Key, u64)> {
+        self.check_new_name(dir.node, name, dir.user)?;
+        if self.nodes.len() >= self.options.inodes_max {
+            return Err(Error::ENOSPC);
+        }
+        let parent = &self.nodes[dir.node];
+        // Linux: a set-gid directory passes its group on, and the bit to directories (inode(7)).
+        let inherits = parent.permissions & mode::ISGID != 0;
+        let gid = if inherits { parent.gid } else { gid.unwrap_or(parent.gid) };
+        let (kind, extra) = match what {
+            Make::File => (Kind::File(Content::default()), 0),
+            Make::Dir => (Kind::Dir(Box::new(Dir::new(dir.node))), if inherits { mode::ISGID } else { 0 }),
+            Make::Symlink(target) => (Kind::Symlink(target.into()), 0),
+            Make::Device { block, major, minor } => (Kind::Device { block, major, minor }, 0),
+            Make::Fifo => (Kind::Fifo, 0),
+            Make::Socket => (Kind::Socket, 0),
+        };
+        let path = self.nodes.next_path();
+        let key = self.nodes.add(Node::new(kind, path, permissions | extra, bits, dir.user, gid, at));
+        let cookie = self.put_name(dir.node, name, key, dir.user, at);
+        Ok((key, cookie))
+    }
+
+    /// Whether a name can be made in a directory that still has one itself.
+    fn check_new_name(&self, dir: Key, name: &[u8], user: User) -> Result<()> {
+        let node = &self.nodes[dir];
+        let entries = node.dir().ok_or(Error::ENOTDIR)?;
+        if node.links == 0 {
+            return Err(Error::ENOENT);
+        }
+        permit::check(node, user, permit::EXEC)?;
+        if entries.find(self.options.hash_key, name).is_some() {
+            return Err(Error::EEXIST);
+        }
+        permit::check(node, user, permit::WRITE)
+    }
+
+    /// Gives a node a name. The caller has checked everything.
+    pub(super) fn put_name(&mut self, dir: Key, name: &[u8], key: Key, user: User, at: At) -> u64 {
+        let is_dir = self.nodes[key].is_dir();
+        let hash_key = self.options.hash_key;
+        let parent = &mut self.nodes[dir];
+        parent.changed(user.uid, at);
+        let entries = parent.dir_mut().expect("names are put into directories");
+        let cookie = entries.add(hash_key, name, key);
+        entries.subdirs += u64::from(is_dir);
+        let node = &mut self.nodes[key];
+        node.links += 1;
+        node.ctime = at.wall;
+        node.link = (dir, cookie);
+        if let Some(inside) = node.dir_mut() {
+            inside.parent = dir;
+        }
+        cookie
+    }
+
+    /// Takes a name away and leaves the node, which may have none now.
+    pub(super) fn take_name(&mut self, dir: Key, cookie: u64) -> Key {
+        let hash_key = self.options.hash_key;
+        let entries = self.nodes[dir].dir_mut().expect("names are taken out of directories");
+        let key = entries.remove(hash_key, cookie).expect("the name was just found").node;
+        self.nodes[key].links -= 1;
+        if self.nodes[key].is_dir() {
+            self.nodes[dir].dir_mut().expect("still a directory").subdirs -= 1;
+        }
+        key
+    }
+
+    /// Removes a name for good. A directory must be empty, unless it stays in use; then it is left alone.
+    pub(super) fn take_out(&mut self, dir: Key, cookie: u64, user: User, at: At) {
+        let key = self.take_name(dir, cookie);
+        self.nodes[dir].changed(user.uid, at);
+        let node = &mut self.nodes[key];
+        node.ctime = at.wall;
+        if let Some(inside) = node.dir_mut() {
+            // The directory above may go before those who are still in here.
+            inside.parent = key;
+        }
+        self.free_if_unused(key);
+    }
+
+    /// One use less.
+    pub(super) fn let_go(&mut self, key: Key) {
+        self.nodes[key].uses -= 1;
+        self.free_if_unused(key);
+    }
+
+    fn free_if_unused(&mut self, key: Key) {
+        if self.nodes[key].links == 0 && self.nodes[key].uses == 0 {
+            let mut node = self.nodes.remove(key);
+            if let Some(content) = node.content_mut() {
+                content.clear(&mut self.store);
+            }
+        }
+    }
+
+    pub(super) fn link_in(&mut self, dir: &File, name: &[u8], file: &File, at: At) -> Result<()> {
+        let node = &self.nodes[file.node];
+        if node.is_dir() {
+            return Err(Error::EPERM);
+        }
+        if node.links == 0 {
+            return Err(Error::ENOENT);
+        }
+        if node.links == u32::MAX {
+            return Err(Error::EMLINK);
+        }
+        self.check_new_name(dir.node, name, dir.user)?;
+        self.put_name(dir.node, name, file.node, dir.user, at);
+        Ok(())
+    }
+
+    /// Whether a file may get a new name in its own directory (wstat(9P): what is there is not replaced).
+    pub(super) fn check_rename_here(&self, file: &File, name: &[u8]) -> Result<(Key, u64)> {
+        let (parent, cookie) = self.name_of(file)?;
+        permit::check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
+        self.check_new_name(parent, name, file.user)?;
+        Ok((parent, cookie))
+    }
+
+    /// rename(2).
+    pub(super) fn move_entry(
+        &mut self,
+        (from, cookie): (Key, u64),
+        to: Key,
+        new_name: &[u8],
+        user: User,
+        at: At,
+    ) -> Result<()> {
+        let key = self.nodes[from].dir().and_then(|dir| dir.get(cookie)).ok_or(Error::ENOENT)?.node;
+        let target = &self.nodes[to];
+        let entries = target.dir().ok_or(Error::ENOTDIR)?;
+        if target.links == 0 {
+            return Err(Error::ENOENT);
+        }
+        permit::check_removal(&self.nodes[from], &self.nodes[key], user)?;
+        permit::check(target, user, permit::WRITE | permit::EXEC)?;
+        let is_dir = self.nodes[key].is_dir();
+        if is_dir && self.is_inside(to, key) {
+            return Err(Error::EINVAL);
+        }
+        let replaced = entries.find(self.options.hash_key, new_name);
+        if let Some((_, there)) = replaced {
+            if there == key {
+                // Two names of one file: nothing happens (rename(2)).
+                return Ok(());
+            }
+            permit::check_removal(target, &self.nodes[there], user)?;
+            match (is_dir, self.nodes[there].dir()) {
+                (true, None) => return Err(Error::ENOTDIR),
+                (false, Some(_)) => return Err(Error::EISDIR),
+                (true, Some(inside)) if !inside.is_empty() => return Err(Error::ENOTEMPTY),
+                _ => {}
+            }
+        }
+        if let Some((old, _)) = replaced {
+            self.take_out(to, old, user, at);
+        }
+        self.take_name(from, cookie);
+        self.nodes[from].changed(user.uid, at);
+        self.put_name(to, new_name, key, user, at);
+        Ok(())
+    }
+
+    /// Whether `dir` is `top` or below it. Goes up, step by step.
+    fn is_inside(&self, dir: Key, top: Key) -> bool {
+        let mut at = dir;
+        while at != top && at != ROOT {
+            at = self.nodes[at].dir().map_or(ROOT, |dir| dir.parent);
+        }
+        at == top
+    }
+}

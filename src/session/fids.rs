@@ -1,0 +1,115 @@
+//! The fids of one peer.
+
+use crate::fs::{Error, Result};
+use crate::wire::{Fid, NOFID};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+
+/// What a fid stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Walked to.
+    Walked,
+    /// An open file; what the open allowed holds whatever becomes of the file's mode (open(9P)).
+    Open { read: bool, write: bool },
+    /// An open directory: where a read of stat records must go on, and the cookie that stands for it.
+    OpenDir { next_offset: u64, cookie: u64 },
+}
+
+/// A fid with its file.
+pub(super) struct Held<T> {
+    pub(super) file: T,
+    pub(super) state: State,
+}
+
+/// Fids by number. Their order never decides anything.
+pub(super) struct Fids<T> {
+    held: HashMap<Fid, Held<T>, Key>,
+    most: usize,
+}
+
+impl<T> Fids<T> {
+    pub(super) fn new(most: usize, hash_key: u64) -> Fids<T> {
+        Fids { held: HashMap::with_hasher(Key(hash_key | 1)), most }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn get(&mut self, fid: Fid) -> Result<&mut Held<T>> {
+        self.held.get_mut(&fid).ok_or(Error::EBADF)
+    }
+
+    /// Two fids, maybe the same.
+    pub(super) fn both(&self, one: Fid, other: Fid) -> Result<(&Held<T>, &Held<T>)> {
+        self.held.get(&one).zip(self.held.get(&other)).ok_or(Error::EBADF)
+    }
+
+    /// The first to change, the second to look at. EINVAL if they are one.
+    pub(super) fn with(&mut self, one: Fid, other: Fid) -> Result<(&mut Held<T>, &Held<T>)> {
+        if one == other {
+            return Err(Error::EINVAL);
+        }
+        match self.held.get_disjoint_mut([&one, &other]) {
+            [Some(one), Some(other)] => Ok((one, other)),
+            _ => Err(Error::EBADF),
+        }
+    }
+
+    /// Whether a new fid may be made under this number.
+    pub(super) fn check_new(&self, fid: Fid) -> Result<()> {
+        match fid {
+            NOFID => Err(Error::EINVAL),
+            _ if self.held.contains_key(&fid) => Err(Error::EINVAL),
+            _ if self.held.len() >= self.most => Err(Error::EMFILE),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a file under a number; gives back what was there.
+    pub(super) fn put(&mut self, fid: Fid, file: T) -> Option<Held<T>> {
+        self.held.insert(fid, Held { file, state: State::Walked })
+    }
+
+    pub(super) fn take(&mut self, fid: Fid) -> Result<Held<T>> {
+        self.held.remove(&fid).ok_or(Error::EBADF)
+    }
+
+    /// All of them, in the order of their numbers.
+    pub(super) fn take_all(&mut self) -> Vec<(Fid, Held<T>)> {
+        let mut all: Vec<_> = self.held.drain().collect();
+        all.sort_unstable_by_key(|(fid, _)| *fid);
+        all
+    }
+}
+
+/// Multiplication by a secret odd number: no client knows which fids collide.
+#[derive(Clone, Copy)]
+struct Key(u64);
+
+impl BuildHasher for Key {
+    type Hasher = Multiply;
+    fn build_hasher(&self) -> Multiply {
+        Multiply { key: self.0, hash: 0 }
+    }
+}
+
+struct Multiply {
+    key: u64,
+    hash: u64,
+}
+
+impl Hasher for Multiply {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
+    }
+    fn write_u32(&mut self, number: u32) {
+        let product = (u128::from(self.hash) + u128::from(number) + 1) * u128::from(self.key);
+        self.hash = (product as u64) ^ (product >> 64) as u64;
+    }
+    fn finish(&self) -> u64 {
+        // The table takes its place from the low bits and a tag from the high ones.
+        self.hash ^ self.hash.rotate_left(32)
+    }
+}

@@ -1,0 +1,250 @@
+//! What 9P2000.L has for itself. Layouts and meanings: diod's protocol.md and the kernel's `fs/9p`.
+
+use super::classic::opened;
+use super::common::iounit;
+use super::convert;
+use super::fids::State;
+use super::pending::What;
+use super::{Request, Session};
+use crate::fs::{
+    At, Error, Filesystem, Make, NAME_BYTES_MAX, Open, Outcome, Result, TARGET_BYTES_MAX, check_name, mode,
+};
+use crate::wire::{Data, Dialect, DirEntry, Fid, IOHDR, Message, READ_HEAD};
+use bytes::BufMut;
+
+/// Flags of Tlopen and Tlcreate: Linux's generic values, whatever the client's machine (`include/net/9p/9p.h`, P9_DOTL_). Bits that are not here are passed over.
+mod flag {
+    pub(super) const ACCESS: u32 = 0o3;
+    pub(super) const WRITE: u32 = 0o1;
+    pub(super) const READ_WRITE: u32 = 0o2;
+    pub(super) const EXCL: u32 = 0o200;
+    pub(super) const TRUNC: u32 = 0o1000;
+    pub(super) const APPEND: u32 = 0o2000;
+    pub(super) const DIRECTORY: u32 = 0o200000;
+    /// Of Tunlinkat.
+    pub(super) const REMOVEDIR: u32 = 0x200;
+}
+
+/// V9FS_MAGIC (Linux: `include/uapi/linux/magic.h`).
+const STATFS_TYPE: u32 = 0x0102_1997;
+
+impl<F: Filesystem> Session<F> {
+    pub(super) fn dispatch_linux(
+        &mut self,
+        fs: &mut F,
+        request: Request,
+        message: &Message<'_>,
+        at: At,
+    ) -> Result<()> {
+        let reply = match *message {
+            Message::Tlopen { fid, flags } => return self.lopen(fs, request, fid, flags, at),
+            Message::Tlcreate { fid, name, flags, mode, gid } => {
+                return self.lcreate(fs, request, fid, (name, flags, mode, gid), at);
+            }
+            Message::Treaddir { fid, offset, count } => return self.readdir(fs, request, fid, offset, count, at),
+            Message::Tgetattr { fid, request_mask } => {
+                convert::getattr(&fs.stat(&self.fids.get(fid)?.file)?, request_mask)
+            }
+            Message::Tsetattr { fid, .. } => {
+                let change = convert::change_of_setattr(message)?;
+                fs.wstat(&mut self.fids.get(fid)?.file, &change, at)?;
+                Message::Rsetattr {}
+            }
+            Message::Tstatfs { fid } => self.statfs(fs, fid)?,
+            Message::Treadlink { fid } => return self.readlink(fs, request, fid),
+            Message::Tsymlink { fid, name, target, gid } => {
+                if target.is_empty() || target.len() > TARGET_BYTES_MAX {
+                    return Err(if target.is_empty() { Error::ENOENT } else { Error::ENAMETOOLONG });
+                }
+                Message::Rsymlink { qid: self.make(fs, fid, name, Make::Symlink(target), 0o777, gid, at)? }
+            }
+            Message::Tmknod { dfid, name, mode, major, minor, gid } => {
+                let what = match mode & mode::IFMT {
+                    0 | mode::IFREG => Make::File,
+                    mode::IFCHR => Make::Device { block: false, major, minor },
+                    mode::IFBLK => Make::Device { block: true, major, minor },
+                    mode::IFIFO => Make::Fifo,
+                    mode::IFSOCK => Make::Socket,
+                    _ => return Err(Error::EINVAL),
+                };
+                Message::Rmknod { qid: self.make(fs, dfid, name, what, mode, gid, at)? }
+            }
+            Message::Tmkdir { dfid, name, mode, gid } => {
+                Message::Rmkdir { qid: self.make(fs, dfid, name, Make::Dir, mode, gid, at)? }
+            }
+            Message::Tlink { dfid, fid, name } => {
+                check_name(name)?;
+                let (dir, file) = self.fids.both(dfid, fid)?;
+                fs.link(&dir.file, name, &file.file, at)?;
+                Message::Rlink {}
+            }
+            Message::Trename { fid, dfid, name } => {
+                check_name(name)?;
+                let (file, dir) = self.fids.with(fid, dfid)?;
+                fs.rename_file(&mut file.file, &dir.file, name, at)?;
+                Message::Rrename {}
+            }
+            Message::Trenameat { olddirfid, oldname, newdirfid, newname } => {
+                check_name(oldname)?;
+                check_name(newname)?;
+                let (from, to) = self.fids.both(olddirfid, newdirfid)?;
+                fs.rename(&from.file, oldname, &to.file, newname, at)?;
+                Message::Rrenameat {}
+            }
+            Message::Tunlinkat { dfid, name, flags } => {
+                check_name(name)?;
+                // The directory's fid may be open: v9fs removes what it is listing.
+                fs.unlink(&self.fids.get(dfid)?.file, name, flags & flag::REMOVEDIR != 0, at)?;
+                Message::Runlinkat {}
+            }
+            Message::Tfsync { fid, datasync } => {
+                if let Outcome::Pending(token) = fs.fsync(&self.fids.get(fid)?.file, datasync.0 != 0)? {
+                    self.pending.add(token, request, fid, What::Sync);
+                    return Ok(());
+                }
+                Message::Rfsync {}
+            }
+            _ => return Err(Error::EOPNOTSUPP),
+        };
+        self.reply(fs.gate(), request, &reply);
+        Ok(())
+    }
+
+    fn lopen(&mut self, fs: &mut F, request: Request, fid: Fid, flags: u32, at: At) -> Result<()> {
+        let held = self.fids.get(fid)?;
+        if flags & flag::DIRECTORY != 0 && fs.attr(&held.file).kind & crate::wire::qt::DIR == 0 {
+            return Err(Error::ENOTDIR);
+        }
+        self.open(fs, request, fid, linux_flags(flags)?, at)
+    }
+
+    fn lcreate(
+        &mut self,
+        fs: &mut F,
+        request: Request,
+        fid: Fid,
+        (name, flags, mode, gid): (&[u8], u32, u32, u32),
+        at: At,
+    ) -> Result<()> {
+        check_name(name)?;
+        let held = self.fids.get(fid)?;
+        if held.state != State::Walked {
+            return Err(Error::EINVAL);
+        }
+        let open = linux_flags(flags)?;
+        let gid = Some(gid).filter(|&gid| gid != !0);
+        // Kernels differ in whether they send the type; it can only be a file.
+        match fs.create(&mut held.file, name, open, mode::IFREG | mode & mode::PERM, 0, gid, at) {
+            // Another client was quicker: open(2) with O_CREAT alone opens what is there.
+            Err(Error::EEXIST) if flags & flag::EXCL == 0 => {
+                let mut there = fs.lookup(&held.file, name)?;
+                let can = if fs.attr(&there).kind & crate::wire::qt::DIR != 0 { Err(Error::EISDIR) } else { Ok(()) };
+                if let Err(error) = can.and_then(|()| fs.open(&mut there, open, at)) {
+                    fs.close(there, at)?;
+                    return Err(error);
+                }
+                fs.close(std::mem::replace(&mut held.file, there), at)?;
+            }
+            created => created?,
+        }
+        let (qid, iounit) = (fs.attr(&held.file), iounit(fs, &held.file, self.msize));
+        held.state = opened(qid.kind, open);
+        self.reply(fs.gate(), request, &Message::Rlcreate { qid, iounit });
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of the three messages that make something")]
+    fn make(
+        &mut self,
+        fs: &mut F,
+        dfid: Fid,
+        name: &[u8],
+        what: Make<'_>,
+        mode: u32,
+        gid: u32,
+        at: At,
+    ) -> Result<crate::wire::Qid> {
+        check_name(name)?;
+        let gid = Some(gid).filter(|&gid| gid != !0);
+        fs.make(&self.fids.get(dfid)?.file, name, what, mode & mode::PERM, gid, at)
+    }
+
+    fn statfs(&mut self, fs: &mut F, fid: Fid) -> Result<Message<'static>> {
+        let of = fs.statfs(&self.fids.get(fid)?.file)?;
+        Ok(Message::Rstatfs {
+            type_: STATFS_TYPE,
+            bsize: of.bsize,
+            blocks: of.blocks,
+            bfree: of.bfree,
+            bavail: of.bfree,
+            files: of.files,
+            ffree: of.ffree,
+            fsid: of.fsid,
+            namelen: NAME_BYTES_MAX as u32,
+        })
+    }
+
+    fn readlink(&mut self, fs: &mut F, request: Request, fid: Fid) -> Result<()> {
+        let stat = fs.stat(&self.fids.get(fid)?.file)?;
+        if stat.mode & mode::IFMT != mode::IFLNK {
+            return Err(Error::EINVAL);
+        }
+        self.reply(fs.gate(), request, &Message::Rreadlink { target: stat.target });
+        Ok(())
+    }
+
+    /// Whole entries behind a cookie. The client keeps what fits its buffer and may come back to any cookie that it was given.
+    fn readdir(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, count: u32, at: At) -> Result<()> {
+        let room = count.min(self.msize - IOHDR) as usize;
+        let held = self.fids.get(fid)?;
+        match held.state {
+            State::OpenDir { .. } => {}
+            State::Open { .. } => return Err(Error::ENOTDIR),
+            State::Walked => return Err(Error::EBADF),
+        }
+        let gate = fs.gate();
+        let batch = self.out.batch(gate);
+        let iovec = batch.iovec();
+        let mark = iovec.mark();
+        iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
+        let (mut used, mut full) = (0, false);
+        let listed = fs.list(&held.file, offset, at, &mut |entry| {
+            let stat = &entry.stat;
+            // DT_ values are the type bits of the mode (readdir(3)).
+            let kind = ((stat.mode & mode::IFMT) >> 12) as u8;
+            let entry = DirEntry { qid: stat.qid, offset: entry.cookie, kind, name: stat.name };
+            let fits = used + entry.size() <= room;
+            if fits {
+                iovec.put_small(entry.size(), |small| entry.emit(small));
+                used += entry.size();
+            }
+            full |= !fits;
+            fits
+        });
+        let too_small = if full && used == 0 { Err(Error::EINVAL) } else { Ok(()) };
+        if let Err(error) = listed.and(too_small) {
+            iovec.rollback(mark);
+            return Err(error);
+        }
+        let message = Message::Rreaddir { data: Data::Away(used as u32) };
+        iovec.patch(mark, |head| message.emit(request.tag, Dialect::L, head));
+        batch.end_reply(request.kind, request.at_ns);
+        self.trace('<', &message, request.tag);
+        Ok(())
+    }
+}
+
+fn linux_flags(flags: u32) -> Result<Open> {
+    let access = flags & flag::ACCESS;
+    if access == flag::ACCESS {
+        return Err(Error::EINVAL);
+    }
+    Ok(Open {
+        read: access != flag::WRITE,
+        write: access == flag::WRITE || access == flag::READ_WRITE,
+        exec: false,
+        truncate: flags & flag::TRUNC != 0,
+        append: flags & flag::APPEND != 0,
+        remove_on_close: false,
+    })
+}

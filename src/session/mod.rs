@@ -1,0 +1,385 @@
+//! The 9P state of one peer: fids, tags, flush, dialect. Messages in, replies out.
+//!
+//! This is the driver contract: every I/O layer (the ring, epoll, threads, a runtime) drives a [`Session`] in the same way, and must produce the same bytes.
+//!
+//! ```text
+//! loop {
+//!     bytes from the socket  -> receive(fs, at, bytes)      serves every whole message; the caller keeps what was not consumed
+//!     landing()              -> receive the payload of a large write straight into its blocks -> landed(fs, landing, n, at)
+//!     Need::skip             -> throw that many bytes away -> skipped(fs, n, at)        (or just show them to receive)
+//!     take(fs)               -> send the views -> Segments::advance(n) -> recycle(segments)
+//!     fs.ready()             -> complete(fs, token, at) of the session that the token names
+//! }
+//! close(fs, at)
+//! ```
+//! The caller owns the tree and every buffer. A [`Landing`] and [`Segments`] are owned and `Send`: a driver may hand them to the kernel or another thread, and
+//! drops them only after their operation's terminal completion, even if the session is gone.
+//!
+//! Must not know: descriptors, clocks, runtimes, locks, concrete trees.
+
+mod classic;
+mod common;
+mod convert;
+mod fids;
+mod linux;
+mod outgoing;
+mod payload;
+mod pending;
+mod users;
+
+pub use outgoing::{Reply, Segments, View};
+pub use payload::Landing;
+pub use users::{NOBODY, Trust, Users};
+
+use crate::fs::{At, Error, Filesystem, Gate, Token};
+use crate::wire::{self, Dialect, HEAD, Head, Kind, Message, NOTAG, Tag, WRITE_HEAD};
+use fids::Fids;
+use outgoing::Outgoing;
+use payload::Inbound;
+use pending::Pending;
+use std::fmt;
+use std::sync::Arc;
+
+/// A write whose frame is larger starts before its payload is there, and other messages may not be larger.
+pub const BULK_BYTES_MIN: usize = 16 << 10;
+/// Largest message before a Tversion.
+const FIRST_MESSAGE_BYTES_MAX: u32 = 8 << 10;
+/// Smallest msize that can be asked for (Linux: `net/9p/client.c`).
+const MSIZE_MIN: u32 = 4096;
+/// After so many messages that are none, the peer is not worth listening to.
+const PROTOCOL_ERRORS_MAX: u32 = 64;
+
+/// How long `bytes` may take: 30 s and a second for each 64 KiB, in total.
+pub fn allowance_ns(bytes: usize) -> u64 {
+    30_000_000_000 + bytes as u64 * 1_000_000_000 / (64 << 10)
+}
+
+/// What a session is told about its peer.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The driver's number of this peer; comes back in tokens.
+    pub peer: u32,
+    /// Largest message in bytes that may be negotiated.
+    pub msize_max: u32,
+    /// Whom it may act for.
+    pub trust: Trust,
+    /// Names of users and groups.
+    pub users: Arc<Users>,
+    /// Fids at a time.
+    pub fids_max: usize,
+    /// Requests that wait for their tree at a time.
+    pub pending_max: usize,
+    /// Bytes of replies that may be queued before no more is served.
+    pub queued_bytes_max: usize,
+    /// Messages served by one call of `receive`.
+    pub messages_max: u32,
+    /// A secret for the hash of fids.
+    pub hash_key: u64,
+}
+
+impl Config {
+    /// The usual bounds.
+    pub fn new(peer: u32, msize_max: u32) -> Config {
+        Config {
+            peer,
+            msize_max,
+            trust: Trust::Squash,
+            users: Arc::default(),
+            fids_max: 1 << 16,
+            pending_max: 256,
+            queued_bytes_max: 2 * msize_max as usize,
+            messages_max: 64,
+            hash_key: 0,
+        }
+    }
+}
+
+/// How far `receive` has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes that need not be shown again.
+    pub consumed: usize,
+    /// What the session waits for.
+    pub need: Need,
+}
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes that complete the message that has begun, as far as is known; 0 if none has.
+    pub more: usize,
+    /// Bytes that may be thrown away without being shown.
+    pub skip: usize,
+    /// A cap was reached: whole messages may be left. Show them again once replies have left, or in the next turn.
+    pub held: bool,
+}
+
+/// Why one cannot go on with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A size field below that of a head: where the next message starts is unknown.
+    TooSmall(u32),
+    /// A message larger than was agreed on.
+    TooLarge(u32),
+    /// A request before Tversion.
+    NotNegotiated(Kind),
+    /// A tag whose request has no reply yet: the next reply would be ambiguous.
+    TagInFlight(Tag),
+    /// Too many messages that are none.
+    TooManyErrors,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::TooSmall(size) => write!(f, "a message of {size} bytes cannot be; is this a 9P client?"),
+            Broken::TooLarge(size) => write!(f, "a message of {size} bytes is above what was agreed on"),
+            Broken::NotNegotiated(kind) => write!(f, "{kind} before Tversion"),
+            Broken::TagInFlight(tag) => write!(f, "tag {tag} was used again before its reply"),
+            Broken::TooManyErrors => write!(f, "{PROTOCOL_ERRORS_MAX} broken messages"),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// A request as its reply needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Request {
+    tag: Tag,
+    kind: Kind,
+    at_ns: u64,
+}
+
+/// The state of one peer.
+pub struct Session<F: Filesystem> {
+    config: Config,
+    /// `None` until a Tversion was agreed to.
+    dialect: Option<Dialect>,
+    msize: u32,
+    fids: Fids<F::File>,
+    pending: Pending,
+    inbound: Inbound,
+    out: Outgoing,
+    errors: u32,
+    deadline: Option<u64>,
+}
+
+impl<F: Filesystem> Session<F> {
+    /// A peer that has said nothing yet.
+    pub fn new(config: Config) -> Session<F> {
+        Session {
+            dialect: None,
+            msize: FIRST_MESSAGE_BYTES_MAX,
+            fids: Fids::new(config.fids_max, config.hash_key),
+            pending: Pending::default(),
+            inbound: Inbound::Between,
+            out: Outgoing::default(),
+            errors: 0,
+            deadline: None,
+            config,
+        }
+    }
+
+    /// Serves every whole message in `bytes`, in order, and takes what belongs to a large payload. The caller keeps the rest and shows it again in front of
+    /// what comes next. Not to be called while a [`Landing`] is lent.
+    pub fn receive(&mut self, fs: &mut F, at: At, bytes: &[u8]) -> Result<Received, Broken> {
+        let mut consumed = 0;
+        let mut need = Need::default();
+        let mut served = 0;
+        loop {
+            let rest = &bytes[consumed..];
+            if !self.inbound.is_between() {
+                consumed += self.payload(fs, rest, at);
+                if self.inbound.is_between() {
+                    continue;
+                }
+                (need.more, need.skip) = (self.inbound.left(), self.inbound.skip());
+                break;
+            }
+            let Some(head) = wire::head(rest) else {
+                need.more = if rest.is_empty() { 0 } else { HEAD - rest.len() };
+                break;
+            };
+            let size = self.check_size(head)?;
+            let bulk = size > BULK_BYTES_MIN;
+            let whole = rest.len() >= size;
+            if !whole && !(bulk && (head.kind != Kind::TWRITE || rest.len() >= WRITE_HEAD)) {
+                need.more = size - rest.len();
+                break;
+            }
+            if served == self.config.messages_max || self.is_capped() {
+                need.held = true;
+                break;
+            }
+            served += 1;
+            let request = Request { tag: head.tag, kind: head.kind, at_ns: at.mono_ns };
+            if bulk && head.kind == Kind::TWRITE && rest.len() >= WRITE_HEAD {
+                self.check_tag(request)?;
+                self.begin_bulk(fs, request, &rest[..WRITE_HEAD], at)?;
+                consumed += WRITE_HEAD;
+            } else if bulk {
+                self.check_tag(request)?;
+                self.refuse(request, Error::EMSGSIZE, size - HEAD)?;
+                consumed += HEAD;
+            } else {
+                self.serve(fs, request, &rest[..size], at)?;
+                consumed += size;
+            }
+        }
+        self.watch(need, at);
+        Ok(Received { consumed, need })
+    }
+
+    /// Starts or ends the clock of the message that has begun.
+    fn watch(&mut self, need: Need, at: At) {
+        if need.more == 0 || need.held {
+            self.deadline = None;
+        } else if self.deadline.is_none() {
+            self.deadline = Some(at.mono_ns + allowance_ns(need.more));
+        }
+    }
+
+    fn check_size(&self, head: Head) -> Result<usize, Broken> {
+        match head.size {
+            size if (size as usize) < HEAD => Err(Broken::TooSmall(size)),
+            size if size > self.msize => Err(Broken::TooLarge(size)),
+            size => Ok(size as usize),
+        }
+    }
+
+    fn is_capped(&self) -> bool {
+        self.out.bytes() >= self.config.queued_bytes_max || self.pending.len() >= self.config.pending_max
+    }
+
+    /// Requests of a peer that has not agreed on a version, and tags in use, end it.
+    fn check_tag(&self, request: Request) -> Result<(), Broken> {
+        if self.dialect.is_none() && request.kind != Kind::TVERSION {
+            return Err(Broken::NotNegotiated(request.kind));
+        }
+        if self.pending.has(request.tag) { Err(Broken::TagInFlight(request.tag)) } else { Ok(()) }
+    }
+
+    fn serve(&mut self, fs: &mut F, request: Request, frame: &[u8], at: At) -> Result<(), Broken> {
+        if request.kind != Kind::TVERSION {
+            self.check_tag(request)?;
+        }
+        let dialect = self.dialect.unwrap_or(Dialect::P9);
+        let message = match Message::parse(frame, dialect) {
+            Ok((_, message)) if message.kind().is_request() => message,
+            Ok(_) => return self.protocol_error(request, Error::EOPNOTSUPP),
+            Err(wire::Error::Unknown(_)) => return self.protocol_error(request, Error::EOPNOTSUPP),
+            Err(_) => return self.protocol_error(request, Error::EINVAL),
+        };
+        self.trace('>', &message, request.tag);
+        if request.tag == NOTAG && request.kind != Kind::TVERSION {
+            return self.protocol_error(request, Error::EINVAL);
+        }
+        if let Err(error) = self.dispatch(fs, request, &message, at) {
+            self.reply_error(fs.gate(), request, error);
+        }
+        Ok(())
+    }
+
+    /// Answers a message that is none. Frames are whole, so one can go on; but not for ever.
+    fn protocol_error(&mut self, request: Request, error: Error) -> Result<(), Broken> {
+        self.errors += 1;
+        if self.errors >= PROTOCOL_ERRORS_MAX {
+            return Err(Broken::TooManyErrors);
+        }
+        self.reply_error(0, request, error);
+        Ok(())
+    }
+
+    /// The one function that sends a reply, and so retires its tag.
+    fn reply(&mut self, gate: Gate, request: Request, message: &Message<'_>) {
+        let dialect = self.dialect.unwrap_or(Dialect::P9);
+        self.trace('<', message, request.tag);
+        let batch = self.out.batch(gate);
+        batch.iovec().put_small(message.size(dialect), |small| message.emit(request.tag, dialect, small));
+        batch.end_reply(request.kind, request.at_ns);
+    }
+
+    fn reply_error(&mut self, gate: Gate, request: Request, error: Error) {
+        let ecode = u32::from(error.0);
+        match self.dialect {
+            Some(Dialect::L) => self.reply(gate, request, &Message::Rlerror { ecode }),
+            _ => {
+                let message = Message::Rerror { ename: error.text().as_bytes(), errno: wire::UOnly(ecode) };
+                self.reply(gate, request, &message);
+            }
+        }
+    }
+
+    fn trace(&self, direction: char, message: &Message<'_>, tag: Tag) {
+        log::trace!(
+            target: "ring9::message",
+            "peer {} {direction} {}",
+            self.config.peer,
+            message.line(tag, self.dialect.unwrap_or(Dialect::P9))
+        );
+    }
+
+    /// Queued replies whose gate is open, as one batch.
+    pub fn take(&mut self, fs: &F) -> Option<Segments> {
+        self.out.take(fs.opened())
+    }
+
+    /// Gives back the memory of a batch that was sent or given up.
+    pub fn recycle(&mut self, segments: Segments) {
+        self.out.recycle(segments);
+    }
+
+    /// Monotonic nanoseconds by which the message that has begun must be whole. `None` between messages.
+    pub fn deadline(&self) -> Option<u64> {
+        self.deadline
+    }
+
+    /// Ends everything: what is pending is taken back, fids are closed in the order of their numbers, queued replies are dropped.
+    pub fn close(&mut self, fs: &mut F, at: At) {
+        self.reset(fs, at);
+        self.out.clear();
+        self.inbound = Inbound::Between;
+        self.deadline = None;
+        self.dialect = None;
+    }
+
+    fn reset(&mut self, fs: &mut F, at: At) {
+        for token in self.pending.take_all() {
+            // Too late or not: no reply will be made of it.
+            fs.cancel(token);
+        }
+        for (_, held) in self.fids.take_all() {
+            // There is nobody to tell.
+            let _ = fs.close(held.file, at);
+        }
+    }
+
+    /// A pending operation of this peer can be finished. Tokens that are not known any more are ignored.
+    pub fn complete(&mut self, fs: &mut F, token: Token, at: At) {
+        self.finish(fs, token, at);
+    }
+
+    /// Bytes of replies that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.out.bytes()
+    }
+
+    /// Fids in use.
+    pub fn fids(&self) -> usize {
+        self.fids.len()
+    }
+
+    /// Requests that wait for their tree.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Largest message in bytes, as agreed on.
+    pub fn msize(&self) -> u32 {
+        self.msize
+    }
+}
+
+#[cfg(test)]
+mod tests;

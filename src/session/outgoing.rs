@@ -1,0 +1,184 @@
+//! Replies on their way to the peer.
+//!
+//! Replies are queued in batches. A batch leaves as a whole; a new one begins where a reply has a later gate, so that what is durable never waits for what is not.
+
+use crate::fs::{Gate, Iovec, Part};
+use crate::wire::Kind;
+use std::collections::VecDeque;
+
+/// A reply in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Type of the T-message that it answers.
+    pub kind: Kind,
+    /// Monotonic nanoseconds of the turn that received that message.
+    pub at_ns: u64,
+    /// Where it ends, in bytes from the start of the batch.
+    end: usize,
+}
+
+/// Replies to send, in order: small bytes and pinned slices. Owned; may outlive the session. Dropping it unpins.
+#[derive(Debug, Default)]
+pub struct Segments {
+    iovec: Iovec,
+    replies: Vec<Reply>,
+    gate: Gate,
+    /// Parts, bytes of the next part, bytes in all and replies that have been sent.
+    parts_sent: usize,
+    part_sent: usize,
+    sent: usize,
+    replies_sent: usize,
+}
+
+/// A view to send.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// What to send.
+    pub bytes: &'a [u8],
+    /// They lie in the arena, pinned.
+    pub pinned: bool,
+}
+
+impl Segments {
+    /// Bytes still to be sent.
+    #[expect(clippy::len_without_is_empty, reason = "a batch that is handed out has something in it")]
+    pub fn len(&self) -> usize {
+        self.iovec.len() - self.sent
+    }
+
+    /// What is still to be sent, in order.
+    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
+        let mut cut = self.part_sent;
+        self.iovec.parts()[self.parts_sent..].iter().map(move |part| View {
+            bytes: &self.iovec.bytes(part)[std::mem::take(&mut cut)..],
+            pinned: matches!(part, Part::Slice(_)),
+        })
+    }
+
+    /// The next `n` bytes have been sent: unpins what is done with, and shows each reply whose last byte was among them.
+    pub fn advance(&mut self, n: usize, mut each: impl FnMut(&Reply)) {
+        assert!(n <= self.len(), "no more is sent than there was");
+        self.sent += n;
+        let mut n = n;
+        while n > 0 {
+            let part = &self.iovec.parts()[self.parts_sent];
+            let left = self.iovec.bytes(part).len() - self.part_sent;
+            if n < left {
+                self.part_sent += n;
+                break;
+            }
+            n -= left;
+            self.iovec.parts_mut()[self.parts_sent] = Part::Small(0..0);
+            self.part_sent = 0;
+            self.parts_sent += 1;
+        }
+        while let Some(reply) = self.replies.get(self.replies_sent).filter(|reply| reply.end <= self.sent) {
+            each(reply);
+            self.replies_sent += 1;
+        }
+    }
+
+    /// A copy of what is still to be sent, in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.views().flat_map(|view| view.bytes).copied().collect()
+    }
+
+    pub(super) fn iovec(&mut self) -> &mut Iovec {
+        &mut self.iovec
+    }
+
+    /// What was appended since the last reply is a reply.
+    pub(super) fn end_reply(&mut self, kind: Kind, at_ns: u64) {
+        self.replies.push(Reply { kind, at_ns, end: self.iovec.len() });
+    }
+
+    fn clear(&mut self) {
+        self.iovec.clear();
+        self.replies.clear();
+        (self.gate, self.parts_sent, self.part_sent, self.sent, self.replies_sent) = (0, 0, 0, 0, 0);
+    }
+}
+
+/// The batches that wait.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    batches: VecDeque<Segments>,
+    spare: Vec<Segments>,
+}
+
+impl Outgoing {
+    /// The batch that a reply with this gate goes into.
+    pub(super) fn batch(&mut self, gate: Gate) -> &mut Segments {
+        let fits = self.batches.back().is_some_and(|batch| batch.replies.is_empty() || batch.gate >= gate);
+        if !fits {
+            self.batches.push_back(self.spare.pop().unwrap_or_default());
+        }
+        let batch = self.batches.back_mut().expect("there is one now");
+        batch.gate = batch.gate.max(gate);
+        batch
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.iovec.len()).sum()
+    }
+
+    pub(super) fn take(&mut self, opened: Gate) -> Option<Segments> {
+        let open = self.batches.front().is_some_and(|batch| !batch.replies.is_empty() && batch.gate <= opened);
+        if open { self.batches.pop_front() } else { None }
+    }
+
+    /// Keeps the memory of a batch for the next one.
+    pub(super) fn recycle(&mut self, mut segments: Segments) {
+        segments.clear();
+        if self.spare.len() < 2 {
+            self.spare.push(segments);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.batches.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BufMut;
+
+    fn queue(out: &mut Outgoing, gate: Gate, bytes: &[u8]) {
+        let batch = out.batch(gate);
+        batch.iovec().put_small(bytes.len(), |small| small.put_slice(bytes));
+        batch.end_reply(Kind::TREAD, gate);
+    }
+
+    #[test]
+    fn replies_leave_in_order_when_their_gate_opens() {
+        let mut out = Outgoing::default();
+        queue(&mut out, 0, b"first");
+        queue(&mut out, 5, b"second");
+        queue(&mut out, 5, b"third");
+        queue(&mut out, 6, b"fourth");
+        assert_eq!(out.take(4).expect("the first is open").to_vec(), b"first");
+        assert!(out.take(4).is_none());
+        assert_eq!(out.take(5).expect("two are open").to_vec(), b"secondthird");
+        assert_eq!(out.bytes(), 6);
+        assert_eq!(out.take(Gate::MAX).expect("all are open").to_vec(), b"fourth");
+    }
+
+    #[test]
+    fn any_short_send_leaves_the_rest_and_ends_each_reply_once() {
+        for step in 1..12 {
+            let mut out = Outgoing::default();
+            queue(&mut out, 0, b"first");
+            queue(&mut out, 0, b"second");
+            let mut batch = out.take(0).expect("open");
+            let (mut seen, mut ends) = (Vec::new(), 0);
+            while batch.len() > 0 {
+                let n = step.min(batch.len());
+                seen.extend_from_slice(&batch.to_vec()[..n]);
+                batch.advance(n, |_| ends += 1);
+            }
+            assert_eq!((seen.as_slice(), ends), (&b"firstsecond"[..], 2));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Payloads of large writes, from their head to their reply; and bytes that nobody wants.
+
+use super::fids::State;
+use super::pending::What;
+use super::{Broken, Request, Session};
+use crate::fs::{At, Error, Filesystem, Grant, Outcome};
+use crate::wire::{Data, Dialect, Fid, Message};
+
+/// What the next bytes belong to.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    /// A new message.
+    Between,
+    /// A payload with memory of its own; `landing` is `None` while a driver has it.
+    Landing { request: Request, fid: Fid, landing: Option<Landing> },
+    /// A payload that is written in parts as it comes, to a file that has no memory to lend. `failed` ends it.
+    Parts { request: Request, fid: Fid, offset: u64, done: u32, failed: Option<Error>, left: usize },
+    /// Bytes to be thrown away, then the reply: a count, or an error.
+    Skipping { request: Request, left: usize, answer: Result<u32, Error> },
+}
+
+impl Inbound {
+    pub(super) fn is_between(&self) -> bool {
+        matches!(self, Inbound::Between)
+    }
+
+    /// Bytes until the next message.
+    pub(super) fn left(&self) -> usize {
+        match self {
+            Inbound::Between => 0,
+            Inbound::Landing { landing, .. } => landing.as_ref().map_or(0, Landing::left),
+            Inbound::Parts { left, .. } | Inbound::Skipping { left, .. } => *left,
+        }
+    }
+
+    /// Bytes that need not be looked at.
+    pub(super) fn skip(&self) -> usize {
+        match self {
+            Inbound::Skipping { left, .. } => *left,
+            _ => 0,
+        }
+    }
+}
+
+/// Where the rest of a large payload may be received: stable memory of a file's blocks. Owned; dropping it abandons the write.
+#[derive(Debug)]
+pub struct Landing(Grant);
+
+impl Landing {
+    /// Bytes still to come.
+    pub fn left(&self) -> usize {
+        self.0.space.left()
+    }
+
+    /// Where they go, in order. The addresses stay the same wherever the landing is moved.
+    pub fn unfilled(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.0.space.unfilled()
+    }
+}
+
+impl<F: Filesystem> Session<F> {
+    /// Starts a large write from its head: checked, and given memory, before its payload is there.
+    pub(super) fn begin_bulk(&mut self, fs: &mut F, request: Request, head: &[u8], at: At) -> Result<(), Broken> {
+        let dialect = self.dialect.expect("a write comes after the version");
+        let size = crate::wire::head(head).map_or(0, |head| head.size as usize);
+        let (fid, offset, count) = match Message::parse_head(head, dialect) {
+            Ok((_, message @ Message::Twrite { fid, offset, data: Data::Away(count) })) => {
+                self.trace('>', &message, request.tag);
+                (fid, offset, count)
+            }
+            _ => return self.refuse(request, Error::EINVAL, size - head.len()),
+        };
+        let left = count as usize;
+        let granted = self.check_writable(fid).and_then(|()| {
+            let held = self.fids.get(fid)?;
+            if fs.discards(&held.file) {
+                return Ok(Inbound::Skipping { request, left, answer: Ok(count) });
+            }
+            Ok(match fs.grant(&mut held.file, offset, count, at)? {
+                Some(grant) => Inbound::Landing { request, fid, landing: Some(Landing(grant)) },
+                None => Inbound::Parts { request, fid, offset, done: 0, failed: None, left },
+            })
+        });
+        self.inbound = match granted {
+            Ok(inbound) => inbound,
+            Err(error) => Inbound::Skipping { request, left, answer: Err(error) },
+        };
+        Ok(())
+    }
+
+    /// Throws the rest of a message away, then answers with an error.
+    pub(super) fn refuse(&mut self, request: Request, error: Error, left: usize) -> Result<(), Broken> {
+        self.errors += 1;
+        if self.errors >= super::PROTOCOL_ERRORS_MAX {
+            return Err(Broken::TooManyErrors);
+        }
+        self.inbound = Inbound::Skipping { request, left, answer: Err(error) };
+        Ok(())
+    }
+
+    pub(super) fn check_writable(&mut self, fid: Fid) -> Result<(), Error> {
+        match self.fids.get(fid)?.state {
+            State::Open { write: true, .. } => Ok(()),
+            State::OpenDir { .. } if self.dialect == Some(Dialect::L) => Err(Error::EISDIR),
+            _ => Err(Error::EBADF),
+        }
+    }
+
+    /// Takes bytes that belong to the payload; how many that were.
+    pub(super) fn payload(&mut self, fs: &mut F, bytes: &[u8], at: At) -> usize {
+        match &mut self.inbound {
+            Inbound::Between => 0,
+            Inbound::Landing { landing, .. } => {
+                let landing = landing.as_mut().expect("nothing is received while a landing is lent");
+                let n = landing.0.space.fill(bytes);
+                if landing.left() == 0 {
+                    self.commit(fs, at);
+                }
+                n
+            }
+            Inbound::Parts { fid, offset, done, failed, left, .. } => {
+                let n = bytes.len().min(*left);
+                if failed.is_none() {
+                    let place = offset.checked_add(u64::from(*done)).ok_or(Error::EFBIG);
+                    let written = place.and_then(|place| {
+                        let held = self.fids.get(*fid)?;
+                        fs.write(&mut held.file, place, &bytes[..n], at)
+                    });
+                    match written {
+                        Ok(Outcome::Done(count)) => *done += count,
+                        // A part cannot wait: the next one is already there.
+                        Ok(Outcome::Pending(token)) => {
+                            fs.cancel(token);
+                            *failed = Some(Error::EIO);
+                        }
+                        Err(error) => *failed = Some(error),
+                    }
+                }
+                *left -= n;
+                if *left == 0 {
+                    self.end_payload(fs);
+                }
+                n
+            }
+            Inbound::Skipping { left, .. } => {
+                let n = bytes.len().min(*left);
+                self.skipped(fs, n, at);
+                n
+            }
+        }
+    }
+
+    /// Where the rest of a large write may be received, if one is under way. The driver owns it from now on.
+    pub fn landing(&mut self) -> Option<Landing> {
+        match &mut self.inbound {
+            Inbound::Landing { landing, .. } => landing.take(),
+            _ => None,
+        }
+    }
+
+    /// `n` more bytes are in the landing. It comes back while bytes are missing; the last one publishes the write and queues its reply.
+    pub fn landed(&mut self, fs: &mut F, mut landing: Landing, n: usize, at: At) -> Option<Landing> {
+        landing.0.space.advance(n);
+        if landing.left() > 0 {
+            return Some(landing);
+        }
+        if let Inbound::Landing { landing: slot, .. } = &mut self.inbound {
+            *slot = Some(landing);
+            self.commit(fs, at);
+        }
+        self.deadline = None;
+        None
+    }
+
+    /// `n` bytes that [`Need::skip`](super::Need::skip) named were received and thrown away.
+    pub fn skipped(&mut self, fs: &mut F, n: usize, at: At) {
+        let _ = at;
+        if let Inbound::Skipping { left, .. } = &mut self.inbound {
+            *left -= n;
+            if *left == 0 {
+                self.end_payload(fs);
+                self.deadline = None;
+            }
+        }
+    }
+
+    fn commit(&mut self, fs: &mut F, at: At) {
+        let Inbound::Landing { request, fid, landing: Some(Landing(grant)) } =
+            std::mem::replace(&mut self.inbound, Inbound::Between)
+        else {
+            unreachable!("a landing that is whole is committed");
+        };
+        let done = self.fids.get(fid).and_then(|held| fs.commit(&mut held.file, grant, at));
+        self.answer_count(fs, request, fid, done);
+    }
+
+    /// The last byte of a payload without memory of its own is there.
+    fn end_payload(&mut self, fs: &mut F) {
+        match std::mem::replace(&mut self.inbound, Inbound::Between) {
+            Inbound::Parts { request, fid, done, failed, .. } => {
+                let result = failed.filter(|_| done == 0).map_or(Ok(Outcome::Done(done)), Err);
+                self.answer_count(fs, request, fid, result);
+            }
+            Inbound::Skipping { request, answer: Ok(count), .. } => {
+                self.reply(fs.gate(), request, &Message::Rwrite { count });
+            }
+            Inbound::Skipping { request, answer: Err(error), .. } => self.reply_error(fs.gate(), request, error),
+            Inbound::Between | Inbound::Landing { .. } => {}
+        }
+    }
+
+    /// The reply to a write of any kind.
+    pub(super) fn answer_count(&mut self, fs: &F, request: Request, fid: Fid, done: Result<Outcome<u32>, Error>) {
+        match done {
+            Ok(Outcome::Done(count)) => self.reply(fs.gate(), request, &Message::Rwrite { count }),
+            Ok(Outcome::Pending(token)) => self.pending.add(token, request, fid, What::Write),
+            Err(error) => self.reply_error(fs.gate(), request, error),
+        }
+    }
+}

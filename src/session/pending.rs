@@ -1,0 +1,124 @@
+//! Requests that wait for their tree, and Tflush (flush(9P)).
+//!
+//! A flushed request is answered before its Rflush or never. Flushes of one request are answered in order, after it.
+
+use super::{Request, Session};
+use crate::fs::{At, Cancel, Error, Filesystem, Result, Token};
+use crate::wire::{Data, Dialect, Fid, Message, READ_HEAD, Tag};
+use bytes::BufMut;
+
+/// How a pending operation is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Rread with at most this many bytes.
+    Read { room: u32 },
+    /// Rwrite.
+    Write,
+    /// Rfsync, or Rwstat where that means fsync.
+    Sync,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    token: Token,
+    request: Request,
+    fid: Fid,
+    what: What,
+    /// Flushes that came too late to take it back.
+    flushes: Vec<Request>,
+}
+
+/// What waits. Short: bounded by the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Pending(Vec<Waiting>);
+
+impl Pending {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn add(&mut self, token: Token, request: Request, fid: Fid, what: What) {
+        self.0.push(Waiting { token, request, fid, what, flushes: Vec::new() });
+    }
+
+    /// Whether a request or a flush with this tag has no reply yet.
+    pub(super) fn has(&self, tag: Tag) -> bool {
+        let is_it = |waiting: &Waiting| waiting.request.tag == tag || waiting.flushes.iter().any(|flush| flush.tag == tag);
+        !self.0.is_empty() && self.0.iter().any(is_it)
+    }
+
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Token> {
+        self.0.drain(..).map(|waiting| waiting.token)
+    }
+}
+
+impl<F: Filesystem> Session<F> {
+    pub(super) fn flush(&mut self, fs: &mut F, request: Request, oldtag: Tag) -> Result<()> {
+        let waiting = &mut self.pending.0;
+        if let Some(at) = waiting.iter().position(|waiting| waiting.request.tag == oldtag) {
+            match fs.cancel(waiting[at].token) {
+                Cancel::Cancelled => {
+                    let flushes = waiting.remove(at).flushes;
+                    flushes.into_iter().for_each(|flush| self.reply(0, flush, &Message::Rflush {}));
+                }
+                Cancel::TooLate => {
+                    waiting[at].flushes.push(request);
+                    return Ok(());
+                }
+            }
+        } else {
+            // A flush that waits is taken back by a flush of it; its own reply is the only one that is owed then.
+            waiting.iter_mut().for_each(|waiting| waiting.flushes.retain(|flush| flush.tag != oldtag));
+        }
+        self.reply(0, request, &Message::Rflush {});
+        Ok(())
+    }
+
+    /// The fid goes: what waits on it is answered, as far as it can be taken back.
+    pub(super) fn interrupt(&mut self, fs: &mut F, fid: Fid) {
+        while let Some(at) = self
+            .pending
+            .0
+            .iter()
+            .position(|waiting| waiting.fid == fid && fs.cancel(waiting.token) == Cancel::Cancelled)
+        {
+            let waiting = self.pending.0.remove(at);
+            self.reply_error(fs.gate(), waiting.request, Error::EINTR);
+            waiting.flushes.into_iter().for_each(|flush| self.reply(0, flush, &Message::Rflush {}));
+        }
+    }
+
+    pub(super) fn finish(&mut self, fs: &mut F, token: Token, at: At) {
+        let Some(index) = self.pending.0.iter().position(|waiting| waiting.token == token) else { return };
+        let Waiting { request, what, flushes, .. } = self.pending.0.remove(index);
+        let gate = fs.gate();
+        let room = if let What::Read { room } = what { room } else { 0 };
+        let dialect = self.dialect.unwrap_or(Dialect::P9);
+        let batch = self.out.batch(gate);
+        let mark = batch.iovec().mark();
+        if let What::Read { .. } = what {
+            batch.iovec().put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
+        }
+        match (fs.finish(token, batch.iovec().out(room), at), what) {
+            (Ok(_), What::Read { .. }) => self.end_read(gate, mark, request, dialect),
+            (Ok(count), What::Write) => self.reply(gate, request, &Message::Rwrite { count }),
+            (Ok(_), What::Sync) if dialect == Dialect::L => self.reply(gate, request, &Message::Rfsync {}),
+            (Ok(_), What::Sync) => self.reply(gate, request, &Message::Rwstat {}),
+            (Err(error), _) => {
+                batch.iovec().rollback(mark);
+                self.reply_error(gate, request, error);
+            }
+        }
+        flushes.into_iter().for_each(|flush| self.reply(gate, flush, &Message::Rflush {}));
+    }
+
+    /// Writes the head of an Rread in front of what a tree has appended since `mark`.
+    pub(super) fn end_read(&mut self, gate: u64, mark: crate::fs::Mark, request: Request, dialect: Dialect) {
+        let batch = self.out.batch(gate);
+        let count = batch.iovec().since(mark) - READ_HEAD;
+        let message = Message::Rread { data: Data::Away(count as u32) };
+        batch.iovec().patch(mark, |head| message.emit(request.tag, dialect, head));
+        batch.end_reply(request.kind, request.at_ns);
+        self.trace('<', &message, request.tag);
+    }
+}

@@ -1,0 +1,174 @@
+//! Users and groups by name, and whom a peer may act for.
+//!
+//! Must not know: where the tables come from.
+
+use crate::fs::{Error, Result, User};
+use std::collections::BTreeMap;
+
+/// Everyone who is nobody in particular (Linux: overflowuid).
+pub const NOBODY: u32 = 65534;
+
+/// The static table of names. Looked into, never asked from outside.
+#[derive(Clone, Debug)]
+pub struct Users {
+    uids: BTreeMap<Box<[u8]>, u32>,
+    names: BTreeMap<u32, Box<[u8]>>,
+    /// Primary groups by uid.
+    primary: BTreeMap<u32, u32>,
+    gids: BTreeMap<Box<[u8]>, u32>,
+    group_names: BTreeMap<u32, Box<[u8]>>,
+}
+
+impl Default for Users {
+    fn default() -> Users {
+        Users::parse("root:x:0:0\nnobody:x:65534:65534\n", "root:x:0\nnogroup:x:65534\n")
+    }
+}
+
+impl Users {
+    /// From the texts of passwd(5) and group(5). Lines that are none are passed over.
+    pub fn parse(passwd: &str, group: &str) -> Users {
+        let mut users = Users {
+            uids: BTreeMap::new(),
+            names: BTreeMap::new(),
+            primary: BTreeMap::new(),
+            gids: BTreeMap::new(),
+            group_names: BTreeMap::new(),
+        };
+        let number = |field: Option<&str>| field.and_then(|text| text.parse::<u32>().ok());
+        for line in passwd.lines() {
+            let mut fields = line.split(':');
+            let (Some(name), Some(uid)) = (fields.next(), number(fields.nth(1))) else { continue };
+            let name: Box<[u8]> = name.as_bytes().into();
+            users.uids.entry(name.clone()).or_insert(uid);
+            users.names.entry(uid).or_insert(name);
+            if let Some(gid) = number(fields.next()) {
+                users.primary.entry(uid).or_insert(gid);
+            }
+        }
+        for line in group.lines() {
+            let mut fields = line.split(':');
+            let (Some(name), Some(gid)) = (fields.next(), number(fields.nth(1))) else { continue };
+            let name: Box<[u8]> = name.as_bytes().into();
+            users.gids.entry(name.clone()).or_insert(gid);
+            users.group_names.entry(gid).or_insert(name);
+        }
+        users
+    }
+
+    /// A uid by name or decimal number.
+    pub fn uid(&self, name: &[u8]) -> Option<u32> {
+        self.uids.get(name).copied().or_else(|| decimal(name))
+    }
+
+    /// A gid by name or decimal number.
+    pub fn gid(&self, name: &[u8]) -> Option<u32> {
+        self.gids.get(name).copied().or_else(|| decimal(name))
+    }
+
+    pub(super) fn user_name(&self, uid: u32) -> Name<'_> {
+        Name::of(self.names.get(&uid), uid)
+    }
+
+    pub(super) fn group_name(&self, gid: u32) -> Name<'_> {
+        Name::of(self.group_names.get(&gid), gid)
+    }
+
+    /// Who attaches: n_uname wins; else uname as a number or from the table; else nobody. Then the trust of the connection decides.
+    pub(super) fn resolve(&self, trust: Trust, peer: u32, uname: &[u8], n_uname: u32) -> Result<User> {
+        let asked = if n_uname != !0 { Some(n_uname) } else { self.uid(uname) };
+        let uid = match (trust, asked) {
+            (Trust::Squash, _) => NOBODY,
+            (Trust::All | Trust::Uid(0), asked) => asked.unwrap_or(NOBODY),
+            (Trust::Uid(uid), Some(asked)) if asked != uid => return Err(Error::EPERM),
+            (Trust::Uid(uid), _) => uid,
+        };
+        let gid = self.primary.get(&uid).copied().unwrap_or(uid);
+        Ok(User { uid, gid, peer })
+    }
+}
+
+fn decimal(name: &[u8]) -> Option<u32> {
+    std::str::from_utf8(name).ok()?.parse().ok().filter(|_| name.first().is_some_and(u8::is_ascii_digit))
+}
+
+/// A name, or the number in decimal where there is none. Allocates nothing.
+pub(super) enum Name<'a> {
+    Known(&'a [u8]),
+    Number([u8; 10], usize),
+}
+
+impl<'a> Name<'a> {
+    fn of(known: Option<&'a Box<[u8]>>, mut number: u32) -> Name<'a> {
+        if let Some(name) = known {
+            return Name::Known(name);
+        }
+        let mut digits = [b'0'; 10];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Name::Number(digits, start);
+            }
+        }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Name::Known(name) => name,
+            Name::Number(digits, start) => &digits[*start..],
+        }
+    }
+}
+
+/// Who a peer may act for, as its listener and its socket say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Anyone: n_uname is believed.
+    All,
+    /// The user at the other end; 0 may act for anyone, since v9fs mounts as root and attaches per user.
+    Uid(u32),
+    /// Nobody, whatever is asked.
+    Squash,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid(trust: Trust, uname: &str, n_uname: u32) -> Result<u32> {
+        let users = Users::parse("root:x:0:0:::\nann:x:1000:100:::\nbad line\n", "staff:x:50:ann\n");
+        users.resolve(trust, 0, uname.as_bytes(), n_uname).map(|user| user.uid)
+    }
+
+    #[test]
+    fn n_uname_wins_then_number_then_table_then_nobody() {
+        assert_eq!(uid(Trust::All, "ann", 7), Ok(7));
+        assert_eq!(uid(Trust::All, "12", !0), Ok(12));
+        assert_eq!(uid(Trust::All, "ann", !0), Ok(1000));
+        assert_eq!(uid(Trust::All, "glenda", !0), Ok(NOBODY));
+        assert_eq!(uid(Trust::All, "", 0), Ok(0), "an empty uname with a number is what v9fs sends");
+    }
+
+    #[test]
+    fn trust_decides() {
+        assert_eq!(uid(Trust::Squash, "root", 0), Ok(NOBODY));
+        assert_eq!(uid(Trust::Uid(1000), "", 0), Err(Error::EPERM), "nobody claims to be root");
+        assert_eq!(uid(Trust::Uid(1000), "root", !0), Err(Error::EPERM));
+        assert_eq!(uid(Trust::Uid(1000), "", 1000), Ok(1000));
+        assert_eq!(uid(Trust::Uid(1000), "glenda", !0), Ok(1000), "an unknown name is the one who asks");
+        assert_eq!(uid(Trust::Uid(0), "", 1000), Ok(1000));
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        let users = Users::parse("ann:x:1000:100", "staff:x:50");
+        assert_eq!(users.user_name(1000).as_bytes(), b"ann");
+        assert_eq!(users.user_name(u32::MAX).as_bytes(), b"4294967295");
+        assert_eq!(users.group_name(0).as_bytes(), b"0");
+        assert_eq!((users.gid(b"staff"), users.gid(b"51"), users.gid(b"+5"), users.gid(b"")), (Some(50), Some(51), None, None));
+        assert_eq!(users.resolve(Trust::All, 3, b"ann", !0), Ok(User { uid: 1000, gid: 100, peer: 3 }));
+    }
+}

@@ -1,0 +1,338 @@
+//! What the kernel may be touching: the memory behind each operation in flight, and the SQEs that name it. **Unsafe**: the only caller of [`Ring::push`].
+//!
+//! Ownership: a value of [`Window`], [`Inbound`] or [`Outbound`] owns the memory that its SQE names, on the heap or in the arena, so that the value itself may
+//! move. Its peer keeps it until the terminal CQE; that is the rule that makes every `push` in here sound. Nothing of a value is read or changed
+//! between its `start` and the CQE.
+
+use super::ring::Ring;
+use super::table::Table;
+use super::token::Token;
+use crate::arena::{HeadSlot, Heads};
+use crate::session::{Landing, Segments};
+use io_uring::{opcode, squeue, types};
+use nix::libc;
+use std::os::fd::RawFd;
+
+/// Bytes of a receive window: at most this much of a payload is copied before the rest lands (docs/decisions/02-receive-window.md).
+pub const WINDOW_BYTES: usize = 16 << 10;
+/// Most views in one gather; more go with the next send. The kernel allows 1,024 (UIO_MAXIOV).
+pub const VIEWS_MAX: usize = 128;
+/// Most bytes that a sink takes at once.
+pub const SINK_BYTES: usize = 64 << 10;
+
+/// Received bytes that are not served yet, and the room behind them.
+pub(crate) struct Window {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Window {
+    pub(crate) fn new() -> Window {
+        Window { bytes: vec![0; WINDOW_BYTES].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.start += n;
+        debug_assert!(self.start <= self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    pub(crate) fn received(&mut self, n: usize) {
+        self.end += n;
+        assert!(self.end <= self.bytes.len(), "the kernel keeps to the length of the buffer");
+    }
+
+    /// Submits a receive behind the unread bytes. A message of at most a window's size always fits: the rest is moved to the front first.
+    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token) -> bool {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let room = &mut self.bytes[self.end..];
+        debug_assert!(!room.is_empty(), "a full window holds a message to be served first");
+        let (at, len) = (room.as_mut_ptr(), room.len() as u32);
+        // SAFETY: the window is boxed, and its peer neither reads the room nor lets go of it before the CQE.
+        unsafe { ring.push(|| opcode::Recv::new(types::Fd(fd), at, len).build().user_data(token.encode())) }
+    }
+}
+
+/// Memory for payload that nobody wants. All peers share it: nobody ever reads it.
+pub(crate) struct Sink(&'static mut [u8]);
+
+impl Sink {
+    /// Lives for ever, since a receive of any peer may be in flight when the loop ends.
+    pub(crate) fn new() -> Sink {
+        Sink(Box::leak(vec![0; SINK_BYTES].into_boxed_slice()))
+    }
+
+    /// Submits a receive of at most `len` bytes to be thrown away.
+    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token, len: usize) -> bool {
+        let (at, len) = (self.0.as_mut_ptr(), len.min(self.0.len()) as u32);
+        // SAFETY: the sink is never freed and never read; that several receives write to it at once is harmless.
+        unsafe { ring.push(|| opcode::Recv::new(types::Fd(fd), at, len).build().user_data(token.encode())) }
+    }
+}
+
+/// A list of views in the kernel's form, at an address that stays. Used again and again.
+pub(crate) struct Gather {
+    views: Vec<libc::iovec>,
+    message: libc::msghdr,
+    head: Option<HeadSlot>,
+}
+
+impl Gather {
+    /// Boxed, because the kernel may read the message header until the CQE.
+    pub(crate) fn new() -> Box<Gather> {
+        // SAFETY: all zero is a valid msghdr: null pointers with zero lengths.
+        let message = unsafe { std::mem::zeroed() };
+        Box::new(Gather { views: Vec::with_capacity(VIEWS_MAX), message, head: None })
+    }
+
+    fn clear(&mut self) {
+        debug_assert!(self.head.is_none());
+        self.views.clear();
+    }
+
+    fn push(&mut self, at: *const u8, len: usize) {
+        self.views.push(libc::iovec { iov_base: at.cast_mut().cast(), iov_len: len });
+    }
+
+    fn message(&mut self) -> *mut libc::msghdr {
+        self.message.msg_iov = self.views.as_mut_ptr();
+        self.message.msg_iovlen = self.views.len();
+        &mut self.message
+    }
+
+    fn bytes(&self) -> usize {
+        self.views.iter().map(|view| view.iov_len).sum()
+    }
+}
+
+/// How an operation reaches memory, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// One buffer.
+    Single,
+    /// A gather through the registered table.
+    Fixed,
+    /// A gather by address.
+    Plain,
+}
+
+/// A payload on its way into blocks.
+pub(crate) struct Inbound {
+    landing: Landing,
+    gather: Box<Gather>,
+}
+
+impl Inbound {
+    pub(crate) fn new(landing: Landing, gather: Box<Gather>) -> Inbound {
+        Inbound { landing, gather }
+    }
+
+    pub(crate) fn into_parts(self) -> (Landing, Box<Gather>) {
+        (self.landing, self.gather)
+    }
+
+    /// Submits a receive of what is still missing. `None` if the queue is full.
+    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token, table: &Table) -> Option<Way> {
+        self.gather.clear();
+        let mut slot = Slot::Any;
+        for rest in self.landing.unfilled().take(VIEWS_MAX) {
+            slot = slot.and(table.slot_of(rest));
+            self.gather.push(rest.as_ptr(), rest.len());
+        }
+        let count = self.gather.views.len() as u32;
+        if let Slot::One(index) = slot {
+            let views = self.gather.views.as_ptr();
+            // SAFETY: the pieces belong to the landing alone and lie in the entry; list and landing are kept until the CQE.
+            let pushed = unsafe {
+                ring.push(|| opcode::ReadvFixed::new(types::Fd(fd), views, count, index).build().user_data(token.encode()))
+            };
+            return pushed.then_some(Way::Fixed);
+        }
+        let message = self.gather.message();
+        // SAFETY: as above; the header lies in the boxed gather.
+        let pushed = unsafe {
+            ring.push(|| {
+                opcode::RecvMsg::new(types::Fd(fd), message).flags(libc::MSG_WAITALL as u32).build().user_data(token.encode())
+            })
+        };
+        pushed.then_some(Way::Plain)
+    }
+}
+
+/// Replies on their way out.
+pub(crate) struct Outbound {
+    pub(crate) segments: Segments,
+    gather: Box<Gather>,
+    /// Bytes offered by the last SQE.
+    pub(crate) offered: usize,
+}
+
+impl Outbound {
+    pub(crate) fn new(segments: Segments, gather: Box<Gather>) -> Outbound {
+        Outbound { segments, gather, offered: 0 }
+    }
+
+    /// Gives the head slot back, after the CQE.
+    pub(crate) fn ended(&mut self, heads: &mut Heads) {
+        if let Some(slot) = self.gather.head.take() {
+            heads.give(slot);
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> (Segments, Box<Gather>) {
+        (self.segments, self.gather)
+    }
+
+    /// Submits a send of what is left, or of a first part of it. `None` if the queue is full.
+    pub(crate) fn start(
+        &mut self,
+        ring: &mut impl Ring,
+        fd: RawFd,
+        token: Token,
+        table: &Table,
+        heads: &mut Heads,
+    ) -> Option<Way> {
+        // A send that is cut short by a full socket goes on by itself until all is taken.
+        const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let single = {
+            let mut views = self.segments.views();
+            let first = views.next().expect("there is something to send").bytes;
+            views.next().is_none().then_some((first.as_ptr(), first.len()))
+        };
+        if let Some((at, len)) = single {
+            self.offered = len;
+            // SAFETY: the segments own or pin the bytes and are kept until the CQE.
+            let pushed = unsafe {
+                ring.push(|| {
+                    opcode::Send::new(types::Fd(fd), at, len as u32).flags(FLAGS).build().user_data(token.encode())
+                })
+            };
+            return pushed.then_some(Way::Single);
+        }
+        if let Some(index) = self.gather_fixed(table, heads) {
+            let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
+            // SAFETY: blocks are pinned by the segments, heads lie in the slot that the gather holds; both are kept until the CQE.
+            let pushed = unsafe {
+                ring.push(|| write_fixed(fd, list, count, index).user_data(token.encode()))
+            };
+            if !pushed {
+                self.ended(heads);
+            }
+            return pushed.then_some(Way::Fixed);
+        }
+        self.gather.clear();
+        for view in self.segments.views().take(VIEWS_MAX) {
+            self.gather.push(view.bytes.as_ptr(), view.bytes.len());
+        }
+        self.offered = self.gather.bytes();
+        let message = self.gather.message().cast_const();
+        // SAFETY: as for the single buffer; list and header lie in the boxed gather.
+        let pushed = unsafe {
+            ring.push(|| {
+                opcode::SendMsg::new(types::Fd(fd), message).flags(FLAGS as u32).build().user_data(token.encode())
+            })
+        };
+        pushed.then_some(Way::Plain)
+    }
+
+    /// Lists as many views as one entry of the table reaches, the small ones copied into a head slot beside the blocks. `None` if the pinned views
+    /// span entries, are not registered, or no slot is free.
+    fn gather_fixed(&mut self, table: &Table, heads: &mut Heads) -> Option<u16> {
+        let mut slot = Slot::Any;
+        let mut region = None;
+        for view in self.segments.views().take(VIEWS_MAX).filter(|view| view.pinned) {
+            slot = slot.and(table.slot_of(view.bytes));
+            region = region.or(table.region_of(view.bytes));
+        }
+        let Slot::One(index) = slot else { return None };
+        let mut head = heads.take(region.expect("a registered view lies in a region"))?;
+        self.gather.clear();
+        for view in self.segments.views().take(VIEWS_MAX) {
+            if view.pinned {
+                self.gather.push(view.bytes.as_ptr(), view.bytes.len());
+            } else if let Some((at, len)) = head.put(view.bytes) {
+                self.gather.push(at, len);
+            } else {
+                break;
+            }
+        }
+        self.offered = self.gather.bytes();
+        self.gather.head = Some(head);
+        if self.gather.views.is_empty() {
+            self.ended(heads);
+            return None;
+        }
+        Some(index)
+    }
+}
+
+fn write_fixed(fd: RawFd, list: *const libc::iovec, count: u32, index: u16) -> squeue::Entry {
+    opcode::WritevFixed::new(types::Fd(fd), list, count, index).build()
+}
+
+/// The entry that all views so far share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    Any,
+    One(u16),
+    None,
+}
+
+impl Slot {
+    fn and(self, next: Option<u16>) -> Slot {
+        match (self, next) {
+            (Slot::Any, Some(index)) => Slot::One(index),
+            (Slot::One(index), Some(other)) if index == other => self,
+            _ => Slot::None,
+        }
+    }
+}
+
+/// Submits a multishot accept.
+pub(crate) fn accept(ring: &mut impl Ring, fd: RawFd, token: Token) -> bool {
+    let entry = || opcode::AcceptMulti::new(types::Fd(fd)).flags(libc::SOCK_CLOEXEC).build().user_data(token.encode());
+    // SAFETY: names no memory.
+    unsafe { ring.push(entry) }
+}
+
+/// Submits a poll for readability.
+pub(crate) fn poll(ring: &mut impl Ring, fd: RawFd, token: Token) -> bool {
+    let entry = || opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).build().user_data(token.encode());
+    // SAFETY: names no memory.
+    unsafe { ring.push(entry) }
+}
+
+/// Submits the cancellation of one operation.
+pub(crate) fn cancel(ring: &mut impl Ring, target: Token, token: Token) -> bool {
+    let entry = || opcode::AsyncCancel::new(target.encode()).build().user_data(token.encode());
+    // SAFETY: names no memory.
+    unsafe { ring.push(entry) }
+}
+
+/// A wait of 50 ms, after which a listener tries again.
+static BACKOFF: types::Timespec = types::Timespec::new().nsec(50_000_000);
+
+/// Submits a wait.
+pub(crate) fn backoff(ring: &mut impl Ring, token: Token) -> bool {
+    let entry = || opcode::Timeout::new(&BACKOFF).build().user_data(token.encode());
+    // SAFETY: the time lives for ever.
+    unsafe { ring.push(entry) }
+}
+
+/// Submits the population of `len` bytes of the arena from address `start`, done by a worker of the kernel.
+pub(crate) fn populate(ring: &mut impl Ring, start: usize, len: usize, token: Token) -> bool {
+    let at = start as *const libc::c_void;
+    let entry = || opcode::Madvise::new(at, len as libc::off_t, libc::MADV_POPULATE_WRITE).build().user_data(token.encode());
+    // SAFETY: the arena is never unmapped, and populating changes no byte of it.
+    unsafe { ring.push(entry) }
+}

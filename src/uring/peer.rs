@@ -1,0 +1,91 @@
+//! One connection: its session, where it is in its life, and exactly what is in flight.
+//!
+//! ```text
+//! Open --EOF--> Finishing --all sent--> Closing --nothing in flight--> gone
+//!   `-----------error, broken message, drain over------^
+//! ```
+//! "In flight" means that the kernel may still touch the memory of that operation; only its terminal CQE ends it, and a peer is gone only when
+//! nothing is.
+
+use super::flight::{Inbound, Outbound, Window};
+use crate::fs::Filesystem;
+use crate::session::Session;
+use std::os::fd::RawFd;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Requests are served.
+    Open,
+    /// Nothing more will arrive; replies still leave.
+    Finishing,
+    /// Shut down; waits until nothing is in flight.
+    Closing,
+}
+
+/// What is being received.
+pub(crate) enum Receiving {
+    /// Nothing is in flight.
+    Nothing,
+    /// Into the window; in flight.
+    Window,
+    /// A payload into blocks; in flight.
+    Blocks(Inbound),
+    /// The same, cut short: to be submitted again.
+    MoreBlocks(Inbound),
+    /// Into the sink; in flight.
+    Sink,
+}
+
+/// What is being sent.
+pub(crate) enum Sending {
+    /// Nothing.
+    Nothing,
+    /// In flight.
+    Replies(Outbound),
+    /// Cut short: to be submitted again.
+    MoreReplies(Outbound),
+}
+
+/// A connection.
+pub(crate) struct Peer<F: Filesystem> {
+    pub(crate) fd: RawFd,
+    pub(crate) generation: u32,
+    pub(crate) life: Life,
+    pub(crate) session: Session<F>,
+    pub(crate) window: Window,
+    pub(crate) receiving: Receiving,
+    pub(crate) sending: Sending,
+    /// Payload bytes that the session wants thrown away.
+    pub(crate) skip: usize,
+    /// Whole messages may be left in the window because a cap was reached.
+    pub(crate) held: bool,
+    /// Is on the loop's list for this turn.
+    pub(crate) listed: bool,
+    /// Monotonic ns by which the replies in flight must have left.
+    pub(crate) drained_by: u64,
+}
+
+impl<F: Filesystem> Peer<F> {
+    pub(crate) fn new(fd: RawFd, generation: u32, session: Session<F>) -> Peer<F> {
+        Peer {
+            fd,
+            generation,
+            life: Life::Open,
+            session,
+            window: Window::new(),
+            receiving: Receiving::Nothing,
+            sending: Sending::Nothing,
+            skip: 0,
+            held: false,
+            listed: false,
+            drained_by: u64::MAX,
+        }
+    }
+
+    /// Whether the kernel may still touch memory of this peer.
+    pub(crate) fn in_flight(&self) -> bool {
+        matches!(self.sending, Sending::Replies(_))
+            || matches!(self.receiving, Receiving::Window | Receiving::Blocks(_) | Receiving::Sink)
+    }
+}

@@ -1,0 +1,216 @@
+//! The ring, and every other system call that the loop makes. **Unsafe.**
+//!
+//! [`Ring`] is the seam: its currency is the kernel's own (SQEs in, `user_data`, `res` and `flags` out), so that a simulated kernel can stand
+//! behind the same loop. [`Kernel`] is the real one.
+//!
+//! Ownership: whoever pushes an SQE keeps the memory that it names until the terminal CQE (`flight.rs` does). The arena and the sink are never unmapped.
+
+use crate::fs::Time;
+use io_uring::{IoUring, Probe, opcode, squeue, types};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{Shutdown, getsockopt, sockopt};
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+/// Submission entries; more in one turn are submitted in parts.
+pub const SQ_ENTRIES: u32 = 1024;
+
+/// What a ring can do beyond the minimum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// READV_FIXED and WRITEV_FIXED (Linux 6.15).
+    pub vectored_fixed: bool,
+    /// A wait for many that ends early with one (Linux 6.12).
+    pub min_wait: bool,
+    /// Completions run only when asked for (Linux 6.1).
+    pub defer_taskrun: bool,
+}
+
+/// What the loop needs of a kernel.
+pub trait Ring {
+    /// What this one offers.
+    fn features(&self) -> Features;
+
+    /// Queues an SQE; false if the queue is full, then `build` was not called.
+    ///
+    /// # Safety
+    /// - All memory that the entry names is valid for what its opcode does until the operation's terminal CQE was drained.
+    /// - Nobody else writes there until then, nor reads where the kernel writes.
+    unsafe fn push(&mut self, build: impl FnOnce() -> squeue::Entry) -> bool;
+
+    /// Submits what is queued and waits for `want` CQEs: until `until_ns` of [`monotonic`](Self::monotonic), or only for one after `min_wait_us`.
+    fn submit_and_wait(&mut self, want: u32, until_ns: Option<u64>, min_wait_us: u32) -> io::Result<()>;
+
+    /// Hands out and consumes all CQEs that are there.
+    fn drain(&mut self, each: impl FnMut(u64, i32, u32));
+
+    /// CQEs are there, or could be made by an enter that does not wait.
+    fn has_work(&mut self) -> bool;
+
+    /// Makes a table of `entries` empty registered buffers.
+    fn register_table(&mut self, entries: u32) -> io::Result<()>;
+
+    /// Registers memory in a slot of the table, in place of what is there.
+    ///
+    /// # Safety
+    /// The memory stays mapped for as long as the ring.
+    unsafe fn register_region(&mut self, slot: u32, start: usize, len: usize) -> io::Result<()>;
+
+    /// Ends both directions of a socket; operations in flight complete.
+    fn shutdown(&mut self, fd: RawFd);
+
+    /// Closes a descriptor that no operation in flight uses.
+    fn close(&mut self, fd: RawFd);
+
+    /// The user id at the other end of a unix socket, `None` for other sockets (SO_PEERCRED, unix(7)).
+    fn peer_identity(&mut self, fd: RawFd) -> Option<u32>;
+
+    /// Monotonic nanoseconds.
+    fn monotonic(&mut self) -> u64;
+
+    /// The time of day.
+    fn wall(&mut self) -> Time;
+
+    /// Randomness; the only source.
+    fn entropy(&mut self) -> u64;
+}
+
+/// The ring of this kernel. Belongs to the thread that made it (SINGLE_ISSUER).
+pub struct Kernel {
+    ring: IoUring,
+    features: Features,
+}
+
+impl Kernel {
+    /// A ring with room for `peers_max` peers' completions. The error is that of io_uring_setup(2).
+    pub fn new(peers_max: usize) -> io::Result<Kernel> {
+        let cq_entries = (peers_max * 4).next_power_of_two().clamp(4096, 1 << 17) as u32;
+        let deferred = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(cq_entries)
+            .build(SQ_ENTRIES);
+        let (ring, defer_taskrun) = match deferred {
+            Ok(ring) => (ring, true),
+            // A kernel that does not know a flag says EINVAL; then the oldest set that the loop can live with (Linux 5.19).
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let plain = IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().setup_cqsize(cq_entries).build(SQ_ENTRIES)?;
+                (plain, false)
+            }
+            Err(error) => return Err(error),
+        };
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        let vectored_fixed = probe.is_supported(opcode::ReadvFixed::CODE) && probe.is_supported(opcode::WritevFixed::CODE);
+        let min_wait = ring.params().is_feature_min_timeout();
+        Ok(Kernel { ring, features: Features { vectored_fixed, min_wait, defer_taskrun } })
+    }
+}
+
+impl Ring for Kernel {
+    fn features(&self) -> Features {
+        self.features
+    }
+
+    #[inline]
+    unsafe fn push(&mut self, build: impl FnOnce() -> squeue::Entry) -> bool {
+        let mut queue = self.ring.submission();
+        if queue.is_full() {
+            return false;
+        }
+        // SAFETY: the caller keeps what the entry names; there is room.
+        unsafe { queue.push(&build()) }.is_ok()
+    }
+
+    fn submit_and_wait(&mut self, want: u32, until_ns: Option<u64>, min_wait_us: u32) -> io::Result<()> {
+        let now = if until_ns.is_some() { self.monotonic() } else { 0 };
+        let timeout = until_ns.map(|until| {
+            let left = until.saturating_sub(now);
+            types::Timespec::new().sec(left / 1_000_000_000).nsec((left % 1_000_000_000) as u32)
+        });
+        let mut args = types::SubmitArgs::new();
+        if self.features.min_wait && want > 1 {
+            args = args.min_wait_usec(min_wait_us);
+        }
+        let result = match &timeout {
+            Some(timeout) => self.ring.submitter().submit_with_args(want as usize, &args.timespec(timeout)),
+            None => self.ring.submitter().submit_with_args(want as usize, &args),
+        };
+        match result {
+            Ok(_) => Ok(()),
+            // The time is over, a signal came, or completions have to be drained first: the next turn goes on.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn drain(&mut self, mut each: impl FnMut(u64, i32, u32)) {
+        for cqe in self.ring.completion() {
+            each(cqe.user_data(), cqe.result(), cqe.flags());
+        }
+    }
+
+    fn has_work(&mut self) -> bool {
+        // Under DEFER_TASKRUN no CQE appears until an enter runs the work behind it; the flag says that there is some.
+        !self.ring.completion().is_empty() || self.ring.submission().taskrun()
+    }
+
+    fn register_table(&mut self, entries: u32) -> io::Result<()> {
+        self.ring.submitter().register_buffers_sparse(entries)
+    }
+
+    unsafe fn register_region(&mut self, slot: u32, start: usize, len: usize) -> io::Result<()> {
+        let buffer = libc::iovec { iov_base: start as *mut libc::c_void, iov_len: len };
+        // SAFETY: the caller keeps the memory mapped.
+        unsafe { self.ring.submitter().register_buffers_update(slot, &[buffer], None) }.map(|_| ())
+    }
+
+    fn shutdown(&mut self, fd: RawFd) {
+        // The peer may have gone first (ENOTCONN): the aim is reached all the same.
+        let _ = nix::sys::socket::shutdown(fd, Shutdown::Both);
+    }
+
+    fn close(&mut self, fd: RawFd) {
+        // On Linux the descriptor is gone whatever close(2) says.
+        let _ = nix::unistd::close(fd);
+    }
+
+    fn peer_identity(&mut self, fd: RawFd) -> Option<u32> {
+        // SAFETY: the loop owns the descriptor and closes it only when the peer is gone.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        // SO_PEERCRED answers on TCP sockets too, with nobody's pid.
+        getsockopt(&borrowed, sockopt::PeerCredentials).ok().filter(|who| who.pid() != 0).map(|who| who.uid())
+    }
+
+    fn monotonic(&mut self) -> u64 {
+        let now = clock(libc::CLOCK_MONOTONIC);
+        now.sec as u64 * 1_000_000_000 + u64::from(now.nsec)
+    }
+
+    fn wall(&mut self) -> Time {
+        clock(libc::CLOCK_REALTIME)
+    }
+
+    fn entropy(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        // SAFETY: eight writable bytes.
+        let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        // Eight bytes are never cut short (random(7)); an ancient kernel without the call leaves the clock.
+        if n == 8 { u64::from_le_bytes(bytes) } else { self.monotonic() }
+    }
+}
+
+fn clock(id: libc::clockid_t) -> Time {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable. The two clocks exist on every Linux, so the call cannot fail.
+    unsafe { libc::clock_gettime(id, &mut now) };
+    Time { sec: now.tv_sec, nsec: now.tv_nsec as u32 }
+}
+
+/// The error of an operation, from the `res` of its CQE; 0 and more is no error.
+pub(crate) fn errno(res: i32) -> Option<Errno> {
+    (res < 0).then(|| Errno::from_raw(-res))
+}

@@ -1,0 +1,698 @@
+//! The loop itself: turns, peers, listeners, the end.
+
+use super::flight::{self, Gather, Inbound, Outbound, Sink, Way};
+use super::peer::{Life, Peer, Receiving, Sending};
+use super::ring::{Ring, errno};
+use super::table::Table;
+use super::token::{Op, Token};
+use crate::arena::{Gauge, Heads, Memory};
+use crate::fs::{At, Filesystem};
+use crate::session::{self, Session, Users};
+use crate::stats::Stats;
+use nix::errno::Errno;
+use nix::libc;
+use slab::Slab;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// How long a drain waits for replies to leave, in nanoseconds.
+const DRAIN_NS: u64 = 5_000_000_000;
+/// How often deadlines are looked at, in nanoseconds.
+const SWEEP_NS: u64 = 1_000_000_000;
+/// After this a wait for several completions ends with one, in microseconds.
+const MIN_WAIT_US: u32 = 50;
+
+/// Who may act for whom on the connections of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// n_uname is believed.
+    All,
+    /// The user at the other end of the unix socket is who it must be; root may act for anyone.
+    PeerUid,
+    /// Everyone is nobody.
+    Squash,
+}
+
+/// A listening socket. The loop closes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Listener {
+    /// The socket.
+    pub fd: RawFd,
+    /// For its connections.
+    pub trust: Trust,
+}
+
+/// Populating the arena ahead of need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grow {
+    /// Bytes populated from the start.
+    pub populated: usize,
+    /// A population is in flight, up to this many bytes.
+    running: Option<usize>,
+    /// The longest time that registering has kept the loop, in nanoseconds.
+    pub longest_stall_ns: u64,
+}
+
+impl Grow {
+    /// The first `populated` bytes are there.
+    pub fn from(populated: usize) -> Grow {
+        Grow { populated, ..Grow::default() }
+    }
+}
+
+/// What a loop is given beside its ring and tree.
+pub struct Options {
+    /// Largest message in bytes that a client may negotiate.
+    pub msize_max: u32,
+    /// Connections at a time; more are accepted and closed.
+    pub peers_max: usize,
+    /// Users and groups by name.
+    pub users: Arc<Users>,
+    /// Nanoseconds to look for completions before sleeping; 0 sleeps at once.
+    pub busy_poll_ns: u64,
+    /// Readable once the loop shall end: a signalfd.
+    pub signals: Option<RawFd>,
+    /// Where to count.
+    pub stats: Rc<Stats>,
+    /// Populate and register more when three quarters are used.
+    pub grow: Option<Grow>,
+}
+
+/// A running server: a ring, a tree and the peers.
+pub struct Server<R: Ring, F: Filesystem> {
+    ring: R,
+    peers: Slab<Peer<F>>,
+    fs: F,
+    listeners: Vec<Accepting>,
+    options: Options,
+    table: Table,
+    heads: Heads,
+    gauge: Gauge,
+    memory: Memory,
+    sink: Sink,
+    gathers: Vec<Box<Gather>>,
+    events: Vec<(u64, i32, u32)>,
+    /// Slots of peers to go on with in this turn, and in the next one.
+    work: Vec<u32>,
+    later: Vec<u32>,
+    generation: u32,
+    hash_key: u64,
+    at: At,
+    sends_this_turn: u32,
+    next_sweep_ns: u64,
+    drain: Option<u64>,
+}
+
+struct Accepting {
+    fd: RawFd,
+    trust: Trust,
+    state: AcceptState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AcceptState {
+    Idle,
+    Armed,
+    BackingOff,
+    Closed,
+}
+
+impl<R: Ring, F: Filesystem> Server<R, F> {
+    /// A server that serves nothing yet. `heads`, `memory` and `gauge` are those of the arena behind `fs`.
+    pub fn new(mut ring: R, fs: F, arena: (Memory, Heads, Gauge), options: Options) -> Server<R, F> {
+        let (memory, heads, gauge) = arena;
+        let hash_key = ring.entropy();
+        let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
+        Server {
+            ring,
+            peers: Slab::new(),
+            fs,
+            listeners: Vec::new(),
+            table: Table::new(memory),
+            heads,
+            gauge,
+            memory,
+            sink: Sink::new(),
+            gathers: Vec::new(),
+            events: Vec::new(),
+            work: Vec::new(),
+            later: Vec::new(),
+            generation: 0,
+            hash_key,
+            at,
+            sends_this_turn: 0,
+            next_sweep_ns: at.mono_ns + SWEEP_NS,
+            drain: None,
+            options,
+        }
+    }
+
+    /// Registers the first `bytes` of the arena, so that blocks are reached through the table.
+    pub fn register(&mut self, bytes: usize) -> io::Result<()> {
+        if !self.ring.features().vectored_fixed {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        self.table.register(&mut self.ring, bytes)
+    }
+
+    /// Serves the connections of a listening socket.
+    pub fn listen(&mut self, listener: Listener) {
+        self.listeners.push(Accepting { fd: listener.fd, trust: listener.trust, state: AcceptState::Idle });
+    }
+
+    /// Serves a connected socket.
+    pub fn connect(&mut self, fd: RawFd, trust: Trust) {
+        let trust = match trust {
+            Trust::All => session::Trust::All,
+            Trust::Squash => session::Trust::Squash,
+            Trust::PeerUid => match self.ring.peer_identity(fd) {
+                Some(uid) => session::Trust::Uid(uid),
+                None => session::Trust::Squash,
+            },
+        };
+        self.generation = self.generation.wrapping_add(1) & 0xff_ffff;
+        let entry = self.peers.vacant_entry();
+        let slot = entry.key() as u32;
+        let config = session::Config {
+            trust,
+            users: Arc::clone(&self.options.users),
+            hash_key: self.hash_key,
+            ..session::Config::new(slot, self.options.msize_max)
+        };
+        entry.insert(Peer::new(fd, self.generation, Session::new(config)));
+        self.options.stats.counters.accepted.up();
+        self.list(slot);
+    }
+
+    /// The tree.
+    pub fn fs(&mut self) -> &mut F {
+        &mut self.fs
+    }
+
+    /// The ring.
+    pub fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// Connections that are not gone yet.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Fids of all connections.
+    pub fn fids(&self) -> usize {
+        self.peers.iter().map(|(_, peer)| peer.session.fids()).sum()
+    }
+
+    /// Turns until a signal came and everything is closed; then the tree is cleaned up.
+    pub fn run(&mut self) -> io::Result<()> {
+        self.start()?;
+        while !self.is_over() {
+            self.turn()?;
+        }
+        self.fs.cleanup().map_err(io::Error::other)
+    }
+
+    /// Before the first turn: readies the tree and arms what waits for signals.
+    pub fn start(&mut self) -> io::Result<()> {
+        self.fs.init(self.at).map_err(io::Error::other)?;
+        if let Some(fd) = self.options.signals {
+            self.retry(|server| flight::poll(&mut server.ring, fd, Token::new(Op::Signal, 0, 0)))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a drain has ended.
+    pub fn is_over(&self) -> bool {
+        self.drain.is_some()
+            && self.peers.is_empty()
+            && self.listeners.iter().all(|listener| listener.state == AcceptState::Closed)
+    }
+
+    /// One turn of the loop.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.arm_listeners()?;
+        self.enter()?;
+        self.at = At { wall: self.ring.wall(), mono_ns: self.ring.monotonic() };
+        let mut events = std::mem::take(&mut self.events);
+        self.ring.drain(|user_data, res, flags| events.push((user_data, res, flags)));
+        self.options.stats.counters.cqes.add(events.len() as u64);
+        for (user_data, res, flags) in events.drain(..) {
+            self.event(user_data, res, flags)?;
+        }
+        self.events = events;
+        while let Some(token) = self.fs.ready() {
+            if let Some(peer) = self.peers.get_mut(token.peer as usize) {
+                peer.session.complete(&mut self.fs, token, self.at);
+                self.list(token.peer);
+            }
+        }
+        let mut work = std::mem::take(&mut self.work);
+        for slot in work.drain(..) {
+            self.go_on(slot)?;
+        }
+        self.work = std::mem::replace(&mut self.later, work);
+        self.sweep();
+        self.grow()
+    }
+
+    /// Submits, and waits unless there is work left.
+    fn enter(&mut self) -> io::Result<()> {
+        self.options.stats.counters.enters.up();
+        let sends = std::mem::take(&mut self.sends_this_turn);
+        if !self.work.is_empty() {
+            return self.ring.submit_and_wait(0, None, 0);
+        }
+        if self.options.busy_poll_ns > 0 {
+            self.ring.submit_and_wait(0, None, 0)?;
+            let until = self.ring.monotonic() + self.options.busy_poll_ns;
+            while !self.ring.has_work() && self.ring.monotonic() < until {
+                std::hint::spin_loop();
+            }
+            if self.ring.has_work() {
+                self.options.stats.counters.enters.up();
+                return self.ring.submit_and_wait(0, None, 0);
+            }
+        }
+        // A send completes at once and would end a wait for one, so as many more are waited for: then a ping-pong costs one enter.
+        let want = if self.ring.features().min_wait { 1 + sends } else { 1 };
+        let until = (!self.peers.is_empty() || self.drain.is_some()).then_some(self.next_sweep_ns);
+        self.ring.submit_and_wait(want, until, MIN_WAIT_US)
+    }
+
+    /// Pushes, and where the queue is full submits what is there and pushes again.
+    fn retry(&mut self, mut push: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
+        while !push(self) {
+            self.options.stats.counters.enters.up();
+            self.ring.submit_and_wait(0, None, 0)?;
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot as usize];
+        if !std::mem::replace(&mut peer.listed, true) {
+            self.work.push(slot);
+        }
+    }
+
+    fn event(&mut self, user_data: u64, res: i32, flags: u32) -> io::Result<()> {
+        let Some(token) = Token::decode(user_data) else {
+            self.options.stats.counters.cqes_stale.up();
+            return Ok(());
+        };
+        match token.op {
+            Op::Accept => self.accepted(token.slot as usize, res, flags),
+            Op::Backoff => {
+                let listener = &mut self.listeners[token.slot as usize];
+                listener.state = AcceptState::Idle;
+                if self.drain.is_some() {
+                    self.close_listener(token.slot as usize);
+                }
+            }
+            Op::Signal => self.begin_drain()?,
+            Op::Cancel => {}
+            Op::Populate => self.populated(res),
+            Op::Receive | Op::Send => {
+                let known = self.peers.get(token.slot as usize).is_some_and(|peer| peer.generation == token.generation);
+                if !known {
+                    self.options.stats.counters.cqes_stale.up();
+                    return Ok(());
+                }
+                match token.op {
+                    Op::Send => self.sent(token.slot, res),
+                    _ => self.received(token.slot, res),
+                }
+                self.list(token.slot);
+            }
+        }
+        Ok(())
+    }
+
+    // Listeners.
+
+    fn arm_listeners(&mut self) -> io::Result<()> {
+        for index in 0..self.listeners.len() {
+            if self.listeners[index].state == AcceptState::Idle {
+                let fd = self.listeners[index].fd;
+                self.retry(|server| flight::accept(&mut server.ring, fd, Token::new(Op::Accept, 0, index as u32)))?;
+                self.listeners[index].state = AcceptState::Armed;
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, index: usize, res: i32, flags: u32) {
+        // IORING_CQE_F_MORE (io_uring_prep_multishot_accept(3)): the accept stays armed.
+        if !io_uring::cqueue::more(flags) {
+            self.listeners[index].state = AcceptState::Idle;
+        }
+        match errno(res) {
+            None if self.drain.is_some() || self.peers.len() >= self.options.peers_max => {
+                self.options.stats.counters.refused.up();
+                self.ring.close(res);
+            }
+            None => self.connect(res, self.listeners[index].trust),
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                log::warn!("accept: {}: trying again in 50 ms", Errno::from_raw(-res));
+                let token = Token::new(Op::Backoff, 0, index as u32);
+                if flight::backoff(&mut self.ring, token) {
+                    self.listeners[index].state = AcceptState::BackingOff;
+                }
+            }
+            // The connection went before it was accepted, or the accept was cancelled.
+            Some(error) => log::debug!("accept: {error}"),
+        }
+        if self.drain.is_some() && self.listeners[index].state == AcceptState::Idle {
+            self.close_listener(index);
+        }
+    }
+
+    fn close_listener(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        if listener.state != AcceptState::Closed {
+            listener.state = AcceptState::Closed;
+            self.ring.close(listener.fd);
+        }
+    }
+
+    // The end.
+
+    /// Stops accepting and lets replies leave, for a while. Asked twice, it waits for nobody.
+    pub fn begin_drain(&mut self) -> io::Result<()> {
+        if self.drain.is_some() {
+            self.drain = Some(self.at.mono_ns);
+            self.next_sweep_ns = self.at.mono_ns;
+            return Ok(());
+        }
+        self.drain = Some(self.at.mono_ns + DRAIN_NS);
+        for index in 0..self.listeners.len() {
+            match self.listeners[index].state {
+                AcceptState::Armed => {
+                    let target = Token::new(Op::Accept, 0, index as u32);
+                    self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;
+                }
+                AcceptState::Idle => self.close_listener(index),
+                AcceptState::BackingOff | AcceptState::Closed => {}
+            }
+        }
+        let slots: Vec<u32> = self.peers.iter().map(|(slot, _)| slot as u32).collect();
+        slots.into_iter().for_each(|slot| self.list(slot));
+        Ok(())
+    }
+
+    /// Ends a peer: what it had asked for is abandoned, and it is gone once nothing is in flight.
+    fn end(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot as usize];
+        if peer.life != Life::Closing {
+            peer.life = Life::Closing;
+            peer.session.close(&mut self.fs, self.at);
+            self.ring.shutdown(peer.fd);
+        }
+    }
+
+    /// Looks at all deadlines, once a second.
+    fn sweep(&mut self) {
+        let now = self.at.mono_ns;
+        if now < self.next_sweep_ns {
+            return;
+        }
+        self.next_sweep_ns = now + SWEEP_NS;
+        let drained = self.drain.is_some_and(|until| now >= until);
+        let late = |peer: &Peer<F>| drained || peer.session.deadline().is_some_and(|by| by < now) || peer.drained_by < now;
+        let ended: Vec<u32> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.life != Life::Closing && late(peer))
+            .map(|(slot, _)| slot as u32)
+            .collect();
+        for slot in ended {
+            log::info!("peer {slot}: too slow, closed");
+            self.end(slot);
+            self.list(slot);
+        }
+    }
+
+    // Peers.
+
+    fn received(&mut self, slot: u32, res: i32) {
+        let peer = &mut self.peers[slot as usize];
+        let n = res.max(0) as usize;
+        let counters = &self.options.stats.counters;
+        counters.received_bytes.add(n as u64);
+        let open = peer.life == Life::Open;
+        match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
+            Receiving::Window if n > 0 => {
+                counters.receives.up();
+                peer.window.received(n);
+            }
+            Receiving::Sink if n > 0 => {
+                counters.skipped_bytes.add(n as u64);
+                peer.skip -= n;
+                if open {
+                    peer.session.skipped(&mut self.fs, n, self.at);
+                }
+            }
+            Receiving::Blocks(inbound) => {
+                let (landing, gather) = inbound.into_parts();
+                // Dropping the landing of a peer that is going abandons its write.
+                let rest = if open && n > 0 { peer.session.landed(&mut self.fs, landing, n, self.at) } else { None };
+                match rest {
+                    Some(landing) => peer.receiving = Receiving::MoreBlocks(Inbound::new(landing, gather)),
+                    None => self.gathers.push(gather),
+                }
+            }
+            Receiving::Window | Receiving::Sink => {}
+            Receiving::Nothing | Receiving::MoreBlocks(_) => unreachable!("a CQE of a receive ends one in flight"),
+        }
+        if n > 0 || !open {
+            return;
+        }
+        match errno(res) {
+            None => peer.life = Life::Finishing,
+            Some(Errno::EINTR | Errno::EAGAIN) => {}
+            Some(error) => {
+                log::debug!("peer {slot}: receive: {error}");
+                self.end(slot);
+            }
+        }
+    }
+
+    fn sent(&mut self, slot: u32, res: i32) {
+        let peer = &mut self.peers[slot as usize];
+        let Sending::Replies(mut out) = std::mem::replace(&mut peer.sending, Sending::Nothing) else {
+            unreachable!("a CQE of a send ends one in flight");
+        };
+        out.ended(&mut self.heads);
+        let stats = &self.options.stats;
+        let now = self.at.mono_ns;
+        let failed = errno(res).filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN));
+        let n = res.max(0) as usize;
+        stats.counters.sent_bytes.add(n as u64);
+        if failed.is_none() && n < out.offered {
+            stats.counters.sends_short.up();
+        }
+        out.segments.advance(n, |reply| stats.replied(reply.kind.0, now.saturating_sub(reply.at_ns)));
+        if out.segments.len() > 0 && failed.is_none() && peer.life != Life::Closing {
+            peer.sending = Sending::MoreReplies(out);
+            return;
+        }
+        self.put_away(slot, out);
+        if let Some(error) = failed {
+            log::debug!("peer {slot}: send: {error}");
+            self.end(slot);
+        }
+    }
+
+    fn put_away(&mut self, slot: u32, out: Outbound) {
+        let (segments, gather) = out.into_parts();
+        self.gathers.push(gather);
+        let peer = &mut self.peers[slot as usize];
+        peer.drained_by = u64::MAX;
+        peer.session.recycle(segments);
+    }
+
+    fn gather(&mut self) -> Box<Gather> {
+        self.gathers.pop().unwrap_or_else(Gather::new)
+    }
+
+    /// Serves what has arrived, sends what is to be sent, receives what comes next.
+    fn go_on(&mut self, slot: u32) -> io::Result<()> {
+        self.peers[slot as usize].listed = false;
+        if self.peers[slot as usize].life != Life::Closing {
+            self.serve(slot);
+        }
+        if self.peers[slot as usize].life != Life::Closing {
+            self.send(slot)?;
+        }
+        let draining = self.drain.is_some();
+        let peer = &self.peers[slot as usize];
+        let at_rest = matches!(peer.sending, Sending::Nothing) && !peer.held;
+        if at_rest && (peer.life == Life::Finishing || draining) {
+            self.end(slot);
+        }
+        if self.peers[slot as usize].life == Life::Open {
+            self.receive(slot)?;
+        }
+        let peer = &mut self.peers[slot as usize];
+        if peer.life == Life::Closing && !peer.in_flight() {
+            let peer = self.peers.remove(slot as usize);
+            self.ring.close(peer.fd);
+            self.options.stats.counters.closed.up();
+        } else if peer.held && matches!(peer.sending, Sending::Nothing) && peer.life != Life::Closing {
+            // A cap was reached and no CQE will come for what is left.
+            peer.listed = true;
+            self.later.push(slot);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot as usize];
+        peer.held = false;
+        if !matches!(peer.receiving, Receiving::Nothing) || peer.window.unread().is_empty() {
+            return;
+        }
+        match peer.session.receive(&mut self.fs, self.at, peer.window.unread()) {
+            Ok(received) => {
+                peer.window.consume(received.consumed);
+                peer.held = received.need.held;
+                peer.skip = received.need.skip;
+            }
+            Err(broken) => {
+                log::info!("peer {slot}: {broken}");
+                self.end(slot);
+            }
+        }
+    }
+
+    fn send(&mut self, slot: u32) -> io::Result<()> {
+        let peer = &mut self.peers[slot as usize];
+        let mut out = match std::mem::replace(&mut peer.sending, Sending::Nothing) {
+            Sending::Replies(out) => {
+                peer.sending = Sending::Replies(out);
+                return Ok(());
+            }
+            Sending::MoreReplies(out) => out,
+            Sending::Nothing => {
+                let Some(segments) = peer.session.take(&self.fs) else { return Ok(()) };
+                // In total, not since the last progress: a peer that takes a byte a second holds its blocks no longer.
+                peer.drained_by = self.at.mono_ns + session::allowance_ns(segments.len());
+                Outbound::new(segments, self.gather())
+            }
+        };
+        let peer = &self.peers[slot as usize];
+        let (fd, token) = (peer.fd, Token::new(Op::Send, peer.generation, slot));
+        let mut way = None;
+        self.retry(|server| {
+            way = out.start(&mut server.ring, fd, token, &server.table, &mut server.heads);
+            way.is_some()
+        })?;
+        let counters = &self.options.stats.counters;
+        match way {
+            Some(Way::Fixed) => counters.sends_fixed.up(),
+            Some(Way::Plain) => counters.sends_plain.up(),
+            Some(Way::Single) | None => counters.sends_small.up(),
+        }
+        self.sends_this_turn += 1;
+        self.peers[slot as usize].sending = Sending::Replies(out);
+        Ok(())
+    }
+
+    fn receive(&mut self, slot: u32) -> io::Result<()> {
+        let peer = &mut self.peers[slot as usize];
+        let (fd, token) = (peer.fd, Token::new(Op::Receive, peer.generation, slot));
+        let inbound = match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
+            Receiving::MoreBlocks(inbound) => Some(inbound),
+            Receiving::Nothing => match peer.session.landing() {
+                Some(landing) => Some(Inbound::new(landing, self.gather())),
+                None => None,
+            },
+            in_flight => {
+                peer.receiving = in_flight;
+                return Ok(());
+            }
+        };
+        if let Some(mut inbound) = inbound {
+            let mut way = None;
+            self.retry(|server| {
+                way = inbound.start(&mut server.ring, fd, token, &server.table);
+                way.is_some()
+            })?;
+            match way {
+                Some(Way::Fixed) => self.options.stats.counters.landings_fixed.up(),
+                _ => self.options.stats.counters.landings_plain.up(),
+            }
+            self.peers[slot as usize].receiving = Receiving::Blocks(inbound);
+            return Ok(());
+        }
+        let peer = &mut self.peers[slot as usize];
+        if peer.held {
+            return Ok(());
+        }
+        if peer.skip > 0 && peer.window.unread().is_empty() {
+            let skip = peer.skip;
+            peer.receiving = Receiving::Sink;
+            return self.retry(|server| server.sink.start(&mut server.ring, fd, token, skip));
+        }
+        peer.receiving = Receiving::Window;
+        self.retry(|server| server.peers[slot as usize].window.start(&mut server.ring, fd, token))
+    }
+
+    // Memory.
+
+    /// Populates and registers more of the arena once three quarters of what is populated are in use.
+    fn grow(&mut self) -> io::Result<()> {
+        let Some(grow) = self.options.grow else { return Ok(()) };
+        let total = self.memory.len();
+        if grow.running.is_some() || grow.populated >= total || self.gauge.used_bytes() < grow.populated / 4 * 3 {
+            return Ok(());
+        }
+        let until = (grow.populated * 2).min(total);
+        let (start, len) = (self.memory.address() + grow.populated, until - grow.populated);
+        self.retry(|server| flight::populate(&mut server.ring, start, len, Token::new(Op::Populate, 0, 0)))?;
+        self.options.grow = Some(Grow { running: Some(until), ..grow });
+        Ok(())
+    }
+
+    fn populated(&mut self, res: i32) {
+        let Some(mut grow) = self.options.grow.take() else { return };
+        let Some(until) = grow.running.take() else { return };
+        if let Some(error) = errno(res) {
+            // The kernel has no memory now; what is used beyond is populated page by page, and sent by address.
+            log::warn!("--grow: populating up to {until} bytes: {error}: growing no further ahead of need");
+            return;
+        }
+        grow.populated = until;
+        if self.table.registered_bytes() > 0 {
+            let before = self.ring.monotonic();
+            if let Err(error) = self.table.register(&mut self.ring, until) {
+                log::warn!("--grow: registering up to {until} bytes: {error}: serving the rest unregistered");
+                return;
+            }
+            grow.longest_stall_ns = grow.longest_stall_ns.max(self.ring.monotonic() - before);
+        }
+        log::info!(
+            "--grow: {} MiB populated, {} MiB registered, longest stall {} us",
+            until >> 20,
+            self.table.registered_bytes() >> 20,
+            grow.longest_stall_ns / 1000
+        );
+        self.options.grow = Some(grow);
+    }
+}
+
+impl<R: Ring, F: Filesystem> Drop for Server<R, F> {
+    /// A loop that ends early (an error of the ring itself, a test) leaves operations in flight. The kernel ends them only some time after the ring is
+    /// gone, so the memory that they name is never given back.
+    fn drop(&mut self) {
+        for peer in self.peers.drain() {
+            self.ring.shutdown(peer.fd);
+            if peer.in_flight() {
+                std::mem::forget(peer);
+            }
+        }
+    }
+}

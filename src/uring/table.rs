@@ -1,0 +1,77 @@
+//! Which parts of the arena are in the ring's table of registered buffers, and where.
+//!
+//! A region (1 GiB at most) has two slots of the table and uses one at a time: to grow, the longer range is registered in the other slot and the old
+//! one is given up, which the kernel defers until no operation uses it.
+
+use super::ring::Ring;
+use crate::arena::Memory;
+use std::io;
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    slot: u16,
+    /// Bytes registered, from the start of the region.
+    len: usize,
+}
+
+/// The state of the ring's table.
+pub(crate) struct Table {
+    memory: Memory,
+    entries: Vec<Entry>,
+    enabled: bool,
+}
+
+impl Table {
+    /// Nothing is registered.
+    pub(crate) fn new(memory: Memory) -> Table {
+        Table { memory, entries: vec![Entry::default(); memory.regions()], enabled: false }
+    }
+
+    /// Registers the first `bytes` of the arena, in addition to what is there.
+    pub(crate) fn register(&mut self, ring: &mut impl Ring, bytes: usize) -> io::Result<()> {
+        if !self.enabled {
+            ring.register_table(2 * self.entries.len() as u32)?;
+            self.enabled = true;
+        }
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            let region = self.memory.region(index);
+            let len = bytes.min(region.end).saturating_sub(region.start);
+            if len <= entry.len {
+                continue;
+            }
+            let slot = 2 * index as u16 + u16::from(entry.len > 0 && entry.slot == 2 * index as u16);
+            #[expect(unsafe_code, reason = "the arena hands its own memory to the kernel")]
+            // SAFETY: the arena is never unmapped.
+            unsafe {
+                ring.register_region(slot.into(), self.memory.address() + region.start, len)?;
+            }
+            if entry.len > 0 {
+                #[expect(unsafe_code, reason = "as above")]
+                // SAFETY: an empty range names no memory.
+                unsafe {
+                    ring.register_region(entry.slot.into(), 0, 0)?;
+                }
+            }
+            *entry = Entry { slot, len };
+        }
+        Ok(())
+    }
+
+    /// Bytes registered in all.
+    pub(crate) fn registered_bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.len).sum()
+    }
+
+    /// The slot through which these bytes can be reached.
+    pub(crate) fn slot_of(&self, bytes: &[u8]) -> Option<u16> {
+        let region = self.memory.region_of(bytes.as_ptr())?;
+        let entry = self.entries[region];
+        let end = bytes.as_ptr() as usize - self.memory.address() - self.memory.region(region).start + bytes.len();
+        (end <= entry.len).then_some(entry.slot)
+    }
+
+    /// The region of the arena that these bytes lie in.
+    pub(crate) fn region_of(&self, bytes: &[u8]) -> Option<usize> {
+        self.memory.region_of(bytes.as_ptr())
+    }
+}

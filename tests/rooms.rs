@@ -1,0 +1,137 @@
+//! The walls: who may name whom. A room that names a neighbour that it must not know fails here, by file and line.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each room may name of this crate. Rooms are matched by the longest prefix of the path.
+const EDGES: &[(&str, &[&str])] = &[
+    ("wire", &["wire"]),
+    ("arena", &["arena"]),
+    ("fs", &["fs", "arena", "wire"]),
+    ("fs/ctl.rs", &["fs", "arena", "wire", "stats"]),
+    ("session", &["session", "fs", "wire"]),
+    ("uring", &["uring", "session", "arena", "stats", "fs"]),
+    ("client", &["client", "wire", "fs::Error"]),
+    ("stats.rs", &["stats"]),
+    ("limits.rs", &["limits", "arena", "uring", "session"]),
+    ("lib.rs", &["arena", "fs", "wire", "session", "uring", "client", "limits", "stats"]),
+];
+
+/// Words that a room must not contain at all, and why.
+const ABSENCES: &[(&str, &[&str], &str)] = &[
+    ("wire", &["std::io", "std::net", "std::fs", "Instant", "HashMap"], "wire is pure"),
+    (
+        "session",
+        &["RawFd", "Instant", "SystemTime", "async ", "Mutex", "RefCell", "std::net", "fs::mem"],
+        "no fd, clock, runtime, lock or memfs",
+    ),
+    (
+        "fs",
+        &["Tag", "Fid", "Message", "io_uring", "Instant", "SystemTime"],
+        "a tree never sees a fid, a tag or a message",
+    ),
+    ("arena", &["io_uring"], "only uring says io_uring"),
+    ("client", &["io_uring", "uring::"], "the client never sees the server's ring"),
+    ("stats.rs", &["io_uring"], "only uring says io_uring"),
+    ("uring", &["fs::mem", "fs::dev", "fs::ctl", "Message"], "the loop knows no concrete tree and no message"),
+];
+
+/// Files of the library that may have unsafe code.
+const UNSAFE: &[&str] = &["arena/", "uring/ring.rs", "uring/flight.rs", "uring/table.rs"];
+
+fn sources() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("src can be listed") {
+            let path: PathBuf = entry.expect("src can be listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                let name = path.strip_prefix(&root).expect("below src").display().to_string();
+                found.insert(name, fs::read_to_string(&path).expect("a readable file"));
+            }
+        }
+    }
+    found
+}
+
+/// Code without its comments and without the tests at the end.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    lines.enumerate().map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn is_test(file: &str) -> bool {
+    file.ends_with("tests.rs") || file.contains("/tests/") || file.contains("testtree")
+}
+
+#[test]
+fn rooms_name_only_their_neighbours() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        if is_test(&file) || file == "main.rs" || file == "flags.rs" {
+            continue;
+        }
+        let room = EDGES.iter().filter(|(room, _)| file.starts_with(room)).max_by_key(|(room, _)| room.len());
+        let (_, allowed) = room.unwrap_or_else(|| panic!("{file} is in no room"));
+        for (at, line) in code(&text) {
+            for (_, rest) in line.match_indices("crate::").map(|(start, name)| line.split_at(start + name.len())) {
+                if !allowed.iter().any(|name| rest.starts_with(name)) && !rest.starts_with('{') {
+                    wrong.push(format!("src/{file}:{at}: {}", line.trim()));
+                }
+                assert!(!rest.starts_with('{'), "src/{file}:{at}: name the room in each `use crate::`");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "rooms that name what they must not know:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_must_be_absent_is_absent() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        if is_test(&file) {
+            continue;
+        }
+        for (room, words, why) in ABSENCES.iter().filter(|(room, ..)| file.starts_with(room)) {
+            for (at, line) in code(&text) {
+                for word in words.iter().filter(|word| contains_word(line, word)) {
+                    wrong.push(format!("src/{file}:{at}: {word:?} in {room} ({why})"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_is_in_the_named_files_only() {
+    for (file, text) in sources() {
+        if UNSAFE.iter().any(|named| file.starts_with(named)) {
+            continue;
+        }
+        for (at, line) in code(&text) {
+            let line = line.replace("unsafe_code", "");
+            assert!(!contains_word(&line, "unsafe"), "src/{file}:{at}: unsafe code outside of {UNSAFE:?}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for (file, text) in sources() {
+        assert!(text.starts_with("//!"), "src/{file} does not start with //!");
+    }
+}
+
+fn contains_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !part(before) && (word.ends_with([' ', ':']) || !part(after))
+    })
+}
