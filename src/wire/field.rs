@@ -115,6 +115,7 @@ impl<'a> Field<'a> for &'a [u8] {
     fn size(&self, _: Dialect) -> usize {
         2 + self.len()
     }
+    #[inline]
     fn emit(&self, _: Dialect, out: &mut impl BufMut) {
         let len = u16::try_from(self.len()).expect("strings are bounded long before they are sent");
         out.put_u16_le(len);
@@ -153,24 +154,31 @@ impl<'a> Field<'a> for Qid {
     }
 }
 
-/// The value of a field that the dialect does not have.
+/// A field that the dialect does not have.
 trait Absent {
-    const VALUE: Self;
+    const ABSENT: Self;
 }
-impl Absent for u32 {
+impl Absent for Ext<u32> {
     /// n_uname unset (Linux: `include/net/9p/9p.h`, P9_NONUNAME).
-    const VALUE: u32 = !0;
+    const ABSENT: Self = Ext(!0);
 }
-impl Absent for &[u8] {
-    const VALUE: Self = b"";
+impl Absent for UOnly<u32> {
+    /// No errno: the text has to do. For the numbers of a record see [`super::Stat::parse`].
+    const ABSENT: Self = UOnly(0);
+}
+impl Absent for UOnly<&[u8]> {
+    const ABSENT: Self = UOnly(b"");
 }
 
 macro_rules! sometimes {
     ($($wrapper:ident in $($dialect:ident)|+;)*) => {$(
-        impl<'a, T: Field<'a> + Absent> Field<'a> for $wrapper<T> {
+        impl<'a, T: Field<'a>> Field<'a> for $wrapper<T>
+        where
+            $wrapper<T>: Absent,
+        {
             #[inline]
             fn parse(reader: &mut Reader<'a>, dialect: Dialect) -> Result<Self, Error> {
-                if Self::is_in(dialect) { T::parse(reader, dialect).map($wrapper) } else { Ok($wrapper(T::VALUE)) }
+                if Self::is_in(dialect) { T::parse(reader, dialect).map($wrapper) } else { Ok(Self::ABSENT) }
             }
             #[inline]
             fn size(&self, dialect: Dialect) -> usize {
@@ -224,6 +232,7 @@ impl<'a> Field<'a> for Opt<u32> {
 macro_rules! list_fields {
     ($($list:ident $item:ty, $take:ident, $sample:expr;)*) => {$(
         impl<'a> Field<'a> for $list<'a> {
+            #[inline]
             fn parse(reader: &mut Reader<'a>, _: Dialect) -> Result<Self, Error> {
                 let count = reader.u16()?;
                 if usize::from(count) > NAMES_MAX {
@@ -235,9 +244,11 @@ macro_rules! list_fields {
                 }
                 Ok($list(List::Wire(count, &start[..start.len() - reader.rest().len()])))
             }
+            #[inline]
             fn size(&self, dialect: Dialect) -> usize {
                 2 + self.iter().map(|item| item.size(dialect)).sum::<usize>()
             }
+            #[inline]
             fn emit(&self, dialect: Dialect, out: &mut impl BufMut) {
                 out.put_u16_le(self.len() as u16);
                 self.iter().for_each(|item| item.emit(dialect, out));

@@ -117,7 +117,11 @@ impl<'a> Stat<'a> {
         let mut reader = Reader::new(bytes);
         let size = reader.u16()?;
         let mut body = Reader::new(reader.take(size.into())?);
-        let stat = Stat::fields(&mut body, dialect)?;
+        let mut stat = Stat::fields(&mut body, dialect)?;
+        if dialect != Dialect::U {
+            // A number that did not travel must not read as user 0: "don't touch" (stat(9P)).
+            (stat.n_uid, stat.n_gid, stat.n_muid) = (UOnly(!0), UOnly(!0), UOnly(!0));
+        }
         if body.is_empty() { Ok((stat, reader.rest())) } else { Err(Error::Trailing) }
     }
 }

@@ -68,15 +68,15 @@ pub struct Qid {
     pub path: u64,
 }
 
-/// A field that .u and .L have and 9P2000 has not.
+/// A field that .u and .L have and 9P2000 has not. Parsed without it: `!0`, the unset n_uname.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ext<T>(pub T);
 
-/// A field that only .u has.
+/// A field that only .u has. Parsed without it: empty, errno 0, and `!0` ("don't touch") for the numbers of a [`super::Stat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UOnly<T>(pub T);
 
-/// A field that may be missing at the end.
+/// A field that may be missing at the end. Parsed without it: 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opt<T>(pub T);
 
