@@ -124,9 +124,9 @@ impl Arena {
         Zeros::new(self.shared)
     }
 
-    /// Bytes that blocks can still be made of.
+    /// Bytes that no file holds: free, or about to be once replies have left.
     pub fn free_bytes(&self) -> usize {
-        self.usable_bytes - self.gauge().used_bytes()
+        self.usable_bytes - self.gauge().used_bytes() + self.gauge().orphaned_bytes()
     }
 
     /// A block of at least `bytes` (1 to [`BLOCK_BYTES_MAX`]). Its content is whatever was there before.

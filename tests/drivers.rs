@@ -1,0 +1,186 @@
+//! One conversation, every way of driving a session: the same bytes come back.
+//!
+//! Here are the session in memory at every chunking, the loop on a ring that misbehaves, and the loop on the real ring. The drivers of other runtimes are compared
+//! with the same conversation in `bench/baselines`.
+
+mod support;
+
+use ring9::arena::Arena;
+use ring9::fs::mem::Mem;
+use ring9::stats::Stats;
+use ring9::uring::{Kernel, Options, Ring, Server, Trust};
+use ring9::wire::Dialect;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use support::fake_ring::{FD, FakeRing};
+use support::fixed::Fixed;
+use support::{Random, Style, drive, drive_on, script::conversation, tree_in};
+
+const DIALECTS: [Dialect; 3] = [Dialect::P9, Dialect::U, Dialect::L];
+
+/// What a session answers that is shown everything at once. `region_bytes` shows in Rstatfs, since every region has head slots.
+fn expected(dialect: Dialect, region_bytes: usize) -> Vec<u8> {
+    let tree = tree_in(arena(region_bytes));
+    drive_on(tree, &conversation(dialect), std::iter::once(usize::MAX), Style::ReceiveOnly)
+}
+
+fn arena(region_bytes: usize) -> Arena {
+    Arena::with_regions(16 << 20, region_bytes).expect("a small mapping")
+}
+
+/// Regions as large as they come, and so small that gathers span them.
+const LARGE: usize = 1 << 30;
+const SMALL: usize = 512 << 10;
+
+/// The first difference, rather than half a megabyte of numbers.
+fn assert_same(found: &[u8], expected: &[u8], what: &str) {
+    let at = found.iter().zip(expected).position(|(a, b)| a != b);
+    assert!(at.is_none() && found.len() == expected.len(), "{what}: {} of {} bytes, first difference at {at:?}", found.len(), expected.len());
+}
+
+#[test]
+fn every_chunking_gives_the_same_bytes() {
+    for dialect in DIALECTS {
+        let (requests, expected) = (conversation(dialect), expected(dialect, LARGE));
+        for style in [Style::ReceiveOnly, Style::Landings] {
+            for size in [1, 2, 3, 7, 23, 64, 1000, 4096, 16 << 10, 65_537, usize::MAX] {
+                let what = format!("{} in pieces of {size}, {style:?}", dialect.name());
+                assert_same(&drive(&requests, std::iter::repeat(size), style), &expected, &what);
+            }
+            for seed in 0..40 {
+                let mut random = Random::new(seed);
+                let pieces = std::iter::repeat_with(move || [1, 50, 3000, 100_000][random.below(4)]);
+                let what = format!("{} with seed {seed}, {style:?}", dialect.name());
+                assert_same(&drive(&requests, pieces, style), &expected, &what);
+            }
+        }
+    }
+}
+
+fn server<R: Ring>(ring: R, arena: Arena, register: bool) -> (Server<R, Mem>, Rc<Stats>) {
+    let parts = (arena.memory(), arena.heads(), arena.gauge());
+    let bytes = arena.memory().len();
+    let stats = Rc::new(Stats::default());
+    let options = Options {
+        msize_max: 1 << 20,
+        peers_max: 100,
+        users: std::sync::Arc::default(),
+        busy_poll_ns: 0,
+        signals: None,
+        stats: Rc::clone(&stats),
+        grow: None,
+    };
+    let mut server = Server::new(ring, tree_in(arena), parts, options);
+    if register {
+        server.register(bytes).expect("the memory can be registered");
+    }
+    (server, stats)
+}
+
+#[test]
+fn a_ring_that_completes_late_short_and_out_of_order_gives_the_same_bytes() {
+    let mut seen = support::fake_ring::Seen::default();
+    for dialect in DIALECTS {
+        let requests = conversation(dialect);
+        let both = [SMALL, LARGE].map(|region| expected(dialect, region));
+        for seed in 0..150 {
+            let small = seed % 3 == 0;
+            let arena = arena(if small { SMALL } else { LARGE });
+            let expected = &both[usize::from(!small)];
+            let fixed = seed % 4 != 0;
+            let gauge = arena.gauge();
+            let (mut server, _) = server(FakeRing::new(seed, requests.clone(), fixed), arena, fixed);
+            server.connect(FD, Trust::All);
+            let mut turns = 0;
+            while !server.ring().closed {
+                server.turn().expect("the ring works");
+                turns += 1;
+                assert!(turns < 2_000_000, "{} seed {seed}: the loop hangs", dialect.name());
+            }
+            let what = format!("{} seed {seed}", dialect.name());
+            assert_same(&server.ring().heard, expected, &what);
+            assert_eq!((server.peers(), gauge.pins()), (0, 0), "{what}: everything was given back");
+            let ring = server.ring().seen;
+            seen.short_receives += ring.short_receives;
+            seen.short_sends += ring.short_sends;
+            seen.out_of_order += ring.out_of_order;
+            seen.fixed_sends += ring.fixed_sends;
+            seen.fixed_landings += ring.fixed_landings;
+            seen.plain_sends += ring.plain_sends;
+            seen.plain_landings += ring.plain_landings;
+        }
+    }
+    let counts = [
+        seen.short_receives, seen.short_sends, seen.out_of_order, seen.fixed_sends, seen.fixed_landings, seen.plain_sends, seen.plain_landings,
+    ];
+    assert!(counts.iter().all(|&count| count > 100), "every fault has happened: {seen:?}");
+}
+
+#[test]
+fn the_real_ring_gives_the_same_bytes() {
+    for dialect in DIALECTS {
+        let requests = conversation(dialect);
+        for (size, register) in [(1, true), (999, true), (16 << 10, false), (65_536, true), (usize::MAX, true)] {
+            let region = if size == 999 { SMALL } else { LARGE };
+            let (arena, expected) = (arena(region), expected(dialect, region));
+            let gauge = arena.gauge();
+            let register = register && can_register();
+            let (mut server, stats) = server(Fixed(Kernel::new(16).expect("io_uring works here")), arena, register);
+            let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+            server.connect(ours.into_raw_fd(), Trust::All);
+            let requests = requests.clone();
+            let client = std::thread::spawn(move || talk(theirs, &requests, size));
+            while server.peers() > 0 {
+                server.turn().expect("the ring works");
+            }
+            let what = format!("{} in pieces of {size}, registered {register}", dialect.name());
+            assert_same(&client.join().expect("the client heard everything"), &expected, &what);
+            assert_eq!(gauge.pins(), 0, "{what}");
+            let fixed = stats.counters.sends_fixed.get();
+            assert_eq!(fixed > 0, register, "{what}: {fixed} sends through the table");
+            if region == SMALL && register {
+                assert!(stats.counters.sends_plain.get() > 0, "{what}: gathers that span entries go by address");
+            }
+        }
+    }
+}
+
+/// RLIMIT_MEMLOCK may be too low for 16 MiB where the tests run.
+fn can_register() -> bool {
+    let arena = Arena::new(16 << 20).expect("a small mapping");
+    let ring = Kernel::new(16).expect("io_uring works here");
+    let parts = (arena.memory(), arena.heads(), arena.gauge());
+    let options = Options {
+        msize_max: 1 << 20,
+        peers_max: 1,
+        users: std::sync::Arc::default(),
+        busy_poll_ns: 0,
+        signals: None,
+        stats: Rc::default(),
+        grow: None,
+    };
+    Server::new(ring, tree_in(arena), parts, options).register(16 << 20).is_ok()
+}
+
+/// Says everything in pieces, then listens to the end; in two threads, since the server may want to be heard in between.
+fn talk(mut socket: UnixStream, requests: &[u8], size: usize) -> Vec<u8> {
+    let mut listening = socket.try_clone().expect("a second handle");
+    let listener = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        listening.read_to_end(&mut heard).expect("replies, then the end");
+        heard
+    });
+    // One byte at a time is for the small messages at the front; the rest would take for ever.
+    let (slow, quick) = requests.split_at(requests.len().min(if size == 1 { 3000 } else { usize::MAX }));
+    for piece in slow.chunks(size.min(requests.len())) {
+        socket.write_all(piece).expect("the server listens");
+    }
+    for piece in quick.chunks(10_007) {
+        socket.write_all(piece).expect("the server listens");
+    }
+    socket.shutdown(Shutdown::Write).expect("nothing more to say");
+    listener.join().expect("the listener heard everything")
+}

@@ -1,0 +1,127 @@
+//! What the tests of drivers share: a conversation in each dialect, its expected replies, fixed clocks, a ring that misbehaves.
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part, and another workspace includes it")]
+
+pub mod fake_ring;
+pub mod fixed;
+pub mod script;
+
+use ring9::arena::Arena;
+use ring9::fs::mem::{Mem, Options};
+use ring9::fs::{At, Time};
+use ring9::session::{Config, Landing, Segments, Session, Trust};
+
+/// The only moment there is.
+pub const AT: At = At { wall: Time { sec: 1_700_000_000, nsec: 123_456_789 }, mono_ns: 5_000_000_000 };
+
+/// A small tree, always the same.
+pub fn tree() -> Mem {
+    tree_in(Arena::new(16 << 20).expect("a small mapping"))
+}
+
+/// The same in a given memory.
+pub fn tree_in(arena: Arena) -> Mem {
+    let mut mem = Mem::new(arena, Options::default());
+    ring9::fs::Filesystem::init(&mut mem, AT).expect("nothing can fail");
+    mem
+}
+
+/// Believes everyone, like the drivers under test.
+pub fn config() -> Config {
+    Config { trust: Trust::All, hash_key: 1, ..Config::new(0, 1 << 20) }
+}
+
+/// How a simple driver uses the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Shows every byte to `receive`.
+    ReceiveOnly,
+    /// Receives payloads into landings and throws away what may be.
+    Landings,
+}
+
+/// Drives a session in memory with these pieces; the replies.
+pub fn drive(requests: &[u8], pieces: impl Iterator<Item = usize>, style: Style) -> Vec<u8> {
+    drive_on(tree(), requests, pieces, style)
+}
+
+/// The same on a given tree.
+pub fn drive_on(mut fs: Mem, requests: &[u8], pieces: impl Iterator<Item = usize>, style: Style) -> Vec<u8> {
+    let mut session = Session::new(config());
+    let (mut replies, mut inbox, mut fed) = (Vec::new(), Vec::new(), 0);
+    let mut pieces = pieces;
+    while fed < requests.len() {
+        let mut n = pieces.next().unwrap_or(usize::MAX).clamp(1, requests.len() - fed);
+        if style == Style::Landings && inbox.is_empty() {
+            let mut at_hand = session.landing();
+            if at_hand.is_some() {
+                while let Some(mut landing) = at_hand.take() {
+                    n = n.min(landing.left());
+                    fill(&mut landing, &requests[fed..fed + n]);
+                    fed += n;
+                    at_hand = session.landed(&mut fs, landing, n, AT);
+                    n = pieces.next().unwrap_or(usize::MAX).clamp(1, (requests.len() - fed).max(1));
+                }
+                collect(&mut session, &fs, &mut replies);
+                continue;
+            }
+        }
+        inbox.extend_from_slice(&requests[fed..fed + n]);
+        fed += n;
+        loop {
+            let received = session.receive(&mut fs, AT, &inbox).expect("a sound conversation");
+            inbox.drain(..received.consumed);
+            collect(&mut session, &fs, &mut replies);
+            if style == Style::Landings && received.need.skip > 0 {
+                let n = received.need.skip.min(requests.len() - fed);
+                session.skipped(&mut fs, n, AT);
+                fed += n;
+                collect(&mut session, &fs, &mut replies);
+            }
+            if !received.need.held {
+                break;
+            }
+        }
+    }
+    assert!(inbox.is_empty(), "every message was served");
+    session.close(&mut fs, AT);
+    replies
+}
+
+fn fill(landing: &mut Landing, bytes: &[u8]) {
+    let mut bytes = bytes;
+    for rest in landing.unfilled() {
+        let n = rest.len().min(bytes.len());
+        rest[..n].copy_from_slice(&bytes[..n]);
+        bytes = &bytes[n..];
+    }
+}
+
+fn collect(session: &mut Session<Mem>, fs: &Mem, replies: &mut Vec<u8>) {
+    while let Some(mut batch) = session.take(fs) {
+        replies.extend_from_slice(&Segments::to_vec(&batch));
+        batch.advance(batch.len(), |_| ());
+        session.recycle(batch);
+    }
+}
+
+/// A small seeded source of numbers.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() >> 11) as usize % bound.max(1)
+    }
+}
