@@ -12,7 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("fs/ctl.rs", &["fs", "arena", "wire", "stats"]),
     ("session", &["session", "fs", "wire"]),
     ("uring", &["uring", "session", "arena", "stats", "fs"]),
-    ("client", &["client", "wire", "fs::Error"]),
+    ("client", &["client", "wire", "fs"]),
     ("stats.rs", &["stats"]),
     ("limits.rs", &["limits", "arena", "uring", "session"]),
     ("lib.rs", &["arena", "fs", "wire", "session", "uring", "client", "limits", "stats"]),

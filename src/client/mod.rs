@@ -1,12 +1,18 @@
 //! The other end of the wire.
 //!
 //! - `address`: where a server is.
-//! - [`Conn`]: tags, calls and matching replies, without any I/O; also for load generators.
-//! - [`Transport`]: a plain blocking socket around it.
-//! - [`Client`]: files, in whichever dialect was agreed on.
+//! - `conn`: tags, calls and matching replies, without any I/O; also for load generators.
+//! - `transport`: a plain socket around it.
+//! - `files`: files, in whichever dialect was agreed on.
 //!
 //! Must not know: the server.
 
 mod address;
+mod conn;
+mod files;
+mod transport;
 
 pub use address::Address;
+pub use conn::{Conn, Error as CallError};
+pub use files::{Attr, Client, Named};
+pub use transport::{Error, Transport};

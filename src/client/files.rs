@@ -1,0 +1,553 @@
+//! Files of a server, in whichever dialect was agreed on.
+//!
+//! The functions that end in `_message` make the request of the dialect, so that callers can put many of them into one [`Transport::exchange`]; the others make it and wait.
+//! A server may serve requests out of order, so only requests on different fids, or reads of one, belong into the same exchange.
+
+use super::address::Address;
+use super::conn::Error as CallError;
+use super::transport::{Error, Transport};
+use crate::fs::{Error as Errno, StatFs, Time, mode};
+use crate::wire::{Data, Dialect, DirEntry, Ext, Fid, IOHDR, Message, NOFID, Names, Opt, Qid, Stat, UOnly, qt};
+
+/// Bits of the mode in stat records that have a file type or permission in Linux.
+const DM: [(u32, u32); 8] = [
+    (0x8000_0000, mode::IFDIR),
+    (0x0200_0000, mode::IFLNK),
+    (0x0080_0000, mode::IFCHR),
+    (0x0020_0000, mode::IFIFO),
+    (0x0010_0000, mode::IFSOCK),
+    (0x0008_0000, mode::ISUID),
+    (0x0004_0000, mode::ISGID),
+    (0x0001_0000, mode::ISVTX),
+];
+
+/// What a server says of a file, as far as the dialect tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attr {
+    /// Identity and version.
+    pub qid: Qid,
+    /// Type and permissions, as inode(7) has them.
+    pub mode: u32,
+    /// Links; 1 where the dialect does not tell.
+    pub nlink: u64,
+    /// Owner, by name or number.
+    pub uid: String,
+    /// Group, by name or number.
+    pub gid: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Numbers of a device.
+    pub rdev: (u32, u32),
+    /// Last read.
+    pub atime: Time,
+    /// Last change of content.
+    pub mtime: Time,
+    /// Last change of anything; 0 where the dialect does not tell.
+    pub ctime: Time,
+    /// Target of a symbolic link, where the dialect tells it here (.u).
+    pub target: Vec<u8>,
+}
+
+impl Attr {
+    /// Its type bits.
+    pub fn kind(&self) -> u32 {
+        self.mode & mode::IFMT
+    }
+
+    /// A directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind() == mode::IFDIR
+    }
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Its identity.
+    pub qid: Qid,
+}
+
+impl Named {
+    /// A directory.
+    pub fn is_dir(&self) -> bool {
+        self.qid.kind & qt::DIR != 0
+    }
+}
+
+/// A tree of a server. Fid 0 is its root.
+pub struct Client {
+    transport: Transport,
+    next_fid: Fid,
+    free_fids: Vec<Fid>,
+}
+
+impl Client {
+    /// The fid of the root.
+    pub const ROOT: Fid = 0;
+
+    /// Connects, agrees on a version and attaches.
+    pub fn connect(
+        address: &Address,
+        dialect: Dialect,
+        msize: u32,
+        (uname, uid): (&str, u32),
+        aname: &str,
+    ) -> Result<Client, Error> {
+        let mut transport = Transport::connect(address, dialect, msize)?;
+        let attach = Message::Tattach {
+            fid: Client::ROOT,
+            afid: NOFID,
+            uname: uname.as_bytes(),
+            aname: aname.as_bytes(),
+            n_uname: Ext(uid),
+        };
+        transport.call(attach, |_| ())?;
+        Ok(Client { transport, next_fid: 1, free_fids: Vec::new() })
+    }
+
+    /// The connection, for many requests at a time.
+    pub fn transport(&mut self) -> &mut Transport {
+        &mut self.transport
+    }
+
+    /// The dialect that was agreed on.
+    pub fn dialect(&self) -> Dialect {
+        self.transport.dialect()
+    }
+
+    /// Bytes of payload that fit one message.
+    pub fn chunk(&self) -> u32 {
+        self.transport.msize() - IOHDR
+    }
+
+    /// A number for a new fid.
+    pub fn new_fid(&mut self) -> Fid {
+        self.free_fids.pop().unwrap_or_else(|| {
+            self.next_fid += 1;
+            self.next_fid - 1
+        })
+    }
+
+    /// The number may be used again: its fid is clunked, or never came to be.
+    pub fn free_fid(&mut self, fid: Fid) {
+        self.free_fids.push(fid);
+    }
+
+    /// Walks to a path, "/" between names; a new fid.
+    pub fn walk(&mut self, from: Fid, path: &[u8]) -> Result<Fid, Error> {
+        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
+        let fid = self.new_fid();
+        let mut from = from;
+        let mut steps = names.chunks(crate::wire::NAMES_MAX);
+        let mut step: &[&[u8]] = steps.next().unwrap_or_default();
+        loop {
+            let walked = self.transport.call(
+                Message::Twalk { fid: from, newfid: fid, wnames: Names::list(step) },
+                |reply| matches!(reply, Message::Rwalk { wqids } if wqids.len() == step.len()),
+            );
+            let failed = match walked {
+                Ok(true) => None,
+                Ok(false) => Some(Error::Call(CallError::Refused(Errno::ENOENT, None))),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = failed {
+                if from == fid {
+                    self.clunk(fid)?;
+                } else {
+                    self.free_fid(fid);
+                }
+                return Err(error);
+            }
+            from = fid;
+            match steps.next() {
+                Some(next) => step = next,
+                None => return Ok(fid),
+            }
+        }
+    }
+
+    /// Gives a fid back.
+    pub fn clunk(&mut self, fid: Fid) -> Result<(), Error> {
+        let done = self.transport.call(Message::Tclunk { fid }, |_| ());
+        self.free_fid(fid);
+        done
+    }
+
+    /// Opens.
+    pub fn open_message(&self, fid: Fid, write: bool, truncate: bool) -> Message<'static> {
+        match self.dialect() {
+            Dialect::L => {
+                Message::Tlopen { fid, flags: u32::from(write) | if truncate { 0o1000 } else { 0 } }
+            }
+            _ => Message::Topen { fid, mode: u8::from(write) | if truncate { 0x10 } else { 0 } },
+        }
+    }
+
+    /// Opens a fid.
+    pub fn open(&mut self, fid: Fid, write: bool, truncate: bool) -> Result<(), Error> {
+        let message = self.open_message(fid, write, truncate);
+        self.transport.call(message, |_| ())
+    }
+
+    /// Makes a file in the directory `fid`, which becomes that file, open for writing. In .L an existing one is opened and cut to nothing; else that is an error.
+    pub fn create_message<'a>(&self, fid: Fid, name: &'a [u8], permissions: u32) -> Message<'a> {
+        match self.dialect() {
+            Dialect::L => Message::Tlcreate { fid, name, flags: 0o1101, mode: mode::IFREG | permissions, gid: !0 },
+            _ => Message::Tcreate { fid, name, perm: permissions & 0o777, mode: 1, extension: UOnly(b"") },
+        }
+    }
+
+    /// Opens the file of this name for writing, empty: makes it, or cuts what is there. A new fid.
+    pub fn create(&mut self, dir: Fid, name: &[u8], permissions: u32) -> Result<Fid, Error> {
+        let fid = self.walk(dir, b"")?;
+        let message = self.create_message(fid, name, permissions);
+        match self.transport.call(message, |_| ()) {
+            Ok(()) => Ok(fid),
+            Err(error) if error.is_refusal() => {
+                self.clunk(fid)?;
+                if error.errno() != Some(Errno::EEXIST) && self.dialect() == Dialect::L {
+                    return Err(error);
+                }
+                // What is there is cut to nothing; if there is nothing, the first answer tells more.
+                let Ok(fid) = self.walk(dir, name) else { return Err(error) };
+                if let Err(error) = self.open(fid, true, true) {
+                    self.clunk(fid)?;
+                    return Err(error);
+                }
+                Ok(fid)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for the attributes.
+    pub fn stat_message(&self, fid: Fid) -> Message<'static> {
+        match self.dialect() {
+            Dialect::L => Message::Tgetattr { fid, request_mask: 0x7ff },
+            _ => Message::Tstat { fid },
+        }
+    }
+
+    /// The attributes of a fid.
+    pub fn stat(&mut self, fid: Fid) -> Result<Attr, Error> {
+        let message = self.stat_message(fid);
+        self.transport.call(message, |reply| Attr::of(&reply))
+    }
+
+    /// Reads the target of a symbolic link.
+    pub fn readlink(&mut self, fid: Fid, attr: &Attr) -> Result<Vec<u8>, Error> {
+        if self.dialect() != Dialect::L {
+            return Ok(attr.target.clone());
+        }
+        self.transport.call(Message::Treadlink { fid }, |reply| match reply {
+            Message::Rreadlink { target } => target.to_vec(),
+            _ => Vec::new(),
+        })
+    }
+
+    /// Sets permissions and modification time, as far as the dialect can, and the length.
+    pub fn set_message(
+        &self,
+        fid: Fid,
+        permissions: Option<u32>,
+        mtime: Option<Time>,
+        size: Option<u64>,
+        attr: Option<&Attr>,
+    ) -> Message<'static> {
+        if self.dialect() == Dialect::L {
+            let bit = |there, bit| if there { bit } else { 0 };
+            let time = mtime.unwrap_or_default();
+            return Message::Tsetattr {
+                fid,
+                valid: bit(permissions.is_some(), 1) | bit(size.is_some(), 8) | bit(mtime.is_some(), 0x120),
+                mode: permissions.unwrap_or(0),
+                uid: !0,
+                gid: !0,
+                size: size.unwrap_or(0),
+                atime_sec: 0,
+                atime_nsec: 0,
+                mtime_sec: time.sec as u64,
+                mtime_nsec: time.nsec.into(),
+            };
+        }
+        let special = |bits: u32| {
+            let there = DM.iter().filter(|(_, posix)| bits & posix == *posix && *posix <= mode::PERM);
+            if self.dialect() == Dialect::U { there.map(|(dm, _)| dm).sum::<u32>() } else { 0 }
+        };
+        let kind = attr.map_or(0, |attr| {
+            DM.iter().filter(|(_, posix)| *posix > mode::PERM && attr.kind() == *posix).map(|(dm, _)| dm).sum()
+        });
+        let stat = Stat {
+            mode: permissions.map_or(!0, |bits| kind | bits & 0o777 | special(bits)),
+            mtime: mtime.map_or(!0, |time| time.sec.clamp(0, i64::from(u32::MAX) - 1) as u32),
+            length: size.unwrap_or(!0),
+            ..Stat::dont_touch()
+        };
+        Message::Twstat { fid, stat }
+    }
+
+    /// Makes a directory; no fid.
+    pub fn mkdir(&mut self, dir: Fid, name: &[u8], permissions: u32) -> Result<(), Error> {
+        if self.dialect() == Dialect::L {
+            let message = Message::Tmkdir { dfid: dir, name, mode: permissions, gid: !0 };
+            return self.transport.call(message, |_| ());
+        }
+        let perm = DM[0].0 | permissions & 0o777;
+        self.make_classic(dir, Message::Tcreate { fid: 0, name, perm, mode: 0, extension: UOnly(b"") })
+    }
+
+    /// Makes a symbolic link, a device, a pipe or a socket. Plain 9P2000 has none of them.
+    pub fn make_special(&mut self, dir: Fid, name: &[u8], attr: &Attr) -> Result<(), Error> {
+        let (major, minor) = attr.rdev;
+        match self.dialect() {
+            Dialect::P9 => Err(Error::Call(CallError::Refused(
+                Errno::EOPNOTSUPP,
+                Some("9P2000 has no links and no special files".into()),
+            ))),
+            Dialect::L if attr.kind() == mode::IFLNK => {
+                let message = Message::Tsymlink { fid: dir, name, target: &attr.target, gid: !0 };
+                self.transport.call(message, |_| ())
+            }
+            Dialect::L => {
+                let message = Message::Tmknod { dfid: dir, name, mode: attr.mode, major, minor, gid: !0 };
+                self.transport.call(message, |_| ())
+            }
+            Dialect::U => {
+                let letter = if attr.kind() == mode::IFBLK { 'b' } else { 'c' };
+                let device = format!("{letter} {major} {minor}");
+                let (bit, extension) = match attr.kind() {
+                    mode::IFLNK => (0x0200_0000, attr.target.as_slice()),
+                    mode::IFIFO => (0x0020_0000, &b""[..]),
+                    mode::IFSOCK => (0x0010_0000, &b""[..]),
+                    _ => (0x0080_0000, device.as_bytes()),
+                };
+                let perm = bit | attr.mode & 0o777;
+                self.make_classic(dir, Message::Tcreate { fid: 0, name, perm, mode: 0, extension: UOnly(extension) })
+            }
+        }
+    }
+
+    /// Makes something by a Tcreate on a fid of its own, which is given back at once.
+    fn make_classic(&mut self, dir: Fid, create: Message<'_>) -> Result<(), Error> {
+        let fid = self.walk(dir, b"")?;
+        let Message::Tcreate { name, perm, mode, extension, .. } = create else { unreachable!("made just above") };
+        let made = self.transport.call(Message::Tcreate { fid, name, perm, mode, extension }, |_| ());
+        self.clunk(fid)?;
+        made
+    }
+
+    /// The names in a directory, without "." and "..".
+    pub fn list(&mut self, dir: Fid) -> Result<Vec<Named>, Error> {
+        let fid = self.walk(dir, b"")?;
+        let listed = self.open(fid, false, false).and_then(|()| self.list_open(fid));
+        self.clunk(fid)?;
+        listed
+    }
+
+    fn list_open(&mut self, fid: Fid) -> Result<Vec<Named>, Error> {
+        let (mut all, mut offset) = (Vec::new(), 0);
+        let (count, dialect) = (self.chunk().min(128 << 10), self.dialect());
+        loop {
+            let before = all.len();
+            let message = match dialect {
+                Dialect::L => Message::Treaddir { fid, offset, count },
+                _ => Message::Tread { fid, offset, count },
+            };
+            let bytes = self.transport.call(message, |reply| match reply {
+                Message::Rreaddir { data: Data::Here(bytes) } | Message::Rread { data: Data::Here(bytes) } => bytes.to_vec(),
+                _ => Vec::new(),
+            })?;
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let bad = |error: crate::wire::Error| CallError::Protocol(format!("a directory: {error}"));
+                let named;
+                if dialect == Dialect::L {
+                    let (entry, behind) = DirEntry::parse(rest).map_err(bad)?;
+                    named = Named { name: entry.name.to_vec(), qid: entry.qid };
+                    (offset, rest) = (entry.offset, behind);
+                } else {
+                    let (stat, behind) = Stat::parse(rest, dialect).map_err(bad)?;
+                    named = Named { name: stat.name.to_vec(), qid: stat.qid };
+                    rest = behind;
+                }
+                all.push(named);
+            }
+            if dialect != Dialect::L {
+                offset += bytes.len() as u64;
+            }
+            if all.len() == before {
+                all.retain(|named| !matches!(named.name.as_slice(), b"." | b".."));
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Reads `ranges` (offset, length) of an open fid, many at a time; `each` gets what comes, in any order. The ranges that came short are returned, cut to what is missing.
+    pub fn read(
+        &mut self,
+        fid: Fid,
+        ranges: &[(u64, u32)],
+        mut each: impl FnMut(u64, &[u8]),
+    ) -> Result<Vec<(u64, u32)>, Error> {
+        let (mut short, mut failed) = (Vec::new(), None);
+        let messages = ranges.iter().map(|&(offset, count)| Message::Tread { fid, offset, count });
+        self.transport.exchange(messages, |number, reply| {
+            let (offset, count) = ranges[number];
+            match reply {
+                Ok(Message::Rread { data: Data::Here(bytes) }) => {
+                    each(offset, bytes);
+                    if bytes.len() < count as usize {
+                        short.push((offset + bytes.len() as u64, count - bytes.len() as u32));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+        })?;
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(short),
+        }
+    }
+
+    /// Writes all of `data` to an open fid, in pieces that are in flight together.
+    pub fn write(&mut self, fid: Fid, offset: u64, data: &[u8]) -> Result<(), Error> {
+        let mut todo: Vec<(usize, usize)> =
+            (0..data.len()).step_by(self.chunk() as usize).map(|at| (at, data.len().min(at + self.chunk() as usize))).collect();
+        while !todo.is_empty() {
+            let (mut short, mut failed) = (Vec::new(), None);
+            let messages = todo.iter().map(|&(from, to)| Message::Twrite {
+                fid,
+                offset: offset + from as u64,
+                data: Data::Here(&data[from..to]),
+            });
+            let asked = todo.clone();
+            self.transport.exchange(messages, |number, reply| match reply {
+                Ok(Message::Rwrite { count: 0 }) => failed = Some(CallError::Refused(Errno::EIO, None)),
+                Ok(Message::Rwrite { count }) => {
+                    let (from, to) = asked[number];
+                    let from = from + count as usize;
+                    if from < to {
+                        short.push((from, to));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            })?;
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            todo = short;
+        }
+        Ok(())
+    }
+
+    /// Removes a name. `is_dir` must be right.
+    pub fn remove(&mut self, dir: Fid, name: &[u8], is_dir: bool) -> Result<(), Error> {
+        if self.dialect() == Dialect::L {
+            let message = Message::Tunlinkat { dfid: dir, name, flags: if is_dir { 0x200 } else { 0 } };
+            return self.transport.call(message, |_| ());
+        }
+        let fid = self.walk(dir, name)?;
+        let removed = self.transport.call(Message::Tremove { fid }, |_| ());
+        self.free_fid(fid);
+        removed
+    }
+
+    /// Gives a file another name. 9P2000 and .u can do that within a directory only.
+    pub fn rename(&mut self, from: Fid, name: &[u8], to: Fid, new_name: &[u8]) -> Result<(), Error> {
+        if self.dialect() == Dialect::L {
+            let message = Message::Trenameat { olddirfid: from, oldname: name, newdirfid: to, newname: new_name };
+            return self.transport.call(message, |_| ());
+        }
+        if self.stat(from)?.qid.path != self.stat(to)?.qid.path {
+            return Err(Error::Call(CallError::Refused(Errno::EXDEV, None)));
+        }
+        let fid = self.walk(from, name)?;
+        let message = Message::Twstat { fid, stat: Stat { name: new_name, ..Stat::dont_touch() } };
+        let renamed = self.transport.call(message, |_| ());
+        self.clunk(fid)?;
+        renamed
+    }
+
+    /// Sizes of the file system; .L only.
+    pub fn statfs(&mut self, fid: Fid) -> Result<StatFs, Error> {
+        if self.dialect() != Dialect::L {
+            let text = format!("{} does not tell; --dialect 9P2000.L does", self.dialect().name());
+            return Err(Error::Call(CallError::Refused(Errno::EOPNOTSUPP, Some(text.into()))));
+        }
+        self.transport.call(Message::Tstatfs { fid }, |reply| match reply {
+            Message::Rstatfs { bsize, blocks, bfree, files, ffree, fsid, .. } => {
+                StatFs { bsize, blocks, bfree, files, ffree, fsid }
+            }
+            _ => StatFs::default(),
+        })
+    }
+
+    /// Everything written so far is as safe as the server makes it.
+    pub fn sync(&mut self, fid: Fid) -> Result<(), Error> {
+        let message = match self.dialect() {
+            Dialect::L => Message::Tfsync { fid, datasync: Opt(0) },
+            _ => Message::Twstat { fid, stat: Stat::dont_touch() },
+        };
+        self.transport.call(message, |_| ())
+    }
+}
+
+impl Attr {
+    /// What a reply to [`Client::stat_message`] says.
+    pub fn of(reply: &Message<'_>) -> Attr {
+        match *reply {
+            Message::Rgetattr { qid, mode, uid, gid, nlink, rdev, size, atime_sec, atime_nsec, mtime_sec, mtime_nsec, ctime_sec, ctime_nsec, .. } => {
+                let time = |sec: u64, nsec: u64| Time { sec: sec as i64, nsec: nsec as u32 };
+                Attr {
+                    qid,
+                    mode,
+                    nlink,
+                    uid: uid.to_string(),
+                    gid: gid.to_string(),
+                    size,
+                    // Linux: new_encode_dev.
+                    rdev: ((rdev >> 8 & 0xfff) as u32, (rdev & 0xff | rdev >> 12 & 0xfff00) as u32),
+                    atime: time(atime_sec, atime_nsec),
+                    mtime: time(mtime_sec, mtime_nsec),
+                    ctime: time(ctime_sec, ctime_nsec),
+                    target: Vec::new(),
+                }
+            }
+            Message::Rstat { stat } => Attr::of_record(&stat),
+            _ => Attr::default(),
+        }
+    }
+
+    fn of_record(stat: &Stat<'_>) -> Attr {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let extension = text(stat.extension.0);
+        let mut words = extension.split(' ');
+        let is_block = words.next() == Some("b");
+        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let posix: u32 = DM.iter().filter(|(dm, _)| stat.mode & dm != 0).map(|(_, posix)| posix).sum();
+        let kind = match posix & mode::IFMT {
+            0 => mode::IFREG,
+            mode::IFCHR if is_block => mode::IFBLK,
+            kind => kind,
+        };
+        let rdev = if matches!(kind, mode::IFCHR | mode::IFBLK) { (number(), number()) } else { (0, 0) };
+        let time = |sec: u32| Time { sec: sec.into(), nsec: 0 };
+        Attr {
+            qid: stat.qid,
+            mode: kind | posix & mode::PERM | stat.mode & 0o777,
+            nlink: 1,
+            uid: text(stat.uid),
+            gid: text(stat.gid),
+            size: stat.length,
+            rdev,
+            atime: time(stat.atime),
+            mtime: time(stat.mtime),
+            ctime: Time::default(),
+            target: if kind == mode::IFLNK { stat.extension.0.to_vec() } else { Vec::new() },
+        }
+    }
+}

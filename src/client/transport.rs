@@ -1,0 +1,213 @@
+//! A plain socket around a [`Conn`]: many requests in flight, nothing in the background.
+//!
+//! The socket does not block, so that a server which waits for its replies to be read never waits for ever.
+
+use super::address::Address;
+use super::conn::{Conn, Error as CallError};
+use crate::wire::{Dialect, Message, Tag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+/// Requests in flight at most.
+const CALLS_MAX: u16 = 256;
+/// Bytes queued to be sent before more requests are made.
+const OUT_BYTES_MAX: usize = 2 << 20;
+/// Bytes received at once.
+const IN_BYTES: usize = 256 << 10;
+
+/// What can go wrong.
+#[derive(Debug)]
+pub enum Error {
+    /// The server refused, or does not speak 9P.
+    Call(CallError),
+    /// The connection failed.
+    Io(io::Error),
+}
+
+impl Error {
+    /// The errno of a refusal.
+    pub fn errno(&self) -> Option<crate::fs::Error> {
+        match self {
+            Error::Call(CallError::Refused(errno, _)) => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection can still be used.
+    pub fn is_refusal(&self) -> bool {
+        self.errno().is_some()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Call(error) => error.fmt(f),
+            Error::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Error {
+        Error::Call(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Io(error)
+    }
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn connect(address: &Address) -> io::Result<Socket> {
+        match address {
+            Address::Tcp { host, port } => {
+                let socket = TcpStream::connect((host.as_str(), *port))?;
+                socket.set_nodelay(true)?;
+                socket.set_nonblocking(true)?;
+                Ok(Socket::Tcp(socket))
+            }
+            Address::Unix(path) => {
+                let socket = UnixStream::connect(path)?;
+                socket.set_nonblocking(true)?;
+                Ok(Socket::Unix(socket))
+            }
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(bytes),
+            Socket::Unix(socket) => socket.read(bytes),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write(bytes),
+            Socket::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// A connection to a server.
+pub struct Transport {
+    socket: Socket,
+    conn: Conn,
+    buffer: Box<[u8]>,
+    /// By tag: the number of its request in the exchange under way.
+    asked: Vec<usize>,
+}
+
+impl Transport {
+    /// Connects and agrees on the version.
+    pub fn connect(address: &Address, dialect: Dialect, msize: u32) -> Result<Transport, Error> {
+        let mut transport = Transport {
+            socket: Socket::connect(address)?,
+            conn: Conn::new(dialect, msize, CALLS_MAX),
+            buffer: vec![0; IN_BYTES].into_boxed_slice(),
+            asked: vec![0; CALLS_MAX.into()],
+        };
+        transport.conn.version();
+        while !transport.conn.agree()? {
+            transport.move_bytes()?;
+        }
+        Ok(transport)
+    }
+
+    /// The dialect that was agreed on.
+    pub fn dialect(&self) -> Dialect {
+        self.conn.dialect()
+    }
+
+    /// Largest message in bytes.
+    pub fn msize(&self) -> u32 {
+        self.conn.msize()
+    }
+
+    /// Sends and receives what can be, and waits if nothing can.
+    fn move_bytes(&mut self) -> io::Result<()> {
+        let mut moved = false;
+        while !self.conn.outgoing().is_empty() {
+            match self.socket.write(self.conn.outgoing()) {
+                Ok(n) => {
+                    self.conn.sent(n);
+                    moved = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.socket.read(&mut self.buffer) {
+            Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
+            Ok(n) => {
+                self.conn.received(&self.buffer[..n]);
+                return Ok(());
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        if !moved || self.conn.outgoing().is_empty() {
+            let out = if self.conn.outgoing().is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN | out)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all these requests, as many at a time as may be in flight, and shows each reply with the number of its request, in the order of the server. Ends early
+    /// only if the connection fails.
+    pub fn exchange<'m>(
+        &mut self,
+        messages: impl IntoIterator<Item = Message<'m>>,
+        mut each: impl FnMut(usize, Result<Message<'_>, CallError>),
+    ) -> Result<(), Error> {
+        let mut messages = messages.into_iter().enumerate().peekable();
+        while messages.peek().is_some() || self.conn.in_flight() > 0 {
+            while self.conn.has_room() && self.conn.outgoing().len() < OUT_BYTES_MAX {
+                let Some((number, message)) = messages.next() else { break };
+                let tag: Tag = self.conn.call(&message);
+                self.asked[usize::from(tag)] = number;
+            }
+            self.move_bytes()?;
+            let asked = &self.asked;
+            while self.conn.next_reply(|tag, reply| each(asked[usize::from(tag)], reply))?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Makes one request and looks at its reply.
+    pub fn call<T>(&mut self, message: Message<'_>, see: impl FnOnce(Message<'_>) -> T) -> Result<T, Error> {
+        let mut see = Some(see);
+        let mut seen = None;
+        self.exchange([message], |_, reply| {
+            let see = see.take().expect("one request has one reply");
+            seen = Some(reply.map(see));
+        })?;
+        Ok(seen.expect("the exchange ends with a reply")?)
+    }
+}

@@ -1,0 +1,257 @@
+//! Files of the server to here.
+//!
+//! Small files come 64 at a time; large ones alone, with many reads in flight. Runs of zeros become holes. A directory gets its permissions and time when all below it is there.
+
+use crate::batch::{BATCH, Item, Step};
+use crate::{Run, join, shown, split};
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat};
+use nix::sys::time::TimeSpec;
+use ring9::client::{Attr, Client};
+use ring9::fs::{Time, mode};
+use ring9::wire::{Data, Dialect, Fid, Message};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Files up to this size come in one message each.
+const SMALL_BYTES: u64 = 64 << 10;
+/// Reads of a large file that are in flight together.
+const READS: usize = 16;
+/// Zeros are looked for in units of this many bytes.
+const PAGE: usize = 4096;
+
+/// A directory to be copied, or to be finished.
+enum Todo {
+    Enter(Vec<u8>, PathBuf, Attr),
+    Leave(PathBuf, Attr),
+}
+
+fn set_attr(path: &Path, attr: &Attr) -> io::Result<()> {
+    if attr.kind() != mode::IFLNK {
+        fs::set_permissions(path, Permissions::from_mode(attr.mode & mode::PERM))?;
+    }
+    set_mtime(path, attr.mtime)
+}
+
+fn set_mtime(path: &Path, mtime: Time) -> io::Result<()> {
+    let mtime = TimeSpec::new(mtime.sec, mtime.nsec.into());
+    let omit = TimeSpec::UTIME_OMIT;
+    utimensat(AT_FDCWD, path, &omit, &mtime, UtimensatFlags::NoFollowSymlink)?;
+    Ok(())
+}
+
+/// Writes what is not zero; the rest stays a hole.
+fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let page = |at: usize| &bytes[at..bytes.len().min(at + PAGE)];
+        let is_zero = |at: usize| page(at).iter().all(|&byte| byte == 0);
+        if is_zero(at) {
+            at += page(at).len();
+            continue;
+        }
+        let start = at;
+        while at < bytes.len() && !is_zero(at) {
+            at += page(at).len();
+        }
+        file.write_all_at(&bytes[start..at], offset + start as u64)?;
+    }
+    Ok(())
+}
+
+/// A new file in place of what is there: never through a link, so that nothing outside of the copy is written.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.is_dir() => fs::remove_file(path)?,
+        _ => {}
+    }
+    File::create_new(path)
+}
+
+/// A name from the server that stays in its directory.
+fn is_plain(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/') && !name.contains(&0)
+}
+
+impl Run {
+    pub(crate) fn get(&mut self, recursive: bool, sources: &[OsString], dest: &Path) -> anyhow::Result<()> {
+        self.show_progress();
+        for source in sources {
+            let path = source.as_bytes();
+            let walked = self.client.walk(Client::ROOT, path);
+            let Some(fid) = self.go_on(shown(path), walked)? else { continue };
+            let attr = self.client.stat(fid)?;
+            self.client.clunk(fid)?;
+            let (parent, name) = split(path);
+            let to = if dest.is_dir() && !(attr.is_dir() && sources.len() == 1) {
+                dest.join(OsStr::from_bytes(name))
+            } else {
+                dest.to_owned()
+            };
+            if attr.is_dir() && recursive {
+                self.get_tree(path, to, attr)?;
+            } else if attr.is_dir() {
+                self.report(shown(path), "is a directory (-r copies it)");
+            } else {
+                let walked = self.client.walk(Client::ROOT, parent);
+                let Some(dir) = self.go_on(shown(path), walked)? else { continue };
+                let item = Item { local: to, name: name.to_vec(), ..Item::default() };
+                self.get_items(dir, parent, vec![item], &mut Vec::new())?;
+                self.client.clunk(dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn get_tree(&mut self, source: &[u8], dest: PathBuf, attr: Attr) -> anyhow::Result<()> {
+        let mut todo = vec![Todo::Enter(source.to_vec(), dest, attr)];
+        while let Some(step) = todo.pop() {
+            match step {
+                Todo::Enter(remote, local, attr) => self.get_dir(&remote, local, attr, &mut todo)?,
+                Todo::Leave(local, attr) => {
+                    if let Err(error) = set_attr(&local, &attr) {
+                        self.report(local.display(), error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn get_dir(&mut self, remote: &[u8], local: PathBuf, attr: Attr, todo: &mut Vec<Todo>) -> anyhow::Result<()> {
+        match fs::DirBuilder::new().mode(0o700).create(&local) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && local.is_dir() => {}
+            Err(error) => {
+                self.report(local.display(), error);
+                return Ok(());
+            }
+        }
+        let walked = self.client.walk(Client::ROOT, remote);
+        let Some(dir) = self.go_on(shown(remote), walked)? else { return Ok(()) };
+        todo.push(Todo::Leave(local.clone(), attr));
+        let listed = self.client.list(dir);
+        let names = self.go_on(shown(remote), listed)?.unwrap_or_default();
+        for names in names.chunks(BATCH) {
+            let plain = names.iter().filter(|named| is_plain(&named.name));
+            let items = plain.map(|named| Item {
+                local: local.join(OsStr::from_bytes(&named.name)),
+                name: named.name.clone(),
+                ..Item::default()
+            });
+            self.get_items(dir, remote, items.collect(), todo)?;
+        }
+        self.client.clunk(dir)?;
+        Ok(())
+    }
+
+    /// Files of one directory, all steps; directories among them are put on the list.
+    fn get_items(&mut self, dir: Fid, remote: &[u8], mut items: Vec<Item>, todo: &mut Vec<Todo>) -> anyhow::Result<()> {
+        self.walk_all(&mut items, dir, true)?;
+        self.step(
+            &mut items,
+            |client, item| Some(client.stat_message(item.fid()?)),
+            |_, reply| Ok(Step::Attr(Attr::of(reply))),
+        )?;
+        if self.client.dialect() == Dialect::L {
+            self.step(
+                &mut items,
+                |_, item| (item.attr.kind() == mode::IFLNK).then_some(Message::Treadlink { fid: item.fid()? }),
+                |_, reply| match reply {
+                    Message::Rreadlink { target } => Ok(Step::Data(target.to_vec())),
+                    _ => Ok(Step::Done),
+                },
+            )?;
+        }
+        self.step(
+            &mut items,
+            |client, item| (item.attr.kind() == mode::IFREG).then_some(client.open_message(item.fid()?, false, false)),
+            |_, _| Ok(Step::Done),
+        )?;
+        let small = SMALL_BYTES.min(self.client.chunk().into());
+        self.step(
+            &mut items,
+            |_, item| {
+                let reads = item.attr.kind() == mode::IFREG && (1..=small).contains(&item.attr.size);
+                reads.then_some(Message::Tread { fid: item.fid()?, offset: 0, count: item.attr.size as u32 })
+            },
+            |_, reply| match reply {
+                Message::Rread { data: Data::Here(bytes) } => Ok(Step::Data(bytes.to_vec())),
+                _ => Ok(Step::Done),
+            },
+        )?;
+        for item in items.iter_mut().filter(|item| item.error.is_none()) {
+            if item.attr.is_dir() {
+                todo.push(Todo::Enter(join(remote, &item.name), item.local.clone(), item.attr.clone()));
+                continue;
+            }
+            item.error = self.get_item(item)?;
+        }
+        self.clunk_all(&mut items)?;
+        self.report_all(&mut items, |item| shown(&join(remote, &item.name)));
+        Ok(())
+    }
+
+    fn get_item(&mut self, item: &mut Item) -> anyhow::Result<Option<String>> {
+        let fid = item.fid.expect("the item was walked to");
+        let (local, attr) = (&item.local, &item.attr);
+        let made = match attr.kind() {
+            mode::IFREG => match create(local) {
+                Ok(file) if item.data.len() as u64 == attr.size => file.write_all_at(&item.data, 0),
+                Ok(file) => return self.get_large(fid, &file, local, attr),
+                Err(error) => Err(error),
+            },
+            mode::IFLNK => {
+                let target = if item.data.is_empty() { &attr.target } else { &item.data };
+                let _ = fs::remove_file(local);
+                std::os::unix::fs::symlink(OsStr::from_bytes(target), local)
+            }
+            kind => {
+                let kind = SFlag::from_bits_truncate(kind);
+                let _ = fs::remove_file(local);
+                let dev = makedev(attr.rdev.0.into(), attr.rdev.1.into());
+                mknod(local, kind, Mode::from_bits_truncate(0o600), dev).map_err(io::Error::from)
+            }
+        };
+        Ok(made.and_then(|()| set_attr(local, attr)).err().map(|error| error.to_string()))
+    }
+
+    /// A file of more than one message. Its own errors are text; those of the connection end everything.
+    fn get_large(&mut self, fid: Fid, file: &File, local: &Path, attr: &Attr) -> anyhow::Result<Option<String>> {
+        self.progress.set_message(local.display().to_string());
+        if let Err(error) = file.set_len(attr.size) {
+            return Ok(Some(error.to_string()));
+        }
+        let chunk = self.client.chunk();
+        let mut at = 0;
+        let mut todo: Vec<(u64, u32)> = Vec::new();
+        while at < attr.size || !todo.is_empty() {
+            while todo.len() < READS && at < attr.size {
+                todo.push((at, u64::from(chunk).min(attr.size - at) as u32));
+                at += u64::from(todo.last().map_or(0, |(_, count)| *count));
+            }
+            let mut failed = None;
+            let mut came = 0;
+            let short = self.client.read(fid, &todo, |offset, bytes| {
+                came += bytes.len();
+                if let Err(error) = write_sparse(file, offset, bytes) {
+                    failed = Some(error.to_string());
+                }
+            });
+            match (short, failed) {
+                (_, Some(error)) => return Ok(Some(error)),
+                (Ok(short), None) => todo = short,
+                (Err(error), None) if error.is_refusal() => return Ok(Some(error.to_string())),
+                (Err(error), None) => return Err(error.into()),
+            }
+            if came == 0 && !todo.is_empty() {
+                return Ok(Some("the file became shorter while it was read".into()));
+            }
+        }
+        Ok(set_attr(local, attr).err().map(|error| error.to_string()))
+    }
+}

@@ -1,0 +1,154 @@
+//! `r9`: files of a 9P server from the command line.
+//!
+//! - `batch`: one request for each of many files at a time.
+//! - `put`, `get`: copies, there and back.
+//! - `view`: what is there.
+//! - `change`: everything that changes single files.
+//!
+//! Must not know: which server it is.
+
+mod batch;
+mod change;
+mod flags;
+mod get;
+mod put;
+mod view;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use flags::{Command, Flags};
+use indicatif::{ProgressBar, ProgressStyle};
+use ring9::client::{Address, Client, Error};
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// One run of the command: the connection, and whether anything has failed so far.
+struct Run {
+    client: Client,
+    command: &'static str,
+    failed: bool,
+    progress: ProgressBar,
+}
+
+impl Run {
+    /// Says what went wrong with which file; the others go on.
+    fn report(&mut self, path: impl Display, error: impl Display) {
+        self.failed = true;
+        let line = format!("r9: {}: {path}: {error}", self.command);
+        self.progress.suspend(|| eprintln!("{line}"));
+    }
+
+    /// A refusal is reported and passed over; a broken connection ends the run.
+    fn go_on<T>(&mut self, path: impl Display, result: Result<T, Error>) -> anyhow::Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_refusal() => {
+                self.report(path, error);
+                Ok(None)
+            }
+            Err(error) => bail!("{path}: {error}"),
+        }
+    }
+
+    /// A bar on stderr, if that is a terminal.
+    fn show_progress(&mut self) {
+        let style = ProgressStyle::with_template("{spinner} {pos} files  {msg}  {elapsed}").expect("a constant template");
+        self.progress = ProgressBar::new_spinner().with_style(style);
+        self.progress.enable_steady_tick(Duration::from_millis(200));
+    }
+}
+
+/// Bytes of a name as a person can read them.
+fn shown(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => bytes.escape_ascii().to_string(),
+    }
+}
+
+/// A path of the server, its parent and its last name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+    let path = &path[..end];
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// `name` in the directory `path`.
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+    [&path[..end], b"/", name].concat()
+}
+
+fn connect(flags: &Flags, address: &Address) -> Result<Client, Error> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let name = match &flags.uname {
+        Some(name) => name.clone(),
+        None => match nix::unistd::User::from_uid(uid.into()) {
+            Ok(Some(user)) => user.name,
+            _ => uid.to_string(),
+        },
+    };
+    // A name that is given goes without a number, so that the server looks it up.
+    let uid = if flags.uname.is_some() { !0 } else { uid };
+    Client::connect(address, flags.dialect.into(), flags.msize, (&name, uid), &flags.aname)
+}
+
+fn run(flags: Flags) -> anyhow::Result<bool> {
+    let address = flags.addr.clone().unwrap_or_else(Address::default_socket);
+    let client = connect(&flags, &address).with_context(|| {
+        format!("cannot reach {address} (is the server running? `ring9` prints its address; --addr takes it)")
+    })?;
+    let mut run = Run { client, command: flags.command.name(), failed: false, progress: ProgressBar::hidden() };
+    match flags.command {
+        Command::Ls { long, paths } => run.ls(long, &paths)?,
+        Command::Tree { path } => run.tree(&path)?,
+        Command::Cat { paths } => run.cat(&paths)?,
+        Command::Put { recursive, skip_special, sources, dest } => run.put(recursive, skip_special, &sources, &dest)?,
+        Command::Get { recursive, sources, dest } => run.get(recursive, &sources, &dest)?,
+        Command::Write { append, path } => run.write(append, &path)?,
+        Command::Rm { recursive, paths } => run.rm(recursive, &paths)?,
+        Command::Mkdir { parents, paths } => run.mkdir(parents, &paths)?,
+        Command::Mv { from, to } => run.mv(&from, &to)?,
+        Command::Ln { symbolic: _, target, path } => run.ln(&target, &path)?,
+        Command::Stat { paths } => run.stat(&paths)?,
+        Command::Chmod { mode, paths } => run.chmod(mode.0, &paths)?,
+        Command::Df => run.df()?,
+    }
+    run.progress.finish_and_clear();
+    Ok(!run.failed)
+}
+
+fn main() -> ExitCode {
+    match run(Flags::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Whoever reads has had enough (`r9 cat big | head`).
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("r9: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_split_and_joined() {
+        assert_eq!(split(b"/a/b/c"), (&b"/a/b"[..], &b"c"[..]));
+        assert_eq!(split(b"c//"), (&b""[..], &b"c"[..]));
+        assert_eq!(split(b"/"), (&b""[..], &b""[..]));
+        assert_eq!((join(b"/", b"a"), join(b"x/", b"a"), join(b"", b"a")), (b"/a".into(), b"x/a".into(), b"/a".into()));
+        assert_eq!((shown(b"a b"), shown(b"\xff\n")), ("a b".into(), "\\xff\\n".into()));
+    }
+}

@@ -1,0 +1,302 @@
+//! Local files to the server.
+//!
+//! Small files go 64 at a time; large ones alone, with many writes in flight. Holes are not sent. A directory gets its permissions and time when all below it is there,
+//! so that one which nobody may write can be copied.
+
+use crate::batch::{BATCH, Item, Step};
+use crate::{Run, join, shown, split};
+use anyhow::Context;
+use nix::unistd::{Whence, lseek};
+use ring9::client::{Attr, Client};
+use ring9::fs::{Time, mode};
+use ring9::wire::{Dialect, Fid, Message};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Files up to this size travel in one message each.
+const SMALL_BYTES: u64 = 64 << 10;
+/// Bytes read at a time of a large file.
+const PART_BYTES: usize = 8 << 20;
+
+/// A directory to be copied, or to be finished.
+enum Todo {
+    Enter(PathBuf, Vec<u8>),
+    Leave(PathBuf, Vec<u8>, Attr),
+}
+
+/// What the server shall show of a local file.
+fn attr_of(local: &Path, meta: &Metadata) -> Attr {
+    let target = if meta.is_symlink() { fs::read_link(local).unwrap_or_default() } else { PathBuf::new() };
+    let dev = meta.rdev();
+    Attr {
+        mode: meta.mode(),
+        size: meta.size(),
+        rdev: (nix::sys::stat::major(dev) as u32, nix::sys::stat::minor(dev) as u32),
+        mtime: Time { sec: meta.mtime(), nsec: meta.mtime_nsec() as u32 },
+        target: target.as_os_str().as_bytes().to_vec(),
+        ..Attr::default()
+    }
+}
+
+impl Run {
+    pub(crate) fn put(&mut self, recursive: bool, skip: bool, sources: &[PathBuf], dest: &OsStr) -> anyhow::Result<()> {
+        self.show_progress();
+        let dest = dest.as_bytes();
+        let dest_is_dir = match self.client.walk(Client::ROOT, dest) {
+            Ok(fid) => {
+                let attr = self.client.stat(fid);
+                self.client.clunk(fid)?;
+                attr?.is_dir()
+            }
+            Err(error) if error.is_refusal() => false,
+            Err(error) => return Err(error.into()),
+        };
+        for source in sources {
+            let meta = match fs::symlink_metadata(source) {
+                Ok(meta) => meta,
+                Err(error) => {
+                    self.report(source.display(), error);
+                    continue;
+                }
+            };
+            if meta.is_dir() && recursive && sources.len() == 1 {
+                self.put_tree(source, dest, skip)?;
+                continue;
+            }
+            let name = source.file_name().map_or(&b""[..], |name| name.as_bytes());
+            let to = if dest_is_dir { join(dest, name) } else { dest.to_vec() };
+            if meta.is_dir() && recursive {
+                self.put_tree(source, &to, skip)?;
+            } else if meta.is_dir() {
+                self.report(source.display(), "is a directory (-r copies it)");
+            } else {
+                let (parent, name) = split(&to);
+                let walked = self.client.walk(Client::ROOT, parent);
+                let Some(dir) = self.go_on(shown(parent), walked)? else { continue };
+                let item = Item { local: source.clone(), name: name.to_vec(), attr: attr_of(source, &meta), ..Item::default() };
+                self.put_items(dir, parent, vec![item], skip)?;
+                self.client.clunk(dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_tree(&mut self, source: &Path, dest: &[u8], skip: bool) -> anyhow::Result<()> {
+        let mut todo = vec![Todo::Enter(source.to_owned(), dest.to_vec())];
+        while let Some(step) = todo.pop() {
+            match step {
+                Todo::Enter(local, remote) => self.put_dir(&local, &remote, skip, &mut todo)?,
+                Todo::Leave(local, remote, attr) => {
+                    let walked = self.client.walk(Client::ROOT, &remote);
+                    let Some(fid) = self.go_on(local.display(), walked)? else { continue };
+                    let permissions = Some(attr.mode & mode::PERM);
+                    let set = self.client.set_message(fid, permissions, Some(attr.mtime), None, Some(&attr));
+                    let done = self.client.transport().call(set, |_| ());
+                    self.go_on(local.display(), done)?;
+                    self.client.clunk(fid)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_dir(&mut self, local: &Path, remote: &[u8], skip: bool, todo: &mut Vec<Todo>) -> anyhow::Result<()> {
+        let Some(dir) = self.dir_for_put(local, remote)? else { return Ok(()) };
+        let meta = fs::symlink_metadata(local).with_context(|| local.display().to_string())?;
+        todo.push(Todo::Leave(local.to_owned(), remote.to_vec(), attr_of(local, &meta)));
+        let entries = match fs::read_dir(local) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.report(local.display(), error);
+                self.client.clunk(dir)?;
+                return Ok(());
+            }
+        };
+        let mut items = Vec::new();
+        for entry in entries {
+            let found = entry.and_then(|entry| Ok((entry.path(), entry.file_name(), fs::symlink_metadata(entry.path())?)));
+            let (path, name, meta) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    self.report(local.display(), error);
+                    continue;
+                }
+            };
+            if meta.is_dir() {
+                todo.push(Todo::Enter(path, join(remote, name.as_bytes())));
+                continue;
+            }
+            let attr = attr_of(&path, &meta);
+            items.push(Item { local: path, name: name.as_bytes().to_vec(), attr, ..Item::default() });
+            if items.len() == BATCH {
+                self.put_items(dir, remote, std::mem::take(&mut items), skip)?;
+            }
+        }
+        self.put_items(dir, remote, items, skip)?;
+        self.client.clunk(dir)?;
+        Ok(())
+    }
+
+    /// The directory of this path: the one that is there, or a new one.
+    fn dir_for_put(&mut self, local: &Path, remote: &[u8]) -> anyhow::Result<Option<Fid>> {
+        let (parent, name) = split(remote);
+        if !name.is_empty() {
+            let walked = self.client.walk(Client::ROOT, parent);
+            let Some(above) = self.go_on(local.display(), walked)? else { return Ok(None) };
+            let made = self.client.mkdir(above, name, 0o700);
+            self.client.clunk(above)?;
+            match made {
+                // What is there is filled; if it is no directory, the first file in it says so.
+                Err(error) if error.errno() != Some(ring9::fs::Error::EEXIST) => {
+                    self.go_on::<()>(local.display(), Err(error))?;
+                    return Ok(None);
+                }
+                _ => {}
+            }
+        }
+        let walked = self.client.walk(Client::ROOT, remote);
+        self.go_on(local.display(), walked)
+    }
+
+    /// Files of one directory, all steps.
+    fn put_items(&mut self, dir: Fid, remote: &[u8], items: Vec<Item>, skip: bool) -> anyhow::Result<()> {
+        let (mut files, mut others): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.attr.kind() == mode::IFREG);
+        if !others.is_empty() {
+            self.put_others(dir, &mut others, skip)?;
+        }
+        for item in &mut files {
+            item.large = item.attr.size > SMALL_BYTES.min(self.client.chunk().into());
+            if !item.large {
+                match fs::read(&item.local) {
+                    Ok(data) => item.data = data,
+                    Err(error) => item.error = Some(error.to_string()),
+                }
+            }
+        }
+        self.walk_all(&mut files, dir, false)?;
+        self.step(
+            &mut files,
+            |client, item| Some(client.create_message(item.fid()?, &item.name, 0o600)),
+            |_, _| Ok(Step::Done),
+        )?;
+        self.create_again(dir, &mut files)?;
+        self.step(
+            &mut files,
+            |_, item| {
+                let data = ring9::wire::Data::Here(&item.data);
+                (!item.data.is_empty()).then_some(Message::Twrite { fid: item.fid()?, offset: 0, data })
+            },
+            |_, reply| match reply {
+                Message::Rwrite { .. } => Ok(Step::Done),
+                _ => Err("no reply to a write".into()),
+            },
+        )?;
+        for item in files.iter_mut().filter(|item| item.large) {
+            if let Some(fid) = item.fid() {
+                item.error = self.put_large(fid, item)?;
+            }
+        }
+        self.step(
+            &mut files,
+            |client, item| {
+                let size = item.large.then_some(item.attr.size);
+                let permissions = Some(item.attr.mode & mode::PERM);
+                Some(client.set_message(item.fid()?, permissions, Some(item.attr.mtime), size, Some(&item.attr)))
+            },
+            |_, _| Ok(Step::Done),
+        )?;
+        self.clunk_all(&mut files)?;
+        files.append(&mut others);
+        self.report_all(&mut files, |item| format!("{} -> {}", item.local.display(), shown(&join(remote, &item.name))));
+        Ok(())
+    }
+
+    /// What could not be created may be there already; the older dialects say so by an error.
+    fn create_again(&mut self, dir: Fid, files: &mut [Item]) -> anyhow::Result<()> {
+        for item in files.iter_mut().filter(|item| item.error.is_some()) {
+            let Some(fid) = item.fid.take() else { continue };
+            self.client.clunk(fid)?;
+            match self.client.create(dir, &item.name, 0o600) {
+                Ok(fid) => (item.fid, item.error) = (Some(fid), None),
+                Err(error) if error.is_refusal() => item.error = Some(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The data of a large file, without its holes. Its own errors are text; those of the connection end everything.
+    fn put_large(&mut self, fid: Fid, item: &Item) -> anyhow::Result<Option<String>> {
+        let file = match File::open(&item.local) {
+            Ok(file) => file,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        self.progress.set_message(item.local.display().to_string());
+        let mut buffer = Vec::new();
+        let mut at = 0;
+        // A file system that knows no holes shows one run of data.
+        while let Ok(start) = lseek(&file, at, Whence::SeekData) {
+            let end = lseek(&file, start, Whence::SeekHole).unwrap_or(item.attr.size as i64);
+            at = start;
+            while at < end {
+                buffer.resize(PART_BYTES.min((end - at) as usize), 0);
+                let n = match file.read_at(&mut buffer, at as u64) {
+                    Ok(0) => break,
+                    Ok(n) => n,
+                    Err(error) => return Ok(Some(error.to_string())),
+                };
+                match self.client.write(fid, at as u64, &buffer[..n]) {
+                    Ok(()) => at += n as i64,
+                    Err(error) if error.is_refusal() => return Ok(Some(error.to_string())),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            at = at.max(end);
+        }
+        Ok(None)
+    }
+
+    /// Links and special files, where the dialect has them.
+    fn put_others(&mut self, dir: Fid, others: &mut Vec<Item>, skip: bool) -> anyhow::Result<()> {
+        if self.client.dialect() == Dialect::P9 && skip {
+            others.clear();
+            return Ok(());
+        }
+        if self.client.dialect() == Dialect::L {
+            self.step(
+                others,
+                |_, item| {
+                    let (major, minor) = item.attr.rdev;
+                    let (name, mode) = (item.name.as_slice(), item.attr.mode);
+                    Some(match mode & mode::IFMT {
+                        mode::IFLNK => Message::Tsymlink { fid: dir, name, target: &item.attr.target, gid: !0 },
+                        _ => Message::Tmknod { dfid: dir, name, mode, major, minor, gid: !0 },
+                    })
+                },
+                |_, _| Ok(Step::Done),
+            )?;
+        } else {
+            for item in others.iter_mut() {
+                match self.client.make_special(dir, &item.name, &item.attr) {
+                    Ok(()) => {}
+                    Err(error) if error.is_refusal() => item.error = Some(error.to_string()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        self.walk_all(others, dir, true)?;
+        self.step(
+            others,
+            |client, item| {
+                let is_link = item.attr.kind() == mode::IFLNK;
+                let permissions = Some(item.attr.mode & mode::PERM).filter(|_| !is_link);
+                Some(client.set_message(item.fid()?, permissions, Some(item.attr.mtime), None, Some(&item.attr)))
+            },
+            |_, _| Ok(Step::Done),
+        )?;
+        self.clunk_all(others)
+    }
+}
