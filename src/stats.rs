@@ -96,7 +96,9 @@ impl Default for Stats {
         Stats {
             counters: Counters::default(),
             messages: std::array::from_fn(|_| Counter::default()),
-            service_ns: RefCell::new(Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds are valid")),
+            service_ns: RefCell::new(
+                Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds are valid"),
+            ),
         }
     }
 }

@@ -213,10 +213,34 @@ fn a_steady_stream_of_requests_allocates_nothing() {
         };
         vec![
             ("Tread", READ_REPLY, read_request()),
-            ("Tgetattr", 160, one(&|script| { script.stat(1); })),
-            ("Twrite", 11, one(&|script| { script.write(1, 100, &pattern(3000, 2)); })),
-            ("Twrite of 64 KiB", 11, one(&|script| { script.write(1, 0, &pattern(64 << 10, 2)); })),
-            ("Twalk and Tclunk", 9 + 13 + 7, one(&|script| { script.walk(0, 2, &[b"file"]).clunk(2); })),
+            (
+                "Tgetattr",
+                160,
+                one(&|script| {
+                    script.stat(1);
+                }),
+            ),
+            (
+                "Twrite",
+                11,
+                one(&|script| {
+                    script.write(1, 100, &pattern(3000, 2));
+                }),
+            ),
+            (
+                "Twrite of 64 KiB",
+                11,
+                one(&|script| {
+                    script.write(1, 0, &pattern(64 << 10, 2));
+                }),
+            ),
+            (
+                "Twalk and Tclunk",
+                9 + 13 + 7,
+                one(&|script| {
+                    script.walk(0, 2, &[b"file"]).clunk(2);
+                }),
+            ),
         ]
     };
     let mut found = Vec::new();

@@ -38,7 +38,12 @@ const SMALL: usize = 512 << 10;
 /// The first difference, rather than half a megabyte of numbers.
 fn assert_same(found: &[u8], expected: &[u8], what: &str) {
     let at = found.iter().zip(expected).position(|(a, b)| a != b);
-    assert!(at.is_none() && found.len() == expected.len(), "{what}: {} of {} bytes, first difference at {at:?}", found.len(), expected.len());
+    assert!(
+        at.is_none() && found.len() == expected.len(),
+        "{what}: {} of {} bytes, first difference at {at:?}",
+        found.len(),
+        expected.len()
+    );
 }
 
 #[test]
@@ -114,7 +119,13 @@ fn a_ring_that_completes_late_short_and_out_of_order_gives_the_same_bytes() {
         }
     }
     let counts = [
-        seen.short_receives, seen.short_sends, seen.out_of_order, seen.fixed_sends, seen.fixed_landings, seen.plain_sends, seen.plain_landings,
+        seen.short_receives,
+        seen.short_sends,
+        seen.out_of_order,
+        seen.fixed_sends,
+        seen.fixed_landings,
+        seen.plain_sends,
+        seen.plain_landings,
     ];
     assert!(counts.iter().all(|&count| count > 100), "every fault has happened: {seen:?}");
 }

@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn addresses_print_as_they_are_read() {
-        for text in ["tcp:127.0.0.1:564", "tcp:[::1]:0", "tcp:host.example:65535", "unix:/run/ring9.sock", "unix:with:colon"] {
+        for text in
+            ["tcp:127.0.0.1:564", "tcp:[::1]:0", "tcp:host.example:65535", "unix:/run/ring9.sock", "unix:with:colon"]
+        {
             assert_eq!(text.parse::<Address>().expect("an address").to_string(), text);
         }
         assert_eq!("tcp!localhost!564".parse(), Ok(Address::Tcp { host: "localhost".into(), port: 564 }));

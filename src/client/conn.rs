@@ -103,7 +103,10 @@ impl Conn {
             }
             Ok((_, Message::Rversion { version, .. })) => {
                 let offered = String::from_utf8_lossy(version);
-                Err(Error::Protocol(format!("the server does not speak {}; it offers {offered:?}", self.dialect.name())))
+                Err(Error::Protocol(format!(
+                    "the server does not speak {}; it offers {offered:?}",
+                    self.dialect.name()
+                )))
             }
             Ok((_, reply)) => Err(refusal(&reply).unwrap_or_else(|| unexpected(reply.kind()))),
             Err(error) => Err(Error::Protocol(error.to_string())),
@@ -149,7 +152,9 @@ impl Conn {
             return Ok(None);
         }
         let asked = self.waiting.get_mut(usize::from(head.tag)).and_then(Option::take);
-        let Some(asked) = asked else { return Err(Error::Protocol(format!("a reply to tag {}, which has no request", head.tag))) };
+        let Some(asked) = asked else {
+            return Err(Error::Protocol(format!("a reply to tag {}, which has no request", head.tag)));
+        };
         self.in_flight -= 1;
         self.free.push(head.tag);
         let (tag, message) =
@@ -213,7 +218,8 @@ mod tests {
     fn replies_find_their_requests_in_any_order_and_in_any_pieces() {
         for step in 1..40 {
             let mut conn = Conn::new(Dialect::L, 8192, 8);
-            let (one, two) = (conn.call(&Message::Tclunk { fid: 1 }), conn.call(&Message::Tread { fid: 2, offset: 0, count: 3 }));
+            let (one, two) =
+                (conn.call(&Message::Tclunk { fid: 1 }), conn.call(&Message::Tread { fid: 2, offset: 0, count: 3 }));
             assert_ne!(one, two);
             let mut bytes = frame(&Message::Rread { data: Data::Here(b"abc") }, two);
             bytes.extend_from_slice(&frame(&Message::Rlerror { ecode: 9 }, one));

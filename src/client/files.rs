@@ -178,9 +178,7 @@ impl Client {
     /// Opens.
     pub fn open_message(&self, fid: Fid, write: bool, truncate: bool) -> Message<'static> {
         match self.dialect() {
-            Dialect::L => {
-                Message::Tlopen { fid, flags: u32::from(write) | if truncate { 0o1000 } else { 0 } }
-            }
+            Dialect::L => Message::Tlopen { fid, flags: u32::from(write) | if truncate { 0o1000 } else { 0 } },
             _ => Message::Topen { fid, mode: u8::from(write) | if truncate { 0x10 } else { 0 } },
         }
     }
@@ -356,7 +354,9 @@ impl Client {
                 _ => Message::Tread { fid, offset, count },
             };
             let bytes = self.transport.call(message, |reply| match reply {
-                Message::Rreaddir { data: Data::Here(bytes) } | Message::Rread { data: Data::Here(bytes) } => bytes.to_vec(),
+                Message::Rreaddir { data: Data::Here(bytes) } | Message::Rread { data: Data::Here(bytes) } => {
+                    bytes.to_vec()
+                }
                 _ => Vec::new(),
             })?;
             let mut rest = bytes.as_slice();
@@ -414,8 +414,10 @@ impl Client {
 
     /// Writes all of `data` to an open fid, in pieces that are in flight together.
     pub fn write(&mut self, fid: Fid, offset: u64, data: &[u8]) -> Result<(), Error> {
-        let mut todo: Vec<(usize, usize)> =
-            (0..data.len()).step_by(self.chunk() as usize).map(|at| (at, data.len().min(at + self.chunk() as usize))).collect();
+        let mut todo: Vec<(usize, usize)> = (0..data.len())
+            .step_by(self.chunk() as usize)
+            .map(|at| (at, data.len().min(at + self.chunk() as usize)))
+            .collect();
         while !todo.is_empty() {
             let (mut short, mut failed) = (Vec::new(), None);
             let messages = todo.iter().map(|&(from, to)| Message::Twrite {
@@ -500,7 +502,22 @@ impl Attr {
     /// What a reply to [`Client::stat_message`] says.
     pub fn of(reply: &Message<'_>) -> Attr {
         match *reply {
-            Message::Rgetattr { qid, mode, uid, gid, nlink, rdev, size, atime_sec, atime_nsec, mtime_sec, mtime_nsec, ctime_sec, ctime_nsec, .. } => {
+            Message::Rgetattr {
+                qid,
+                mode,
+                uid,
+                gid,
+                nlink,
+                rdev,
+                size,
+                atime_sec,
+                atime_nsec,
+                mtime_sec,
+                mtime_nsec,
+                ctime_sec,
+                ctime_nsec,
+                ..
+            } => {
                 let time = |sec: u64, nsec: u64| Time { sec: sec as i64, nsec: nsec as u32 };
                 Attr {
                     qid,

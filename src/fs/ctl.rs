@@ -52,7 +52,8 @@ impl Figures {
     /// One `name value` per line. Numbers are padded, so that the length changes only when a kind of message is seen for the first time.
     fn stats_text(&self) -> String {
         let mut text = String::new();
-        let mut line = |name: &str, value: u64| writeln!(text, "{name:<28} {value:>20}").expect("a String takes anything");
+        let mut line =
+            |name: &str, value: u64| writeln!(text, "{name:<28} {value:>20}").expect("a String takes anything");
         self.stats.counters.each(&mut line);
         let (enters, cqes) = (self.stats.counters.enters.get(), self.stats.counters.cqes.get());
         line("cqes_per_100_enters", (cqes * 100).checked_div(enters).unwrap_or(0));

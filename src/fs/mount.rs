@@ -3,7 +3,8 @@
 //! Joins nest, so any number of trees can be served. Must not know: what the trees are.
 
 use super::{
-    At, Cancel, Change, Entry, Error, Filesystem, Gate, Grant, Make, Open, Out, Outcome, Result, Stat, StatFs, Token, User,
+    At, Cancel, Change, Entry, Error, Filesystem, Gate, Grant, Make, Open, Out, Outcome, Result, Stat, StatFs, Token,
+    User,
 };
 use crate::wire::Qid;
 
@@ -203,13 +204,7 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
         either!(mut self, file, tree, file => tree.wstat(file, change, at))
     }
 
-    fn list(
-        &mut self,
-        dir: &Self::File,
-        cookie: u64,
-        at: At,
-        each: &mut dyn FnMut(&Entry<'_>) -> bool,
-    ) -> Result<()> {
+    fn list(&mut self, dir: &Self::File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
         either!(mut self, dir, tree, dir => tree.list(dir, cookie, at, each))
     }
 
@@ -286,5 +281,143 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
 
     fn opened(&self) -> Gate {
         self.a.opened().min(self.b.opened())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Iovec;
+
+    /// A tree that shows its own number and whose reads all wait.
+    struct Slow {
+        number: u64,
+        reads: u64,
+        finished: u64,
+    }
+
+    impl Slow {
+        fn new(number: u64) -> Slow {
+            Slow { number, reads: 0, finished: 0 }
+        }
+    }
+
+    impl Filesystem for Slow {
+        type File = User;
+
+        fn attach(&mut self, user: User, _: &[u8]) -> Result<User> {
+            Ok(user)
+        }
+        fn lookup(&mut self, dir: &User, _: &[u8]) -> Result<User> {
+            Ok(*dir)
+        }
+        fn duplicate(&mut self, file: &User) -> User {
+            *file
+        }
+        fn attr(&self, _: &User) -> Qid {
+            Qid { kind: 0, version: 1, path: self.number }
+        }
+        fn open(&mut self, _: &mut User, _: Open, _: At) -> Result<()> {
+            Ok(())
+        }
+        fn create(&mut self, _: &mut User, _: &[u8], _: Open, _: u32, _: u8, _: Option<u32>, _: At) -> Result<()> {
+            Err(Error::EROFS)
+        }
+        fn read(&mut self, file: &mut User, _: u64, _: Out<'_>, _: At) -> Result<Outcome<()>> {
+            self.reads += 1;
+            Ok(Outcome::Pending(Token { peer: file.peer, serial: self.reads }))
+        }
+        fn write(&mut self, _: &mut User, _: u64, _: &[u8], _: At) -> Result<Outcome<u32>> {
+            Err(Error::EROFS)
+        }
+        fn close(&mut self, _: User, _: At) -> Result<()> {
+            Ok(())
+        }
+        fn remove(&mut self, _: &mut User, _: At) -> Result<()> {
+            Err(Error::EROFS)
+        }
+        fn stat(&self, _: &User) -> Result<Stat<'_>> {
+            Err(Error::EIO)
+        }
+        fn wstat(&mut self, _: &mut User, _: &Change<'_>, _: At) -> Result<()> {
+            Err(Error::EROFS)
+        }
+        fn link(&mut self, _: &User, _: &[u8], _: &User, _: At) -> Result<()> {
+            Ok(())
+        }
+        fn rename(&mut self, _: &User, _: &[u8], _: &User, _: &[u8], _: At) -> Result<()> {
+            Ok(())
+        }
+        fn rename_file(&mut self, _: &mut User, _: &User, _: &[u8], _: At) -> Result<()> {
+            Ok(())
+        }
+        fn ready(&mut self) -> Option<Token> {
+            (self.finished < self.reads).then(|| {
+                self.finished += 1;
+                Token { peer: 1, serial: self.finished }
+            })
+        }
+        fn finish(&mut self, token: Token, _: Out<'_>, _: At) -> Result<u32> {
+            Ok((self.number * 100 + token.serial) as u32)
+        }
+        fn cancel(&mut self, token: Token) -> Cancel {
+            if self.number == 1 && token.serial == 1 { Cancel::Cancelled } else { Cancel::TooLate }
+        }
+    }
+
+    type Trees = Join<Slow, Join<Slow, Slow>>;
+
+    fn three_trees() -> Trees {
+        Join::new(&[b"one"], Slow::new(1), Join::new(&[b"two", b"zwei"], Slow::new(2), Slow::new(3)))
+    }
+
+    fn attach(trees: &mut Trees, name: &[u8]) -> <Trees as Filesystem>::File {
+        trees.attach(User { uid: 0, gid: 0, peer: 1 }, name).expect("every name leads somewhere")
+    }
+
+    #[test]
+    fn attach_names_lead_to_their_tree_and_all_others_to_the_last() {
+        let mut trees = three_trees();
+        for (name, number) in [(&b"one"[..], 1), (b"two", 2), (b"zwei", 2), (b"", 3), (b"One", 3)] {
+            let file = attach(&mut trees, name);
+            let below = trees.lookup(&file, b"x").expect("there");
+            assert_eq!((trees.attr(&file).path, trees.attr(&below).path), (number, number));
+        }
+    }
+
+    #[test]
+    fn nothing_moves_from_one_tree_to_another() {
+        let mut trees = three_trees();
+        let mut files = [&b"one"[..], b"two", b""].map(|name| attach(&mut trees, name));
+        for (from, to) in (0..9).map(|pair| (pair / 3, pair % 3)) {
+            let answer = if from == to { Ok(()) } else { Err(Error::EXDEV) };
+            let to = trees.duplicate(&files[to]);
+            assert_eq!(trees.rename(&files[from], b"a", &to, b"b", At::default()), answer);
+            assert_eq!(trees.link(&files[from], b"a", &to, At::default()), answer);
+            assert_eq!(trees.rename_file(&mut files[from], &to, b"b", At::default()), answer);
+        }
+    }
+
+    #[test]
+    fn tokens_find_their_way_back() {
+        let mut trees = three_trees();
+        let mut iovec = Iovec::default();
+        let mut tokens = Vec::new();
+        for name in [&b"one"[..], b"two", b"", b"two"] {
+            let mut file = attach(&mut trees, name);
+            match trees.read(&mut file, 0, iovec.out(1), At::default()) {
+                Ok(Outcome::Pending(token)) => tokens.push(token),
+                other => panic!("{other:?}"),
+            }
+        }
+        for (&token, answer) in tokens.iter().zip([101, 201, 301, 202]) {
+            assert_eq!(trees.finish(token, iovec.out(1), At::default()), Ok(answer));
+        }
+        assert_eq!(trees.cancel(tokens[0]), Cancel::Cancelled);
+        assert_eq!(trees.cancel(tokens[1]), Cancel::TooLate);
+        let mut ready: Vec<_> = std::iter::from_fn(|| trees.ready()).collect();
+        ready.sort();
+        tokens.sort();
+        assert_eq!(ready, tokens);
     }
 }

@@ -106,7 +106,8 @@ impl<F: Filesystem> Session<F> {
         // open(9P): a new file has no permission that its directory lacks; execution of files is exempt.
         let is_dir = perm & dm::DIR != 0;
         let asked = convert::permissions_of(perm, dialect);
-        let allowed = if is_dir { asked & (!0o777 | parent.mode & 0o777) } else { asked & (!0o666 | parent.mode & 0o666) };
+        let allowed =
+            if is_dir { asked & (!0o777 | parent.mode & 0o777) } else { asked & (!0o666 | parent.mode & 0o666) };
         if let Some(source) = source {
             match source {
                 Special::Link(source) => fs.link(&held.file, name, &source.file, at)?,

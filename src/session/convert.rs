@@ -54,7 +54,12 @@ fn dm_mode(stat: &Stat<'_>, dialect: Dialect) -> u32 {
 }
 
 /// Shows the stat record of a file; it borrows from the stack, so it is shown, not returned.
-pub(super) fn with_record<T>(stat: &Stat<'_>, dialect: Dialect, users: &Users, show: impl FnOnce(wire::Stat<'_>) -> T) -> T {
+pub(super) fn with_record<T>(
+    stat: &Stat<'_>,
+    dialect: Dialect,
+    users: &Users,
+    show: impl FnOnce(wire::Stat<'_>) -> T,
+) -> T {
     let (uid, gid, muid) = (users.user_name(stat.uid), users.group_name(stat.gid), users.user_name(stat.muid));
     let mut device = [0; 32];
     let extension = match stat.mode & mode::IFMT {
@@ -131,8 +136,12 @@ pub(super) fn change_of<'a>(
     if !record.muid.is_empty() && record.muid != users.user_name(now.muid).as_bytes() {
         return Err(Error::EPERM);
     }
-    change.uid = owner(record.uid, record.n_uid.0, dialect, now.uid, users.user_name(now.uid).as_bytes(), |name| users.uid(name))?;
-    change.gid = owner(record.gid, record.n_gid.0, dialect, now.gid, users.group_name(now.gid).as_bytes(), |name| users.gid(name))?;
+    change.uid = owner(record.uid, record.n_uid.0, dialect, now.uid, users.user_name(now.uid).as_bytes(), |name| {
+        users.uid(name)
+    })?;
+    change.gid = owner(record.gid, record.n_gid.0, dialect, now.gid, users.group_name(now.gid).as_bytes(), |name| {
+        users.gid(name)
+    })?;
     // "uid never" (stat(9P)); .u has chown.
     if dialect == Dialect::P9 && change.uid.is_some() {
         return Err(Error::EPERM);
@@ -211,7 +220,19 @@ mod attr {
 
 /// What a Tsetattr asks for. Bits that nobody knows are passed over.
 pub(super) fn change_of_setattr(message: &Message<'_>) -> Result<Change<'static>> {
-    let Message::Tsetattr { valid, mode: permissions, uid, gid, size, atime_sec, atime_nsec, mtime_sec, mtime_nsec, .. } = *message else {
+    let Message::Tsetattr {
+        valid,
+        mode: permissions,
+        uid,
+        gid,
+        size,
+        atime_sec,
+        atime_nsec,
+        mtime_sec,
+        mtime_nsec,
+        ..
+    } = *message
+    else {
         return Err(Error::EINVAL);
     };
     let has = |bit| valid & bit != 0;

@@ -29,13 +29,7 @@ mod flag {
 const STATFS_TYPE: u32 = 0x0102_1997;
 
 impl<F: Filesystem> Session<F> {
-    pub(super) fn dispatch_linux(
-        &mut self,
-        fs: &mut F,
-        request: Request,
-        message: &Message<'_>,
-        at: At,
-    ) -> Result<()> {
+    pub(super) fn dispatch_linux(&mut self, fs: &mut F, request: Request, message: &Message<'_>, at: At) -> Result<()> {
         let reply = match *message {
             Message::Tlopen { fid, flags } => return self.lopen(fs, request, fid, flags, at),
             Message::Tlcreate { fid, name, flags, mode, gid } => {

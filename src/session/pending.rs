@@ -43,7 +43,8 @@ impl Pending {
 
     /// Whether a request or a flush with this tag has no reply yet.
     pub(super) fn has(&self, tag: Tag) -> bool {
-        let is_it = |waiting: &Waiting| waiting.request.tag == tag || waiting.flushes.iter().any(|flush| flush.tag == tag);
+        let is_it =
+            |waiting: &Waiting| waiting.request.tag == tag || waiting.flushes.iter().any(|flush| flush.tag == tag);
         !self.0.is_empty() && self.0.iter().any(is_it)
     }
 

@@ -168,7 +168,10 @@ mod tests {
         assert_eq!(users.user_name(1000).as_bytes(), b"ann");
         assert_eq!(users.user_name(u32::MAX).as_bytes(), b"4294967295");
         assert_eq!(users.group_name(0).as_bytes(), b"0");
-        assert_eq!((users.gid(b"staff"), users.gid(b"51"), users.gid(b"+5"), users.gid(b"")), (Some(50), Some(51), None, None));
+        assert_eq!(
+            (users.gid(b"staff"), users.gid(b"51"), users.gid(b"+5"), users.gid(b"")),
+            (Some(50), Some(51), None, None)
+        );
         assert_eq!(users.resolve(Trust::All, 3, b"ann", !0), Ok(User { uid: 1000, gid: 100, peer: 3 }));
     }
 }

@@ -154,7 +154,9 @@ impl Inbound {
             let views = self.gather.views.as_ptr();
             // SAFETY: the pieces belong to the landing alone and lie in the entry; list and landing are kept until the CQE.
             let pushed = unsafe {
-                ring.push(|| opcode::ReadvFixed::new(types::Fd(fd), views, count, index).build().user_data(token.encode()))
+                ring.push(|| {
+                    opcode::ReadvFixed::new(types::Fd(fd), views, count, index).build().user_data(token.encode())
+                })
             };
             return pushed.then_some(Way::Fixed);
         }
@@ -162,7 +164,10 @@ impl Inbound {
         // SAFETY: as above; the header lies in the boxed gather.
         let pushed = unsafe {
             ring.push(|| {
-                opcode::RecvMsg::new(types::Fd(fd), message).flags(libc::MSG_WAITALL as u32).build().user_data(token.encode())
+                opcode::RecvMsg::new(types::Fd(fd), message)
+                    .flags(libc::MSG_WAITALL as u32)
+                    .build()
+                    .user_data(token.encode())
             })
         };
         pushed.then_some(Way::Plain)
@@ -222,9 +227,7 @@ impl Outbound {
         if let Some(index) = self.gather_fixed(table, heads) {
             let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
             // SAFETY: blocks are pinned by the segments, heads lie in the slot that the gather holds; both are kept until the CQE.
-            let pushed = unsafe {
-                ring.push(|| write_fixed(fd, list, count, index).user_data(token.encode()))
-            };
+            let pushed = unsafe { ring.push(|| write_fixed(fd, list, count, index).user_data(token.encode())) };
             if !pushed {
                 self.ended(heads);
             }
@@ -332,7 +335,8 @@ pub(crate) fn backoff(ring: &mut impl Ring, token: Token) -> bool {
 /// Submits the population of `len` bytes of the arena from address `start`, done by a worker of the kernel.
 pub(crate) fn populate(ring: &mut impl Ring, start: usize, len: usize, token: Token) -> bool {
     let at = start as *const libc::c_void;
-    let entry = || opcode::Madvise::new(at, len as libc::off_t, libc::MADV_POPULATE_WRITE).build().user_data(token.encode());
+    let entry =
+        || opcode::Madvise::new(at, len as libc::off_t, libc::MADV_POPULATE_WRITE).build().user_data(token.encode());
     // SAFETY: the arena is never unmapped, and populating changes no byte of it.
     unsafe { ring.push(entry) }
 }

@@ -47,8 +47,16 @@ pub fn check(memory_bytes: u64) -> Check {
             let Features { vectored_fixed, min_wait, defer_taskrun } = ring.features();
             add("io_uring_setup(2)", true, "works".into());
             add("deferred task work", defer_taskrun, either(defer_taskrun, "yes", "no (Linux 6.1): more wake-ups"));
-            add("wait with a minimum", min_wait, either(min_wait, "yes", "no (Linux 6.12): two enters per request instead of one"));
-            let fixed = either(vectored_fixed, "yes", "no (Linux 6.15): replies and payloads go by address, at nearly the same speed");
+            add(
+                "wait with a minimum",
+                min_wait,
+                either(min_wait, "yes", "no (Linux 6.12): two enters per request instead of one"),
+            );
+            let fixed = either(
+                vectored_fixed,
+                "yes",
+                "no (Linux 6.15): replies and payloads go by address, at nearly the same speed",
+            );
             add("vectored registered buffers", vectored_fixed, fixed);
             let (limit, _) = memlock();
             let registered = vectored_fixed && register(&mut ring, memory_bytes).is_ok();
@@ -79,7 +87,8 @@ fn either(good: bool, yes: &str, no: &str) -> String {
 }
 
 fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|error| error.to_string(), |text| text.trim().into())
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|error| error.to_string(), |text| text.trim().into())
 }
 
 /// RLIMIT_MEMLOCK, soft and hard, in bytes.

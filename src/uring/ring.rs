@@ -97,14 +97,19 @@ impl Kernel {
             Ok(ring) => (ring, true),
             // A kernel that does not know a flag says EINVAL; then the oldest set that the loop can live with (Linux 5.19).
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                let plain = IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().setup_cqsize(cq_entries).build(SQ_ENTRIES)?;
+                let plain = IoUring::builder()
+                    .setup_coop_taskrun()
+                    .setup_taskrun_flag()
+                    .setup_cqsize(cq_entries)
+                    .build(SQ_ENTRIES)?;
                 (plain, false)
             }
             Err(error) => return Err(error),
         };
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        let vectored_fixed = probe.is_supported(opcode::ReadvFixed::CODE) && probe.is_supported(opcode::WritevFixed::CODE);
+        let vectored_fixed =
+            probe.is_supported(opcode::ReadvFixed::CODE) && probe.is_supported(opcode::WritevFixed::CODE);
         let min_wait = ring.params().is_feature_min_timeout();
         Ok(Kernel { ring, features: Features { vectored_fixed, min_wait, defer_taskrun } })
     }
@@ -142,7 +147,11 @@ impl Ring for Kernel {
         match result {
             Ok(_) => Ok(()),
             // The time is over, a signal came, or completions have to be drained first: the next turn goes on.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

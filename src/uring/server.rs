@@ -421,7 +421,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         self.next_sweep_ns = now + SWEEP_NS;
         let drained = self.drain.is_some_and(|until| now >= until);
-        let late = |peer: &Peer<F>| drained || peer.session.deadline().is_some_and(|by| by < now) || peer.drained_by < now;
+        let late =
+            |peer: &Peer<F>| drained || peer.session.deadline().is_some_and(|by| by < now) || peer.drained_by < now;
         let ended: Vec<u32> = self
             .peers
             .iter()

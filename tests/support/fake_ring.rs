@@ -90,9 +90,7 @@ impl FakeRing {
 
     fn can_run(&self, sqe: &Sqe) -> bool {
         match sqe.opcode {
-            RECV | RECVMSG | READV_FIXED => {
-                self.arrived > self.taken || self.shut || self.taken == self.script.len()
-            }
+            RECV | RECVMSG | READV_FIXED => self.arrived > self.taken || self.shut || self.taken == self.script.len(),
             _ => true,
         }
     }

@@ -101,7 +101,11 @@ pub fn conversation(dialect: Dialect) -> Vec<u8> {
     script.write(1, 5, &pattern(3000, 1)).read(1, 3, 4000).read(1, 5000, 10).clunk(1);
     script.mkdir(0, b"dir").walk(0, 2, &[b"dir"]).walk(2, 3, &[]).create(3, b"large");
     // Payloads that land: from the start, behind the end, over both, with a hole in front, across blocks.
-    script.write(3, 0, &pattern(100_000, 2)).write(3, 100_000, &pattern(40_000, 3)).write(3, 50_000, &pattern(70_001, 4));
+    script.write(3, 0, &pattern(100_000, 2)).write(3, 100_000, &pattern(40_000, 3)).write(
+        3,
+        50_000,
+        &pattern(70_001, 4),
+    );
     script.write(3, 300_000, &pattern(20_000, 5)).read(3, 0, 200_000).read(3, 150_000, 200_000).stat(3);
     // The same bytes are read, overwritten and read again while the first replies may still be on their way.
     script.read(3, 65_000, 2000).write(3, 65_100, b"overwritten").read(3, 65_000, 2000);
@@ -117,7 +121,16 @@ pub fn conversation(dialect: Dialect) -> Vec<u8> {
             script.walk(0, 7, &[b"link"]).ask(Message::Treadlink { fid: 7 }).stat(7).clunk(7);
             script.ask(Message::Trenameat { olddirfid: 0, oldname: b"small", newdirfid: 2, newname: b"moved" });
             script.ask(Message::Tsetattr {
-                fid: 3, valid: 0x8, mode: 0, uid: 0, gid: 0, size: 1234, atime_sec: 0, atime_nsec: 0, mtime_sec: 0, mtime_nsec: 0,
+                fid: 3,
+                valid: 0x8,
+                mode: 0,
+                uid: 0,
+                gid: 0,
+                size: 1234,
+                atime_sec: 0,
+                atime_nsec: 0,
+                mtime_sec: 0,
+                mtime_nsec: 0,
             });
             script.ask(Message::Tunlinkat { dfid: 2, name: b"moved", flags: 0 });
             script.ask(Message::Tunlinkat { dfid: 0, name: b"dir", flags: 0x200 });
@@ -127,10 +140,19 @@ pub fn conversation(dialect: Dialect) -> Vec<u8> {
             let dont = Stat::dont_touch();
             script.ask(Message::Twstat { fid: 3, stat: Stat { length: 1234, ..dont } });
             script.ask(Message::Twstat { fid: 3, stat: dont }).walk(0, 7, &[b"small"]);
-            script.ask(Message::Twstat { fid: 7, stat: Stat { name: b"moved", mode: 0o600, ..dont } }).stat(7).remove(7);
+            script
+                .ask(Message::Twstat { fid: 7, stat: Stat { name: b"moved", mode: 0o600, ..dont } })
+                .stat(7)
+                .remove(7);
             if dialect == Dialect::U {
                 script.walk(0, 8, &[]);
-                script.ask(Message::Tcreate { fid: 8, name: b"link", perm: 0x0200_0000, mode: 0, extension: UOnly(b"dir") });
+                script.ask(Message::Tcreate {
+                    fid: 8,
+                    name: b"link",
+                    perm: 0x0200_0000,
+                    mode: 0,
+                    extension: UOnly(b"dir"),
+                });
                 script.stat(8).clunk(8);
             }
         }

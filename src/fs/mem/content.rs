@@ -28,7 +28,10 @@ pub(super) enum Blocks {
     #[default]
     None,
     /// `grown`: it has outgrown a block once; the next growth goes straight to the largest.
-    Small { block: Block, grown: bool },
+    Small {
+        block: Block,
+        grown: bool,
+    },
     Large(BTreeMap<u64, Block>),
 }
 
@@ -157,7 +160,9 @@ impl Content {
             let size = self.size.min(BLOCK) as usize;
             let new = store.alloc(BLOCK_BYTES_MAX)?;
             store.complete(&new, Some(block), valid, 0..0, size, Why::Growth);
-            if let Blocks::Small { block, .. } = std::mem::replace(&mut self.blocks, Blocks::Small { block: new, grown: true }) {
+            if let Blocks::Small { block, .. } =
+                std::mem::replace(&mut self.blocks, Blocks::Small { block: new, grown: true })
+            {
                 store.arena.free(block);
             }
         }

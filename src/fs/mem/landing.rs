@@ -9,7 +9,9 @@ use super::store::Store;
 use crate::arena::{BLOCK_BYTES_MAX, Full, Piece, Space, Why};
 use std::ops::Range;
 
-/// Blocks set aside by a grant: the form of a large file, the gap in front, the first block and the next.
+/// Blocks set aside by a grant. The worst that can happen in between: a file that has become small has to take the large form again (1), the first piece now
+/// straddles two blocks (2), brings none along since it landed in place, and the second piece needs the next (1). From then on every piece leaves its own
+/// block behind for the one after it. A gap in front needs a block only where the form is large already, so it never adds to these.
 const SPARES: usize = 4;
 
 impl Content {

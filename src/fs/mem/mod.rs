@@ -17,8 +17,8 @@ mod store;
 mod tree;
 
 use super::{
-    At, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Outcome, Result, SetTime, Stat, StatFs, Token,
-    User, mode,
+    At, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Outcome, Result, SetTime, Stat, StatFs, Token, User,
+    mode,
 };
 use crate::arena::{Arena, BLOCK_BYTES_MAX};
 use crate::wire::{Qid, qt};
@@ -138,10 +138,11 @@ impl Mem {
         }
     }
 
-    fn wrote(&mut self, file: &File, at: At) {
-        let node = &mut self.nodes[file.node];
-        node.changed(file.user.uid, at);
-        if file.user.uid != 0 {
+    /// The content was changed; whoever may do that must not inherit the rights of a set-id program, but root may (write(2)).
+    fn wrote(&mut self, key: Key, user: User, at: At) {
+        let node = &mut self.nodes[key];
+        node.changed(user.uid, at);
+        if user.uid != 0 {
             node.permissions = permit::without_set_id(node.permissions);
         }
     }
@@ -158,14 +159,8 @@ impl Mem {
         // open(9P): truncation of an append-only file is ignored.
         if flags.truncate && node.bits & qt::APPEND == 0 {
             let (content, store) = self.content(key)?;
-            if content.size > 0 {
-                content.set_size(store, 0).map_err(|_| Error::ENOSPC)?;
-                let node = &mut self.nodes[key];
-                node.changed(user.uid, at);
-                if user.uid != 0 {
-                    node.permissions = permit::without_set_id(node.permissions);
-                }
-            }
+            content.set_size(store, 0).map_err(enospc)?;
+            self.wrote(key, user, at);
         }
         let node = &mut self.nodes[key];
         node.taken |= node.bits & qt::EXCL != 0;
@@ -187,11 +182,18 @@ impl Filesystem for Mem {
     }
 
     fn cleanup(&mut self) -> Result<()> {
-        for mut node in self.nodes.drain() {
-            if let Some(content) = node.content_mut() {
-                content.clear(&mut self.store);
+        // The root stays, empty, and so does what is still in use, without its bytes: nothing that is held becomes invalid.
+        let store = &mut self.store;
+        self.nodes.retain(|key, node| {
+            match &mut node.kind {
+                Kind::File(content) => content.clear(store),
+                Kind::Dir(dir) => **dir = Dir::new(key),
+                _ => {}
             }
-        }
+            let is_root = key == ROOT;
+            node.links = u32::from(is_root);
+            is_root || node.uses > 0
+        });
         self.store.arena.collect();
         Ok(())
     }
@@ -249,6 +251,9 @@ impl Filesystem for Mem {
         at: At,
     ) -> Result<()> {
         let what = if mode & mode::IFMT == mode::IFDIR { Make::Dir } else { Make::File };
+        if what == Make::Dir && (flags.write || flags.truncate || flags.remove_on_close) {
+            return Err(Error::EISDIR);
+        }
         let (key, cookie) = self.add(dir, name, what, mode, bits, gid, at)?;
         let made = File { node: key, user: dir.user, link: (dir.node, cookie), open: Some(flags) };
         self.nodes[key].uses += 1;
@@ -259,10 +264,9 @@ impl Filesystem for Mem {
     }
 
     fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, at: At) -> Result<Outcome<()>> {
-        let node = &mut self.nodes[file.node];
-        node.atime = at.wall;
         let (content, store) = self.content(file.node)?;
         content.read(store, offset, &mut out);
+        self.nodes[file.node].atime = at.wall;
         Ok(Outcome::Done(()))
     }
 
@@ -271,7 +275,7 @@ impl Filesystem for Mem {
         if !data.is_empty() {
             let (content, store) = self.content(file.node)?;
             content.write(store, range.start, data).map_err(enospc)?;
-            self.wrote(file, at);
+            self.wrote(file.node, file.user, at);
         }
         Ok(Outcome::Done(data.len() as u32))
     }
@@ -286,10 +290,14 @@ impl Filesystem for Mem {
 
     fn commit(&mut self, file: &mut File, grant: Grant, at: At) -> Result<Outcome<u32>> {
         let Grant { space, offset, count } = grant;
+        if space.left() > 0 {
+            // What has not arrived is whatever the memory held before.
+            return Err(Error::EIO);
+        }
         let range = self.write_range(file, offset, count as usize)?;
         let (content, store) = self.content(file.node)?;
         content.commit(store, space, offset, range.start).map_err(enospc)?;
-        self.wrote(file, at);
+        self.wrote(file.node, file.user, at);
         Ok(Outcome::Done(count))
     }
 
@@ -321,7 +329,9 @@ impl Filesystem for Mem {
 
     fn stat(&self, file: &File) -> Result<Stat<'_>> {
         let name: &[u8] = match self.name_of(file) {
-            Ok((parent, cookie)) => self.nodes[parent].dir().and_then(|dir| dir.get(cookie)).map_or(b"", |entry| &entry.name),
+            Ok((parent, cookie)) => {
+                self.nodes[parent].dir().and_then(|dir| dir.get(cookie)).map_or(b"", |entry| &entry.name)
+            }
             Err(_) if file.node == ROOT => b"/",
             Err(_) => b"",
         };
@@ -334,15 +344,18 @@ impl Filesystem for Mem {
         if change.size.is_some_and(|size| size > SIZE_MAX) {
             return Err(Error::EFBIG);
         }
+        if *change == Change::default() {
+            return Ok(());
+        }
         let renamed = match change.name {
-            Some(name) => Some(self.check_rename_here(file, name)?),
+            Some(name) => self.check_rename_here(file, name)?,
             None => None,
         };
         // The size is the one change that can still fail.
         if let Some(size) = change.size {
             let (content, store) = self.content(file.node)?;
             content.set_size(store, size).map_err(enospc)?;
-            self.wrote(file, at);
+            self.wrote(file.node, file.user, at);
         }
         if let (Some((parent, cookie)), Some(name)) = (renamed, change.name) {
             let entry = self.take_name(parent, cookie);
@@ -361,7 +374,7 @@ impl Filesystem for Mem {
             }
         }
         node.permissions = change.mode.map_or(node.permissions, |asked| asked & mode::PERM);
-        node.bits = change.bits.unwrap_or(node.bits);
+        node.bits = change.bits.map_or(node.bits, |asked| asked & node::BITS);
         node.atime = change.atime.map_or(node.atime, time);
         node.mtime = change.mtime.map_or(node.mtime, time);
         node.ctime = at.wall;
@@ -426,7 +439,7 @@ impl Filesystem for Mem {
             blocks: gauge.total_bytes() as u64 / UNIT_BYTES,
             bfree: self.store.arena.free_bytes() as u64 / UNIT_BYTES,
             files: self.options.inodes_max as u64,
-            ffree: (self.options.inodes_max - self.nodes.len()) as u64,
+            ffree: self.options.inodes_max.saturating_sub(self.nodes.len()) as u64,
             fsid: 0,
         })
     }
@@ -439,3 +452,6 @@ impl Filesystem for Mem {
 }
 
 const _: () = assert!(BLOCK_BYTES_MAX as u64 >= UNIT_BYTES);
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,9 @@ use slab::Slab;
 /// A place in the table of nodes; used again. `path` tells nodes apart for ever.
 pub(super) type Key = u32;
 
+/// Bits of `qid.kind` that are kept and can be set.
+pub(super) const BITS: u8 = qt::APPEND | qt::EXCL | qt::TMP;
+
 pub(super) enum Kind {
     File(Content),
     Dir(Box<Dir>),
@@ -45,6 +48,9 @@ pub(super) struct Node {
     pub(super) btime: Time,
 }
 
+/// An empty file costs its node, its entry and its name: 400 bytes at most, and the node is what grows unnoticed.
+const _: () = assert!(size_of::<Node>() <= 200);
+
 impl Node {
     pub(super) fn new(kind: Kind, path: u64, permissions: u32, bits: u8, user: User, gid: u32, at: At) -> Node {
         let now = at.wall;
@@ -58,7 +64,7 @@ impl Node {
             muid: user.uid,
             links: 0,
             uses: 0,
-            bits,
+            bits: bits & BITS,
             taken: false,
             link: (0, 0),
             atime: now,
@@ -145,8 +151,9 @@ impl Nodes {
         self.nodes.get(key as usize)
     }
 
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Node> {
-        self.nodes.drain()
+    /// Drops the nodes of which `keep` says no.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(Key, &mut Node) -> bool) {
+        self.nodes.retain(|key, node| keep(key as Key, node));
     }
 }
 

@@ -26,9 +26,18 @@ impl Store {
     }
 
     /// Fills a fresh block around `hole`: with the first `valid` bytes of the old one, then zeros, up to `size`.
-    pub(super) fn complete(&mut self, new: &Block, old: Option<&Block>, valid: usize, hole: Range<usize>, size: usize, why: Why) {
+    pub(super) fn complete(
+        &mut self,
+        new: &Block,
+        old: Option<&Block>,
+        valid: usize,
+        hole: Range<usize>,
+        size: usize,
+        why: Why,
+    ) {
         let end = size.min(self.arena.capacity(new));
-        let outside = if hole.is_empty() { [0..end, end..end] } else { [0..hole.start.min(end), hole.end.min(end)..end] };
+        let outside =
+            if hole.is_empty() { [0..end, end..end] } else { [0..hole.start.min(end), hole.end.min(end)..end] };
         for range in outside {
             let copied = range.start..range.end.min(valid).max(range.start);
             if let Some(old) = old

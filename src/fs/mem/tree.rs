@@ -150,12 +150,15 @@ impl Mem {
         Ok(())
     }
 
-    /// Whether a file may get a new name in its own directory (wstat(9P): what is there is not replaced).
-    pub(super) fn check_rename_here(&self, file: &File, name: &[u8]) -> Result<(Key, u64)> {
+    /// Whether a file may get a new name in its own directory (stat(9P): what is there is not replaced). `None`: it has that name.
+    pub(super) fn check_rename_here(&self, file: &File, name: &[u8]) -> Result<Option<(Key, u64)>> {
         let (parent, cookie) = self.name_of(file)?;
+        if self.entry(parent, name) == Ok((cookie, file.node)) {
+            return Ok(None);
+        }
         permit::check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
         self.check_new_name(parent, name, file.user)?;
-        Ok((parent, cookie))
+        Ok(Some((parent, cookie)))
     }
 
     /// rename(2).
@@ -178,6 +181,10 @@ impl Mem {
         let is_dir = self.nodes[key].is_dir();
         if is_dir && self.is_inside(to, key) {
             return Err(Error::EINVAL);
+        }
+        if is_dir && from != to {
+            // Its ".." changes (rename(2), EACCES).
+            permit::check(&self.nodes[key], user, permit::WRITE)?;
         }
         let replaced = entries.find(self.options.hash_key, new_name);
         if let Some((_, there)) = replaced {

@@ -116,10 +116,7 @@ pub(crate) enum Command {
         paths: Vec<OsString>,
     },
     /// Rename a file, or move it into a directory
-    Mv {
-        from: OsString,
-        to: OsString,
-    },
+    Mv { from: OsString, to: OsString },
     /// Make a symbolic link
     Ln {
         /// The only kind there is

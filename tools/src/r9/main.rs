@@ -53,7 +53,8 @@ impl Run {
 
     /// A bar on stderr, if that is a terminal.
     fn show_progress(&mut self) {
-        let style = ProgressStyle::with_template("{spinner} {pos} files  {msg}  {elapsed}").expect("a constant template");
+        let style =
+            ProgressStyle::with_template("{spinner} {pos} files  {msg}  {elapsed}").expect("a constant template");
         self.progress = ProgressBar::new_spinner().with_style(style);
         self.progress.enable_steady_tick(Duration::from_millis(200));
     }

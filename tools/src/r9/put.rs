@@ -76,7 +76,12 @@ impl Run {
                 let (parent, name) = split(&to);
                 let walked = self.client.walk(Client::ROOT, parent);
                 let Some(dir) = self.go_on(shown(parent), walked)? else { continue };
-                let item = Item { local: source.clone(), name: name.to_vec(), attr: attr_of(source, &meta), ..Item::default() };
+                let item = Item {
+                    local: source.clone(),
+                    name: name.to_vec(),
+                    attr: attr_of(source, &meta),
+                    ..Item::default()
+                };
                 self.put_items(dir, parent, vec![item], skip)?;
                 self.client.clunk(dir)?;
             }
@@ -117,7 +122,8 @@ impl Run {
         };
         let mut items = Vec::new();
         for entry in entries {
-            let found = entry.and_then(|entry| Ok((entry.path(), entry.file_name(), fs::symlink_metadata(entry.path())?)));
+            let found =
+                entry.and_then(|entry| Ok((entry.path(), entry.file_name(), fs::symlink_metadata(entry.path())?)));
             let (path, name, meta) = match found {
                 Ok(found) => found,
                 Err(error) => {
@@ -163,7 +169,8 @@ impl Run {
 
     /// Files of one directory, all steps.
     fn put_items(&mut self, dir: Fid, remote: &[u8], items: Vec<Item>, skip: bool) -> anyhow::Result<()> {
-        let (mut files, mut others): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.attr.kind() == mode::IFREG);
+        let (mut files, mut others): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| item.attr.kind() == mode::IFREG);
         if !others.is_empty() {
             self.put_others(dir, &mut others, skip)?;
         }

@@ -1,0 +1,78 @@
+"""A minimal 9P2000.L client, for checks that must not share code with ring9."""
+import os
+import socket
+import struct
+
+
+class P9:
+    def __init__(self, address: str, aname: bytes = b"", msize: int = 1 << 20):
+        kind, _, rest = address.partition(":")
+        if kind == "unix":
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(rest)
+        else:
+            host, _, port = rest.rpartition(":")
+            self.socket = socket.create_connection((host, int(port)))
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _, body = self.call(100, struct.pack("<I", msize) + text(b"9P2000.L"), 0xFFFF)
+        self.msize = struct.unpack_from("<I", body)[0]
+        self.call(104, struct.pack("<II", 0, 0xFFFFFFFF) + text(b"root") + text(aname) + struct.pack("<I", os.geteuid()))
+
+    def send(self, kind: int, body: bytes, tag: int = 1) -> None:
+        self.socket.sendall(struct.pack("<IBH", 7 + len(body), kind, tag) + body)
+
+    def receive(self) -> tuple[int, bytes]:
+        head = self.exactly(7)
+        size, kind, _ = struct.unpack("<IBH", head)
+        body = self.exactly(size - 7)
+        if kind == 7:
+            raise OSError(struct.unpack("<I", body)[0], os.strerror(struct.unpack("<I", body)[0]))
+        return kind, body
+
+    def exactly(self, n: int) -> bytes:
+        parts = bytearray(n)
+        view = memoryview(parts)
+        while n:
+            got = self.socket.recv_into(view, n)
+            if got == 0:
+                raise EOFError("the server closed the connection")
+            view, n = view[got:], n - got
+        return bytes(parts)
+
+    def call(self, kind: int, body: bytes, tag: int = 1) -> tuple[int, bytes]:
+        self.send(kind, body, tag)
+        return self.receive()
+
+    def walk(self, fid: int, new: int, *names: bytes) -> None:
+        self.call(110, struct.pack("<IIH", fid, new, len(names)) + b"".join(map(text, names)))
+
+    def create(self, fid: int, name: bytes) -> None:
+        self.call(14, struct.pack("<I", fid) + text(name) + struct.pack("<III", 0o102, 0o100644, 0))
+
+    def open(self, fid: int, flags: int = 0) -> None:
+        self.call(12, struct.pack("<II", fid, flags))
+
+    def read(self, fid: int, offset: int, count: int) -> bytes:
+        return self.call(116, struct.pack("<IQI", fid, offset, count))[1][4:]
+
+    def write(self, fid: int, offset: int, data: bytes) -> int:
+        return struct.unpack("<I", self.call(118, struct.pack("<IQI", fid, offset, len(data)) + data)[1])[0]
+
+    def clunk(self, fid: int) -> None:
+        self.call(120, struct.pack("<I", fid))
+
+    def remove(self, fid: int) -> None:
+        self.call(122, struct.pack("<I", fid))
+
+
+def text(bytes_: bytes) -> bytes:
+    return struct.pack("<H", len(bytes_)) + bytes_
+
+
+def stats(address: str) -> dict[str, int]:
+    """The server's own counters."""
+    client = P9(address, b"ctl")
+    client.walk(0, 1, b"stats")
+    client.open(1)
+    lines = client.read(1, 0, 1 << 16).decode().splitlines()
+    return {name: int(value) for name, value in (line.split() for line in lines)}
