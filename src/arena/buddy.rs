@@ -20,7 +20,7 @@ pub(super) struct Buddy {
 
 /// First bit of an order: the orders lie one behind the other, the smallest blocks first.
 const fn start(order: usize) -> usize {
-    2 * UNITS_PER_CHUNK - (2 * UNITS_PER_CHUNK >> order)
+    2 * UNITS_PER_CHUNK - ((2 * UNITS_PER_CHUNK) >> order)
 }
 
 impl Buddy {
@@ -54,7 +54,7 @@ impl Buddy {
     /// Gives a block back and merges it with its free buddies.
     pub(super) fn free(&mut self, unit: u32, order: usize) {
         let chunk = unit as usize / UNITS_PER_CHUNK;
-        let mut index = unit as usize % UNITS_PER_CHUNK >> order;
+        let mut index = (unit as usize % UNITS_PER_CHUNK) >> order;
         let mut order = order;
         debug_assert!(!self.has(chunk, order, index), "a block is freed once");
         while order < ORDERS - 1 && self.has(chunk, order, index ^ 1) {

@@ -138,7 +138,6 @@ impl Conn {
     }
 
     /// The next whole reply, in the order in which the server answers. A refusal is the reply to its tag; an error of this function ends the connection.
-    #[expect(clippy::type_complexity, reason = "a reply or a refusal, of a tag, if there is one")]
     pub fn next_reply<T>(
         &mut self,
         see: impl FnOnce(Tag, Result<Message<'_>, Error>) -> T,

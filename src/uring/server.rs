@@ -92,6 +92,7 @@ pub struct Server<R: Ring, F: Filesystem> {
     gauge: Gauge,
     memory: Memory,
     sink: Sink,
+    #[expect(clippy::vec_box, reason = "what is in flight stays where it is")]
     gathers: Vec<Box<Gather>>,
     events: Vec<(u64, i32, u32)>,
     /// Slots of peers to go on with in this turn, and in the next one.
@@ -607,10 +608,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let (fd, token) = (peer.fd, Token::new(Op::Receive, peer.generation, slot));
         let inbound = match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
             Receiving::MoreBlocks(inbound) => Some(inbound),
-            Receiving::Nothing => match peer.session.landing() {
-                Some(landing) => Some(Inbound::new(landing, self.gather())),
-                None => None,
-            },
+            Receiving::Nothing => peer.session.landing().map(|landing| Inbound::new(landing, self.gather())),
             in_flight => {
                 peer.receiving = in_flight;
                 return Ok(());

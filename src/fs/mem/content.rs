@@ -8,10 +8,10 @@
 //! anything: growth zeroes from the old size to the new data. Where an operation shows bytes that are to change, the block is copied first; all memory is had
 //! before the first byte changes.
 
+use super::blocks::Map;
 use super::store::Store;
 use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Why};
 use crate::fs::Out;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 const BLOCK: u64 = BLOCK_BYTES_MAX as u64;
@@ -32,7 +32,7 @@ pub(super) enum Blocks {
         block: Block,
         grown: bool,
     },
-    Large(BTreeMap<u64, Block>),
+    Large(Map),
 }
 
 /// The part of block number `index` that a range of the file covers.
@@ -54,14 +54,14 @@ impl Content {
         match &self.blocks {
             Blocks::None => 0,
             Blocks::Small { block, .. } => store.arena.capacity(block) as u64,
-            Blocks::Large(blocks) => blocks.len() as u64 * BLOCK,
+            Blocks::Large(blocks) => blocks.len() * BLOCK,
         }
     }
 
     pub(super) fn block(&self, index: u64) -> Option<&Block> {
         match &self.blocks {
             Blocks::Small { block, .. } if index == 0 => Some(block),
-            Blocks::Large(blocks) => blocks.get(&index),
+            Blocks::Large(blocks) => blocks.get(index),
             _ => None,
         }
     }
@@ -166,10 +166,11 @@ impl Content {
                 store.arena.free(block);
             }
         }
-        self.blocks = Blocks::Large(match std::mem::take(&mut self.blocks) {
-            Blocks::Small { block, .. } => BTreeMap::from([(0, block)]),
-            _ => BTreeMap::new(),
-        });
+        let mut blocks = Map::default();
+        if let Blocks::Small { block, .. } = std::mem::take(&mut self.blocks) {
+            blocks.insert(0, block);
+        }
+        self.blocks = Blocks::Large(blocks);
         Ok(())
     }
 
@@ -216,8 +217,11 @@ impl Content {
 
     /// The bytes beyond the size, in the last block, that growth to data at `start` has to zero.
     pub(super) fn gap(&self, start: u64) -> Option<(u64, Range<usize>)> {
+        if start <= self.size {
+            return None;
+        }
         let index = self.size / BLOCK;
-        let tail = part(&(self.size..start.max(self.size)), index);
+        let tail = part(&(self.size..start), index);
         (!tail.is_empty() && self.block(index).is_some()).then_some((index, tail))
     }
 
@@ -265,9 +269,7 @@ impl Content {
         } else if size == 0 {
             self.clear(store);
         } else if let Blocks::Large(blocks) = &mut self.blocks {
-            for (_, block) in blocks.split_off(&size.div_ceil(BLOCK)) {
-                store.arena.free(block);
-            }
+            blocks.cut(size.div_ceil(BLOCK), |block| store.arena.free(block));
         }
         self.size = size;
         Ok(())
@@ -301,7 +303,7 @@ impl Content {
         match std::mem::take(&mut self.blocks) {
             Blocks::None => {}
             Blocks::Small { block, .. } => store.arena.free(block),
-            Blocks::Large(blocks) => blocks.into_values().for_each(|block| store.arena.free(block)),
+            Blocks::Large(mut blocks) => blocks.cut(0, |block| store.arena.free(block)),
         }
         self.size = 0;
     }

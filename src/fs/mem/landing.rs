@@ -130,11 +130,13 @@ impl Content {
 
     fn swap_in(&mut self, store: &mut Store, piece: Piece, index: u64, range: Range<u64>) {
         let hole = piece.range();
-        let valid = self.valid(store, index);
-        let size = part(&(0..self.size), index).end.max(hole.end);
         let new = store.arena.adopt(piece);
-        let why = if matches!(self.blocks, Blocks::Large(_)) { Why::Rewrite } else { Why::Growth };
-        store.complete(&new, self.block(index), valid, hole, size, why);
+        if hole.len() < BLOCK_BYTES_MAX {
+            let valid = self.valid(store, index);
+            let size = part(&(0..self.size), index).end.max(hole.end);
+            let why = if matches!(self.blocks, Blocks::Large(_)) { Why::Rewrite } else { Why::Growth };
+            store.complete(&new, self.block(index), valid, hole, size, why);
+        }
         if let Some(old) = self.put(index, new) {
             store.arena.free(old);
         }

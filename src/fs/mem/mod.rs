@@ -2,12 +2,13 @@
 //!
 //! - `node`: files of every kind, without their names; a flat table, so nothing recurses.
 //! - `dir`: names and cookies.
-//! - `content`, `landing`, `store`: the bytes of files; how large payloads arrive and are published.
+//! - `content`, `blocks`, `landing`, `store`: the bytes of files; how large payloads arrive and are published.
 //! - `permit`: who may do what.
 //! - `tree`: names come and go.
 //!
 //! Must not know: fids, messages, sockets.
 
+mod blocks;
 mod content;
 mod dir;
 mod landing;
