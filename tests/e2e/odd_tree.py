@@ -40,10 +40,10 @@ def main(top: bytes) -> None:
         file(at(b"many", b"%d" % n), b"")
     os.mkdir(at(b"empty"))
     with open(at(b"sparse"), "wb") as out:
-        for offset in [0, 1 << 20, (1 << 30) + 5, (3 << 30) - 100_000]:
+        for offset in [0, 1 << 20, (40 << 20) + 5, (64 << 20) - 100_000]:
             out.seek(offset)
             out.write(os.urandom(5000))
-        out.truncate(3 << 30)
+        out.truncate(64 << 20)
     # Directories that nobody may write, last: their contents are there already.
     os.mkdir(at(b"closed"))
     file(at(b"closed", b"inside"), b"inside\n")
