@@ -12,7 +12,7 @@ class P9:
             self.socket.connect(rest)
         else:
             host, _, port = rest.rpartition(":")
-            self.socket = socket.create_connection((host, int(port)))
+            self.socket = socket.create_connection((host.strip("[]"), int(port)))
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _, body = self.call(100, struct.pack("<I", msize) + text(b"9P2000.L"), 0xFFFF)
         self.msize = struct.unpack_from("<I", body)[0]

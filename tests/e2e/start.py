@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""How the server starts, refuses to start, and ends: exit codes, the ready line, the lines that say what to do.
+
+Usage: start.py BIN-FOLDER
+"""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+from p9 import P9, stats
+
+passed = failed = 0
+
+
+def check(name: str, ok: bool, detail: object = "") -> None:
+    global passed, failed
+    passed, failed = passed + ok, failed + (not ok)
+    print(f"{'ok  ' if ok else 'FAIL'} {name}{f': {detail}' if detail and not ok else ''}", flush=True)
+
+
+class Server:
+    def __init__(self, *command: str, **options):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        line = self.process.stdout.readline()
+        self.addresses = line.split()[2:] if line.startswith("ring9 ready ") else []
+
+    def end(self, by: int = signal.SIGTERM) -> tuple[int, str]:
+        self.process.send_signal(by)
+        _, err = self.process.communicate(timeout=30)
+        return self.process.returncode, err
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        ring9, r9 = (shutil.copy(os.path.join(sys.argv[1], name), folder) for name in ("ring9", "r9"))
+        path = os.path.join(folder, "sock")
+
+        def refused(name: str, code: int, words: list[str], *command: str, **options) -> None:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
+            text = done.stdout + done.stderr
+            check(name, done.returncode == code and all(word in text for word in words), f"{done.returncode} {text}")
+
+        refused("a usage error exits 2", 2, ["--memory"], ring9, "--memory", "much")
+        refused("an address that is none exits 2", 2, ["unknown kind"], ring9, "--listen", "udp:a:1")
+        refused("msize has bounds", 2, ["4KiB to 1MiB"], ring9, "--msize", "8MiB")
+        refused("TCP cannot tell who connects", 1, ["peer-uid"], ring9, "--trust", "peer-uid", "--listen", "tcp:127.0.0.1:0")
+        three = ["io_uring_setup(2)", "kernel.io_uring_disabled", "shell:", "systemd:", "container:"]
+        forbidden = os.path.join(HERE, "forbidden.py")
+        refused("a forbidden io_uring exits 69 and says what to do", 69, three, sys.executable, forbidden, ring9, "--listen", f"unix:{path}")
+        refused("check says so too", 69, ["cannot serve"], sys.executable, forbidden, ring9, "check")
+        refused("check prints what is there", 0, ["ring9 can serve here", "io_uring_setup(2): works"], ring9, "check", "--memory", "16MiB")
+        refused("r9 without a server says so", 1, ["cannot reach", path], r9, "--addr", f"unix:{path}", "ls")
+
+        server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", "--trust", "squash", "--listen", "tcp:127.0.0.1:0", "--listen", "tcp:[::1]:0")
+        check("the ready line has real addresses", len(server.addresses) == 3 and not any(a.endswith(":0") for a in server.addresses), server.addresses)
+        check("the socket is the user's alone", os.stat(path).st_mode & 0o777 == 0o600)
+        refused("a live socket is not stolen", 1, ["another server"], ring9, "--memory", "16MiB", "--listen", f"unix:{path}")
+        for address in server.addresses:
+            P9(address).walk(0, 1)
+        counted = stats(server.addresses[0])
+        check("ctl counts messages", counted["messages_Tattach"] >= 4 and counted["accepted"] >= 4, counted)
+        # A peer that has asked and not read yet keeps nobody from ending.
+        idle = P9(server.addresses[0])
+        idle.send(116, b"\0" * 16)
+        code, err = server.end(signal.SIGINT)
+        check("SIGINT ends it orderly", code == 0 and not os.path.exists(path), f"{code} {err}")
+
+        server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", "--trace")
+        P9(server.addresses[0]).walk(0, 1, b"..")
+        code, err = server.end()
+        check("--trace prints each message on one line", 'Twalk tag=1 fid=0 newfid=1 wnames=[".."]' in err, err)
+
+        # Somebody speaks another protocol.
+        server = Server(ring9, "--memory", "16MiB", "--listen", "tcp:127.0.0.1:0")
+        host, _, port = server.addresses[0].partition(":")[2].rpartition(":")
+        with socket.create_connection((host, int(port))) as other:
+            other.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            check("who speaks HTTP is hung up on", other.recv(100) == b"")
+        P9(server.addresses[0]).walk(0, 1)
+        code, err = server.end()
+        check("and that is logged", code == 0 and "a message of" in err, f"{code} {err}")
+
+        server = Server(ring9, "--memory", "256MiB", "--grow", "--listen", f"unix:{path}")
+        data, client = os.urandom(1 << 20), P9(server.addresses[0])
+        client.walk(0, 1)
+        client.create(1, b"large")
+        for n in range(200):
+            client.write(1, n * 1000000, data[:1000000])
+        check("--grow serves what was written before and after", all(client.read(1, n * 1000000, 1000000) == data[:1000000] for n in (0, 60, 199)))
+        client.walk(0, 2)
+        client.create(2, b"more")
+        code, err = server.end()
+        check("--grow says how it went", "longest stall" in err, err)
+
+        if os.geteuid() == 0:
+            plain = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--memlock=8388608:8388608"]
+            home = os.path.join(folder, "home")
+            os.mkdir(home)
+            os.chown(home, 65534, 65534)
+            environment = {"PATH": os.environ["PATH"], "TMPDIR": home}
+            # Without capabilities the limit counts.
+            plain = ["setpriv", "--bounding-set=-all", *plain[1:]]
+            server = Server(*plain, ring9, "--memory", "64MiB", env=environment)
+            check("an ordinary user's server starts on a socket of its own", server.addresses == [f"unix:{home}/ring9-65534/ring9.sock"], server.addresses)
+            put = subprocess.run([*plain, r9, "put", "/etc/passwd", "/passwd"], env=environment, capture_output=True, text=True)
+            cat = subprocess.run([*plain, r9, "cat", "/passwd"], env=environment, capture_output=True)
+            with open("/etc/passwd", "rb") as file:
+                check("and serves its user", cat.stdout == file.read(), put.stderr)
+            code, err = server.end()
+            advice = ["serving without registered memory", "RLIMIT_MEMLOCK", "8 MiB", "shell:", "systemd:", "container:"]
+            check("and says why it is unregistered", code == 0 and all(word in err for word in advice), f"{code} {err}")
+            refused("--require-registered is fatal", 1, ["--require-registered", "RLIMIT_MEMLOCK"], *plain, ring9, "--memory", "64MiB", "--require-registered", env=environment)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+sys.exit(main())
