@@ -67,11 +67,11 @@ impl Users {
     }
 
     pub(super) fn user_name(&self, uid: u32) -> Name<'_> {
-        Name::of(self.names.get(&uid), uid)
+        Name::of(self.names.get(&uid).map(|name| &**name), uid)
     }
 
     pub(super) fn group_name(&self, gid: u32) -> Name<'_> {
-        Name::of(self.group_names.get(&gid), gid)
+        Name::of(self.group_names.get(&gid).map(|name| &**name), gid)
     }
 
     /// Who attaches: n_uname wins; else uname as a number or from the table; else nobody. Then the trust of the connection decides.
@@ -99,7 +99,7 @@ pub(super) enum Name<'a> {
 }
 
 impl<'a> Name<'a> {
-    fn of(known: Option<&'a Box<[u8]>>, mut number: u32) -> Name<'a> {
+    fn of(known: Option<&'a [u8]>, mut number: u32) -> Name<'a> {
         if let Some(name) = known {
             return Name::Known(name);
         }
