@@ -1,6 +1,6 @@
 //! What 9P2000 and 9P2000.u have for themselves: open, create, stat, wstat, and directories read as stat records.
 
-use super::common::iounit;
+use super::common::{give_back, iounit};
 use super::convert::{self, dm};
 use super::fids::State;
 use super::pending::What;
@@ -114,7 +114,7 @@ impl<F: Filesystem> Session<F> {
                 Special::Make(make) => fs.make(&held.file, name, make, allowed, None, at).map(|_| ())?,
             }
             let file = fs.lookup(&held.file, name)?;
-            fs.close(std::mem::replace(&mut held.file, file), at)?;
+            give_back(fs, std::mem::replace(&mut held.file, file), at);
             held.state = State::Open { read: false, write: false };
         } else {
             if is_dir && (flags.write || flags.truncate || flags.remove_on_close) {
@@ -178,8 +178,7 @@ impl<F: Filesystem> Session<F> {
             _ if offset == *next_offset => *cookie,
             _ => return Err(Error::EINVAL),
         };
-        let gate = fs.gate();
-        let iovec = self.out.batch(gate).iovec();
+        let iovec = self.out.batch(fs.gate()).iovec();
         let mark = iovec.mark();
         iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
         let (mut used, mut last, mut full) = (0, from, false);
@@ -208,7 +207,7 @@ impl<F: Filesystem> Session<F> {
             return Err(error);
         }
         (*next_offset, *cookie) = (offset + used as u64, last);
-        self.end_read(gate, mark, request, dialect);
+        self.end_data(fs.gate(), mark, request, |data| Message::Rread { data });
         Ok(())
     }
 }

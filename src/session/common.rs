@@ -2,9 +2,9 @@
 
 use super::fids::State;
 use super::pending::What;
-use super::{MSIZE_MIN, Request, Session};
+use super::{FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, Request, Session};
 use crate::fs::{At, Error, Filesystem, Outcome, Result};
-use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Qid, Qids, READ_HEAD};
+use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Qid, Qids, READ_HEAD, UOnly};
 use bytes::BufMut;
 
 impl<F: Filesystem> Session<F> {
@@ -12,7 +12,7 @@ impl<F: Filesystem> Session<F> {
     pub(super) fn dispatch(&mut self, fs: &mut F, request: Request, message: &Message<'_>, at: At) -> Result<()> {
         match *message {
             Message::Tversion { msize, version } => self.version(fs, request, msize, version, at),
-            Message::Tauth { .. } => self.auth(),
+            Message::Tauth { .. } => self.auth(request),
             Message::Tattach { fid, afid, uname, aname, n_uname } => {
                 self.attach(fs, request, fid, afid, (uname, n_uname.0), aname)
             }
@@ -32,6 +32,7 @@ impl<F: Filesystem> Session<F> {
         self.reset(fs, at);
         let agreed = Dialect::negotiate(version);
         self.dialect = agreed;
+        self.msize = FIRST_MESSAGE_BYTES_MAX;
         if agreed.is_some() && msize < MSIZE_MIN {
             self.reply_error(0, request, Error::EMSGSIZE);
             self.dialect = None;
@@ -46,9 +47,14 @@ impl<F: Filesystem> Session<F> {
         Ok(())
     }
 
-    /// Nobody has to prove anything by a message. diod's tools give up on any errno but ENOENT.
-    fn auth(&mut self) -> Result<()> {
-        Err(if self.dialect == Some(Dialect::L) { Error::ENOENT } else { Error::EOPNOTSUPP })
+    /// Nobody has to prove anything by a message. diod's tools give up on any errno but ENOENT; others show the text (attach(9P)).
+    fn auth(&mut self, request: Request) -> Result<()> {
+        if self.dialect == Some(Dialect::L) {
+            return Err(Error::ENOENT);
+        }
+        let (ename, errno) = (b"authentication not required", UOnly(Error::EINVAL.0.into()));
+        self.reply(0, request, &Message::Rerror { ename, errno });
+        Ok(())
     }
 
     fn attach(
@@ -91,7 +97,7 @@ impl<F: Filesystem> Session<F> {
                     qids[done] = fs.attr(&file);
                     done += 1;
                     if let Some(passed) = reached.replace(file) {
-                        fs.close(passed, at)?;
+                        give_back(fs, passed, at);
                     }
                 }
                 Err(error) if done == 0 => return Err(error),
@@ -104,31 +110,29 @@ impl<F: Filesystem> Session<F> {
                 None => fs.duplicate(&from.file),
             };
             if let Some(old) = self.fids.put(newfid, file) {
-                fs.close(old.file, at)?;
+                give_back(fs, old.file, at);
             }
         } else if let Some(file) = reached {
-            fs.close(file, at)?;
+            give_back(fs, file, at);
         }
         self.reply(fs.gate(), request, &Message::Rwalk { wqids: Qids::list(&qids[..done]) });
         Ok(())
     }
 
     fn read(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, count: u32, at: At) -> Result<()> {
-        let dialect = self.dialect.ok_or(Error::EPROTO)?;
         let room = count.min(self.msize - IOHDR);
         let held = self.fids.get(fid)?;
         match held.state {
             State::Open { read: true, .. } => {}
-            State::OpenDir { .. } if dialect == Dialect::L => return Err(Error::EISDIR),
+            State::OpenDir { .. } if self.dialect == Some(Dialect::L) => return Err(Error::EISDIR),
             State::OpenDir { .. } => return self.read_dir(fs, request, fid, offset, room, at),
             _ => return Err(Error::EBADF),
         }
-        let gate = fs.gate();
-        let batch = self.out.batch(gate);
+        let batch = self.out.batch(fs.gate());
         let mark = batch.iovec().mark();
         batch.iovec().put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
         match fs.read(&mut held.file, offset, batch.iovec().out(room), at) {
-            Ok(Outcome::Done(())) => self.end_read(gate, mark, request, dialect),
+            Ok(Outcome::Done(())) => self.end_data(fs.gate(), mark, request, |data| Message::Rread { data }),
             Ok(Outcome::Pending(token)) => {
                 batch.iovec().rollback(mark);
                 self.pending.add(token, request, fid, What::Read { room });
@@ -170,6 +174,11 @@ impl<F: Filesystem> Session<F> {
         self.reply(fs.gate(), request, &Message::Rremove {});
         Ok(())
     }
+}
+
+/// Closes a file that was only walked to. Nothing acts at such a close, so there is no failure that a reply could tell.
+pub(super) fn give_back<F: Filesystem>(fs: &mut F, file: F::File, at: At) {
+    let _ = fs.close(file, at);
 }
 
 /// What Ropen and Rlopen say: 0 of a tree means that msize is the only bound.

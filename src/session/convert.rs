@@ -136,6 +136,7 @@ pub(super) fn change_of<'a>(
     if !record.muid.is_empty() && record.muid != users.user_name(now.muid).as_bytes() {
         return Err(Error::EPERM);
     }
+    fixed(record.n_muid.0.into(), u32::MAX.into(), now.muid.into())?;
     change.uid = owner(record.uid, record.n_uid.0, dialect, now.uid, users.user_name(now.uid).as_bytes(), |name| {
         users.uid(name)
     })?;

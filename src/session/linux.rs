@@ -1,7 +1,7 @@
 //! What 9P2000.L has for itself. Layouts and meanings: diod's protocol.md and the kernel's `fs/9p`.
 
 use super::classic::opened;
-use super::common::iounit;
+use super::common::{give_back, iounit};
 use super::convert;
 use super::fids::State;
 use super::pending::What;
@@ -9,7 +9,7 @@ use super::{Request, Session};
 use crate::fs::{
     At, Error, Filesystem, Make, NAME_BYTES_MAX, Open, Outcome, Result, TARGET_BYTES_MAX, check_name, mode,
 };
-use crate::wire::{Data, Dialect, DirEntry, Fid, IOHDR, Message, READ_HEAD};
+use crate::wire::{DirEntry, Fid, IOHDR, Message, READ_HEAD};
 use bytes::BufMut;
 
 /// Flags of Tlopen and Tlcreate: Linux's generic values, whatever the client's machine (`include/net/9p/9p.h`, P9_DOTL_). Bits that are not here are passed over.
@@ -134,10 +134,10 @@ impl<F: Filesystem> Session<F> {
                 let mut there = fs.lookup(&held.file, name)?;
                 let can = if fs.attr(&there).kind & crate::wire::qt::DIR != 0 { Err(Error::EISDIR) } else { Ok(()) };
                 if let Err(error) = can.and_then(|()| fs.open(&mut there, open, at)) {
-                    fs.close(there, at)?;
+                    give_back(fs, there, at);
                     return Err(error);
                 }
-                fs.close(std::mem::replace(&mut held.file, there), at)?;
+                give_back(fs, std::mem::replace(&mut held.file, there), at);
             }
             created => created?,
         }
@@ -196,9 +196,7 @@ impl<F: Filesystem> Session<F> {
             State::Open { .. } => return Err(Error::ENOTDIR),
             State::Walked => return Err(Error::EBADF),
         }
-        let gate = fs.gate();
-        let batch = self.out.batch(gate);
-        let iovec = batch.iovec();
+        let iovec = self.out.batch(fs.gate()).iovec();
         let mark = iovec.mark();
         iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
         let (mut used, mut full) = (0, false);
@@ -220,10 +218,7 @@ impl<F: Filesystem> Session<F> {
             iovec.rollback(mark);
             return Err(error);
         }
-        let message = Message::Rreaddir { data: Data::Away(used as u32) };
-        iovec.patch(mark, |head| message.emit(request.tag, Dialect::L, head));
-        batch.end_reply(request.kind, request.at_ns);
-        self.trace('<', &message, request.tag);
+        self.end_data(fs.gate(), mark, request, |data| Message::Rreaddir { data });
         Ok(())
     }
 }

@@ -67,7 +67,7 @@ pub struct Config {
     pub users: Arc<Users>,
     /// Fids at a time.
     pub fids_max: usize,
-    /// Requests that wait for their tree at a time.
+    /// Requests that wait for their tree at a time. Flushes of them may be as many again.
     pub pending_max: usize,
     /// Bytes of replies that may be queued before no more is served.
     pub queued_bytes_max: usize,
@@ -162,7 +162,16 @@ pub struct Session<F: Filesystem> {
     inbound: Inbound,
     out: Outgoing,
     errors: u32,
-    deadline: Option<u64>,
+    begun: Option<Begun>,
+}
+
+/// A message of which not everything has arrived.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    /// When its first byte was seen.
+    at_ns: u64,
+    /// All of it, or its head as long as that is incomplete.
+    bytes: usize,
 }
 
 impl<F: Filesystem> Session<F> {
@@ -176,7 +185,7 @@ impl<F: Filesystem> Session<F> {
             inbound: Inbound::Between,
             out: Outgoing::default(),
             errors: 0,
-            deadline: None,
+            begun: None,
             config,
         }
     }
@@ -192,13 +201,17 @@ impl<F: Filesystem> Session<F> {
             if !self.inbound.is_between() {
                 consumed += self.payload(fs, rest, at);
                 if self.inbound.is_between() {
+                    self.begun = None;
                     continue;
                 }
                 (need.more, need.skip) = (self.inbound.left(), self.inbound.skip());
                 break;
             }
             let Some(head) = wire::head(rest) else {
-                need.more = if rest.is_empty() { 0 } else { HEAD - rest.len() };
+                if !rest.is_empty() {
+                    need.more = HEAD - rest.len();
+                    self.begin(HEAD, at);
+                }
                 break;
             };
             let size = self.check_size(head)?;
@@ -206,9 +219,12 @@ impl<F: Filesystem> Session<F> {
             let whole = rest.len() >= size;
             if !whole && !(bulk && (head.kind != Kind::TWRITE || rest.len() >= WRITE_HEAD)) {
                 need.more = size - rest.len();
+                self.begin(size, at);
                 break;
             }
-            if served == self.config.messages_max || self.is_capped() {
+            if served == self.config.messages_max || self.is_capped(head.kind) {
+                // That it waits is not the peer's doing.
+                self.begun = None;
                 need.held = true;
                 break;
             }
@@ -216,28 +232,27 @@ impl<F: Filesystem> Session<F> {
             let request = Request { tag: head.tag, kind: head.kind, at_ns: at.mono_ns };
             if bulk && head.kind == Kind::TWRITE && rest.len() >= WRITE_HEAD {
                 self.check_tag(request)?;
+                self.begin(size, at);
                 self.begin_bulk(fs, request, &rest[..WRITE_HEAD], at)?;
                 consumed += WRITE_HEAD;
             } else if bulk {
                 self.check_tag(request)?;
+                self.begin(size, at);
                 self.refuse(request, Error::EMSGSIZE, size - HEAD)?;
                 consumed += HEAD;
             } else {
+                self.begun = None;
                 self.serve(fs, request, &rest[..size], at)?;
                 consumed += size;
             }
         }
-        self.watch(need, at);
         Ok(Received { consumed, need })
     }
 
-    /// Starts or ends the clock of the message that has begun.
-    fn watch(&mut self, need: Need, at: At) {
-        if need.more == 0 || need.held {
-            self.deadline = None;
-        } else if self.deadline.is_none() {
-            self.deadline = Some(at.mono_ns + allowance_ns(need.more));
-        }
+    /// A message of `bytes` has begun, now or some calls ago.
+    fn begin(&mut self, bytes: usize, at: At) {
+        let at_ns = self.begun.map_or(at.mono_ns, |begun| begun.at_ns);
+        self.begun = Some(Begun { at_ns, bytes });
     }
 
     fn check_size(&self, head: Head) -> Result<usize, Broken> {
@@ -248,8 +263,11 @@ impl<F: Filesystem> Session<F> {
         }
     }
 
-    fn is_capped(&self) -> bool {
-        self.out.bytes() >= self.config.queued_bytes_max || self.pending.len() >= self.config.pending_max
+    /// What ends waiting must not wait behind what waits, or a peer whose requests all block could never take one back. It has as many places again.
+    fn is_capped(&self, next: Kind) -> bool {
+        let ends_waiting = matches!(next, Kind::TFLUSH | Kind::TCLUNK | Kind::TVERSION);
+        let pending_max = if ends_waiting { 2 * self.config.pending_max } else { self.config.pending_max };
+        self.out.bytes() >= self.config.queued_bytes_max || self.pending.len() >= pending_max
     }
 
     /// Requests of a peer that has not agreed on a version, and tags in use, end it.
@@ -265,9 +283,11 @@ impl<F: Filesystem> Session<F> {
             self.check_tag(request)?;
         }
         let dialect = self.dialect.unwrap_or(Dialect::P9);
+        if !request.kind.is_request() {
+            return self.protocol_error(request, Error::EOPNOTSUPP);
+        }
         let message = match Message::parse(frame, dialect) {
-            Ok((_, message)) if message.kind().is_request() => message,
-            Ok(_) => return self.protocol_error(request, Error::EOPNOTSUPP),
+            Ok((_, message)) => message,
             Err(wire::Error::Unknown(_)) => return self.protocol_error(request, Error::EOPNOTSUPP),
             Err(_) => return self.protocol_error(request, Error::EINVAL),
         };
@@ -332,7 +352,7 @@ impl<F: Filesystem> Session<F> {
 
     /// Monotonic nanoseconds by which the message that has begun must be whole. `None` between messages.
     pub fn deadline(&self) -> Option<u64> {
-        self.deadline
+        self.begun.map(|begun| begun.at_ns + allowance_ns(begun.bytes))
     }
 
     /// Ends everything: what is pending is taken back, fids are closed in the order of their numbers, queued replies are dropped.
@@ -340,7 +360,7 @@ impl<F: Filesystem> Session<F> {
         self.reset(fs, at);
         self.out.clear();
         self.inbound = Inbound::Between;
-        self.deadline = None;
+        self.begun = None;
         self.dialect = None;
     }
 
@@ -355,7 +375,7 @@ impl<F: Filesystem> Session<F> {
         }
     }
 
-    /// A pending operation of this peer can be finished. Tokens that are not known any more are ignored.
+    /// A pending operation of this peer can be finished. If its request is gone, what it answers is thrown away.
     pub fn complete(&mut self, fs: &mut F, token: Token, at: At) {
         self.finish(fs, token, at);
     }
@@ -370,7 +390,7 @@ impl<F: Filesystem> Session<F> {
         self.fids.len()
     }
 
-    /// Requests that wait for their tree.
+    /// Requests that wait for their tree, and flushes that wait for those.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
@@ -383,3 +403,5 @@ impl<F: Filesystem> Session<F> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod testtree;

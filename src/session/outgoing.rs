@@ -114,6 +114,14 @@ impl Outgoing {
             self.batches.push_back(self.spare.pop().unwrap_or_default());
         }
         let batch = self.batches.back_mut().expect("there is one now");
+        batch.gate = if batch.replies.is_empty() { gate } else { batch.gate.max(gate) };
+        batch
+    }
+
+    /// The batch that the last call of [`batch`](Self::batch) gave, with a reply in it that has turned out to have this gate. What is in front of that reply
+    /// in the same batch waits with it.
+    pub(super) fn last(&mut self, gate: Gate) -> &mut Segments {
+        let batch = self.batches.back_mut().expect("a reply is being put into it");
         batch.gate = batch.gate.max(gate);
         batch
     }
@@ -163,6 +171,15 @@ mod tests {
         assert_eq!(out.take(5).expect("two are open").to_vec(), b"secondthird");
         assert_eq!(out.bytes(), 6);
         assert_eq!(out.take(Gate::MAX).expect("all are open").to_vec(), b"fourth");
+    }
+
+    /// A read that fails or waits leaves an empty batch behind; the next reply must not wait for that one's gate.
+    #[test]
+    fn an_empty_batch_has_the_gate_of_its_first_reply() {
+        let mut out = Outgoing::default();
+        out.batch(9);
+        queue(&mut out, 1, b"first");
+        assert_eq!(out.take(1).expect("open").to_vec(), b"first");
     }
 
     #[test]

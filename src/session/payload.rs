@@ -4,7 +4,7 @@ use super::fids::State;
 use super::pending::What;
 use super::{Broken, Request, Session};
 use crate::fs::{At, Error, Filesystem, Grant, Outcome};
-use crate::wire::{Data, Dialect, Fid, Message};
+use crate::wire::{Data, Dialect, Fid, Message, NOTAG};
 
 /// What the next bytes belong to.
 #[derive(Debug)]
@@ -13,8 +13,8 @@ pub(super) enum Inbound {
     Between,
     /// A payload with memory of its own; `landing` is `None` while a driver has it.
     Landing { request: Request, fid: Fid, landing: Option<Landing> },
-    /// A payload that is written in parts as it comes, to a file that has no memory to lend. `failed` ends it.
-    Parts { request: Request, fid: Fid, offset: u64, done: u32, failed: Option<Error>, left: usize },
+    /// A payload that is written in parts as it comes, to a file that has no memory to lend. The first part that is not taken whole ends that.
+    Parts { request: Request, fid: Fid, offset: u64, done: u32, left: usize },
     /// Bytes to be thrown away, then the reply: a count, or an error.
     Skipping { request: Request, left: usize, answer: Result<u32, Error> },
 }
@@ -64,7 +64,7 @@ impl<F: Filesystem> Session<F> {
         let dialect = self.dialect.expect("a write comes after the version");
         let size = crate::wire::head(head).map_or(0, |head| head.size as usize);
         let (fid, offset, count) = match Message::parse_head(head, dialect) {
-            Ok((_, message @ Message::Twrite { fid, offset, data: Data::Away(count) })) => {
+            Ok((tag, message @ Message::Twrite { fid, offset, data: Data::Away(count) })) if tag != NOTAG => {
                 self.trace('>', &message, request.tag);
                 (fid, offset, count)
             }
@@ -78,7 +78,7 @@ impl<F: Filesystem> Session<F> {
             }
             Ok(match fs.grant(&mut held.file, offset, count, at)? {
                 Some(grant) => Inbound::Landing { request, fid, landing: Some(Landing(grant)) },
-                None => Inbound::Parts { request, fid, offset, done: 0, failed: None, left },
+                None => Inbound::Parts { request, fid, offset, done: 0, left },
             })
         });
         self.inbound = match granted {
@@ -110,6 +110,8 @@ impl<F: Filesystem> Session<F> {
     pub(super) fn payload(&mut self, fs: &mut F, bytes: &[u8], at: At) -> usize {
         match &mut self.inbound {
             Inbound::Between => 0,
+            // A tree is not asked to write nothing just because no byte has come yet.
+            _ if bytes.is_empty() => 0,
             Inbound::Landing { landing, .. } => {
                 let landing = landing.as_mut().expect("nothing is received while a landing is lent");
                 let n = landing.0.space.fill(bytes);
@@ -118,26 +120,19 @@ impl<F: Filesystem> Session<F> {
                 }
                 n
             }
-            Inbound::Parts { fid, offset, done, failed, left, .. } => {
-                let n = bytes.len().min(*left);
-                if failed.is_none() {
-                    let place = offset.checked_add(u64::from(*done)).ok_or(Error::EFBIG);
-                    let written = place.and_then(|place| {
-                        let held = self.fids.get(*fid)?;
-                        fs.write(&mut held.file, place, &bytes[..n], at)
-                    });
-                    match written {
-                        Ok(Outcome::Done(count)) => *done += count,
-                        // A part cannot wait: the next one is already there.
-                        Ok(Outcome::Pending(token)) => {
-                            fs.cancel(token);
-                            *failed = Some(Error::EIO);
-                        }
-                        Err(error) => *failed = Some(error),
+            &mut Inbound::Parts { request, fid, offset, done, left } => {
+                let n = bytes.len().min(left);
+                let (taken, stopped) = self.write_part(fs, fid, offset, done, &bytes[..n], at);
+                let (done, left) = (done + taken, left - n);
+                self.inbound = match stopped {
+                    None => Inbound::Parts { request, fid, offset, done, left },
+                    Some(error) => {
+                        // What was taken before is in the file: the reply says how much that is (write(2)).
+                        let answer = error.filter(|_| done == 0).map_or(Ok(done), Err);
+                        Inbound::Skipping { request, left, answer }
                     }
-                }
-                *left -= n;
-                if *left == 0 {
+                };
+                if left == 0 {
                     self.end_payload(fs);
                 }
                 n
@@ -147,6 +142,30 @@ impl<F: Filesystem> Session<F> {
                 self.skipped(fs, n, at);
                 n
             }
+        }
+    }
+
+    /// One part of a payload: how much of it was taken, and whether that ends it, with which error.
+    fn write_part(
+        &mut self,
+        fs: &mut F,
+        fid: Fid,
+        offset: u64,
+        done: u32,
+        part: &[u8],
+        at: At,
+    ) -> (u32, Option<Option<Error>>) {
+        let place = offset.checked_add(done.into()).ok_or(Error::EFBIG);
+        let written = place.and_then(|place| fs.write(&mut self.fids.get(fid)?.file, place, part, at));
+        match written {
+            Ok(Outcome::Done(count)) if count as usize >= part.len() => (part.len() as u32, None),
+            Ok(Outcome::Done(count)) => (count, Some(None)),
+            // A part cannot wait: the next one is already there.
+            Ok(Outcome::Pending(token)) => {
+                fs.cancel(token);
+                (0, Some(Some(Error::EIO)))
+            }
+            Err(error) => (0, Some(Some(error))),
         }
     }
 
@@ -167,8 +186,8 @@ impl<F: Filesystem> Session<F> {
         if let Inbound::Landing { landing: slot, .. } = &mut self.inbound {
             *slot = Some(landing);
             self.commit(fs, at);
+            self.begun = None;
         }
-        self.deadline = None;
         None
     }
 
@@ -176,10 +195,11 @@ impl<F: Filesystem> Session<F> {
     pub fn skipped(&mut self, fs: &mut F, n: usize, at: At) {
         let _ = at;
         if let Inbound::Skipping { left, .. } = &mut self.inbound {
-            *left -= n;
+            debug_assert!(n <= *left, "no more is thrown away than may be");
+            *left = left.saturating_sub(n);
             if *left == 0 {
                 self.end_payload(fs);
-                self.deadline = None;
+                self.begun = None;
             }
         }
     }
@@ -197,11 +217,7 @@ impl<F: Filesystem> Session<F> {
     /// The last byte of a payload without memory of its own is there.
     fn end_payload(&mut self, fs: &mut F) {
         match std::mem::replace(&mut self.inbound, Inbound::Between) {
-            Inbound::Parts { request, fid, done, failed, .. } => {
-                let result = failed.filter(|_| done == 0).map_or(Ok(Outcome::Done(done)), Err);
-                self.answer_count(fs, request, fid, result);
-            }
-            Inbound::Skipping { request, answer: Ok(count), .. } => {
+            Inbound::Parts { request, done: count, .. } | Inbound::Skipping { request, answer: Ok(count), .. } => {
                 self.reply(fs.gate(), request, &Message::Rwrite { count });
             }
             Inbound::Skipping { request, answer: Err(error), .. } => self.reply_error(fs.gate(), request, error),

@@ -3,7 +3,7 @@
 //! A flushed request is answered before its Rflush or never. Flushes of one request are answered in order, after it.
 
 use super::{Request, Session};
-use crate::fs::{At, Cancel, Error, Filesystem, Result, Token};
+use crate::fs::{At, Cancel, Error, Filesystem, Gate, Mark, Result, Token};
 use crate::wire::{Data, Dialect, Fid, Message, READ_HEAD, Tag};
 use bytes::BufMut;
 
@@ -33,8 +33,9 @@ struct Waiting {
 pub(super) struct Pending(Vec<Waiting>);
 
 impl Pending {
+    /// Requests and flushes that have no reply yet.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.0.iter().map(|waiting| 1 + waiting.flushes.len()).sum()
     }
 
     pub(super) fn add(&mut self, token: Token, request: Request, fid: Fid, what: What) {
@@ -90,20 +91,26 @@ impl<F: Filesystem> Session<F> {
     }
 
     pub(super) fn finish(&mut self, fs: &mut F, token: Token, at: At) {
-        let Some(index) = self.pending.0.iter().position(|waiting| waiting.token == token) else { return };
-        let Waiting { request, what, flushes, .. } = self.pending.0.remove(index);
-        let gate = fs.gate();
-        let room = if let What::Read { room } = what { room } else { 0 };
-        let dialect = self.dialect.unwrap_or(Dialect::P9);
-        let batch = self.out.batch(gate);
+        let found = self.pending.0.iter().position(|waiting| waiting.token == token);
+        let batch = self.out.batch(fs.gate());
         let mark = batch.iovec().mark();
+        let Some(index) = found else {
+            // Too late to be cancelled, and a Tversion ended its request: the tree is to be rid of its result too.
+            let _ = fs.finish(token, batch.iovec().out(0), at);
+            batch.iovec().rollback(mark);
+            return;
+        };
+        let Waiting { request, what, flushes, .. } = self.pending.0.remove(index);
+        let room = if let What::Read { room } = what { room } else { 0 };
         if let What::Read { .. } = what {
             batch.iovec().put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
         }
-        match (fs.finish(token, batch.iovec().out(room), at), what) {
-            (Ok(_), What::Read { .. }) => self.end_read(gate, mark, request, dialect),
+        let finished = fs.finish(token, batch.iovec().out(room), at);
+        let gate = fs.gate();
+        match (finished, what) {
+            (Ok(_), What::Read { .. }) => self.end_data(gate, mark, request, |data| Message::Rread { data }),
             (Ok(count), What::Write) => self.reply(gate, request, &Message::Rwrite { count }),
-            (Ok(_), What::Sync) if dialect == Dialect::L => self.reply(gate, request, &Message::Rfsync {}),
+            (Ok(_), What::Sync) if self.dialect == Some(Dialect::L) => self.reply(gate, request, &Message::Rfsync {}),
             (Ok(_), What::Sync) => self.reply(gate, request, &Message::Rwstat {}),
             (Err(error), _) => {
                 batch.iovec().rollback(mark);
@@ -113,11 +120,19 @@ impl<F: Filesystem> Session<F> {
         flushes.into_iter().for_each(|flush| self.reply(gate, flush, &Message::Rflush {}));
     }
 
-    /// Writes the head of an Rread in front of what a tree has appended since `mark`.
-    pub(super) fn end_read(&mut self, gate: u64, mark: crate::fs::Mark, request: Request, dialect: Dialect) {
-        let batch = self.out.batch(gate);
+    /// Writes the head of an Rread or Rreaddir in front of what was appended since `mark`. `gate` is asked for after that: what a reply shows decides
+    /// when it may leave.
+    pub(super) fn end_data(
+        &mut self,
+        gate: Gate,
+        mark: Mark,
+        request: Request,
+        message: impl FnOnce(Data<'static>) -> Message<'static>,
+    ) {
+        let dialect = self.dialect.unwrap_or(Dialect::P9);
+        let batch = self.out.last(gate);
         let count = batch.iovec().since(mark) - READ_HEAD;
-        let message = Message::Rread { data: Data::Away(count as u32) };
+        let message = message(Data::Away(count as u32));
         batch.iovec().patch(mark, |head| message.emit(request.tag, dialect, head));
         batch.end_reply(request.kind, request.at_ns);
         self.trace('<', &message, request.tag);

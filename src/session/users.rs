@@ -89,7 +89,9 @@ impl Users {
 }
 
 fn decimal(name: &[u8]) -> Option<u32> {
-    std::str::from_utf8(name).ok()?.parse().ok().filter(|_| name.first().is_some_and(u8::is_ascii_digit))
+    // !0 is no user: it means that none was named.
+    let number: u32 = std::str::from_utf8(name).ok()?.parse().ok()?;
+    (number != !0 && name.first().is_some_and(u8::is_ascii_digit)).then_some(number)
 }
 
 /// A name, or the number in decimal where there is none. Allocates nothing.
@@ -149,6 +151,7 @@ mod tests {
         assert_eq!(uid(Trust::All, "12", !0), Ok(12));
         assert_eq!(uid(Trust::All, "ann", !0), Ok(1000));
         assert_eq!(uid(Trust::All, "glenda", !0), Ok(NOBODY));
+        assert_eq!(uid(Trust::All, "4294967295", !0), Ok(NOBODY), "the number that names none");
         assert_eq!(uid(Trust::All, "", 0), Ok(0), "an empty uname with a number is what v9fs sends");
     }
 

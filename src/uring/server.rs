@@ -6,7 +6,7 @@ use super::ring::{Ring, errno};
 use super::table::Table;
 use super::token::{Op, Token};
 use crate::arena::{Gauge, Heads, Memory};
-use crate::fs::{At, Filesystem};
+use crate::fs::{At, Filesystem, Iovec};
 use crate::session::{self, Session, Users};
 use crate::stats::Stats;
 use nix::errno::Errno;
@@ -248,6 +248,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             if let Some(peer) = self.peers.get_mut(token.peer as usize) {
                 peer.session.complete(&mut self.fs, token, self.at);
                 self.list(token.peer);
+            } else {
+                // Who asked is gone, and it was too late to take it back: the tree must not keep the result.
+                let _ = self.fs.finish(token, Iovec::default().out(0), self.at);
             }
         }
         let mut work = std::mem::take(&mut self.work);

@@ -1,0 +1,154 @@
+//! Large writes to files that have no memory to lend, and bytes that nobody wants. Landings are tested with a tree that has them: `tests/drivers.rs`.
+
+use super::*;
+
+fn large(fid: u32, len: usize) -> BytesMut {
+    let payload: Vec<u8> = (0..len).map(|at| (at * 7) as u8).collect();
+    frame(7, &write(fid, 0, &payload), Dialect::L)
+}
+
+fn peer(name: &[u8]) -> Peer {
+    let mut peer = Peer::new(Dialect::L);
+    peer.opens(1, &[name]);
+    peer
+}
+
+/// Shows the head of a message, then its payload in pieces of this size.
+fn feed_in(peer: &mut Peer, bytes: &[u8], size: usize) {
+    let (head, payload) = bytes.split_at(23);
+    for piece in std::iter::once(head).chain(payload.chunks(size)) {
+        let received = peer.session.receive(&mut peer.tree, AT, piece).expect("not broken");
+        assert_eq!(received.consumed, piece.len(), "a payload is taken as it comes");
+    }
+}
+
+#[test]
+fn a_payload_without_a_grant_is_written_as_it_comes() {
+    let bytes = large(1, 40_000);
+    for size in [40_000, 10_000, 999, 1] {
+        let mut peer = peer(b"hello");
+        feed_in(&mut peer, &bytes, size);
+        peer.hears(&[(7, Message::Rwrite { count: 40_000 })]);
+        assert_eq!(peer.tree.data("hello"), &bytes[23..]);
+        assert_eq!(peer.tree.writes, 40_000usize.div_ceil(size), "the head alone writes nothing");
+        peer.ends();
+    }
+}
+
+/// A short count ends the write: what comes behind the gap must not be written.
+#[test]
+fn a_part_that_is_not_taken_whole_ends_the_write() {
+    let bytes = large(1, 30_000);
+    let mut peer = peer(b"short");
+    peer.tree.short_bytes = 15_000;
+    feed_in(&mut peer, &bytes, 10_000);
+    peer.hears(&[(7, Message::Rwrite { count: 15_000 })]);
+    assert_eq!((peer.tree.data("short"), peer.tree.writes), (&bytes[23..15_023], 2));
+    // An error behind the first part is the same, and one at the first is the reply.
+    peer.tree.short_bytes = 10_000;
+    feed_in(&mut peer, &bytes, 10_000);
+    peer.hears(&[(7, Message::Rwrite { count: 10_000 })]);
+    feed_in(&mut peer, &bytes, 10_000);
+    peer.hears(&[(7, failure(Dialect::L, Error::ENOSPC))]);
+    peer.ends();
+}
+
+#[test]
+fn a_part_cannot_wait() {
+    let mut peer = peer(b"log");
+    feed_in(&mut peer, &large(1, 20_000), 5_000);
+    peer.hears(&[(7, failure(Dialect::L, Error::EIO))]);
+    assert!(peer.tree.waiting.is_empty());
+    peer.ends();
+}
+
+#[test]
+fn a_file_that_keeps_nothing_needs_no_payload() {
+    let mut peer = peer(b"null");
+    let bytes = large(1, 40_000);
+    let need = peer.feed(&bytes[..100]).expect("not broken");
+    assert_eq!(need, Need { more: 40_000 - 77, skip: 40_000 - 77, held: false });
+    peer.session.skipped(&mut peer.tree, 30_000, AT);
+    peer.hears(&[]);
+    peer.session.skipped(&mut peer.tree, 10_000 - 77, AT);
+    peer.hears(&[(7, Message::Rwrite { count: 40_000 })]);
+    assert_eq!((peer.tree.writes, peer.session.deadline()), (0, None));
+    peer.says(&walk(0, 2, &[]), &walked(&[]));
+    peer.ends();
+}
+
+#[test]
+fn a_refused_payload_is_skipped_and_then_answered() {
+    let cases: [(u32, Error); 3] = [(9, Error::EBADF), (2, Error::EBADF), (3, Error::EISDIR)];
+    for (fid, error) in cases {
+        let mut peer = peer(b"hello");
+        peer.walks(2, &[b"hello"]);
+        peer.walks(3, &[b"dir"]);
+        peer.send(7, &Message::Tlopen { fid: 3, flags: 0 }).expect("not broken");
+        assert_eq!(peer.lines().len(), 1);
+        let bytes = large(fid, 20_000);
+        let need = peer.feed(&bytes[..23]).expect("not broken");
+        assert_eq!(need, Need { more: 20_000, skip: 20_000, held: false });
+        // Shown or skipped, in any mix.
+        peer.feed(&bytes[23..5_023]).expect("not broken");
+        peer.session.skipped(&mut peer.tree, 15_000, AT);
+        peer.hears(&[(7, failure(Dialect::L, error))]);
+        peer.ends();
+    }
+}
+
+#[test]
+fn large_messages_that_are_no_writes_are_skipped() {
+    let mut peer = Peer::new(Dialect::L);
+    let mut bytes = frame(7, &walk(0, 1, &[b"dir"]), Dialect::L);
+    bytes.resize(20_000, 1);
+    bytes[..4].copy_from_slice(&20_000u32.to_le_bytes());
+    let need = peer.feed(&bytes[..7]).expect("not broken");
+    assert_eq!(need.skip, 20_000 - 7);
+    peer.feed(&bytes[7..]).expect("not broken");
+    peer.hears(&[(7, failure(Dialect::L, Error::EMSGSIZE))]);
+    peer.says(&walk(0, 1, &[b"dir"]), &walked(&[peer.tree.qid(6)]));
+    peer.ends();
+}
+
+/// A6: a count that is not what the frame has room for, and a tag that is none, before a byte of payload is taken.
+#[test]
+fn heads_that_lie_are_refused_before_their_payload() {
+    let mut count = large(1, 20_000);
+    count[19..23].copy_from_slice(&u32::MAX.to_le_bytes());
+    let mut tag = large(1, 20_000);
+    tag[5..7].copy_from_slice(&NOTAG.to_le_bytes());
+    for (bytes, tag) in [(count, 7), (tag, NOTAG)] {
+        for split in [23, 24, 10_000, bytes.len()] {
+            let mut peer = peer(b"hello");
+            peer.feed(&bytes[..split]).expect("the frame is sound");
+            peer.feed(&bytes[split..]).expect("the frame is sound");
+            peer.hears(&[(tag, failure(Dialect::L, Error::EINVAL))]);
+            assert_eq!((peer.tree.writes, peer.session.errors), (0, 1));
+            peer.ends();
+        }
+    }
+}
+
+/// D9: the peer dies with half of a payload.
+#[test]
+fn a_close_in_the_middle_of_a_payload_ends_it() {
+    for name in [&b"hello"[..], b"null"] {
+        let mut peer = peer(name);
+        peer.feed(&large(1, 20_000)[..9_000]).expect("not broken");
+        peer.session.close(&mut peer.tree, AT);
+        assert_eq!(peer.session.deadline(), None);
+        peer.session.skipped(&mut peer.tree, 1, AT);
+        peer.hears(&[]);
+        peer.ends();
+    }
+}
+
+#[test]
+fn there_is_no_landing_without_a_grant() {
+    let mut peer = peer(b"hello");
+    assert!(peer.session.landing().is_none());
+    peer.feed(&large(1, 20_000)[..9_000]).expect("not broken");
+    assert!(peer.session.landing().is_none());
+    peer.ends();
+}

@@ -1,0 +1,364 @@
+//! A tree for the tests of this room: one directory of files, each there for one trait that a session has to cope with.
+//!
+//! It counts the file values that it has given out, so that a leak in a session fails a test.
+
+use crate::fs::{
+    At, Cancel, Change, Entry, Error, Filesystem, Gate, Make, Open, Out, Outcome, Result, Stat, Time, Token, User, mode,
+};
+use crate::wire::{Qid, qt};
+use std::collections::BTreeMap;
+
+/// A file or directory. The root is number 0; numbers are never used again.
+pub(super) struct Node {
+    pub(super) name: Vec<u8>,
+    pub(super) parent: usize,
+    pub(super) mode: u32,
+    pub(super) data: Vec<u8>,
+    pub(super) linked: bool,
+}
+
+/// A file as a session holds it.
+pub(super) struct File {
+    node: usize,
+    user: User,
+    open: Option<Open>,
+}
+
+/// What waits: the file, and what is to be appended to it (a write) or how far it is to be read.
+pub(super) struct Waiting {
+    node: usize,
+    write: Option<Vec<u8>>,
+}
+
+#[derive(Default)]
+pub(super) struct Tree {
+    pub(super) nodes: Vec<Node>,
+    /// File values that are out.
+    pub(super) uses: usize,
+    /// Files in the order of their closing.
+    pub(super) closed: Vec<usize>,
+    /// Operations on `log` that have not ended.
+    pub(super) waiting: BTreeMap<u64, Waiting>,
+    pub(super) ready: Vec<Token>,
+    serial: u64,
+    /// `cancel` answers TooLate.
+    pub(super) too_late: bool,
+    /// Calls of `write`.
+    pub(super) writes: usize,
+    /// Bytes that `short` takes before it takes no more.
+    pub(super) short_bytes: usize,
+    /// The gate of every write, and how far the log has come.
+    pub(super) gate: Gate,
+    /// The gate of what reads show.
+    pub(super) read_gate: Gate,
+    pub(super) opened: Gate,
+}
+
+/// Time of all files.
+pub(super) const TIME: Time = Time { sec: 1_700_000_000, nsec: 5 };
+
+impl Tree {
+    /// `hello` (0644, "hello, world"), `secret` (0000), `log` (blocks), `null` (keeps nothing), `short` (takes little), `dir` with `inner`.
+    pub(super) fn new() -> Tree {
+        let mut tree = Tree { opened: Gate::MAX, ..Tree::default() };
+        tree.add(0, b"/", mode::IFDIR | 0o755, b"");
+        for (name, mode, data) in [
+            (&b"hello"[..], 0o644, &b"hello, world"[..]),
+            (b"secret", 0, b"none"),
+            (b"log", 0o666, b""),
+            (b"null", 0o666, b""),
+            (b"short", 0o666, b""),
+        ] {
+            tree.add(0, name, mode::IFREG | mode, data);
+        }
+        let dir = tree.add(0, b"dir", mode::IFDIR | 0o755, b"");
+        tree.add(dir, b"inner", mode::IFREG | 0o600, b"inside");
+        tree
+    }
+
+    fn add(&mut self, parent: usize, name: &[u8], mode: u32, data: &[u8]) -> usize {
+        self.nodes.push(Node { name: name.to_vec(), parent, mode, data: data.to_vec(), linked: true });
+        self.nodes.len() - 1
+    }
+
+    pub(super) fn find(&self, parent: usize, name: &[u8]) -> Option<usize> {
+        (1..self.nodes.len()).find(|&at| {
+            let node = &self.nodes[at];
+            node.linked && node.parent == parent && node.name == name
+        })
+    }
+
+    pub(super) fn data(&self, name: &str) -> &[u8] {
+        &self.nodes[self.find(0, name.as_bytes()).expect("a name of the root")].data
+    }
+
+    pub(super) fn qid(&self, node: usize) -> Qid {
+        let kind = match self.nodes[node].mode & mode::IFMT {
+            mode::IFDIR => qt::DIR,
+            mode::IFLNK => qt::SYMLINK,
+            _ => qt::FILE,
+        };
+        Qid { kind, version: 1, path: node as u64 + 100 }
+    }
+
+    fn give(&mut self, node: usize, user: User) -> File {
+        self.uses += 1;
+        File { node, user, open: None }
+    }
+
+    fn wait(&mut self, file: &File, write: Option<Vec<u8>>) -> Token {
+        self.serial += 1;
+        self.waiting.insert(self.serial, Waiting { node: file.node, write });
+        Token { peer: file.user.peer, serial: self.serial }
+    }
+
+    fn is(&self, file: &File, name: &[u8]) -> bool {
+        self.nodes[file.node].name == name
+    }
+
+    /// Everything that waits can be finished, and a read then finds `data`.
+    pub(super) fn release(&mut self, data: &[u8]) {
+        let log = self.find(0, b"log").expect("it is always there");
+        self.nodes[log].data = data.to_vec();
+        self.ready = self.waiting.keys().map(|&serial| Token { peer: 3, serial }).collect();
+    }
+
+    fn stat_of(&self, node: usize) -> Stat<'_> {
+        let Node { name, mode, data, linked, .. } = &self.nodes[node];
+        Stat {
+            qid: self.qid(node),
+            mode: *mode,
+            uid: 1000,
+            gid: 50,
+            muid: 0,
+            nlink: u64::from(*linked),
+            rdev: if matches!(mode & mode::IFMT, mode::IFCHR | mode::IFBLK) { (8, 260) } else { (0, 0) },
+            size: data.len() as u64,
+            blocks: 8,
+            blksize: 4096,
+            atime: TIME,
+            mtime: TIME,
+            ctime: TIME,
+            btime: TIME,
+            name,
+            target: if mode & mode::IFMT == mode::IFLNK { data } else { b"" },
+        }
+    }
+}
+
+impl Filesystem for Tree {
+    type File = File;
+
+    fn attach(&mut self, user: User, aname: &[u8]) -> Result<File> {
+        if aname.is_empty() { Ok(self.give(0, user)) } else { Err(Error::ENOENT) }
+    }
+
+    fn lookup(&mut self, dir: &File, name: &[u8]) -> Result<File> {
+        if self.nodes[dir.node].mode & mode::IFMT != mode::IFDIR {
+            return Err(Error::ENOTDIR);
+        }
+        let node =
+            if name == b".." { self.nodes[dir.node].parent } else { self.find(dir.node, name).ok_or(Error::ENOENT)? };
+        Ok(self.give(node, dir.user))
+    }
+
+    fn duplicate(&mut self, file: &File) -> File {
+        self.give(file.node, file.user)
+    }
+
+    fn attr(&self, file: &File) -> Qid {
+        self.qid(file.node)
+    }
+
+    fn open(&mut self, file: &mut File, flags: Open, _: At) -> Result<()> {
+        assert!(file.open.is_none(), "a session opens each value at most once");
+        let node = &mut self.nodes[file.node];
+        if node.mode & mode::IFMT == mode::IFDIR && flags.write {
+            return Err(Error::EISDIR);
+        }
+        if node.mode & 0o777 == 0 {
+            return Err(Error::EACCES);
+        }
+        if flags.truncate {
+            node.data.clear();
+        }
+        file.open = Some(flags);
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        dir: &mut File,
+        name: &[u8],
+        flags: Open,
+        mode: u32,
+        _: u8,
+        _: Option<u32>,
+        _: At,
+    ) -> Result<()> {
+        if self.find(dir.node, name).is_some() {
+            return Err(Error::EEXIST);
+        }
+        let node = self.add(dir.node, name, mode, b"");
+        (dir.node, dir.open) = (node, Some(flags));
+        Ok(())
+    }
+
+    fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, _: At) -> Result<Outcome<()>> {
+        assert!(file.open.is_some_and(|open| open.read || open.exec), "a session checks what was opened");
+        if self.is(file, b"log") {
+            return Ok(Outcome::Pending(self.wait(file, None)));
+        }
+        self.gate = self.gate.max(self.read_gate);
+        let data = &self.nodes[file.node].data;
+        out.bytes(usize::try_from(offset).ok().and_then(|offset| data.get(offset..)).unwrap_or_default());
+        Ok(Outcome::Done(()))
+    }
+
+    fn write(&mut self, file: &mut File, offset: u64, data: &[u8], _: At) -> Result<Outcome<u32>> {
+        assert!(file.open.is_some_and(|open| open.write), "a session checks what was opened");
+        self.writes += 1;
+        self.gate += u64::from(self.opened != Gate::MAX);
+        if self.is(file, b"log") {
+            return Ok(Outcome::Pending(self.wait(file, Some(data.to_vec()))));
+        }
+        if self.is(file, b"null") {
+            return Ok(Outcome::Done(data.len() as u32));
+        }
+        let mut taken = data.len();
+        if self.is(file, b"short") {
+            taken = taken.min(self.short_bytes);
+            self.short_bytes -= taken;
+            if taken == 0 {
+                return Err(Error::ENOSPC);
+            }
+        }
+        let start = offset as usize;
+        let content = &mut self.nodes[file.node].data;
+        content.resize(content.len().max(start + taken), 0);
+        content[start..start + taken].copy_from_slice(&data[..taken]);
+        Ok(Outcome::Done(taken as u32))
+    }
+
+    fn discards(&self, file: &File) -> bool {
+        self.is(file, b"null")
+    }
+
+    fn close(&mut self, file: File, _: At) -> Result<()> {
+        self.uses -= 1;
+        self.closed.push(file.node);
+        if file.open.is_some_and(|open| open.remove_on_close) {
+            if self.nodes[file.node].name == b"stuck" {
+                return Err(Error::EACCES);
+            }
+            self.nodes[file.node].linked = false;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, file: &mut File, _: At) -> Result<()> {
+        match file.node {
+            0 => Err(Error::EBUSY),
+            node => {
+                self.nodes[node].linked = false;
+                Ok(())
+            }
+        }
+    }
+
+    fn stat(&self, file: &File) -> Result<Stat<'_>> {
+        Ok(self.stat_of(file.node))
+    }
+
+    fn wstat(&mut self, file: &mut File, change: &Change<'_>, _: At) -> Result<()> {
+        if change.name.is_some_and(|name| self.find(self.nodes[file.node].parent, name).is_some()) {
+            return Err(Error::EEXIST);
+        }
+        let node = &mut self.nodes[file.node];
+        if let Some(size) = change.size {
+            node.data.resize(size as usize, 0);
+        }
+        if let Some(name) = change.name {
+            node.name = name.to_vec();
+        }
+        node.mode = change.mode.map_or(node.mode, |asked| node.mode & mode::IFMT | asked);
+        Ok(())
+    }
+
+    fn list(&mut self, dir: &File, cookie: u64, _: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+        let dots = [(1, dir.node, &b"."[..]), (2, self.nodes[dir.node].parent, b"..")];
+        let inside = (1..self.nodes.len()).filter(|&at| self.nodes[at].linked && self.nodes[at].parent == dir.node);
+        let inside = inside.map(|at| (at as u64 + 10, at, self.nodes[at].name.as_slice()));
+        for (own, node, name) in dots.into_iter().chain(inside).filter(|&(own, ..)| own > cookie) {
+            if !each(&Entry { cookie: own, stat: Stat { name, ..self.stat_of(node) } }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, dir: &File, name: &[u8], what: Make<'_>, mode: u32, _: Option<u32>, _: At) -> Result<Qid> {
+        if self.find(dir.node, name).is_some() {
+            return Err(Error::EEXIST);
+        }
+        let (kind, data): (u32, &[u8]) = match what {
+            Make::File => (mode::IFREG, b""),
+            Make::Dir => (mode::IFDIR, b""),
+            Make::Symlink(target) => (mode::IFLNK, target),
+            Make::Device { block, .. } => (if block { mode::IFBLK } else { mode::IFCHR }, b""),
+            Make::Fifo => (mode::IFIFO, b""),
+            Make::Socket => (mode::IFSOCK, b""),
+        };
+        let node = self.add(dir.node, name, kind | mode, data);
+        Ok(self.qid(node))
+    }
+
+    fn unlink(&mut self, dir: &File, name: &[u8], want_dir: bool, _: At) -> Result<()> {
+        let node = self.find(dir.node, name).ok_or(Error::ENOENT)?;
+        match (self.nodes[node].mode & mode::IFMT == mode::IFDIR, want_dir) {
+            (true, false) => return Err(Error::EISDIR),
+            (false, true) => return Err(Error::ENOTDIR),
+            _ => self.nodes[node].linked = false,
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &File, name: &[u8], to: &File, new_name: &[u8], _: At) -> Result<()> {
+        let node = self.find(from.node, name).ok_or(Error::ENOENT)?;
+        (self.nodes[node].parent, self.nodes[node].name) = (to.node, new_name.to_vec());
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Option<Token> {
+        self.ready.pop()
+    }
+
+    fn finish(&mut self, token: Token, mut out: Out<'_>, _: At) -> Result<u32> {
+        let waiting = self.waiting.remove(&token.serial).expect("finished once");
+        match waiting.write {
+            Some(data) => Ok(data.len() as u32),
+            None if self.nodes[waiting.node].data == b"fail" => Err(Error::EIO),
+            None => {
+                let data = &self.nodes[waiting.node].data;
+                out.bytes(data);
+                Ok(data.len() as u32)
+            }
+        }
+    }
+
+    fn cancel(&mut self, token: Token) -> Cancel {
+        if self.too_late {
+            return Cancel::TooLate;
+        }
+        self.waiting.remove(&token.serial).expect("cancelled once");
+        Cancel::Cancelled
+    }
+
+    fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    fn opened(&self) -> Gate {
+        self.opened
+    }
+}

@@ -1,0 +1,131 @@
+//! Landings, from the side of a driver: what a session and memfs make of payloads that are received straight into blocks.
+
+mod support;
+
+use ring9::fs::Filesystem;
+use ring9::fs::mem::Mem;
+use ring9::session::{Landing, Need, Session, allowance_ns};
+use ring9::wire::{Dialect, Message};
+use support::script::{Script, pattern};
+use support::{AT, config, tree};
+
+const HEAD: usize = 23;
+const LEN: usize = 100_000;
+
+/// A session with fid 1 open on an empty file.
+fn session(fs: &mut Mem) -> Session<Mem> {
+    let mut session = Session::new(config());
+    let mut script = Script::new(Dialect::L);
+    script.attach(0).walk(0, 1, &[]).create(1, b"file");
+    session.receive(fs, AT, &script.bytes).expect("a sound conversation");
+    assert_eq!(replies(&mut session, fs).len(), 4);
+    session
+}
+
+/// One request, without the version in front.
+fn ask(build: impl FnOnce(&mut Script) -> &mut Script) -> Vec<u8> {
+    let mut script = Script::new(Dialect::L);
+    script.bytes.clear();
+    build(&mut script);
+    script.bytes.to_vec()
+}
+
+fn large() -> Vec<u8> {
+    ask(|script| script.write(1, 0, &pattern(LEN, 1)))
+}
+
+fn replies(session: &mut Session<Mem>, fs: &Mem) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some(mut batch) = session.take(fs) {
+        let bytes = batch.to_vec();
+        let mut rest = bytes.as_slice();
+        while let Some(head) = ring9::wire::head(rest) {
+            let (this, next) = rest.split_at(head.size as usize);
+            let (tag, message) = Message::parse(this, Dialect::L).expect("a reply");
+            lines.push(message.line(tag, Dialect::L).to_string());
+            rest = next;
+        }
+        batch.advance(batch.len(), |_| ());
+        session.recycle(batch);
+    }
+    lines
+}
+
+fn fill(landing: &mut Landing, bytes: &[u8]) {
+    let mut bytes = bytes;
+    for rest in landing.unfilled() {
+        let n = rest.len().min(bytes.len());
+        rest[..n].copy_from_slice(&bytes[..n]);
+        bytes = &bytes[n..];
+    }
+}
+
+/// What a read of the whole file says.
+fn content(session: &mut Session<Mem>, fs: &mut Mem) -> Vec<u8> {
+    session.receive(fs, AT, &ask(|script| script.read(1, 0, 1 << 20))).expect("a sound request");
+    let batch = session.take(fs).expect("a reply");
+    batch.to_vec()[11..].to_vec()
+}
+
+#[test]
+fn a_landing_offers_the_rest_and_its_last_byte_publishes() {
+    let (mut fs, bytes) = (tree(), large());
+    let mut session = session(&mut fs);
+    let shown = HEAD + 5_000;
+    let received = session.receive(&mut fs, AT, &bytes[..shown]).expect("a sound request");
+    assert_eq!((received.consumed, received.need), (shown, Need { more: LEN - 5_000, skip: 0, held: false }));
+    assert_eq!(session.deadline(), Some(AT.mono_ns + allowance_ns(bytes.len())));
+    let mut landing = session.landing().expect("a large write is under way");
+    assert!(session.landing().is_none(), "there is one");
+    let mut fed = shown;
+    for n in [1, 65_536, LEN] {
+        assert_eq!(landing.left(), bytes.len() - fed);
+        let n = n.min(landing.left());
+        fill(&mut landing, &bytes[fed..fed + n]);
+        fed += n;
+        match session.landed(&mut fs, landing, n, AT) {
+            Some(rest) => landing = rest,
+            None => break,
+        }
+        assert!(replies(&mut session, &fs).is_empty(), "nothing is acknowledged before it is whole");
+    }
+    assert_eq!((fed, session.deadline()), (bytes.len(), None));
+    assert_eq!(replies(&mut session, &fs), ["Rwrite tag=0 count=100000"]);
+    assert_eq!(content(&mut session, &mut fs), pattern(LEN, 1));
+    session.close(&mut fs, AT);
+}
+
+/// The peer dies while the kernel still writes: the driver keeps the landing until its completion, and the file is unchanged.
+#[test]
+fn a_landing_outlives_its_session_and_then_changes_nothing() {
+    let (mut fs, bytes) = (tree(), large());
+    let mut first = session(&mut fs);
+    first.receive(&mut fs, AT, &bytes[..HEAD]).expect("a sound request");
+    let mut landing = first.landing().expect("a large write is under way");
+    first.close(&mut fs, AT);
+    fill(&mut landing, &bytes[HEAD..]);
+    assert!(first.landed(&mut fs, landing, LEN, AT).is_none());
+    assert_eq!((first.queued_bytes(), first.fids(), first.deadline()), (0, 0, None));
+    // Another one sees an empty file, and all memory is back once that is gone too.
+    let mut script = Script::new(Dialect::L);
+    script.attach(0).walk(0, 1, &[b"file"]).open(1, false);
+    let mut second = Session::new(config());
+    second.receive(&mut fs, AT, &script.bytes).expect("a sound conversation");
+    replies(&mut second, &fs);
+    assert_eq!(content(&mut second, &mut fs), b"");
+    second.close(&mut fs, AT);
+    fs.cleanup().expect("nothing is in use");
+    assert_eq!(fs.arena().gauge().used_bytes(), 0);
+}
+
+#[test]
+fn a_landing_that_nobody_takes_is_filled_by_what_is_shown() {
+    let (mut fs, bytes) = (tree(), large());
+    let mut session = session(&mut fs);
+    for piece in bytes.chunks(30_000) {
+        assert_eq!(session.receive(&mut fs, AT, piece).expect("a sound request").consumed, piece.len());
+    }
+    assert_eq!(replies(&mut session, &fs), ["Rwrite tag=0 count=100000"]);
+    assert_eq!(content(&mut session, &mut fs), pattern(LEN, 1));
+    session.close(&mut fs, AT);
+}
