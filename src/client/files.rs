@@ -81,6 +81,8 @@ pub struct Client {
     transport: Transport,
     next_fid: Fid,
     free_fids: Vec<Fid>,
+    /// The server has Tunlinkat and Trenameat, as far as is known; not every .L server does.
+    has_at: bool,
 }
 
 impl Client {
@@ -104,7 +106,7 @@ impl Client {
             n_uname: Ext(uid),
         };
         transport.call(attach, |_| ())?;
-        Ok(Client { transport, next_fid: 1, free_fids: Vec::new() })
+        Ok(Client { transport, next_fid: 1, free_fids: Vec::new(), has_at: dialect == Dialect::L })
     }
 
     /// The connection, for many requests at a time.
@@ -448,9 +450,12 @@ impl Client {
 
     /// Removes a name. `is_dir` must be right.
     pub fn remove(&mut self, dir: Fid, name: &[u8], is_dir: bool) -> Result<(), Error> {
-        if self.dialect() == Dialect::L {
+        if self.has_at {
             let message = Message::Tunlinkat { dfid: dir, name, flags: if is_dir { 0x200 } else { 0 } };
-            return self.transport.call(message, |_| ());
+            match self.transport.call(message, |_| ()) {
+                Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => self.has_at = false,
+                done => return done,
+            }
         }
         let fid = self.walk(dir, name)?;
         let removed = self.transport.call(Message::Tremove { fid }, |_| ());
@@ -460,15 +465,23 @@ impl Client {
 
     /// Gives a file another name. 9P2000 and .u can do that within a directory only.
     pub fn rename(&mut self, from: Fid, name: &[u8], to: Fid, new_name: &[u8]) -> Result<(), Error> {
-        if self.dialect() == Dialect::L {
+        if self.has_at {
             let message = Message::Trenameat { olddirfid: from, oldname: name, newdirfid: to, newname: new_name };
-            return self.transport.call(message, |_| ());
+            match self.transport.call(message, |_| ()) {
+                Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => self.has_at = false,
+                done => return done,
+            }
         }
-        if self.stat(from)?.qid.path != self.stat(to)?.qid.path {
+        let is_linux = self.dialect() == Dialect::L;
+        if !is_linux && self.stat(from)?.qid.path != self.stat(to)?.qid.path {
             return Err(Error::Call(CallError::Refused(Errno::EXDEV, None)));
         }
         let fid = self.walk(from, name)?;
-        let message = Message::Twstat { fid, stat: Stat { name: new_name, ..Stat::dont_touch() } };
+        let message = if is_linux {
+            Message::Trename { fid, dfid: to, name: new_name }
+        } else {
+            Message::Twstat { fid, stat: Stat { name: new_name, ..Stat::dont_touch() } }
+        };
         let renamed = self.transport.call(message, |_| ());
         self.clunk(fid)?;
         renamed
