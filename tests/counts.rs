@@ -93,7 +93,7 @@ impl Fixture {
         while n < bytes {
             match client.read(&mut heard[n..]) {
                 Ok(more) => n += more,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.server.turn().expect("the ring works"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.server.turn_now().expect("the ring works"),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -174,7 +174,7 @@ fn sixty_four_requests_on_sixty_four_connections_cost_nine_enters_at_most() {
     }
     let (before, sent) = (fixture.enters(), fixture.stats.counters.replies.get());
     while fixture.stats.counters.replies.get() < sent + 64 {
-        fixture.server.turn().expect("the ring works");
+        fixture.server.turn_now().expect("the ring works");
     }
     let enters = fixture.enters() - before;
     assert!(enters <= 9, "{enters} enters");
@@ -252,7 +252,7 @@ fn a_steady_stream_of_requests_allocates_nothing() {
             while n < *reply {
                 match client.read(&mut heard[n..*reply]) {
                     Ok(more) => n += more,
-                    Err(_) => fixture.server.turn().expect("the ring works"),
+                    Err(_) => fixture.server.turn_now().expect("the ring works"),
                 }
             }
             client.set_nonblocking(false).expect("a socket");

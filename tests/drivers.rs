@@ -116,6 +116,7 @@ fn a_ring_that_completes_late_short_and_out_of_order_gives_the_same_bytes() {
             seen.fixed_landings += ring.fixed_landings;
             seen.plain_sends += ring.plain_sends;
             seen.plain_landings += ring.plain_landings;
+            seen.full_sockets += ring.full_sockets;
         }
     }
     let counts = [
@@ -126,6 +127,7 @@ fn a_ring_that_completes_late_short_and_out_of_order_gives_the_same_bytes() {
         seen.fixed_landings,
         seen.plain_sends,
         seen.plain_landings,
+        seen.full_sockets,
     ];
     assert!(counts.iter().all(|&count| count > 100), "every fault has happened: {seen:?}");
 }

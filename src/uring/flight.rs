@@ -180,11 +180,13 @@ pub(crate) struct Outbound {
     gather: Box<Gather>,
     /// Bytes offered by the last SQE.
     pub(crate) offered: usize,
+    /// The socket was full: the next SQE waits until it takes everything. The first one does not, so that its CQE is there when the enter that submits it waits.
+    pub(crate) waits: bool,
 }
 
 impl Outbound {
     pub(crate) fn new(segments: Segments, gather: Box<Gather>) -> Outbound {
-        Outbound { segments, gather, offered: 0 }
+        Outbound { segments, gather, offered: 0, waits: false }
     }
 
     /// Gives the head slot back, after the CQE.
@@ -207,8 +209,8 @@ impl Outbound {
         table: &Table,
         heads: &mut Heads,
     ) -> Option<Way> {
-        // A send that is cut short by a full socket goes on by itself until all is taken.
-        const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let flags = libc::MSG_NOSIGNAL | if self.waits { libc::MSG_WAITALL } else { libc::MSG_DONTWAIT };
+        let rw_flags = if self.waits { 0 } else { libc::RWF_NOWAIT };
         let single = {
             let mut views = self.segments.views();
             let first = views.next().expect("there is something to send").bytes;
@@ -219,7 +221,7 @@ impl Outbound {
             // SAFETY: the segments own or pin the bytes and are kept until the CQE.
             let pushed = unsafe {
                 ring.push(|| {
-                    opcode::Send::new(types::Fd(fd), at, len as u32).flags(FLAGS).build().user_data(token.encode())
+                    opcode::Send::new(types::Fd(fd), at, len as u32).flags(flags).build().user_data(token.encode())
                 })
             };
             return pushed.then_some(Way::Single);
@@ -227,7 +229,8 @@ impl Outbound {
         if let Some(index) = self.gather_fixed(table, heads) {
             let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
             // SAFETY: blocks are pinned by the segments, heads lie in the slot that the gather holds; both are kept until the CQE.
-            let pushed = unsafe { ring.push(|| write_fixed(fd, list, count, index).user_data(token.encode())) };
+            let pushed =
+                unsafe { ring.push(|| write_fixed(fd, list, count, index, rw_flags).user_data(token.encode())) };
             if !pushed {
                 self.ended(heads);
             }
@@ -242,7 +245,7 @@ impl Outbound {
         // SAFETY: as for the single buffer; list and header lie in the boxed gather.
         let pushed = unsafe {
             ring.push(|| {
-                opcode::SendMsg::new(types::Fd(fd), message).flags(FLAGS as u32).build().user_data(token.encode())
+                opcode::SendMsg::new(types::Fd(fd), message).flags(flags as u32).build().user_data(token.encode())
             })
         };
         pushed.then_some(Way::Plain)
@@ -279,8 +282,8 @@ impl Outbound {
     }
 }
 
-fn write_fixed(fd: RawFd, list: *const libc::iovec, count: u32, index: u16) -> squeue::Entry {
-    opcode::WritevFixed::new(types::Fd(fd), list, count, index).build()
+fn write_fixed(fd: RawFd, list: *const libc::iovec, count: u32, index: u16, rw_flags: i32) -> squeue::Entry {
+    opcode::WritevFixed::new(types::Fd(fd), list, count, index).rw_flags(rw_flags).build()
 }
 
 /// The entry that all views so far share.
@@ -322,12 +325,14 @@ pub(crate) fn cancel(ring: &mut impl Ring, target: Token, token: Token) -> bool 
     unsafe { ring.push(entry) }
 }
 
-/// A wait of 50 ms, after which a listener tries again.
-static BACKOFF: types::Timespec = types::Timespec::new().nsec(50_000_000);
+/// How long a listener waits before it tries again: 50 ms.
+pub(crate) static BACKOFF: types::Timespec = types::Timespec::new().nsec(50_000_000);
+/// How often deadlines are looked at: every second.
+pub(crate) static SWEEP: types::Timespec = types::Timespec::new().sec(1);
 
 /// Submits a wait.
-pub(crate) fn backoff(ring: &mut impl Ring, token: Token) -> bool {
-    let entry = || opcode::Timeout::new(&BACKOFF).build().user_data(token.encode());
+pub(crate) fn wait(ring: &mut impl Ring, time: &'static types::Timespec, token: Token) -> bool {
+    let entry = || opcode::Timeout::new(time).build().user_data(token.encode());
     // SAFETY: the time lives for ever.
     unsafe { ring.push(entry) }
 }

@@ -44,14 +44,9 @@ pub fn check(memory_bytes: u64) -> Check {
     let can_serve = ring.is_ok();
     match ring {
         Ok(mut ring) => {
-            let Features { vectored_fixed, min_wait, defer_taskrun } = ring.features();
+            let Features { vectored_fixed, defer_taskrun } = ring.features();
             add("io_uring_setup(2)", true, "works".into());
             add("deferred task work", defer_taskrun, either(defer_taskrun, "yes", "no (Linux 6.1): more wake-ups"));
-            add(
-                "wait with a minimum",
-                min_wait,
-                either(min_wait, "yes", "no (Linux 6.12): two enters per request instead of one"),
-            );
             let fixed = either(
                 vectored_fixed,
                 "yes",

@@ -6,7 +6,7 @@
 //! Ownership: whoever pushes an SQE keeps the memory that it names until the terminal CQE (`flight.rs` does). The arena and the sink are never unmapped.
 
 use crate::fs::Time;
-use io_uring::{IoUring, Probe, opcode, squeue, types};
+use io_uring::{IoUring, Probe, opcode, squeue};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{Shutdown, getsockopt, sockopt};
@@ -21,8 +21,6 @@ pub const SQ_ENTRIES: u32 = 1024;
 pub struct Features {
     /// READV_FIXED and WRITEV_FIXED (Linux 6.15).
     pub vectored_fixed: bool,
-    /// A wait for many that ends early with one (Linux 6.12).
-    pub min_wait: bool,
     /// Completions run only when asked for (Linux 6.1).
     pub defer_taskrun: bool,
 }
@@ -39,8 +37,8 @@ pub trait Ring {
     /// - Nobody else writes there until then, nor reads where the kernel writes.
     unsafe fn push(&mut self, build: impl FnOnce() -> squeue::Entry) -> bool;
 
-    /// Submits what is queued and waits for `want` CQEs: until `until_ns` of [`monotonic`](Self::monotonic), or only for one after `min_wait_us`.
-    fn submit_and_wait(&mut self, want: u32, until_ns: Option<u64>, min_wait_us: u32) -> io::Result<()>;
+    /// Submits what is queued and waits until `want` CQEs are there. There is no time-out: a timer per wait costs more than a small request.
+    fn submit_and_wait(&mut self, want: u32) -> io::Result<()>;
 
     /// Hands out and consumes all CQEs that are there.
     fn drain(&mut self, each: impl FnMut(u64, i32, u32));
@@ -110,8 +108,7 @@ impl Kernel {
         ring.submitter().register_probe(&mut probe)?;
         let vectored_fixed =
             probe.is_supported(opcode::ReadvFixed::CODE) && probe.is_supported(opcode::WritevFixed::CODE);
-        let min_wait = ring.params().is_feature_min_timeout();
-        Ok(Kernel { ring, features: Features { vectored_fixed, min_wait, defer_taskrun } })
+        Ok(Kernel { ring, features: Features { vectored_fixed, defer_taskrun } })
     }
 }
 
@@ -130,28 +127,11 @@ impl Ring for Kernel {
         unsafe { queue.push(&build()) }.is_ok()
     }
 
-    fn submit_and_wait(&mut self, want: u32, until_ns: Option<u64>, min_wait_us: u32) -> io::Result<()> {
-        let now = if until_ns.is_some() { self.monotonic() } else { 0 };
-        let timeout = until_ns.map(|until| {
-            let left = until.saturating_sub(now);
-            types::Timespec::new().sec(left / 1_000_000_000).nsec((left % 1_000_000_000) as u32)
-        });
-        let mut args = types::SubmitArgs::new();
-        if self.features.min_wait && want > 1 {
-            args = args.min_wait_usec(min_wait_us);
-        }
-        let result = match &timeout {
-            Some(timeout) => self.ring.submitter().submit_with_args(want as usize, &args.timespec(timeout)),
-            None => self.ring.submitter().submit_with_args(want as usize, &args),
-        };
-        match result {
+    fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
+        match self.ring.submitter().submit_and_wait(want as usize) {
             Ok(_) => Ok(()),
-            // The time is over, a signal came, or completions have to be drained first: the next turn goes on.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
-            {
-                Ok(())
-            }
+            // A signal came, or completions have to be drained first: the next turn goes on.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
             Err(error) => Err(error),
         }
     }

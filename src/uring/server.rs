@@ -19,10 +19,6 @@ use std::sync::Arc;
 
 /// How long a drain waits for replies to leave, in nanoseconds.
 const DRAIN_NS: u64 = 5_000_000_000;
-/// How often deadlines are looked at, in nanoseconds.
-const SWEEP_NS: u64 = 1_000_000_000;
-/// After this a wait for several completions ends with one, in microseconds.
-const MIN_WAIT_US: u32 = 50;
 
 /// Who may act for whom on the connections of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +98,8 @@ pub struct Server<R: Ring, F: Filesystem> {
     hash_key: u64,
     at: At,
     sends_this_turn: u32,
-    next_sweep_ns: u64,
+    /// A wait for the next look at deadlines is in flight.
+    sweeping: bool,
     drain: Option<u64>,
 }
 
@@ -144,7 +141,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             hash_key,
             at,
             sends_this_turn: 0,
-            next_sweep_ns: at.mono_ns + SWEEP_NS,
+            sweeping: false,
             drain: None,
             options,
         }
@@ -232,10 +229,19 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             && self.listeners.iter().all(|listener| listener.state == AcceptState::Closed)
     }
 
-    /// One turn of the loop.
+    /// One turn of the loop; waits until there is something to do.
     pub fn turn(&mut self) -> io::Result<()> {
+        self.turn_with(true)
+    }
+
+    /// One turn that does not wait, for who drives both ends from one thread.
+    pub fn turn_now(&mut self) -> io::Result<()> {
+        self.turn_with(false)
+    }
+
+    fn turn_with(&mut self, waits: bool) -> io::Result<()> {
         self.arm_listeners()?;
-        self.enter()?;
+        self.enter(waits)?;
         self.at = At { wall: self.ring.wall(), mono_ns: self.ring.monotonic() };
         let mut events = std::mem::take(&mut self.events);
         self.ring.drain(|user_data, res, flags| events.push((user_data, res, flags)));
@@ -258,39 +264,42 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.go_on(slot)?;
         }
         self.work = std::mem::replace(&mut self.later, work);
-        self.sweep();
+        if !self.sweeping && (!self.peers.is_empty() || self.drain.is_some()) {
+            self.sweeping = true;
+            let token = Token::new(Op::Sweep, 0, 0);
+            self.retry(|server| flight::wait(&mut server.ring, &flight::SWEEP, token))?;
+        }
         self.grow()
     }
 
     /// Submits, and waits unless there is work left.
-    fn enter(&mut self) -> io::Result<()> {
+    fn enter(&mut self, waits: bool) -> io::Result<()> {
         self.options.stats.counters.enters.up();
         let sends = std::mem::take(&mut self.sends_this_turn);
-        if !self.work.is_empty() {
-            return self.ring.submit_and_wait(0, None, 0);
+        if !waits || !self.work.is_empty() {
+            return self.ring.submit_and_wait(0);
         }
         if self.options.busy_poll_ns > 0 {
-            self.ring.submit_and_wait(0, None, 0)?;
+            self.ring.submit_and_wait(0)?;
             let until = self.ring.monotonic() + self.options.busy_poll_ns;
             while !self.ring.has_work() && self.ring.monotonic() < until {
                 std::hint::spin_loop();
             }
             if self.ring.has_work() {
                 self.options.stats.counters.enters.up();
-                return self.ring.submit_and_wait(0, None, 0);
+                return self.ring.submit_and_wait(0);
             }
         }
-        // A send completes at once and would end a wait for one, so as many more are waited for: then a ping-pong costs one enter.
-        let want = if self.ring.features().min_wait { 1 + sends } else { 1 };
-        let until = (!self.peers.is_empty() || self.drain.is_some()).then_some(self.next_sweep_ns);
-        self.ring.submit_and_wait(want, until, MIN_WAIT_US)
+        // The first send of a batch never waits, so its CQE is there when the wait begins, and would end a wait for one. Sends that do wait are not counted:
+        // a peer that does not read holds nobody else.
+        self.ring.submit_and_wait(1 + sends)
     }
 
     /// Pushes, and where the queue is full submits what is there and pushes again.
     fn retry(&mut self, mut push: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
         while !push(self) {
             self.options.stats.counters.enters.up();
-            self.ring.submit_and_wait(0, None, 0)?;
+            self.ring.submit_and_wait(0)?;
         }
         Ok(())
     }
@@ -319,6 +328,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Op::Signal => self.begin_drain()?,
             Op::Cancel => {}
             Op::Populate => self.populated(res),
+            Op::Sweep => {
+                self.sweeping = false;
+                self.sweep();
+            }
             Op::Receive | Op::Send => {
                 let known = self.peers.get(token.slot as usize).is_some_and(|peer| peer.generation == token.generation);
                 if !known {
@@ -362,7 +375,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
                 log::warn!("accept: {}: trying again in 50 ms", Errno::from_raw(-res));
                 let token = Token::new(Op::Backoff, 0, index as u32);
-                if flight::backoff(&mut self.ring, token) {
+                if flight::wait(&mut self.ring, &flight::BACKOFF, token) {
                     self.listeners[index].state = AcceptState::BackingOff;
                 }
             }
@@ -388,7 +401,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     pub fn begin_drain(&mut self) -> io::Result<()> {
         if self.drain.is_some() {
             self.drain = Some(self.at.mono_ns);
-            self.next_sweep_ns = self.at.mono_ns;
+            self.sweep();
             return Ok(());
         }
         self.drain = Some(self.at.mono_ns + DRAIN_NS);
@@ -420,10 +433,6 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Looks at all deadlines, once a second.
     fn sweep(&mut self) {
         let now = self.at.mono_ns;
-        if now < self.next_sweep_ns {
-            return;
-        }
-        self.next_sweep_ns = now + SWEEP_NS;
         let drained = self.drain.is_some_and(|until| now >= until);
         let late =
             |peer: &Peer<F>| drained || peer.session.deadline().is_some_and(|by| by < now) || peer.drained_by < now;
@@ -501,6 +510,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         out.segments.advance(n, |reply| stats.replied(reply.kind.0, now.saturating_sub(reply.at_ns)));
         if out.segments.len() > 0 && failed.is_none() && peer.life != Life::Closing {
+            // A gather is cut where its list ends; otherwise the socket is full.
+            out.waits = n < out.offered;
             peer.sending = Sending::MoreReplies(out);
             return;
         }
@@ -589,7 +600,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
         };
         let peer = &self.peers[slot as usize];
-        let (fd, token) = (peer.fd, Token::new(Op::Send, peer.generation, slot));
+        let (fd, token, waits) = (peer.fd, Token::new(Op::Send, peer.generation, slot), out.waits);
         let mut way = None;
         self.retry(|server| {
             way = out.start(&mut server.ring, fd, token, &server.table, &mut server.heads);
@@ -601,7 +612,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Some(Way::Plain) => counters.sends_plain.up(),
             Some(Way::Single) | None => counters.sends_small.up(),
         }
-        self.sends_this_turn += 1;
+        self.sends_this_turn += u32::from(!waits);
         self.peers[slot as usize].sending = Sending::Replies(out);
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(crate) enum Op {
     Backoff = 6,
     /// Populating more of the arena.
     Populate = 7,
+    /// A wait before deadlines are looked at.
+    Sweep = 8,
 }
 
 /// A decoded `user_data`.
@@ -54,6 +56,7 @@ impl Token {
             5 => Op::Cancel,
             6 => Op::Backoff,
             7 => Op::Populate,
+            8 => Op::Sweep,
             _ => return None,
         };
         Some(Token { op, generation: (user_data >> 32) as u32 & 0xff_ffff, slot: user_data as u32 })
@@ -66,7 +69,7 @@ mod tests {
 
     #[test]
     fn every_token_survives_the_trip_through_the_kernel() {
-        for op in [Op::Accept, Op::Receive, Op::Send, Op::Signal, Op::Cancel, Op::Backoff, Op::Populate] {
+        for op in [Op::Accept, Op::Receive, Op::Send, Op::Signal, Op::Cancel, Op::Backoff, Op::Populate, Op::Sweep] {
             for (generation, slot) in [(0, 0), (0xff_ffff, u32::MAX), (1, 2)] {
                 let token = Token::new(op, generation, slot);
                 assert_eq!(Token::decode(token.encode()), Some(token));

@@ -23,7 +23,11 @@ const SEND: u8 = 26;
 const RECV: u8 = 27;
 const READV_FIXED: u8 = 60;
 const WRITEV_FIXED: u8 = 61;
+const TIMEOUT: u8 = 11;
+const EAGAIN: i32 = 11;
 const ECANCELED: i32 = 125;
+const MSG_DONTWAIT: u32 = 0x40;
+const RWF_NOWAIT: u32 = 8;
 
 /// An operation as it was submitted.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +36,20 @@ struct Sqe {
     fd: i32,
     addr: u64,
     len: u32,
+    op_flags: u32,
     user_data: u64,
     buf_index: u16,
+}
+
+impl Sqe {
+    /// A send that answers EAGAIN rather than wait for room.
+    fn never_waits(&self) -> bool {
+        match self.opcode {
+            SEND | SENDMSG => self.op_flags & MSG_DONTWAIT != 0,
+            WRITEV_FIXED => self.op_flags & RWF_NOWAIT != 0,
+            _ => false,
+        }
+    }
 }
 
 /// What has happened, so that a test can see that it did.
@@ -46,6 +62,7 @@ pub struct Seen {
     pub fixed_landings: usize,
     pub plain_sends: usize,
     pub plain_landings: usize,
+    pub full_sockets: usize,
 }
 
 pub struct FakeRing {
@@ -173,7 +190,7 @@ impl FakeRing {
 
 impl Ring for FakeRing {
     fn features(&self) -> Features {
-        Features { vectored_fixed: self.fixed, min_wait: true, defer_taskrun: true }
+        Features { vectored_fixed: self.fixed, defer_taskrun: true }
     }
 
     unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
@@ -189,17 +206,28 @@ impl Ring for FakeRing {
             fd: long(0).wrapping_shr(32) as i32,
             addr: long(16),
             len: long(24) as u32,
+            op_flags: (long(24) >> 32) as u32,
             user_data: long(32),
             buf_index: long(40) as u16,
         });
         true
     }
 
-    fn submit_and_wait(&mut self, _: u32, _: Option<u64>, _: u32) -> io::Result<()> {
+    fn submit_and_wait(&mut self, _: u32) -> io::Result<()> {
         self.now += 1000;
         for sqe in self.queued.drain(..).collect::<Vec<_>>() {
             if sqe.opcode == ASYNC_CANCEL {
                 self.done.push((sqe.user_data, -ECANCELED, 0));
+            } else if sqe.opcode == TIMEOUT {
+                // Time stands still: it never ends.
+            } else if sqe.never_waits() {
+                // It ends before the wait begins: with all, with some, or with a full socket.
+                if self.random.below(3) == 0 {
+                    self.seen.full_sockets += 1;
+                    self.done.push((sqe.user_data, -EAGAIN, 0));
+                } else {
+                    self.complete(sqe);
+                }
             } else {
                 self.in_flight.push(sqe);
             }

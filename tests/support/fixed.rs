@@ -19,8 +19,8 @@ impl<R: Ring> Ring for Fixed<R> {
         // SAFETY: the caller's promise is the one asked for.
         unsafe { self.0.push(build) }
     }
-    fn submit_and_wait(&mut self, want: u32, until_ns: Option<u64>, min_wait_us: u32) -> io::Result<()> {
-        self.0.submit_and_wait(want, until_ns, min_wait_us)
+    fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
+        self.0.submit_and_wait(want)
     }
     fn drain(&mut self, each: impl FnMut(u64, i32, u32)) {
         self.0.drain(each);
