@@ -2,14 +2,21 @@
 //!
 //! ```text
 //! call(message) -> tag      queues bytes;  outgoing() / sent(n) move them out
-//! received(bytes)           what came in;  next_reply() hands out whole replies in the server's order
+//! space() / filled(n)       bytes come in, straight into the inbox (received(bytes) copies them there)
+//! next_reply()              hands out whole replies in the server's order
 //! ```
+//! In steady state nothing is allocated: the buffers keep what they once grew to, a tag is an index.
+//!
 //! Must not know: sockets, clocks, files.
 
 use crate::fs::Error as Errno;
-use crate::wire::{self, Dialect, HEAD, Kind, Message, NOTAG, Tag};
-use bytes::{Buf, BytesMut};
+use crate::wire::{self, Dialect, HEAD, IOHDR, Kind, Message, NOTAG, Tag};
 use std::fmt;
+
+/// What the inbox starts with, in bytes; it grows to the largest reply that is announced.
+const INBOX_BYTES_MIN: usize = 16 << 10;
+/// How large an answer to Tversion may be, in bytes.
+const VERSION_BYTES_MAX: u32 = 8192;
 
 /// What can go wrong with a call, beside I/O.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +44,13 @@ impl std::error::Error for Error {}
 pub struct Conn {
     dialect: Dialect,
     msize: u32,
-    out: BytesMut,
-    inbox: BytesMut,
+    /// Bytes to send are `out[out_start..]`.
+    out: Vec<u8>,
+    out_start: usize,
+    /// Bytes that came in are `inbox[inbox_start..inbox_end]`; behind them is space.
+    inbox: Vec<u8>,
+    inbox_start: usize,
+    inbox_end: usize,
     /// By tag: the type of a request that waits for its reply.
     waiting: Vec<Option<Kind>>,
     free: Vec<Tag>,
@@ -51,8 +63,11 @@ impl Conn {
         Conn {
             dialect,
             msize,
-            out: BytesMut::new(),
-            inbox: BytesMut::new(),
+            out: Vec::new(),
+            out_start: 0,
+            inbox: vec![0; INBOX_BYTES_MIN],
+            inbox_start: 0,
+            inbox_end: 0,
             waiting: vec![None; calls_max.into()],
             free: (0..calls_max).rev().collect(),
             in_flight: 0,
@@ -85,32 +100,27 @@ impl Conn {
         message.emit(NOTAG, self.dialect, &mut self.out);
     }
 
-    /// Takes in the answer to the first message; true once it is there.
+    /// Takes in the answer to the first message; true once it is there. A lower dialect than asked for is an error that names it: what a caller wants to do in
+    /// one may be impossible in the other.
     pub fn agree(&mut self) -> Result<bool, Error> {
-        let Some(head) = wire::head(&self.inbox) else { return Ok(false) };
-        let size = head.size as usize;
-        if !(HEAD..=8192).contains(&size) {
-            return Err(Error::Protocol("what answers is no 9P server".into()));
-        }
-        if self.inbox.len() < size {
-            return Ok(false);
-        }
-        let frame = self.inbox.split_to(size);
-        match Message::parse(&frame, self.dialect) {
-            Ok((_, Message::Rversion { msize, version })) if version == self.dialect.name().as_bytes() => {
-                self.msize = self.msize.min(msize);
-                Ok(true)
+        let Some(size) = self.whole(VERSION_BYTES_MAX)? else { return Ok(false) };
+        let frame = &self.inbox[self.inbox_start..][..size];
+        let parsed = Message::parse(frame, self.dialect).map_err(|error| Error::Protocol(error.to_string()))?;
+        let msize = match parsed.1 {
+            Message::Rversion { msize, version } if version == self.dialect.name().as_bytes() => msize,
+            Message::Rversion { version, .. } => {
+                let (wanted, offered) = (self.dialect.name(), String::from_utf8_lossy(version));
+                return Err(Error::Protocol(format!("the server does not speak {wanted}; it offers {offered:?}")));
             }
-            Ok((_, Message::Rversion { version, .. })) => {
-                let offered = String::from_utf8_lossy(version);
-                Err(Error::Protocol(format!(
-                    "the server does not speak {}; it offers {offered:?}",
-                    self.dialect.name()
-                )))
-            }
-            Ok((_, reply)) => Err(refusal(&reply).unwrap_or_else(|| unexpected(reply.kind()))),
-            Err(error) => Err(Error::Protocol(error.to_string())),
+            reply => return Err(refusal(&reply).unwrap_or_else(|| unexpected(reply.kind()))),
+        };
+        // version(9P): the server may only answer a smaller one; and one in which nothing fits is of no use.
+        if msize > self.msize || msize <= IOHDR {
+            return Err(Error::Protocol(format!("the server answers msize {msize} to {}", self.msize)));
         }
+        self.msize = msize;
+        self.inbox_start += size;
+        Ok(true)
     }
 
     /// Queues a request. Panics without [`room`](Self::has_room).
@@ -124,17 +134,59 @@ impl Conn {
 
     /// Bytes to send.
     pub fn outgoing(&self) -> &[u8] {
-        &self.out
+        &self.out[self.out_start..]
     }
 
     /// The first `n` of them were sent.
     pub fn sent(&mut self, n: usize) {
-        self.out.advance(n);
+        self.out_start += n;
+        debug_assert!(self.out_start <= self.out.len());
+        if self.out_start == self.out.len() {
+            self.out.clear();
+            self.out_start = 0;
+        } else if self.out_start > self.out.len() / 2 {
+            // A queue that never runs dry must not grow for ever.
+            self.out.drain(..self.out_start);
+            self.out_start = 0;
+        }
     }
 
-    /// Takes in bytes.
-    pub fn received(&mut self, bytes: &[u8]) {
-        self.inbox.extend_from_slice(bytes);
+    /// Where bytes may be received: never empty, and room for all that is missing of the reply that has begun.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.inbox_start == self.inbox_end {
+            (self.inbox_start, self.inbox_end) = (0, 0);
+        }
+        let pending = &self.inbox[self.inbox_start..self.inbox_end];
+        // A size beyond msize is refused by `whole`; nothing is made of it here.
+        let size = wire::head(pending).map_or(HEAD, |head| head.size.min(self.msize) as usize);
+        let wanted = size.max(pending.len() + 1);
+        if self.inbox.len() - self.inbox_start < wanted {
+            self.inbox.copy_within(self.inbox_start..self.inbox_end, 0);
+            self.inbox_end -= self.inbox_start;
+            self.inbox_start = 0;
+            if self.inbox.len() < wanted {
+                // A quarter more: the head of the next reply comes with the end of this one.
+                self.inbox.resize(wanted + wanted / 4, 0);
+            }
+        }
+        &mut self.inbox[self.inbox_end..]
+    }
+
+    /// The first `n` bytes of the [`space`](Self::space) were received.
+    pub fn filled(&mut self, n: usize) {
+        self.inbox_end += n;
+        debug_assert!(self.inbox_end <= self.inbox.len());
+    }
+
+    /// Takes in bytes from elsewhere.
+    pub fn received(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.space();
+            let n = space.len().min(bytes.len());
+            space[..n].copy_from_slice(&bytes[..n]);
+            self.filled(n);
+            bytes = &bytes[n..];
+        }
     }
 
     /// The next whole reply, in the order in which the server answers. A refusal is the reply to its tag; an error of this function ends the connection.
@@ -142,30 +194,34 @@ impl Conn {
         &mut self,
         see: impl FnOnce(Tag, Result<Message<'_>, Error>) -> T,
     ) -> Result<Option<T>, Error> {
-        let Some(head) = wire::head(&self.inbox) else { return Ok(None) };
-        let size = head.size as usize;
-        if size < HEAD || head.size > self.msize {
-            return Err(Error::Protocol(format!("a reply of {size} bytes")));
-        }
-        if self.inbox.len() < size {
-            return Ok(None);
-        }
-        let asked = self.waiting.get_mut(usize::from(head.tag)).and_then(Option::take);
+        let Some(size) = self.whole(self.msize)? else { return Ok(None) };
+        let frame = &self.inbox[self.inbox_start..][..size];
+        let (tag, message) = Message::parse(frame, self.dialect).map_err(|error| Error::Protocol(error.to_string()))?;
+        let asked = self.waiting.get_mut(usize::from(tag)).and_then(Option::take);
         let Some(asked) = asked else {
-            return Err(Error::Protocol(format!("a reply to tag {}, which has no request", head.tag)));
+            return Err(Error::Protocol(format!("a reply to tag {tag}, which has no request")));
         };
         self.in_flight -= 1;
-        self.free.push(head.tag);
-        let (tag, message) =
-            Message::parse(&self.inbox[..size], self.dialect).map_err(|error| Error::Protocol(error.to_string()))?;
+        self.free.push(tag);
         let reply = match refusal(&message) {
             Some(error) => Err(error),
             None if message.kind() == asked.reply() => Ok(message),
             None => return Err(unexpected(message.kind())),
         };
         let seen = see(tag, reply);
-        self.inbox.advance(size);
+        self.inbox_start += size;
         Ok(Some(seen))
+    }
+
+    /// Size of the message at the front, if it is whole.
+    fn whole(&self, size_max: u32) -> Result<Option<usize>, Error> {
+        let pending = &self.inbox[self.inbox_start..self.inbox_end];
+        let Some(head) = wire::head(pending) else { return Ok(None) };
+        let size = head.size as usize;
+        if size < HEAD || head.size > size_max {
+            return Err(Error::Protocol(format!("a reply of {size} bytes, where {HEAD} to {size_max} are agreed on")));
+        }
+        Ok((pending.len() >= size).then_some(size))
     }
 }
 
@@ -175,31 +231,63 @@ fn unexpected(kind: Kind) -> Error {
 
 fn refusal(message: &Message<'_>) -> Option<Error> {
     match *message {
-        Message::Rlerror { ecode } => Some(Error::Refused(Errno(ecode.min(4095) as u16), None)),
+        Message::Rlerror { ecode } => Some(Error::Refused(number(ecode).unwrap_or(Errno::EIO), None)),
         Message::Rerror { ename, errno } => {
-            let known = u16::try_from(errno.0).ok().filter(|&errno| errno != 0 && errno != u16::MAX).map(Errno);
-            let errno = known.or_else(|| errno_of(ename)).unwrap_or(Errno::EIO);
-            Some(Error::Refused(errno, Some(String::from_utf8_lossy(ename).into())))
+            let text = String::from_utf8_lossy(ename);
+            let errno = number(errno.0).or_else(|| errno_of(&text)).unwrap_or(Errno::EIO);
+            Some(Error::Refused(errno, Some(text.into())))
         }
         _ => None,
     }
 }
 
-/// The errno behind a text of plain 9P2000: strerror's wording, or Plan 9's.
-fn errno_of(ename: &[u8]) -> Option<Errno> {
+/// An errno is 1 to 4095 (Linux: `net/9p/client.c`, safe_errno).
+fn number(errno: u32) -> Option<Errno> {
+    u16::try_from(errno).ok().filter(|errno| (1..4096).contains(errno)).map(Errno)
+}
+
+/// The errno behind a text of plain 9P2000: strerror's wording, or what Plan 9 and its ports say (Linux: `net/9p/error.c`; plan9port:
+/// `src/lib9p/srv.c`). Plan 9 puts names in front or behind, so its texts are searched for.
+fn errno_of(text: &str) -> Option<Errno> {
     const PLAN9: &[(&str, Errno)] = &[
-        ("file does not exist", Errno::ENOENT),
-        ("file not found", Errno::ENOENT),
-        ("directory entry not found", Errno::ENOENT),
+        ("does not exist", Errno::ENOENT),
+        ("not found", Errno::ENOENT),
+        ("no such file", Errno::ENOENT),
         ("permission denied", Errno::EACCES),
-        ("file already exists", Errno::EEXIST),
+        ("not owner", Errno::EPERM),
+        ("wstat prohibited", Errno::EPERM),
+        ("already exists", Errno::EEXIST),
+        ("file exists", Errno::EEXIST),
         ("not a directory", Errno::ENOTDIR),
         ("is a directory", Errno::EISDIR),
-        ("directory is not empty", Errno::ENOTEMPTY),
+        ("in a non-directory", Errno::ENOTDIR),
+        ("not empty", Errno::ENOTEMPTY),
+        ("unknown fid", Errno::EBADF),
+        ("fid unknown", Errno::EBADF),
+        ("fid already in use", Errno::EINVAL),
+        ("duplicate fid", Errno::EINVAL),
+        ("bad offset", Errno::EINVAL),
+        ("bad use of fid", Errno::EBADF),
+        ("illegal", Errno::EINVAL),
+        ("file in use", Errno::EBUSY),
+        ("exclusive use", Errno::EBUSY),
+        ("read-only file", Errno::EROFS),
+        ("read only file", Errno::EROFS),
+        ("file too big", Errno::EFBIG),
+        ("file system full", Errno::ENOSPC),
+        ("disk full", Errno::ENOSPC),
+        ("no space", Errno::ENOSPC),
+        ("authentication failed", Errno::EACCES),
+        ("not supported", Errno::EOPNOTSUPP),
+        ("not implemented", Errno::EOPNOTSUPP),
+        ("unknown message", Errno::EOPNOTSUPP),
+        ("i/o error", Errno::EIO),
     ];
-    let text = String::from_utf8_lossy(ename).to_lowercase();
-    let plan9 = || PLAN9.iter().find(|(known, _)| text.contains(known)).map(|(_, errno)| *errno);
-    Errno::from_text(ename).or_else(plan9)
+    let plan9 = || {
+        let text = text.to_ascii_lowercase();
+        PLAN9.iter().find(|(known, _)| text.contains(known)).map(|(_, errno)| *errno)
+    };
+    Errno::from_text(text.as_bytes()).or_else(plan9)
 }
 
 #[cfg(test)]
@@ -207,33 +295,69 @@ mod tests {
     use super::*;
     use crate::wire::{Data, UOnly};
 
-    fn frame(message: &Message<'_>, tag: Tag) -> BytesMut {
-        let mut out = BytesMut::new();
+    fn frame(message: &Message<'_>, tag: Tag) -> Vec<u8> {
+        let mut out = Vec::new();
         message.emit(tag, Dialect::L, &mut out);
         out
     }
 
     #[test]
     fn replies_find_their_requests_in_any_order_and_in_any_pieces() {
-        for step in 1..40 {
-            let mut conn = Conn::new(Dialect::L, 8192, 8);
-            let (one, two) =
-                (conn.call(&Message::Tclunk { fid: 1 }), conn.call(&Message::Tread { fid: 2, offset: 0, count: 3 }));
-            assert_ne!(one, two);
-            let mut bytes = frame(&Message::Rread { data: Data::Here(b"abc") }, two);
-            bytes.extend_from_slice(&frame(&Message::Rlerror { ecode: 9 }, one));
+        let payload = vec![7; 40_000];
+        for step in (1..64).chain([20_000, 100_000]) {
+            let mut conn = Conn::new(Dialect::L, 1 << 20, 8);
+            let clunk = conn.call(&Message::Tclunk { fid: 1 });
+            let read = conn.call(&Message::Tread { fid: 2, offset: 0, count: 40_000 });
+            assert_ne!(clunk, read);
+            let mut bytes = frame(&Message::Rread { data: Data::Here(&payload) }, read);
+            bytes.extend_from_slice(&frame(&Message::Rlerror { ecode: 9 }, clunk));
             let mut seen = Vec::new();
             for piece in bytes.chunks(step) {
                 conn.received(piece);
-                while let Some((tag, text)) =
-                    conn.next_reply(|tag, reply| (tag, format!("{reply:?}"))).expect("a sound server")
-                {
-                    seen.push((tag, text.contains("97, 98, 99"), text.contains("EBADF")));
+                let see = |tag, reply: Result<Message<'_>, Error>| match reply {
+                    Ok(reply) => (tag, reply == Message::Rread { data: Data::Here(&payload) }),
+                    Err(error) => (tag, error == Error::Refused(Errno::EBADF, None)),
+                };
+                while let Some(reply) = conn.next_reply(see).expect("a sound server") {
+                    seen.push(reply);
                 }
             }
-            assert_eq!(seen, [(two, true, false), (one, false, true)]);
+            assert_eq!(seen, [(read, true), (clunk, true)], "in pieces of {step}");
             assert_eq!(conn.in_flight(), 0);
         }
+    }
+
+    #[test]
+    fn buffers_stop_growing() {
+        let mut conn = Conn::new(Dialect::L, 1 << 20, 8);
+        let payload = vec![7; 30_000];
+        let mut sizes = Vec::new();
+        for _ in 0..100 {
+            for _ in 0..8 {
+                let tag = conn.call(&Message::Tread { fid: 2, offset: 0, count: 30_000 });
+                conn.received(&frame(&Message::Rread { data: Data::Here(&payload) }, tag));
+            }
+            while conn.next_reply(|_, _| ()).expect("a sound server").is_some() {}
+            // A socket that never takes all.
+            conn.sent(conn.outgoing().len() - 1);
+            sizes.push((conn.inbox.capacity(), conn.out.capacity()));
+        }
+        assert_eq!(sizes[2], sizes[99]);
+    }
+
+    #[test]
+    fn what_is_sent_in_pieces_is_what_was_queued() {
+        let mut conn = Conn::new(Dialect::L, 8192, 100);
+        let (mut whole, mut sent) = (Vec::new(), Vec::new());
+        for fid in 0..50 {
+            let tag = conn.call(&Message::Tclunk { fid });
+            Message::Tclunk { fid }.emit(tag, Dialect::L, &mut whole);
+            let n = conn.outgoing().len().min(7);
+            sent.extend_from_slice(&conn.outgoing()[..n]);
+            conn.sent(n);
+        }
+        sent.extend_from_slice(conn.outgoing());
+        assert_eq!(sent, whole);
     }
 
     #[test]
@@ -245,9 +369,22 @@ mod tests {
             conn.next_reply(|_, _| ()).expect_err("an unsound server").to_string()
         };
         assert!(see(&frame(&Message::Rclunk {}, 5)).contains("no request"));
+        assert!(see(&frame(&Message::Rclunk {}, NOTAG)).contains("no request"));
         assert!(see(&frame(&Message::Rremove {}, 0)).contains("another request"));
         assert!(see(b"\xff\xff\xff\x7f\x79\0\0").contains("bytes"));
+        assert!(see(b"\x06\0\0\0\x79\0\0").contains("bytes"));
         assert!(see(b"\x08\0\0\0\x79\0\0\0").contains("left behind"));
+    }
+
+    #[test]
+    fn a_reply_may_come_once_only() {
+        let mut conn = Conn::new(Dialect::L, 8192, 8);
+        let tag = conn.call(&Message::Tclunk { fid: 1 });
+        for _ in 0..2 {
+            conn.received(&frame(&Message::Rclunk {}, tag));
+        }
+        assert_eq!(conn.next_reply(|tag, _| tag), Ok(Some(tag)));
+        assert!(conn.next_reply(|tag, _| tag).is_err());
     }
 
     #[test]
@@ -259,7 +396,12 @@ mod tests {
         assert_eq!(errno(b"whatever", 13), Errno::EACCES);
         assert_eq!(errno(b"No such file or directory", !0), Errno::ENOENT);
         assert_eq!(errno(b"'x' file does not exist", 0), Errno::ENOENT);
+        assert_eq!(errno(b"file already exists", 0), Errno::EEXIST);
+        assert_eq!(errno(b"create in a non-directory", 0), Errno::ENOTDIR);
         assert_eq!(errno(b"the moon is full", 0), Errno::EIO);
+        for ecode in [0, 4096, !0] {
+            assert_eq!(refusal(&Message::Rlerror { ecode }), Some(Error::Refused(Errno::EIO, None)));
+        }
     }
 
     #[test]
@@ -273,5 +415,7 @@ mod tests {
         assert_eq!(agree(8192, b"9P2000.L"), Ok((true, 8192)));
         assert!(agree(8192, b"9P2000").expect_err("lower").to_string().contains("9P2000"));
         assert!(agree(8192, b"unknown").is_err());
+        assert!(agree(2 << 20, b"9P2000.L").is_err());
+        assert!(agree(24, b"9P2000.L").is_err());
     }
 }

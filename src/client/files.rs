@@ -4,61 +4,13 @@
 //! A server may serve requests out of order, so only requests on different fids, or reads of one, belong into the same exchange.
 
 use super::address::Address;
+use super::attr::{Attr, dm_bits};
 use super::conn::Error as CallError;
 use super::transport::{Error, Transport};
 use crate::fs::{Error as Errno, StatFs, Time, mode};
-use crate::wire::{Data, Dialect, DirEntry, Ext, Fid, IOHDR, Message, NOFID, Names, Opt, Qid, Stat, UOnly, qt};
-
-/// Bits of the mode in stat records that have a file type or permission in Linux.
-const DM: [(u32, u32); 8] = [
-    (0x8000_0000, mode::IFDIR),
-    (0x0200_0000, mode::IFLNK),
-    (0x0080_0000, mode::IFCHR),
-    (0x0020_0000, mode::IFIFO),
-    (0x0010_0000, mode::IFSOCK),
-    (0x0008_0000, mode::ISUID),
-    (0x0004_0000, mode::ISGID),
-    (0x0001_0000, mode::ISVTX),
-];
-
-/// What a server says of a file, as far as the dialect tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attr {
-    /// Identity and version.
-    pub qid: Qid,
-    /// Type and permissions, as inode(7) has them.
-    pub mode: u32,
-    /// Links; 1 where the dialect does not tell.
-    pub nlink: u64,
-    /// Owner, by name or number.
-    pub uid: String,
-    /// Group, by name or number.
-    pub gid: String,
-    /// Length in bytes.
-    pub size: u64,
-    /// Numbers of a device.
-    pub rdev: (u32, u32),
-    /// Last read.
-    pub atime: Time,
-    /// Last change of content.
-    pub mtime: Time,
-    /// Last change of anything; 0 where the dialect does not tell.
-    pub ctime: Time,
-    /// Target of a symbolic link, where the dialect tells it here (.u).
-    pub target: Vec<u8>,
-}
-
-impl Attr {
-    /// Its type bits.
-    pub fn kind(&self) -> u32 {
-        self.mode & mode::IFMT
-    }
-
-    /// A directory.
-    pub fn is_dir(&self) -> bool {
-        self.kind() == mode::IFDIR
-    }
-}
+use crate::wire::{
+    Data, Dialect, DirEntry, Ext, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Opt, Qid, Stat, UOnly, qt,
+};
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +57,7 @@ impl Client {
             aname: aname.as_bytes(),
             n_uname: Ext(uid),
         };
-        transport.call(attach, |_| ())?;
+        transport.greet(attach)?;
         Ok(Client { transport, next_fid: 1, free_fids: Vec::new(), has_at: dialect == Dialect::L })
     }
 
@@ -140,34 +92,61 @@ impl Client {
     /// Walks to a path, "/" between names; a new fid.
     pub fn walk(&mut self, from: Fid, path: &[u8]) -> Result<Fid, Error> {
         let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
+        let (first, rest) = names.split_at(names.len().min(NAMES_MAX));
         let fid = self.new_fid();
-        let mut from = from;
-        let mut steps = names.chunks(crate::wire::NAMES_MAX);
-        let mut step: &[&[u8]] = steps.next().unwrap_or_default();
-        loop {
-            let walked = self.transport.call(
-                Message::Twalk { fid: from, newfid: fid, wnames: Names::list(step) },
-                |reply| matches!(reply, Message::Rwalk { wqids } if wqids.len() == step.len()),
-            );
-            let failed = match walked {
-                Ok(true) => None,
-                Ok(false) => Some(Error::Call(CallError::Refused(Errno::ENOENT, None))),
-                Err(error) => Some(error),
-            };
-            if let Some(error) = failed {
-                if from == fid {
-                    self.clunk(fid)?;
-                } else {
-                    self.free_fid(fid);
-                }
-                return Err(error);
-            }
-            from = fid;
-            match steps.next() {
-                Some(next) => step = next,
-                None => return Ok(fid),
-            }
+        let mut walked = self.walk_step(from, fid, first);
+        if walked.is_err() {
+            self.free_fid(fid);
+            return walked.map(|()| fid);
         }
+        for names in rest.chunks(NAMES_MAX) {
+            walked = walked.and_then(|()| self.walk_step(fid, fid, names));
+        }
+        if walked.is_err() {
+            self.clunk(fid)?;
+        }
+        walked.map(|()| fid)
+    }
+
+    /// One Twalk. An error leaves `newfid` as it was.
+    fn walk_step(&mut self, fid: Fid, newfid: Fid, names: &[&[u8]]) -> Result<(), Error> {
+        let came =
+            self.transport.call(Message::Twalk { fid, newfid, wnames: Names::list(names) }, |reply| match reply {
+                Message::Rwalk { wqids } => wqids.len(),
+                _ => 0,
+            })?;
+        if came >= names.len() {
+            return Ok(());
+        }
+        // walk(9P): only the first name that fails is answered by an error, so it has to be the first.
+        let probe = self.new_fid();
+        let mut why = Error::Call(CallError::Refused(Errno::ENOENT, None));
+        let fails_at = Message::Twalk { fid, newfid: probe, wnames: Names::list(&names[..came]) };
+        if self.transport.call(fails_at, |reply| matches!(reply, Message::Rwalk { wqids } if wqids.len() == came))? {
+            let failing = Message::Twalk { fid: probe, newfid: probe, wnames: Names::list(&names[came..=came]) };
+            if let Err(error) = self.transport.call(failing, |_| ()) {
+                why = error;
+            }
+            self.clunk(probe)?;
+        } else {
+            self.free_fid(probe);
+        }
+        Err(why)
+    }
+
+    /// Walks to a path, does something with its fid, and gives the fid back whatever came of it.
+    pub fn with<T>(
+        &mut self,
+        path: &[u8],
+        does: impl FnOnce(&mut Client, Fid) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let fid = self.walk(Client::ROOT, path)?;
+        let done = does(self, fid);
+        // A connection that failed has no fids left.
+        if done.as_ref().err().is_none_or(Error::is_refusal) {
+            self.clunk(fid)?;
+        }
+        done
     }
 
     /// Gives a fid back.
@@ -272,20 +251,19 @@ impl Client {
                 mtime_nsec: time.nsec.into(),
             };
         }
-        let special = |bits: u32| {
-            let there = DM.iter().filter(|(_, posix)| bits & posix == *posix && *posix <= mode::PERM);
-            if self.dialect() == Dialect::U { there.map(|(dm, _)| dm).sum::<u32>() } else { 0 }
-        };
-        let kind = attr.map_or(0, |attr| {
-            DM.iter().filter(|(_, posix)| *posix > mode::PERM && attr.kind() == *posix).map(|(dm, _)| dm).sum()
-        });
         let stat = Stat {
-            mode: permissions.map_or(!0, |bits| kind | bits & 0o777 | special(bits)),
+            mode: permissions.map_or(!0, |bits| dm_bits(attr.map_or(0, Attr::kind) | bits, self.dialect())),
             mtime: mtime.map_or(!0, |time| time.sec.clamp(0, i64::from(u32::MAX) - 1) as u32),
             length: size.unwrap_or(!0),
             ..Stat::dont_touch()
         };
         Message::Twstat { fid, stat }
+    }
+
+    /// Gives a fid the permissions of `attr`, and a modification time.
+    pub fn set(&mut self, fid: Fid, attr: &Attr, mtime: Option<Time>) -> Result<(), Error> {
+        let message = self.set_message(fid, Some(attr.mode & mode::PERM), mtime, None, Some(attr));
+        self.transport.call(message, |_| ())
     }
 
     /// Makes a directory; no fid.
@@ -294,7 +272,7 @@ impl Client {
             let message = Message::Tmkdir { dfid: dir, name, mode: permissions, gid: !0 };
             return self.transport.call(message, |_| ());
         }
-        let perm = DM[0].0 | permissions & 0o777;
+        let perm = dm_bits(mode::IFDIR | permissions & 0o777, self.dialect());
         self.make_classic(dir, Message::Tcreate { fid: 0, name, perm, mode: 0, extension: UOnly(b"") })
     }
 
@@ -398,6 +376,9 @@ impl Client {
         self.transport.exchange(messages, |number, reply| {
             let (offset, count) = ranges[number];
             match reply {
+                Ok(Message::Rread { data: Data::Here(bytes) }) if bytes.len() > count as usize => {
+                    failed = Some(CallError::Protocol(format!("{} bytes where {count} were asked for", bytes.len())));
+                }
                 Ok(Message::Rread { data: Data::Here(bytes) }) => {
                     each(offset, bytes);
                     if bytes.len() < count as usize {
@@ -463,7 +444,7 @@ impl Client {
         removed
     }
 
-    /// Gives a file another name. 9P2000 and .u can do that within a directory only.
+    /// Gives a file another name. The older dialects can do that within a directory only.
     pub fn rename(&mut self, from: Fid, name: &[u8], to: Fid, new_name: &[u8]) -> Result<(), Error> {
         if self.has_at {
             let message = Message::Trenameat { olddirfid: from, oldname: name, newdirfid: to, newname: new_name };
@@ -508,76 +489,5 @@ impl Client {
             _ => Message::Twstat { fid, stat: Stat::dont_touch() },
         };
         self.transport.call(message, |_| ())
-    }
-}
-
-impl Attr {
-    /// What a reply to [`Client::stat_message`] says.
-    pub fn of(reply: &Message<'_>) -> Attr {
-        match *reply {
-            Message::Rgetattr {
-                qid,
-                mode,
-                uid,
-                gid,
-                nlink,
-                rdev,
-                size,
-                atime_sec,
-                atime_nsec,
-                mtime_sec,
-                mtime_nsec,
-                ctime_sec,
-                ctime_nsec,
-                ..
-            } => {
-                let time = |sec: u64, nsec: u64| Time { sec: sec as i64, nsec: nsec as u32 };
-                Attr {
-                    qid,
-                    mode,
-                    nlink,
-                    uid: uid.to_string(),
-                    gid: gid.to_string(),
-                    size,
-                    // Linux: new_encode_dev.
-                    rdev: ((rdev >> 8 & 0xfff) as u32, (rdev & 0xff | rdev >> 12 & 0xfff00) as u32),
-                    atime: time(atime_sec, atime_nsec),
-                    mtime: time(mtime_sec, mtime_nsec),
-                    ctime: time(ctime_sec, ctime_nsec),
-                    target: Vec::new(),
-                }
-            }
-            Message::Rstat { stat } => Attr::of_record(&stat),
-            _ => Attr::default(),
-        }
-    }
-
-    fn of_record(stat: &Stat<'_>) -> Attr {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let extension = text(stat.extension.0);
-        let mut words = extension.split(' ');
-        let is_block = words.next() == Some("b");
-        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        let posix: u32 = DM.iter().filter(|(dm, _)| stat.mode & dm != 0).map(|(_, posix)| posix).sum();
-        let kind = match posix & mode::IFMT {
-            0 => mode::IFREG,
-            mode::IFCHR if is_block => mode::IFBLK,
-            kind => kind,
-        };
-        let rdev = if matches!(kind, mode::IFCHR | mode::IFBLK) { (number(), number()) } else { (0, 0) };
-        let time = |sec: u32| Time { sec: sec.into(), nsec: 0 };
-        Attr {
-            qid: stat.qid,
-            mode: kind | posix & mode::PERM | stat.mode & 0o777,
-            nlink: 1,
-            uid: text(stat.uid),
-            gid: text(stat.gid),
-            size: stat.length,
-            rdev,
-            atime: time(stat.atime),
-            mtime: time(stat.mtime),
-            ctime: Time::default(),
-            target: if kind == mode::IFLNK { stat.extension.0.to_vec() } else { Vec::new() },
-        }
     }
 }

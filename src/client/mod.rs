@@ -3,16 +3,18 @@
 //! - `address`: where a server is.
 //! - `conn`: tags, calls and matching replies, without any I/O; also for load generators.
 //! - `transport`: a plain socket around it.
-//! - `files`: files, in whichever dialect was agreed on.
+//! - `attr`, `files`: files, in whichever dialect was agreed on.
 //!
 //! Must not know: the server.
 
 mod address;
+mod attr;
 mod conn;
 mod files;
 mod transport;
 
 pub use address::Address;
+pub use attr::Attr;
 pub use conn::{Conn, Error as CallError};
-pub use files::{Attr, Client, Named};
+pub use files::{Client, Named};
 pub use transport::{Error, Transport};

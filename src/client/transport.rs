@@ -6,18 +6,22 @@ use super::address::Address;
 use super::conn::{Conn, Error as CallError};
 use crate::wire::{Dialect, Message, Tag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 /// Requests in flight at most.
 const CALLS_MAX: u16 = 256;
 /// Bytes queued to be sent before more requests are made.
 const OUT_BYTES_MAX: usize = 2 << 20;
-/// Bytes received at once.
-const IN_BYTES: usize = 256 << 10;
+/// Socket buffers, in bytes: the 208 KiB of a unix socket do not hold one message of 1 MiB.
+const SOCKET_BUFFER_BYTES: usize = 2 << 20;
+/// How long a connection, or an answer before the first file, may take.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What can go wrong.
 #[derive(Debug)]
@@ -73,19 +77,23 @@ enum Socket {
 
 impl Socket {
     fn connect(address: &Address) -> io::Result<Socket> {
-        match address {
+        let socket = match address {
             Address::Tcp { host, port } => {
-                let socket = TcpStream::connect((host.as_str(), *port))?;
+                let socket = connect_tcp(host, *port)?;
                 socket.set_nodelay(true)?;
                 socket.set_nonblocking(true)?;
-                Ok(Socket::Tcp(socket))
+                Socket::Tcp(socket)
             }
             Address::Unix(path) => {
                 let socket = UnixStream::connect(path)?;
                 socket.set_nonblocking(true)?;
-                Ok(Socket::Unix(socket))
+                Socket::Unix(socket)
             }
-        }
+        };
+        // Smaller buffers only cost time.
+        let _ = setsockopt(&socket.as_fd(), sockopt::SndBuf, &SOCKET_BUFFER_BYTES);
+        let _ = setsockopt(&socket.as_fd(), sockopt::RcvBuf, &SOCKET_BUFFER_BYTES);
+        Ok(socket)
     }
 
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
@@ -110,11 +118,24 @@ impl Socket {
     }
 }
 
+/// The first address of a name that answers.
+fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, GREETING_TIMEOUT) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 /// A connection to a server.
 pub struct Transport {
     socket: Socket,
     conn: Conn,
-    buffer: Box<[u8]>,
+    /// When an answer must have come; `None` once files are at work, which may take their time.
+    deadline: Option<Instant>,
     /// By tag: the number of its request in the exchange under way.
     asked: Vec<usize>,
 }
@@ -125,14 +146,23 @@ impl Transport {
         let mut transport = Transport {
             socket: Socket::connect(address)?,
             conn: Conn::new(dialect, msize, CALLS_MAX),
-            buffer: vec![0; IN_BYTES].into_boxed_slice(),
+            deadline: Some(Instant::now() + GREETING_TIMEOUT),
             asked: vec![0; CALLS_MAX.into()],
         };
         transport.conn.version();
         while !transport.conn.agree()? {
             transport.move_bytes()?;
         }
+        transport.deadline = None;
         Ok(transport)
+    }
+
+    /// Makes one request that a server answers at once, or is not there.
+    pub(super) fn greet(&mut self, message: Message<'_>) -> Result<(), Error> {
+        self.deadline = Some(Instant::now() + GREETING_TIMEOUT);
+        let greeted = self.call(message, |_| ());
+        self.deadline = None;
+        greeted
     }
 
     /// The dialect that was agreed on.
@@ -145,38 +175,48 @@ impl Transport {
         self.conn.msize()
     }
 
-    /// Sends and receives what can be, and waits if nothing can.
+    /// Sends what can be sent, and waits until bytes came in.
     fn move_bytes(&mut self) -> io::Result<()> {
-        let mut moved = false;
+        loop {
+            self.send()?;
+            match self.socket.read(self.conn.space()) {
+                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
+                Ok(n) => {
+                    self.conn.filled(n);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait()?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends as much as the socket takes.
+    fn send(&mut self) -> io::Result<()> {
         while !self.conn.outgoing().is_empty() {
             match self.socket.write(self.conn.outgoing()) {
-                Ok(n) => {
-                    self.conn.sent(n);
-                    moved = true;
-                }
+                Ok(n) => self.conn.sent(n),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        match self.socket.read(&mut self.buffer) {
-            Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
-            Ok(n) => {
-                self.conn.received(&self.buffer[..n]);
-                return Ok(());
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
-        }
-        if !moved || self.conn.outgoing().is_empty() {
-            let out = if self.conn.outgoing().is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN | out)];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
         Ok(())
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let out = if self.conn.outgoing().is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+        let timeout = match self.deadline.map(|deadline| deadline.checked_duration_since(Instant::now())) {
+            None => PollTimeout::NONE,
+            // One more than is left: rounded down to nothing, it would not wait at all.
+            Some(Some(left)) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
+            Some(None) => return Err(io::Error::new(ErrorKind::TimedOut, "the server does not answer")),
+        };
+        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN | out)], timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes all these requests, as many at a time as may be in flight, and shows each reply with the number of its request, in the order of the server. Ends early

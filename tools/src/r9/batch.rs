@@ -4,7 +4,8 @@
 
 use crate::Run;
 use ring9::client::{Attr, Client};
-use ring9::wire::{Fid, Message, Names};
+use ring9::fs::mode;
+use ring9::wire::{Dialect, Fid, Message, Names};
 use std::path::PathBuf;
 
 /// Files that take their steps together.
@@ -21,6 +22,8 @@ pub(crate) struct Item {
     pub(crate) fid: Option<Fid>,
     pub(crate) attr: Attr,
     pub(crate) data: Vec<u8>,
+    /// Bytes of `data` that the server has taken.
+    pub(crate) written: usize,
     /// What ended its way.
     pub(crate) error: Option<String>,
     /// Its bytes are too many for one step.
@@ -60,6 +63,7 @@ impl Run {
                 Ok(Step::Done) => {}
                 Ok(Step::Attr(attr)) => items[index].attr = attr,
                 Ok(Step::Data(data)) => items[index].data = data,
+                Ok(Step::Written(count)) => items[index].written = count,
                 Err(error) => items[index].error = Some(error),
             }
         }
@@ -94,6 +98,25 @@ impl Run {
         Ok(())
     }
 
+    /// The targets of the symbolic links among them, as their data.
+    pub(crate) fn readlink_all(&mut self, items: &mut [Item]) -> anyhow::Result<()> {
+        if self.client.dialect() != Dialect::L {
+            // .u tells them along with the attributes.
+            for item in items.iter_mut().filter(|item| item.attr.kind() == mode::IFLNK) {
+                item.data = std::mem::take(&mut item.attr.target);
+            }
+            return Ok(());
+        }
+        self.step(
+            items,
+            |_, item| (item.attr.kind() == mode::IFLNK).then_some(Message::Treadlink { fid: item.fid()? }),
+            |_, reply| match reply {
+                Message::Rreadlink { target } => Ok(Step::Data(target.to_vec())),
+                _ => Ok(Step::Done),
+            },
+        )
+    }
+
     /// Clunks all fids, those of failed items as well.
     pub(crate) fn clunk_all(&mut self, items: &mut [Item]) -> anyhow::Result<()> {
         let fids: Vec<Fid> = items.iter_mut().filter_map(|item| item.fid.take()).collect();
@@ -118,4 +141,5 @@ pub(crate) enum Step {
     Done,
     Attr(Attr),
     Data(Vec<u8>),
+    Written(usize),
 }

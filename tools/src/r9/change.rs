@@ -1,9 +1,11 @@
 //! What changes single files: write, rm, mkdir, mv, ln, chmod.
 
+use crate::batch::{BATCH, Item, Step};
 use crate::{Run, join, shown, split};
-use ring9::client::{Attr, Client, Error};
+use anyhow::Context;
+use ring9::client::{Attr, Client, Error, Named};
 use ring9::fs::{Error as Errno, mode};
-use ring9::wire::Fid;
+use ring9::wire::{Fid, Message};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -11,16 +13,22 @@ use std::os::unix::ffi::OsStrExt;
 /// Bytes of standard input taken at a time.
 const PART_BYTES: usize = 4 << 20;
 
+/// A directory to be emptied, or one that is empty by now.
+enum Todo {
+    Empty(Vec<u8>),
+    Remove(Vec<u8>),
+}
+
 impl Run {
     pub(crate) fn write(&mut self, append: bool, path: &OsStr) -> anyhow::Result<()> {
         let path = path.as_bytes();
-        let opened = self.open_for_writing(append, path);
+        let opened = open_for_writing(&mut self.client, append, path);
         let Some((fid, mut offset)) = self.go_on(shown(path), opened)? else { return Ok(()) };
         let mut input = io::stdin().lock();
         let mut part = Vec::with_capacity(PART_BYTES);
         loop {
             part.clear();
-            if input.by_ref().take(PART_BYTES as u64).read_to_end(&mut part)? == 0 {
+            if input.by_ref().take(PART_BYTES as u64).read_to_end(&mut part).context("standard input")? == 0 {
                 break;
             }
             let written = self.client.write(fid, offset, &part);
@@ -29,27 +37,10 @@ impl Run {
             }
             offset += part.len() as u64;
         }
-        self.client.clunk(fid)?;
+        // A server may keep its last error for the end.
+        let closed = self.client.clunk(fid);
+        self.go_on(shown(path), closed)?;
         Ok(())
-    }
-
-    fn open_for_writing(&mut self, append: bool, path: &[u8]) -> Result<(Fid, u64), Error> {
-        if append {
-            match self.client.walk(Client::ROOT, path) {
-                Ok(fid) => {
-                    let size = self.client.stat(fid)?.size;
-                    self.client.open(fid, true, false)?;
-                    return Ok((fid, size));
-                }
-                Err(error) if error.errno() != Some(Errno::ENOENT) => return Err(error),
-                Err(_) => {}
-            }
-        }
-        let (parent, name) = split(path);
-        let dir = self.client.walk(Client::ROOT, parent)?;
-        let made = self.client.create(dir, name, 0o644);
-        self.client.clunk(dir)?;
-        Ok((made?, 0))
     }
 
     pub(crate) fn rm(&mut self, recursive: bool, paths: &[OsString]) -> anyhow::Result<()> {
@@ -60,54 +51,62 @@ impl Run {
                 self.report(shown(path), "the root cannot be removed");
                 continue;
             }
-            let walked = self.client.walk(Client::ROOT, path);
-            let Some(fid) = self.go_on(shown(path), walked)? else { continue };
-            let is_dir = self.client.stat(fid)?.is_dir();
-            self.client.clunk(fid)?;
-            if is_dir && recursive {
-                self.rm_below(path)?;
+            let found = self.client.with(path, Client::stat);
+            let Some(attr) = self.go_on(shown(path), found)? else { continue };
+            if attr.is_dir() && recursive {
+                self.rm_tree(path)?;
+            } else if attr.is_dir() {
+                self.report(shown(path), "is a directory (-r removes it)");
+            } else {
+                let removed = self.client.with(parent, |client, dir| client.remove(dir, name, false));
+                self.go_on(shown(path), removed)?;
             }
-            let removed = self.in_dir(parent, |client, dir| client.remove(dir, name, is_dir));
-            self.go_on(shown(path), removed)?;
         }
         Ok(())
     }
 
-    /// Empties a directory: on the way down what is in it, on the way up the directories themselves.
-    fn rm_below(&mut self, top: &[u8]) -> anyhow::Result<()> {
-        let mut todo = vec![(top.to_vec(), false)];
-        while let Some((path, emptied)) = todo.pop() {
-            if emptied {
-                let (parent, name) = split(&path);
-                let removed = self.in_dir(parent, |client, dir| client.remove(dir, name, true));
-                self.go_on(shown(&path), removed)?;
-                continue;
-            }
-            let walked = self.client.walk(Client::ROOT, &path);
-            let Some(dir) = self.go_on(shown(&path), walked)? else { continue };
-            let listed = self.client.list(dir);
-            if path != top {
-                todo.push((path.clone(), true));
-            }
-            for named in self.go_on(shown(&path), listed)?.unwrap_or_default() {
-                if named.is_dir() {
-                    todo.push((join(&path, &named.name), false));
-                } else {
-                    let removed = self.client.remove(dir, &named.name, false);
-                    self.go_on(shown(&join(&path, &named.name)), removed)?;
+    /// On the way down what is in a directory, on the way up the directory itself.
+    fn rm_tree(&mut self, top: &[u8]) -> anyhow::Result<()> {
+        let mut todo = vec![Todo::Empty(top.to_vec())];
+        while let Some(step) = todo.pop() {
+            match step {
+                Todo::Empty(path) => self.rm_files_of(path, &mut todo)?,
+                Todo::Remove(path) => {
+                    let (parent, name) = split(&path);
+                    let removed = self.client.with(parent, |client, dir| client.remove(dir, name, true));
+                    self.go_on(shown(&path), removed)?;
                 }
             }
-            self.client.clunk(dir)?;
         }
         Ok(())
     }
 
-    /// Does something with the fid of a directory.
-    fn in_dir<T>(&mut self, path: &[u8], does: impl FnOnce(&mut Client, Fid) -> Result<T, Error>) -> Result<T, Error> {
-        let dir = self.client.walk(Client::ROOT, path)?;
-        let done = does(&mut self.client, dir);
+    fn rm_files_of(&mut self, path: Vec<u8>, todo: &mut Vec<Todo>) -> anyhow::Result<()> {
+        let walked = self.client.walk(Client::ROOT, &path);
+        let Some(dir) = self.go_on(shown(&path), walked)? else { return Ok(()) };
+        let listed = self.client.list(dir);
+        let names = self.go_on(shown(&path), listed)?.unwrap_or_default();
+        todo.push(Todo::Remove(path.clone()));
+        let (dirs, files): (Vec<Named>, Vec<Named>) = names.into_iter().partition(Named::is_dir);
+        todo.extend(dirs.iter().map(|named| Todo::Empty(join(&path, &named.name))));
+        for files in files.chunks(BATCH) {
+            let items = files.iter().map(|named| Item { name: named.name.clone(), ..Item::default() });
+            self.rm_items(dir, &path, items.collect())?;
+        }
         self.client.clunk(dir)?;
-        done
+        Ok(())
+    }
+
+    /// Many files of one directory. By Tremove, which every server has in every dialect.
+    fn rm_items(&mut self, dir: Fid, path: &[u8], mut items: Vec<Item>) -> anyhow::Result<()> {
+        self.walk_all(&mut items, dir, true)?;
+        self.step(&mut items, |_, item| Some(Message::Tremove { fid: item.fid()? }), |_, _| Ok(Step::Done))?;
+        // remove(9P): the fid is gone even if the file is not.
+        for fid in items.iter_mut().filter_map(|item| item.fid.take()) {
+            self.client.free_fid(fid);
+        }
+        self.report_all(&mut items, |item| shown(&join(path, &item.name)));
+        Ok(())
     }
 
     pub(crate) fn mkdir(&mut self, parents: bool, paths: &[OsString]) -> anyhow::Result<()> {
@@ -117,7 +116,7 @@ impl Run {
             let steps = ends.filter(|&end| parents && !split(&path[..end]).1.is_empty() || end == path.len());
             for end in steps {
                 let (parent, name) = split(&path[..end]);
-                let made = self.in_dir(parent, |client, dir| client.mkdir(dir, name, 0o755));
+                let made = self.client.with(parent, |client, dir| client.mkdir(dir, name, 0o755));
                 let made = match made {
                     Err(error) if parents && error.errno() == Some(Errno::EEXIST) => Ok(()),
                     made => made,
@@ -133,21 +132,12 @@ impl Run {
     pub(crate) fn mv(&mut self, from: &OsStr, to: &OsStr) -> anyhow::Result<()> {
         let (from, to) = (from.as_bytes(), to.as_bytes());
         let (parent, name) = split(from);
-        let into_dir = match self.client.walk(Client::ROOT, to) {
-            Ok(fid) => {
-                let attr = self.client.stat(fid);
-                self.client.clunk(fid)?;
-                attr?.is_dir()
-            }
-            Err(_) => false,
-        };
+        let into_dir = self.stat_if_there(to)?.is_some_and(|attr| attr.is_dir());
         let target = if into_dir { join(to, name) } else { to.to_vec() };
         let (new_parent, new_name) = split(&target);
-        let moved = self.client.walk(Client::ROOT, parent).and_then(|old| {
-            let moved = self.in_dir(new_parent, |client, new| client.rename(old, name, new, new_name));
-            self.client.clunk(old)?;
-            moved
-        });
+        let moved = self
+            .client
+            .with(parent, |client, old| client.with(new_parent, |client, new| client.rename(old, name, new, new_name)));
         self.go_on(format!("{} -> {}", shown(from), shown(&target)), moved)?;
         Ok(())
     }
@@ -156,7 +146,7 @@ impl Run {
         let path = path.as_bytes();
         let (parent, name) = split(path);
         let attr = Attr { mode: mode::IFLNK | 0o777, target: target.as_bytes().to_vec(), ..Attr::default() };
-        let made = self.in_dir(parent, |client, dir| client.make_special(dir, name, &attr));
+        let made = self.client.with(parent, |client, dir| client.make_special(dir, name, &attr));
         self.go_on(shown(path), made)?;
         Ok(())
     }
@@ -164,15 +154,31 @@ impl Run {
     pub(crate) fn chmod(&mut self, permissions: u32, paths: &[OsString]) -> anyhow::Result<()> {
         for path in paths {
             let path = path.as_bytes();
-            let changed = self.client.walk(Client::ROOT, path).and_then(|fid| {
-                let attr = self.client.stat(fid)?;
-                let set = self.client.set_message(fid, Some(permissions), None, None, Some(&attr));
-                let changed = self.client.transport().call(set, |_| ());
-                self.client.clunk(fid)?;
-                changed
+            let changed = self.client.with(path, |client, fid| {
+                let attr = client.stat(fid)?;
+                client.set(fid, &Attr { mode: attr.kind() | permissions, ..attr }, None)
             });
             self.go_on(shown(path), changed)?;
         }
         Ok(())
     }
+}
+
+/// A fid open for writing, and where to go on. A new file, unless something is to be appended.
+fn open_for_writing(client: &mut Client, append: bool, path: &[u8]) -> Result<(Fid, u64), Error> {
+    if append {
+        match client.walk(Client::ROOT, path) {
+            Ok(fid) => {
+                let opened = client.stat(fid).and_then(|attr| client.open(fid, true, false).map(|()| attr.size));
+                if opened.is_err() {
+                    client.clunk(fid)?;
+                }
+                return opened.map(|size| (fid, size));
+            }
+            Err(error) if error.errno() != Some(Errno::ENOENT) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    let (parent, name) = split(path);
+    client.with(parent, |client, dir| client.create(dir, name, 0o644)).map(|fid| (fid, 0))
 }

@@ -4,17 +4,18 @@
 
 use crate::batch::{BATCH, Item, Step};
 use crate::{Run, join, shown, split};
+use anyhow::bail;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 use ring9::client::{Attr, Client};
 use ring9::fs::{Time, mode};
-use ring9::wire::{Data, Dialect, Fid, Message};
+use ring9::wire::{Data, Fid, Message};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Files up to this size come in one message each.
@@ -23,6 +24,9 @@ const SMALL_BYTES: u64 = 64 << 10;
 const READS: usize = 16;
 /// Zeros are looked for in units of this many bytes.
 const PAGE: usize = 4096;
+
+/// What a page is compared with: memcmp(3) is several times as fast as a look at each byte.
+static ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// A directory to be copied, or to be finished.
 enum Todo {
@@ -49,7 +53,7 @@ fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let mut at = 0;
     while at < bytes.len() {
         let page = |at: usize| &bytes[at..bytes.len().min(at + PAGE)];
-        let is_zero = |at: usize| page(at).iter().all(|&byte| byte == 0);
+        let is_zero = |at: usize| page(at) == &ZEROS[..page(at).len()];
         if is_zero(at) {
             at += page(at).len();
             continue;
@@ -69,7 +73,22 @@ fn create(path: &Path) -> io::Result<File> {
         Ok(there) if !there.is_dir() => fs::remove_file(path)?,
         _ => {}
     }
-    File::create_new(path)
+    // Nobody else may read it before it has its permissions.
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Where a file that the command line names goes: links are followed, as cp(1) does it. What is no file is left alone: /dev/null must not become one.
+fn destination(to: PathBuf) -> io::Result<PathBuf> {
+    match fs::metadata(&to) {
+        Ok(there) if there.is_file() => fs::canonicalize(to),
+        Ok(there) if there.is_dir() => Err(io::Error::from(ErrorKind::IsADirectory)),
+        Ok(_) => Err(io::Error::other("is no regular file (`r9 cat` prints into it)")),
+        Err(_) => Ok(to),
+    }
+}
+
+fn is_dir_itself(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
 }
 
 /// A name from the server that stays in its directory.
@@ -80,23 +99,30 @@ fn is_plain(name: &[u8]) -> bool {
 impl Run {
     pub(crate) fn get(&mut self, recursive: bool, sources: &[OsString], dest: &Path) -> anyhow::Result<()> {
         self.show_progress();
+        if sources.len() > 1 && !dest.is_dir() {
+            bail!("{}: several files need a directory to go to", dest.display());
+        }
         for source in sources {
             let path = source.as_bytes();
-            let walked = self.client.walk(Client::ROOT, path);
-            let Some(fid) = self.go_on(shown(path), walked)? else { continue };
-            let attr = self.client.stat(fid)?;
-            self.client.clunk(fid)?;
+            let found = self.client.with(path, Client::stat);
+            let Some(attr) = self.go_on(shown(path), found)? else { continue };
             let (parent, name) = split(path);
-            let to = if dest.is_dir() && !(attr.is_dir() && sources.len() == 1) {
-                dest.join(OsStr::from_bytes(name))
-            } else {
-                dest.to_owned()
-            };
+            let inside = dest.is_dir() && !(attr.is_dir() && sources.len() == 1);
+            let to = if inside { dest.join(OsStr::from_bytes(name)) } else { dest.to_owned() };
             if attr.is_dir() && recursive {
+                // A link that leads to a directory is followed here, and nowhere below.
+                let to = fs::canonicalize(&to).unwrap_or(to);
                 self.get_tree(path, to, attr)?;
             } else if attr.is_dir() {
                 self.report(shown(path), "is a directory (-r copies it)");
             } else {
+                let to = match destination(to) {
+                    Ok(to) => to,
+                    Err(error) => {
+                        self.report(dest.display(), error);
+                        continue;
+                    }
+                };
                 let walked = self.client.walk(Client::ROOT, parent);
                 let Some(dir) = self.go_on(shown(path), walked)? else { continue };
                 let item = Item { local: to, name: name.to_vec(), ..Item::default() };
@@ -125,7 +151,8 @@ impl Run {
     fn get_dir(&mut self, remote: &[u8], local: PathBuf, attr: Attr, todo: &mut Vec<Todo>) -> anyhow::Result<()> {
         match fs::DirBuilder::new().mode(0o700).create(&local) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && local.is_dir() => {}
+            // A link would lead out of the copy: a server may show one and then a directory of the same name.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_dir_itself(&local) => {}
             Err(error) => {
                 self.report(local.display(), error);
                 return Ok(());
@@ -136,9 +163,12 @@ impl Run {
         todo.push(Todo::Leave(local.clone(), attr));
         let listed = self.client.list(dir);
         let names = self.go_on(shown(remote), listed)?.unwrap_or_default();
-        for names in names.chunks(BATCH) {
-            let plain = names.iter().filter(|named| is_plain(&named.name));
-            let items = plain.map(|named| Item {
+        let (plain, odd): (Vec<_>, Vec<_>) = names.into_iter().partition(|named| is_plain(&named.name));
+        for named in odd {
+            self.report(shown(&join(remote, &named.name)), "a name that leads elsewhere");
+        }
+        for names in plain.chunks(BATCH) {
+            let items = names.iter().map(|named| Item {
                 local: local.join(OsStr::from_bytes(&named.name)),
                 name: named.name.clone(),
                 ..Item::default()
@@ -157,16 +187,7 @@ impl Run {
             |client, item| Some(client.stat_message(item.fid()?)),
             |_, reply| Ok(Step::Attr(Attr::of(reply))),
         )?;
-        if self.client.dialect() == Dialect::L {
-            self.step(
-                &mut items,
-                |_, item| (item.attr.kind() == mode::IFLNK).then_some(Message::Treadlink { fid: item.fid()? }),
-                |_, reply| match reply {
-                    Message::Rreadlink { target } => Ok(Step::Data(target.to_vec())),
-                    _ => Ok(Step::Done),
-                },
-            )?;
-        }
+        self.readlink_all(&mut items)?;
         self.step(
             &mut items,
             |client, item| (item.attr.kind() == mode::IFREG).then_some(client.open_message(item.fid()?, false, false)),
@@ -206,9 +227,8 @@ impl Run {
                 Err(error) => Err(error),
             },
             mode::IFLNK => {
-                let target = if item.data.is_empty() { &attr.target } else { &item.data };
                 let _ = fs::remove_file(local);
-                std::os::unix::fs::symlink(OsStr::from_bytes(target), local)
+                std::os::unix::fs::symlink(OsStr::from_bytes(&item.data), local)
             }
             kind => {
                 let kind = SFlag::from_bits_truncate(kind);
@@ -226,7 +246,11 @@ impl Run {
         if let Err(error) = file.set_len(attr.size) {
             return Ok(Some(error.to_string()));
         }
-        let chunk = self.client.chunk();
+        // Whole pages, so that a hole here is a hole there.
+        let chunk = match self.client.chunk() {
+            chunk if chunk < PAGE as u32 => chunk,
+            chunk => chunk - chunk % PAGE as u32,
+        };
         let mut at = 0;
         let mut todo: Vec<(u64, u32)> = Vec::new();
         while at < attr.size || !todo.is_empty() {
@@ -253,5 +277,52 @@ impl Run {
             }
         }
         Ok(set_attr(local, attr).err().map(|error| error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn zeros_are_not_written() {
+        let path = std::env::temp_dir().join(format!("r9-sparse-{}", std::process::id()));
+        let mut data = vec![0; 40 * PAGE + 5];
+        for at in [0, 7 * PAGE, 9 * PAGE - 1, 40 * PAGE + 4] {
+            data[at] = 1;
+        }
+        // Of whatever the file held before, all that is not written would show.
+        let file = create(&path).expect("a temporary file");
+        file.write_all_at(&vec![2; data.len()], 0).expect("a temporary file");
+        write_sparse(&file, 0, &data).expect("a temporary file");
+        let mut there = Vec::new();
+        File::open(&path).and_then(|mut file| file.read_to_end(&mut there)).expect("it was written");
+        fs::remove_file(&path).expect("it was written");
+        for (at, (page, wanted)) in there.chunks(PAGE).zip(data.chunks(PAGE)).enumerate() {
+            let written = [0, 7, 8, 40].contains(&at);
+            assert!(if written { page == wanted } else { page.iter().all(|&byte| byte == 2) }, "page {at}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_no_directory_and_no_file() {
+        let folder = std::env::temp_dir().join(format!("r9-links-{}", std::process::id()));
+        fs::create_dir(&folder).expect("it is new");
+        let (link, behind) = (folder.join("link"), folder.join("behind"));
+        fs::create_dir(&behind).expect("it is new");
+        std::os::unix::fs::symlink(&behind, &link).expect("it is new");
+        assert!(is_dir_itself(&behind) && !is_dir_itself(&link));
+        create(&link).expect("the link gives way");
+        assert!(fs::symlink_metadata(&link).expect("it was made").is_file() && behind.is_dir());
+        fs::remove_dir_all(&folder).expect("it was made");
+    }
+
+    #[test]
+    fn names_stay_in_their_directory() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"/etc", b"a\0"] {
+            assert!(!is_plain(name));
+        }
+        assert!(is_plain(b"...") && is_plain(b"\xff"));
     }
 }

@@ -18,7 +18,8 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use flags::{Command, Flags};
 use indicatif::{ProgressBar, ProgressStyle};
-use ring9::client::{Address, Client, Error};
+use ring9::client::{Address, Attr, Client, Error};
+use ring9::fs::Error as Errno;
 use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,6 +49,15 @@ impl Run {
                 Ok(None)
             }
             Err(error) => bail!("{path}: {error}"),
+        }
+    }
+
+    /// The attributes of what a path names, `None` if it names nothing.
+    fn stat_if_there(&mut self, path: &[u8]) -> anyhow::Result<Option<Attr>> {
+        match self.client.with(path, Client::stat) {
+            Ok(attr) => Ok(Some(attr)),
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
+            Err(error) => bail!("{}: {error}", shown(path)),
         }
     }
 

@@ -5,13 +5,14 @@
 
 use crate::batch::{BATCH, Item, Step};
 use crate::{Run, join, shown, split};
-use anyhow::Context;
+use anyhow::bail;
 use nix::unistd::{Whence, lseek};
-use ring9::client::{Attr, Client};
+use ring9::client::{Attr, Client, Error};
 use ring9::fs::{Time, mode};
 use ring9::wire::{Dialect, Fid, Message};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -23,8 +24,21 @@ const PART_BYTES: usize = 8 << 20;
 
 /// A directory to be copied, or to be finished.
 enum Todo {
-    Enter(PathBuf, Vec<u8>),
+    Enter(PathBuf, Vec<u8>, Attr),
     Leave(PathBuf, Vec<u8>, Attr),
+}
+
+/// What the command line names is followed, as cp(1) does it; with `-r`, only if a directory is behind it.
+fn metadata_of_named(source: &Path, recursive: bool) -> io::Result<Metadata> {
+    let behind = fs::metadata(source);
+    if recursive && !behind.as_ref().is_ok_and(Metadata::is_dir) { fs::symlink_metadata(source) } else { behind }
+}
+
+/// At most this many bytes: a file may grow while it is read, a message may not.
+fn read_small(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    File::open(path)?.take(bytes_max).read_to_end(&mut data)?;
+    Ok(data)
 }
 
 /// What the server shall show of a local file.
@@ -45,17 +59,12 @@ impl Run {
     pub(crate) fn put(&mut self, recursive: bool, skip: bool, sources: &[PathBuf], dest: &OsStr) -> anyhow::Result<()> {
         self.show_progress();
         let dest = dest.as_bytes();
-        let dest_is_dir = match self.client.walk(Client::ROOT, dest) {
-            Ok(fid) => {
-                let attr = self.client.stat(fid);
-                self.client.clunk(fid)?;
-                attr?.is_dir()
-            }
-            Err(error) if error.is_refusal() => false,
-            Err(error) => return Err(error.into()),
-        };
+        let dest_is_dir = self.stat_if_there(dest)?.is_some_and(|attr| attr.is_dir());
+        if sources.len() > 1 && !dest_is_dir {
+            bail!("{}: several files need a directory to go to", shown(dest));
+        }
         for source in sources {
-            let meta = match fs::symlink_metadata(source) {
+            let meta = match metadata_of_named(source, recursive) {
                 Ok(meta) => meta,
                 Err(error) => {
                     self.report(source.display(), error);
@@ -63,13 +72,16 @@ impl Run {
                 }
             };
             if meta.is_dir() && recursive && sources.len() == 1 {
-                self.put_tree(source, dest, skip)?;
+                self.put_tree(source, dest, attr_of(source, &meta), skip)?;
                 continue;
             }
-            let name = source.file_name().map_or(&b""[..], |name| name.as_bytes());
-            let to = if dest_is_dir { join(dest, name) } else { dest.to_vec() };
+            let Some(name) = source.file_name() else {
+                self.report(source.display(), "has no name that it could get");
+                continue;
+            };
+            let to = if dest_is_dir { join(dest, name.as_bytes()) } else { dest.to_vec() };
             if meta.is_dir() && recursive {
-                self.put_tree(source, &to, skip)?;
+                self.put_tree(source, &to, attr_of(source, &meta), skip)?;
             } else if meta.is_dir() {
                 self.report(source.display(), "is a directory (-r copies it)");
             } else {
@@ -89,29 +101,30 @@ impl Run {
         Ok(())
     }
 
-    fn put_tree(&mut self, source: &Path, dest: &[u8], skip: bool) -> anyhow::Result<()> {
-        let mut todo = vec![Todo::Enter(source.to_owned(), dest.to_vec())];
+    fn put_tree(&mut self, source: &Path, dest: &[u8], attr: Attr, skip: bool) -> anyhow::Result<()> {
+        let mut todo = vec![Todo::Enter(source.to_owned(), dest.to_vec(), attr)];
         while let Some(step) = todo.pop() {
             match step {
-                Todo::Enter(local, remote) => self.put_dir(&local, &remote, skip, &mut todo)?,
+                Todo::Enter(local, remote, attr) => self.put_dir(&local, &remote, attr, skip, &mut todo)?,
                 Todo::Leave(local, remote, attr) => {
-                    let walked = self.client.walk(Client::ROOT, &remote);
-                    let Some(fid) = self.go_on(local.display(), walked)? else { continue };
-                    let permissions = Some(attr.mode & mode::PERM);
-                    let set = self.client.set_message(fid, permissions, Some(attr.mtime), None, Some(&attr));
-                    let done = self.client.transport().call(set, |_| ());
-                    self.go_on(local.display(), done)?;
-                    self.client.clunk(fid)?;
+                    let set = self.client.with(&remote, |client, fid| client.set(fid, &attr, Some(attr.mtime)));
+                    self.go_on(local.display(), set)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn put_dir(&mut self, local: &Path, remote: &[u8], skip: bool, todo: &mut Vec<Todo>) -> anyhow::Result<()> {
+    fn put_dir(
+        &mut self,
+        local: &Path,
+        remote: &[u8],
+        attr: Attr,
+        skip: bool,
+        todo: &mut Vec<Todo>,
+    ) -> anyhow::Result<()> {
         let Some(dir) = self.dir_for_put(local, remote)? else { return Ok(()) };
-        let meta = fs::symlink_metadata(local).with_context(|| local.display().to_string())?;
-        todo.push(Todo::Leave(local.to_owned(), remote.to_vec(), attr_of(local, &meta)));
+        todo.push(Todo::Leave(local.to_owned(), remote.to_vec(), attr));
         let entries = match fs::read_dir(local) {
             Ok(entries) => entries,
             Err(error) => {
@@ -122,8 +135,7 @@ impl Run {
         };
         let mut items = Vec::new();
         for entry in entries {
-            let found =
-                entry.and_then(|entry| Ok((entry.path(), entry.file_name(), fs::symlink_metadata(entry.path())?)));
+            let found = entry.and_then(|entry| Ok((entry.path(), entry.file_name(), entry.metadata()?)));
             let (path, name, meta) = match found {
                 Ok(found) => found,
                 Err(error) => {
@@ -131,11 +143,11 @@ impl Run {
                     continue;
                 }
             };
+            let attr = attr_of(&path, &meta);
             if meta.is_dir() {
-                todo.push(Todo::Enter(path, join(remote, name.as_bytes())));
+                todo.push(Todo::Enter(path, join(remote, name.as_bytes()), attr));
                 continue;
             }
-            let attr = attr_of(&path, &meta);
             items.push(Item { local: path, name: name.as_bytes().to_vec(), attr, ..Item::default() });
             if items.len() == BATCH {
                 self.put_items(dir, remote, std::mem::take(&mut items), skip)?;
@@ -174,10 +186,11 @@ impl Run {
         if !others.is_empty() {
             self.put_others(dir, &mut others, skip)?;
         }
+        let small_bytes_max = SMALL_BYTES.min(self.client.chunk().into());
         for item in &mut files {
-            item.large = item.attr.size > SMALL_BYTES.min(self.client.chunk().into());
+            item.large = item.attr.size > small_bytes_max;
             if !item.large {
-                match fs::read(&item.local) {
+                match read_small(&item.local, small_bytes_max) {
                     Ok(data) => item.data = data,
                     Err(error) => item.error = Some(error.to_string()),
                 }
@@ -197,21 +210,24 @@ impl Run {
                 (!item.data.is_empty()).then_some(Message::Twrite { fid: item.fid()?, offset: 0, data })
             },
             |_, reply| match reply {
-                Message::Rwrite { .. } => Ok(Step::Done),
-                _ => Err("no reply to a write".into()),
+                Message::Rwrite { count } => Ok(Step::Written(*count as usize)),
+                _ => Ok(Step::Done),
             },
         )?;
-        for item in files.iter_mut().filter(|item| item.large) {
-            if let Some(fid) = item.fid() {
-                item.error = self.put_large(fid, item)?;
-            }
+        for item in &mut files {
+            let Some(fid) = item.fid() else { continue };
+            item.error = match item.data.get(item.written..) {
+                _ if item.large => self.put_large(fid, item)?,
+                // A server may take a part, and says with the next one why.
+                Some(rest) if !rest.is_empty() => text_of_refusal(self.client.write(fid, item.written as u64, rest))?,
+                _ => None,
+            };
         }
         self.step(
             &mut files,
             |client, item| {
-                let size = item.large.then_some(item.attr.size);
                 let permissions = Some(item.attr.mode & mode::PERM);
-                Some(client.set_message(item.fid()?, permissions, Some(item.attr.mtime), size, Some(&item.attr)))
+                Some(client.set_message(item.fid()?, permissions, Some(item.attr.mtime), None, Some(&item.attr)))
             },
             |_, _| Ok(Step::Done),
         )?;
@@ -242,28 +258,40 @@ impl Run {
             Err(error) => return Ok(Some(error.to_string())),
         };
         self.progress.set_message(item.local.display().to_string());
+        let size = match file.metadata() {
+            Ok(meta) => meta.len() as i64,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
         let mut buffer = Vec::new();
-        let mut at = 0;
-        // A file system that knows no holes shows one run of data.
+        let (mut at, mut written) = (0, 0);
+        // A file system that knows no holes shows one run of data. Behind the last one there is none: ENXIO.
         while let Ok(start) = lseek(&file, at, Whence::SeekData) {
-            let end = lseek(&file, start, Whence::SeekHole).unwrap_or(item.attr.size as i64);
+            let end = lseek(&file, start, Whence::SeekHole).unwrap_or(size).min(size);
+            if start >= end {
+                break;
+            }
             at = start;
             while at < end {
                 buffer.resize(PART_BYTES.min((end - at) as usize), 0);
                 let n = match file.read_at(&mut buffer, at as u64) {
-                    Ok(0) => break,
+                    Ok(0) => return Ok(Some("the file became shorter while it was read".into())),
                     Ok(n) => n,
                     Err(error) => return Ok(Some(error.to_string())),
                 };
-                match self.client.write(fid, at as u64, &buffer[..n]) {
-                    Ok(()) => at += n as i64,
-                    Err(error) if error.is_refusal() => return Ok(Some(error.to_string())),
-                    Err(error) => return Err(error.into()),
+                let refused = text_of_refusal(self.client.write(fid, at as u64, &buffer[..n]))?;
+                if refused.is_some() {
+                    return Ok(refused);
                 }
+                at += n as i64;
             }
-            at = at.max(end);
+            written = at;
         }
-        Ok(None)
+        if written == size {
+            return Ok(None);
+        }
+        // The hole at the end. By itself, since a server may check the length against permissions that another field of the same message has just taken away.
+        let set = self.client.set_message(fid, None, None, Some(size as u64), None);
+        text_of_refusal(self.client.transport().call(set, |_| ()))
     }
 
     /// Links and special files, where the dialect has them.
@@ -287,11 +315,7 @@ impl Run {
             )?;
         } else {
             for item in others.iter_mut() {
-                match self.client.make_special(dir, &item.name, &item.attr) {
-                    Ok(()) => {}
-                    Err(error) if error.is_refusal() => item.error = Some(error.to_string()),
-                    Err(error) => return Err(error.into()),
-                }
+                item.error = text_of_refusal(self.client.make_special(dir, &item.name, &item.attr))?;
             }
         }
         self.walk_all(others, dir, true)?;
@@ -305,5 +329,14 @@ impl Run {
             |_, _| Ok(Step::Done),
         )?;
         self.clunk_all(others)
+    }
+}
+
+/// A refusal is the file's matter; anything else ends the run.
+fn text_of_refusal<T>(result: Result<T, Error>) -> anyhow::Result<Option<String>> {
+    match result {
+        Ok(_) => Ok(None),
+        Err(error) if error.is_refusal() => Ok(Some(error.to_string())),
+        Err(error) => Err(error.into()),
     }
 }

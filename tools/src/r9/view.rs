@@ -1,17 +1,18 @@
 //! What is there: ls, tree, cat, stat, df.
 
+use crate::batch::{BATCH, Item, Step};
 use crate::{Run, join, shown};
-use ring9::client::{Attr, Client, Named};
+use ring9::client::{Attr, Client, Error, Named};
 use ring9::fs::{Time, mode};
-use ring9::wire::{Data, Fid, Message};
+use ring9::wire::Fid;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 /// Reads of `cat` that are in flight together.
-const READS: u64 = 8;
+const READS: usize = 8;
 
 /// `drwxr-xr-x`, as ls(1) has it.
 fn mode_text(bits: u32) -> String {
@@ -52,47 +53,61 @@ fn put_name(out: &mut impl Write, name: &[u8], is_terminal: bool) -> io::Result<
 
 impl Run {
     pub(crate) fn ls(&mut self, long: bool, paths: &[OsString]) -> anyhow::Result<()> {
+        let mut out = BufWriter::new(io::stdout().lock());
         for path in paths {
-            let bytes = path.as_bytes();
-            let walked = self.client.walk(Client::ROOT, bytes);
-            let Some(fid) = self.go_on(shown(bytes), walked)? else { continue };
-            let attr = self.client.stat(fid)?;
-            if attr.is_dir() {
-                if paths.len() > 1 {
-                    println!("{}:", shown(bytes));
-                }
-                let listed = self.client.list(fid);
-                let mut names = self.go_on(shown(bytes), listed)?.unwrap_or_default();
-                names.sort_by(|a, b| a.name.cmp(&b.name));
-                self.show_names(fid, bytes, &names, long)?;
-            } else {
-                let target = if attr.kind() == mode::IFLNK { self.client.readlink(fid, &attr)? } else { Vec::new() };
-                show_line(&mut io::stdout().lock(), bytes, &attr, &target, long)?;
-            }
-            self.client.clunk(fid)?;
-        }
-        Ok(())
-    }
-
-    fn show_names(&mut self, dir: Fid, path: &[u8], names: &[Named], long: bool) -> anyhow::Result<()> {
-        for named in names {
-            if !long {
-                show_line(&mut io::stdout().lock(), &named.name, &Attr::default(), b"", false)?;
+            let path = path.as_bytes();
+            let found = self.client.with(path, stat_and_target);
+            let Some((attr, target)) = self.go_on(shown(path), found)? else { continue };
+            if !attr.is_dir() {
+                show_line(&mut out, path, &attr, &target, long)?;
                 continue;
             }
-            let walked = self.client.walk(dir, &named.name);
-            let Some(fid) = self.go_on(shown(&join(path, &named.name)), walked)? else { continue };
-            let attr = self.client.stat(fid)?;
-            let target = if attr.kind() == mode::IFLNK { self.client.readlink(fid, &attr)? } else { Vec::new() };
-            self.client.clunk(fid)?;
-            show_line(&mut io::stdout().lock(), &named.name, &attr, &target, true)?;
+            if paths.len() > 1 {
+                writeln!(out, "{}:", shown(path))?;
+            }
+            let walked = self.client.walk(Client::ROOT, path);
+            let Some(dir) = self.go_on(shown(path), walked)? else { continue };
+            let listed = self.client.list(dir);
+            let mut names = self.go_on(shown(path), listed)?.unwrap_or_default();
+            names.sort_by(|a, b| a.name.cmp(&b.name));
+            self.show_names(&mut out, dir, path, &names, long)?;
+            self.client.clunk(dir)?;
+        }
+        Ok(out.flush()?)
+    }
+
+    fn show_names(
+        &mut self,
+        out: &mut impl Write,
+        dir: Fid,
+        path: &[u8],
+        names: &[Named],
+        long: bool,
+    ) -> anyhow::Result<()> {
+        for names in names.chunks(BATCH) {
+            let items = names.iter().map(|named| Item { name: named.name.clone(), ..Item::default() });
+            let mut items: Vec<Item> = items.collect();
+            if long {
+                self.walk_all(&mut items, dir, true)?;
+                self.step(
+                    &mut items,
+                    |client, item| Some(client.stat_message(item.fid()?)),
+                    |_, reply| Ok(Step::Attr(Attr::of(reply))),
+                )?;
+                self.readlink_all(&mut items)?;
+                self.clunk_all(&mut items)?;
+            }
+            for item in items.iter().filter(|item| item.error.is_none()) {
+                show_line(out, &item.name, &item.attr, &item.data, long)?;
+            }
+            self.report_all(&mut items, |item| shown(&join(path, &item.name)));
         }
         Ok(())
     }
 
     pub(crate) fn tree(&mut self, path: &OsStr) -> anyhow::Result<()> {
         let is_terminal = io::stdout().is_terminal();
-        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut out = BufWriter::new(io::stdout().lock());
         let mut todo = vec![(path.as_bytes().to_vec(), 0, path.as_bytes().to_vec(), true)];
         while let Some((path, depth, name, is_dir)) = todo.pop() {
             write!(out, "{:width$}", "", width = depth * 2)?;
@@ -101,10 +116,7 @@ impl Run {
             if !is_dir {
                 continue;
             }
-            let walked = self.client.walk(Client::ROOT, &path);
-            let Some(fid) = self.go_on(shown(&path), walked)? else { continue };
-            let listed = self.client.list(fid);
-            self.client.clunk(fid)?;
+            let listed = self.client.with(&path, Client::list);
             let mut names = self.go_on(shown(&path), listed)?.unwrap_or_default();
             names.sort_by(|a, b| b.name.cmp(&a.name));
             todo.extend(names.into_iter().map(|named| {
@@ -117,82 +129,44 @@ impl Run {
     }
 
     pub(crate) fn cat(&mut self, paths: &[OsString]) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
         for path in paths {
-            let bytes = path.as_bytes();
-            let walked = self.client.walk(Client::ROOT, bytes);
-            let Some(fid) = self.go_on(shown(bytes), walked)? else { continue };
-            let opened = self.client.open(fid, false, false);
-            if self.go_on(shown(bytes), opened)?.is_some() {
-                self.cat_open(fid, bytes)?;
+            let path = path.as_bytes();
+            let copied = self.client.with(path, |client, fid| {
+                client.open(fid, false, false)?;
+                copy_to(client, fid, &mut out)
+            });
+            if let Some(printed) = self.go_on(shown(path), copied)? {
+                printed?;
             }
-            self.client.clunk(fid)?;
         }
         Ok(())
     }
 
-    /// Several reads are in flight, and what they bring is printed in order; the first that comes short may be the end.
-    fn cat_open(&mut self, fid: Fid, path: &[u8]) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
-        let chunk = u64::from(self.client.chunk());
-        let (mut offset, mut reads) = (0, 1);
-        loop {
-            let mut parts: Vec<Vec<u8>> = vec![Vec::new(); reads as usize];
-            let mut failed = None;
-            let messages = (0..reads).map(|n| Message::Tread { fid, offset: offset + n * chunk, count: chunk as u32 });
-            self.client.transport().exchange(messages, |number, reply| match reply {
-                Ok(Message::Rread { data: Data::Here(bytes) }) => parts[number] = bytes.to_vec(),
-                Ok(_) => {}
-                Err(error) => failed = Some(error),
-            })?;
-            if let Some(error) = failed {
-                self.report(shown(path), error);
-                return Ok(());
-            }
-            let mut whole = true;
-            for part in parts {
-                out.write_all(&part)?;
-                offset += part.len() as u64;
-                whole = part.len() as u64 == chunk;
-                if part.is_empty() {
-                    return Ok(out.flush()?);
-                }
-                if !whole {
-                    break;
-                }
-            }
-            reads = if whole { READS } else { 1 };
-        }
-    }
-
     pub(crate) fn stat(&mut self, paths: &[OsString]) -> anyhow::Result<()> {
         for path in paths {
-            let bytes = path.as_bytes();
-            let walked = self.client.walk(Client::ROOT, bytes);
-            let Some(fid) = self.go_on(shown(bytes), walked)? else { continue };
-            let asked = self.client.stat(fid);
-            if let Some(attr) = self.go_on(shown(bytes), asked)? {
-                let target = if attr.kind() == mode::IFLNK { self.client.readlink(fid, &attr)? } else { Vec::new() };
-                let mut out = io::stdout().lock();
-                writeln!(out, "path    {}", shown(bytes))?;
-                writeln!(out, "mode    {} {:04o}", mode_text(attr.mode), attr.mode & mode::PERM)?;
-                writeln!(out, "links   {}", attr.nlink)?;
-                writeln!(out, "owner   {} {}", attr.uid, attr.gid)?;
-                writeln!(out, "size    {}", attr.size)?;
-                if attr.rdev != (0, 0) {
-                    writeln!(out, "device  {} {}", attr.rdev.0, attr.rdev.1)?;
-                }
-                if !target.is_empty() {
-                    writeln!(out, "target  {}", shown(&target))?;
-                }
-                for (name, time) in [("read", attr.atime), ("written", attr.mtime), ("changed", attr.ctime)] {
-                    if time != Time::default() {
-                        writeln!(out, "{name:<7} {}.{:09} UTC", time_text(time), time.nsec)?;
-                    }
-                }
-                let qid = attr.qid;
-                writeln!(out, "qid     type {:#04x} version {} path {}", qid.kind, qid.version, qid.path)?;
+            let path = path.as_bytes();
+            let found = self.client.with(path, stat_and_target);
+            let Some((attr, target)) = self.go_on(shown(path), found)? else { continue };
+            let mut out = io::stdout().lock();
+            writeln!(out, "path    {}", shown(path))?;
+            writeln!(out, "mode    {} {:04o}", mode_text(attr.mode), attr.mode & mode::PERM)?;
+            writeln!(out, "links   {}", attr.nlink)?;
+            writeln!(out, "owner   {} {}", attr.uid, attr.gid)?;
+            writeln!(out, "size    {}", attr.size)?;
+            if attr.rdev != (0, 0) {
+                writeln!(out, "device  {} {}", attr.rdev.0, attr.rdev.1)?;
             }
-            self.client.clunk(fid)?;
+            if !target.is_empty() {
+                writeln!(out, "target  {}", shown(&target))?;
+            }
+            for (name, time) in [("read", attr.atime), ("written", attr.mtime), ("changed", attr.ctime)] {
+                if time != Time::default() {
+                    writeln!(out, "{name:<7} {}.{:09} UTC", time_text(time), time.nsec)?;
+                }
+            }
+            let qid = attr.qid;
+            writeln!(out, "qid     type {:#04x} version {} path {}", qid.kind, qid.version, qid.path)?;
         }
         Ok(())
     }
@@ -210,6 +184,42 @@ impl Run {
         let files = fs.files - fs.ffree.min(fs.files);
         writeln!(out, "{:<6} {:>12} {files:>12} {:>12} {:>4}%", "files", fs.files, fs.ffree, percent(files, fs.files))?;
         Ok(())
+    }
+}
+
+/// The attributes, and the target of a symbolic link.
+fn stat_and_target(client: &mut Client, fid: Fid) -> Result<(Attr, Vec<u8>), Error> {
+    let attr = client.stat(fid)?;
+    let target = if attr.kind() == mode::IFLNK { client.readlink(fid, &attr)? } else { Vec::new() };
+    Ok((attr, target))
+}
+
+/// The bytes of an open file. Several reads are in flight, and what they bring is printed in order; the first that comes short may be the end.
+fn copy_to(client: &mut Client, fid: Fid, out: &mut impl Write) -> Result<io::Result<()>, Error> {
+    let chunk = client.chunk();
+    let mut parts: Vec<Vec<u8>> = vec![Vec::new(); READS];
+    let (mut offset, mut reads) = (0, 1);
+    loop {
+        let start = offset;
+        let ranges: Vec<(u64, u32)> = (0..reads).map(|n| (start + n * u64::from(chunk), chunk)).collect();
+        parts.iter_mut().for_each(Vec::clear);
+        client.read(fid, &ranges, |at, bytes| {
+            parts[((at - start) / u64::from(chunk)) as usize].extend_from_slice(bytes);
+        })?;
+        for part in &parts[..reads as usize] {
+            if let Err(error) = out.write_all(part) {
+                return Ok(Err(error));
+            }
+            offset += part.len() as u64;
+            if part.len() < chunk as usize {
+                break;
+            }
+        }
+        if offset == start {
+            return Ok(out.flush());
+        }
+        // Only what comes whole promises more.
+        reads = if offset - start == reads * u64::from(chunk) { READS as u64 } else { 1 };
     }
 }
 
