@@ -66,7 +66,7 @@ pub(super) fn dm_bits(posix: u32, dialect: Dialect) -> u32 {
 }
 
 impl Attr {
-    /// What a reply to [`Client::stat_message`] says.
+    /// What a reply to [`Client::stat_message`](super::Client::stat_message) says.
     pub fn of(reply: &Message<'_>) -> Attr {
         match *reply {
             Message::Rgetattr {
