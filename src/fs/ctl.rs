@@ -58,7 +58,10 @@ impl Figures {
         let (enters, cqes) = (self.stats.counters.enters.get(), self.stats.counters.cqes.get());
         line("cqes_per_100_enters", (cqes * 100).checked_div(enters).unwrap_or(0));
         for kind in (0..=255).map(Kind).filter(|kind| self.stats.messages(kind.0) > 0) {
-            line(&format!("messages_{kind}"), self.stats.messages(kind.0));
+            // One word each, also for a number that no message has.
+            let name =
+                kind.name().map_or_else(|| format!("messages_type_{}", kind.0), |name| format!("messages_{name}"));
+            line(&name, self.stats.messages(kind.0));
         }
         self.stats.service_ns(|service| {
             for (name, at) in [("50", 0.5), ("90", 0.9), ("99", 0.99), ("99.9", 0.999)] {
@@ -82,5 +85,25 @@ impl Figures {
         ];
         figures.into_iter().for_each(|(name, value)| line(name, value as u64));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+
+    #[test]
+    fn every_line_is_a_word_and_a_number() {
+        let stats = Rc::new(Stats::default());
+        (0..=255).for_each(|kind| stats.replied(kind, 1000));
+        let gauge = Arena::new(1 << 20).expect("a small mapping").gauge();
+        let text = Figures { stats, gauge }.text(1);
+        for line in text.lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            assert!(words.len() == 2 && words[1].parse::<u64>().is_ok(), "{line}");
+        }
+        assert!(text.contains("messages_Tread ") && text.contains("messages_type_200 "));
+        assert_eq!(text.lines().filter(|line| line.starts_with("messages_")).count(), 256);
     }
 }
