@@ -1,4 +1,7 @@
-//! The loop itself: turns, peers, listeners, the end.
+//! The loop itself: turns and peers.
+
+mod accept;
+mod growth;
 
 use super::flight::{self, Gather, Inbound, Outbound, Sink, Way};
 use super::peer::{Life, Peer, Receiving, Sending};
@@ -348,78 +351,6 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         Ok(())
     }
 
-    // Listeners.
-
-    fn arm_listeners(&mut self) -> io::Result<()> {
-        for index in 0..self.listeners.len() {
-            if self.listeners[index].state == AcceptState::Idle {
-                let fd = self.listeners[index].fd;
-                self.retry(|server| flight::accept(&mut server.ring, fd, Token::new(Op::Accept, 0, index as u32)))?;
-                self.listeners[index].state = AcceptState::Armed;
-            }
-        }
-        Ok(())
-    }
-
-    fn accepted(&mut self, index: usize, res: i32, flags: u32) {
-        // IORING_CQE_F_MORE (io_uring_prep_multishot_accept(3)): the accept stays armed.
-        if !io_uring::cqueue::more(flags) {
-            self.listeners[index].state = AcceptState::Idle;
-        }
-        match errno(res) {
-            None if self.drain.is_some() || self.peers.len() >= self.options.peers_max => {
-                self.options.stats.counters.refused.up();
-                self.ring.close(res);
-            }
-            None => self.connect(res, self.listeners[index].trust),
-            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-                log::warn!("accept: {}: trying again in 50 ms", Errno::from_raw(-res));
-                let token = Token::new(Op::Backoff, 0, index as u32);
-                if flight::wait(&mut self.ring, &flight::BACKOFF, token) {
-                    self.listeners[index].state = AcceptState::BackingOff;
-                }
-            }
-            // The connection went before it was accepted, or the accept was cancelled.
-            Some(error) => log::debug!("accept: {error}"),
-        }
-        if self.drain.is_some() && self.listeners[index].state == AcceptState::Idle {
-            self.close_listener(index);
-        }
-    }
-
-    fn close_listener(&mut self, index: usize) {
-        let listener = &mut self.listeners[index];
-        if listener.state != AcceptState::Closed {
-            listener.state = AcceptState::Closed;
-            self.ring.close(listener.fd);
-        }
-    }
-
-    // The end.
-
-    /// Stops accepting and lets replies leave, for a while. Asked twice, it waits for nobody.
-    pub fn begin_drain(&mut self) -> io::Result<()> {
-        if self.drain.is_some() {
-            self.drain = Some(self.at.mono_ns);
-            self.sweep();
-            return Ok(());
-        }
-        self.drain = Some(self.at.mono_ns + DRAIN_NS);
-        for index in 0..self.listeners.len() {
-            match self.listeners[index].state {
-                AcceptState::Armed => {
-                    let target = Token::new(Op::Accept, 0, index as u32);
-                    self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;
-                }
-                AcceptState::Idle => self.close_listener(index),
-                AcceptState::BackingOff | AcceptState::Closed => {}
-            }
-        }
-        let slots: Vec<u32> = self.peers.iter().map(|(slot, _)| slot as u32).collect();
-        slots.into_iter().for_each(|slot| self.list(slot));
-        Ok(())
-    }
-
     /// Ends a peer: what it had asked for is abandoned, and it is gone once nothing is in flight.
     fn end(&mut self, slot: u32) {
         let peer = &mut self.peers[slot as usize];
@@ -652,48 +583,6 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         peer.receiving = Receiving::Window;
         self.retry(|server| server.peers[slot as usize].window.start(&mut server.ring, fd, token))
-    }
-
-    // Memory.
-
-    /// Populates and registers more of the arena once three quarters of what is populated are in use.
-    fn grow(&mut self) -> io::Result<()> {
-        let Some(grow) = self.options.grow else { return Ok(()) };
-        let total = self.memory.len();
-        if grow.running.is_some() || grow.populated >= total || self.gauge.used_bytes() < grow.populated / 4 * 3 {
-            return Ok(());
-        }
-        let until = (grow.populated * 2).min(total);
-        let (start, len) = (self.memory.address() + grow.populated, until - grow.populated);
-        self.retry(|server| flight::populate(&mut server.ring, start, len, Token::new(Op::Populate, 0, 0)))?;
-        self.options.grow = Some(Grow { running: Some(until), ..grow });
-        Ok(())
-    }
-
-    fn populated(&mut self, res: i32) {
-        let Some(mut grow) = self.options.grow.take() else { return };
-        let Some(until) = grow.running.take() else { return };
-        if let Some(error) = errno(res) {
-            // The kernel has no memory now; what is used beyond is populated page by page, and sent by address.
-            log::warn!("--grow: populating up to {until} bytes: {error}: growing no further ahead of need");
-            return;
-        }
-        grow.populated = until;
-        if self.table.registered_bytes() > 0 {
-            let before = self.ring.monotonic();
-            if let Err(error) = self.table.register(&mut self.ring, until) {
-                log::warn!("--grow: registering up to {until} bytes: {error}: serving the rest unregistered");
-                return;
-            }
-            grow.longest_stall_ns = grow.longest_stall_ns.max(self.ring.monotonic() - before);
-        }
-        log::info!(
-            "--grow: {} MiB populated, {} MiB registered, longest stall {} us",
-            until >> 20,
-            self.table.registered_bytes() >> 20,
-            grow.longest_stall_ns / 1000
-        );
-        self.options.grow = Some(grow);
     }
 }
 

@@ -1,0 +1,79 @@
+//! Listeners: how connections come, and how serving ends.
+
+use super::{AcceptState, DRAIN_NS, Server};
+use crate::fs::Filesystem;
+use crate::uring::flight;
+use crate::uring::ring::{Ring, errno};
+use crate::uring::token::{Op, Token};
+use nix::errno::Errno;
+use std::io;
+
+impl<R: Ring, F: Filesystem> Server<R, F> {
+    pub(super) fn arm_listeners(&mut self) -> io::Result<()> {
+        for index in 0..self.listeners.len() {
+            if self.listeners[index].state == AcceptState::Idle {
+                let fd = self.listeners[index].fd;
+                self.retry(|server| flight::accept(&mut server.ring, fd, Token::new(Op::Accept, 0, index as u32)))?;
+                self.listeners[index].state = AcceptState::Armed;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn accepted(&mut self, index: usize, res: i32, flags: u32) {
+        // IORING_CQE_F_MORE (io_uring_prep_multishot_accept(3)): the accept stays armed.
+        if !io_uring::cqueue::more(flags) {
+            self.listeners[index].state = AcceptState::Idle;
+        }
+        match errno(res) {
+            None if self.drain.is_some() || self.peers.len() >= self.options.peers_max => {
+                self.options.stats.counters.refused.up();
+                self.ring.close(res);
+            }
+            None => self.connect(res, self.listeners[index].trust),
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                log::warn!("accept: {}: trying again in 50 ms", Errno::from_raw(-res));
+                let token = Token::new(Op::Backoff, 0, index as u32);
+                if flight::wait(&mut self.ring, &flight::BACKOFF, token) {
+                    self.listeners[index].state = AcceptState::BackingOff;
+                }
+            }
+            // The connection went before it was accepted, or the accept was cancelled.
+            Some(error) => log::debug!("accept: {error}"),
+        }
+        if self.drain.is_some() && self.listeners[index].state == AcceptState::Idle {
+            self.close_listener(index);
+        }
+    }
+
+    pub(super) fn close_listener(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        if listener.state != AcceptState::Closed {
+            listener.state = AcceptState::Closed;
+            self.ring.close(listener.fd);
+        }
+    }
+
+    /// Stops accepting and lets replies leave, for a while. Asked twice, it waits for nobody.
+    pub fn begin_drain(&mut self) -> io::Result<()> {
+        if self.drain.is_some() {
+            self.drain = Some(self.at.mono_ns);
+            self.sweep();
+            return Ok(());
+        }
+        self.drain = Some(self.at.mono_ns + DRAIN_NS);
+        for index in 0..self.listeners.len() {
+            match self.listeners[index].state {
+                AcceptState::Armed => {
+                    let target = Token::new(Op::Accept, 0, index as u32);
+                    self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;
+                }
+                AcceptState::Idle => self.close_listener(index),
+                AcceptState::BackingOff | AcceptState::Closed => {}
+            }
+        }
+        let slots: Vec<u32> = self.peers.iter().map(|(slot, _)| slot as u32).collect();
+        slots.into_iter().for_each(|slot| self.list(slot));
+        Ok(())
+    }
+}
