@@ -87,7 +87,8 @@ pub struct Stats {
     pub counters: Counters,
     /// Replies by the number of the T-message they answer.
     messages: [Counter; 256],
-    /// Nanoseconds from the turn that received a request to the turn that saw its reply sent, in three significant digits.
+    /// Nanoseconds from the turn that received a request to the submission that sent its reply at once, or else to the turn that saw the send end; in three
+    /// significant digits.
     service_ns: RefCell<Histogram<u64>>,
 }
 

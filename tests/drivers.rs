@@ -117,6 +117,7 @@ fn a_ring_that_completes_late_short_and_out_of_order_gives_the_same_bytes() {
             seen.plain_sends += ring.plain_sends;
             seen.plain_landings += ring.plain_landings;
             seen.full_sockets += ring.full_sockets;
+            seen.quiet_sends += ring.quiet_sends;
         }
     }
     let counts = [
@@ -128,6 +129,7 @@ fn a_ring_that_completes_late_short_and_out_of_order_gives_the_same_bytes() {
         seen.plain_sends,
         seen.plain_landings,
         seen.full_sockets,
+        seen.quiet_sends,
     ];
     assert!(counts.iter().all(|&count| count > 100), "every fault has happened: {seen:?}");
 }

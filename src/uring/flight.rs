@@ -180,13 +180,17 @@ pub(crate) struct Outbound {
     gather: Box<Gather>,
     /// Bytes offered by the last SQE.
     pub(crate) offered: usize,
-    /// The socket was full: the next SQE waits until it takes everything. The first one does not, so that its CQE is there when the enter that submits it waits.
+    /// The socket was full: the next SQE waits until it takes everything. The first one does not wait: it ends while it is submitted.
     pub(crate) waits: bool,
+    /// Nothing is done when the next SQE ends, if that sends all there is. If it does not wait either, it is quiet: it has a CQE only if something is left
+    /// (docs/decisions/08-waiting.md).
+    pub(crate) last: bool,
+    quiet: bool,
 }
 
 impl Outbound {
     pub(crate) fn new(segments: Segments, gather: Box<Gather>) -> Outbound {
-        Outbound { segments, gather, offered: 0, waits: false }
+        Outbound { segments, gather, offered: 0, waits: false, last: false, quiet: false }
     }
 
     /// Gives the head slot back, after the CQE.
@@ -200,6 +204,24 @@ impl Outbound {
         (self.segments, self.gather)
     }
 
+    /// The operation in flight has no CQE if it sends everything.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Offers `n` bytes. The flags of the SQE, of the message and of the write.
+    fn offer(&mut self, n: usize) -> (squeue::Flags, i32, i32) {
+        self.offered = n;
+        self.quiet = self.last && !self.waits && n == self.segments.len();
+        let quiet = if self.quiet { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
+        // With MSG_WAITALL a send that was cut short has failed, and so has a CQE although it is quiet (Linux: io_uring/net.c, io_send); a short write has
+        // failed in any case (io_uring/rw.c, __io_complete_rw_common).
+        match self.waits {
+            true => (quiet, libc::MSG_NOSIGNAL | libc::MSG_WAITALL, 0),
+            false => (quiet, libc::MSG_NOSIGNAL | libc::MSG_WAITALL | libc::MSG_DONTWAIT, libc::RWF_NOWAIT),
+        }
+    }
+
     /// Submits a send of what is left, or of a first part of it. `None` if the queue is full.
     pub(crate) fn start(
         &mut self,
@@ -209,28 +231,29 @@ impl Outbound {
         table: &Table,
         heads: &mut Heads,
     ) -> Option<Way> {
-        let flags = libc::MSG_NOSIGNAL | if self.waits { libc::MSG_WAITALL } else { libc::MSG_DONTWAIT };
-        let rw_flags = if self.waits { 0 } else { libc::RWF_NOWAIT };
         let single = {
             let mut views = self.segments.views();
             let first = views.next().expect("there is something to send").bytes;
             views.next().is_none().then_some((first.as_ptr(), first.len()))
         };
         if let Some((at, len)) = single {
-            self.offered = len;
+            let (quiet, flags, _) = self.offer(len);
             // SAFETY: the segments own or pin the bytes and are kept until the CQE.
             let pushed = unsafe {
                 ring.push(|| {
-                    opcode::Send::new(types::Fd(fd), at, len as u32).flags(flags).build().user_data(token.encode())
+                    let entry = opcode::Send::new(types::Fd(fd), at, len as u32).flags(flags).build();
+                    entry.flags(quiet).user_data(token.encode())
                 })
             };
             return pushed.then_some(Way::Single);
         }
         if let Some(index) = self.gather_fixed(table, heads) {
+            let (quiet, _, rw_flags) = self.offer(self.gather.bytes());
             let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
             // SAFETY: blocks are pinned by the segments, heads lie in the slot that the gather holds; both are kept until the CQE.
-            let pushed =
-                unsafe { ring.push(|| write_fixed(fd, list, count, index, rw_flags).user_data(token.encode())) };
+            let pushed = unsafe {
+                ring.push(|| write_fixed(fd, list, count, index, rw_flags).flags(quiet).user_data(token.encode()))
+            };
             if !pushed {
                 self.ended(heads);
             }
@@ -240,12 +263,13 @@ impl Outbound {
         for view in self.segments.views().take(VIEWS_MAX) {
             self.gather.push(view.bytes.as_ptr(), view.bytes.len());
         }
-        self.offered = self.gather.bytes();
+        let (quiet, flags, _) = self.offer(self.gather.bytes());
         let message = self.gather.message().cast_const();
         // SAFETY: as for the single buffer; list and header lie in the boxed gather.
         let pushed = unsafe {
             ring.push(|| {
-                opcode::SendMsg::new(types::Fd(fd), message).flags(flags as u32).build().user_data(token.encode())
+                let entry = opcode::SendMsg::new(types::Fd(fd), message).flags(flags as u32).build();
+                entry.flags(quiet).user_data(token.encode())
             })
         };
         pushed.then_some(Way::Plain)
@@ -272,7 +296,6 @@ impl Outbound {
                 break;
             }
         }
-        self.offered = self.gather.bytes();
         self.gather.head = Some(head);
         if self.gather.views.is_empty() {
             self.ended(heads);

@@ -40,6 +40,10 @@ pub trait Ring {
     /// Submits what is queued and waits until `want` CQEs are there. There is no time-out: a timer per wait costs more than a small request.
     fn submit_and_wait(&mut self, want: u32) -> io::Result<()>;
 
+    /// Everything that was pushed is submitted, and no CQE is held back for want of room: a quiet operation (IOSQE_CQE_SKIP_SUCCESS) that had to end at
+    /// submission, and of which no CQE was drained, has succeeded.
+    fn is_settled(&mut self) -> bool;
+
     /// Hands out and consumes all CQEs that are there.
     fn drain(&mut self, each: impl FnMut(u64, i32, u32));
 
@@ -134,6 +138,11 @@ impl Ring for Kernel {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn is_settled(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.is_empty() && !queue.cq_overflow()
     }
 
     fn drain(&mut self, mut each: impl FnMut(u64, i32, u32)) {

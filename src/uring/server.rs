@@ -100,7 +100,12 @@ pub struct Server<R: Ring, F: Filesystem> {
     generation: u32,
     hash_key: u64,
     at: At,
-    sends_this_turn: u32,
+    /// Peers whose quiet sends were pushed since the last look at completions, with their generations.
+    quiet: Vec<(u32, u32)>,
+    /// When those left, in monotonic nanoseconds.
+    left_ns: u64,
+    /// Some may have ended, but it is not known yet.
+    unsettled: bool,
     /// A wait for the next look at deadlines is in flight.
     sweeping: bool,
     drain: Option<u64>,
@@ -143,7 +148,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             generation: 0,
             hash_key,
             at,
-            sends_this_turn: 0,
+            quiet: Vec::new(),
+            left_ns: 0,
+            unsettled: false,
             sweeping: false,
             drain: None,
             options,
@@ -253,6 +260,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.event(user_data, res, flags)?;
         }
         self.events = events;
+        self.settle();
         while let Some(token) = self.fs.ready() {
             if let Some(peer) = self.peers.get_mut(token.peer as usize) {
                 peer.session.complete(&mut self.fs, token, self.at);
@@ -278,8 +286,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Submits, and waits unless there is work left.
     fn enter(&mut self, waits: bool) -> io::Result<()> {
         self.options.stats.counters.enters.up();
-        let sends = std::mem::take(&mut self.sends_this_turn);
-        if !waits || !self.work.is_empty() {
+        if !self.quiet.is_empty() {
+            self.left_ns = self.ring.monotonic();
+        }
+        if !waits || !self.work.is_empty() || self.unsettled {
             return self.ring.submit_and_wait(0);
         }
         if self.options.busy_poll_ns > 0 {
@@ -293,9 +303,27 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 return self.ring.submit_and_wait(0);
             }
         }
-        // The first send of a batch never waits, so its CQE is there when the wait begins, and would end a wait for one. Sends that do wait are not counted:
-        // a peer that does not read holds nobody else.
-        self.ring.submit_and_wait(1 + sends)
+        // A send that succeeds at once is quiet and does not end this wait.
+        self.ring.submit_and_wait(1)
+    }
+
+    /// Ends the quiet sends that have no CQE: they have sent everything.
+    fn settle(&mut self) {
+        self.unsettled = !self.quiet.is_empty() && !self.ring.is_settled();
+        if self.unsettled {
+            return;
+        }
+        let mut quiet = std::mem::take(&mut self.quiet);
+        for (slot, generation) in quiet.drain(..) {
+            let peer = self.peers.get(slot as usize).filter(|peer| peer.generation == generation);
+            let Some(Sending::Replies(out)) = peer.map(|peer| &peer.sending) else { continue };
+            if out.is_quiet() {
+                let offered = out.offered as i32;
+                self.sent(slot, offered, self.left_ns);
+                self.list(slot);
+            }
+        }
+        self.quiet = quiet;
     }
 
     /// Pushes, and where the queue is full submits what is there and pushes again.
@@ -342,7 +370,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     return Ok(());
                 }
                 match token.op {
-                    Op::Send => self.sent(token.slot, res),
+                    Op::Send => self.sent(token.slot, res, self.at.mono_ns),
                     _ => self.received(token.slot, res),
                 }
                 self.list(token.slot);
@@ -425,14 +453,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
     }
 
-    fn sent(&mut self, slot: u32, res: i32) {
+    /// A send ended with `res`, at `now` in monotonic nanoseconds.
+    fn sent(&mut self, slot: u32, res: i32, now: u64) {
         let peer = &mut self.peers[slot as usize];
         let Sending::Replies(mut out) = std::mem::replace(&mut peer.sending, Sending::Nothing) else {
             unreachable!("a CQE of a send ends one in flight");
         };
         out.ended(&mut self.heads);
         let stats = &self.options.stats;
-        let now = self.at.mono_ns;
         let failed = errno(res).filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN));
         let n = res.max(0) as usize;
         stats.counters.sent_bytes.add(n as u64);
@@ -531,7 +559,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
         };
         let peer = &self.peers[slot as usize];
-        let (fd, token, waits) = (peer.fd, Token::new(Op::Send, peer.generation, slot), out.waits);
+        let (fd, generation) = (peer.fd, peer.generation);
+        let token = Token::new(Op::Send, generation, slot);
+        out.last = peer.life == Life::Open && !peer.held && self.drain.is_none() && peer.session.queued_bytes() == 0;
         let mut way = None;
         self.retry(|server| {
             way = out.start(&mut server.ring, fd, token, &server.table, &mut server.heads);
@@ -543,7 +573,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Some(Way::Plain) => counters.sends_plain.up(),
             Some(Way::Single) | None => counters.sends_small.up(),
         }
-        self.sends_this_turn += u32::from(!waits);
+        if out.is_quiet() {
+            self.quiet.push((slot, generation));
+        }
         self.peers[slot as usize].sending = Sending::Replies(out);
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! It decodes the 64 bytes of each SQE (Linux: `include/uapi/linux/io_uring.h`). What a send shows is read at its completion, not at its submission; what a receive
 //! gets is written at its completion, and the rest of its buffer poisoned; registered entries are checked. So a block that changes while a reply shows it,
-//! or memory that is let go too early, comes out as wrong bytes.
+//! or memory that is let go too early, comes out as wrong bytes. In half of the seeds the peer says nothing before it has heard the answer to what it said,
+//! and a wait that only more words could end is a failure: on a real socket it would last until the next timer.
 #![expect(unsafe_code, reason = "it plays the kernel, which reads and writes memory by address")]
 
 use super::{AT, Random};
@@ -28,11 +29,13 @@ const EAGAIN: i32 = 11;
 const ECANCELED: i32 = 125;
 const MSG_DONTWAIT: u32 = 0x40;
 const RWF_NOWAIT: u32 = 8;
+const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 
 /// An operation as it was submitted.
 #[derive(Clone, Copy, Debug)]
 struct Sqe {
     opcode: u8,
+    flags: u8,
     fd: i32,
     addr: u64,
     len: u32,
@@ -63,6 +66,7 @@ pub struct Seen {
     pub plain_sends: usize,
     pub plain_landings: usize,
     pub full_sockets: usize,
+    pub quiet_sends: usize,
 }
 
 pub struct FakeRing {
@@ -75,6 +79,7 @@ pub struct FakeRing {
     done: Vec<(u64, i32, u32)>,
     /// What the peer says, how much of it has been sent to the server, and where the server's receives are.
     script: Vec<u8>,
+    lock_step: bool,
     arrived: usize,
     taken: usize,
     /// What the peer has heard.
@@ -87,8 +92,10 @@ pub struct FakeRing {
 
 impl FakeRing {
     pub fn new(seed: u64, script: Vec<u8>, fixed: bool) -> FakeRing {
+        let mut random = Random::new(seed);
         FakeRing {
-            random: Random::new(seed),
+            lock_step: random.below(2) == 0,
+            random,
             table: Vec::new(),
             fixed,
             queued: Vec::new(),
@@ -110,6 +117,31 @@ impl FakeRing {
             RECV | RECVMSG | READV_FIXED => self.arrived > self.taken || self.shut || self.taken == self.script.len(),
             _ => true,
         }
+    }
+
+    /// Up to where the peer speaks before it hears more.
+    fn may_say(&self) -> usize {
+        if !self.lock_step {
+            return self.script.len();
+        }
+        ends(&self.script).nth(ends(&self.heard).count()).unwrap_or(self.script.len())
+    }
+
+    /// One thing happens that may happen; false if there is none.
+    fn step(&mut self) -> bool {
+        let until = self.may_say();
+        let speaks = self.arrived < until;
+        let able: Vec<usize> = (0..self.in_flight.len()).filter(|&at| self.can_run(&self.in_flight[at])).collect();
+        if speaks && (able.is_empty() || self.random.below(2) == 0) {
+            let most = [1, 30, 700, 20_000, 200_000][self.random.below(5)];
+            self.arrived = (self.arrived + 1 + self.random.below(most)).min(until);
+        } else if !able.is_empty() {
+            let pick = able[self.random.below(able.len())];
+            self.seen.out_of_order += usize::from(pick > 0);
+            let sqe = self.in_flight.remove(pick);
+            self.complete(sqe);
+        }
+        speaks || !able.is_empty()
     }
 
     /// The memory that an operation names, in order.
@@ -167,6 +199,11 @@ impl FakeRing {
                 n as i32
             }
         };
+        if sqe.flags & CQE_SKIP_SUCCESS != 0 && res as usize == total {
+            assert!(sqe.never_waits(), "who is not told of the end must know it from the submission");
+            self.seen.quiet_sends += 1;
+            return;
+        }
         self.done.push((sqe.user_data, res, 0));
     }
 
@@ -188,6 +225,16 @@ impl FakeRing {
     }
 }
 
+/// Where each whole message ends.
+fn ends(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let size = bytes.get(at..at + 4)?.try_into().expect("four bytes");
+        at += u32::from_le_bytes(size) as usize;
+        (at <= bytes.len()).then_some(at)
+    })
+}
+
 impl Ring for FakeRing {
     fn features(&self) -> Features {
         Features { vectored_fixed: self.fixed, defer_taskrun: true }
@@ -203,6 +250,7 @@ impl Ring for FakeRing {
         let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         self.queued.push(Sqe {
             opcode: bytes[0],
+            flags: bytes[1],
             fd: long(0).wrapping_shr(32) as i32,
             addr: long(16),
             len: long(24) as u32,
@@ -213,7 +261,7 @@ impl Ring for FakeRing {
         true
     }
 
-    fn submit_and_wait(&mut self, _: u32) -> io::Result<()> {
+    fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
         self.now += 1000;
         for sqe in self.queued.drain(..).collect::<Vec<_>>() {
             if sqe.opcode == ASYNC_CANCEL {
@@ -232,24 +280,17 @@ impl Ring for FakeRing {
                 self.in_flight.push(sqe);
             }
         }
-        // The peer says a little more.
-        if self.arrived < self.script.len() && self.random.below(2) == 0 {
-            let most = [1, 30, 700, 20_000, 200_000][self.random.below(5)];
-            self.arrived = (self.arrived + 1 + self.random.below(most)).min(self.script.len());
+        for _ in 0..self.random.below(3) {
+            self.step();
         }
-        // Any of what can complete does, in any order.
-        let rounds = 1 + self.random.below(2);
-        for _ in 0..rounds {
-            let able: Vec<usize> = (0..self.in_flight.len()).filter(|&at| self.can_run(&self.in_flight[at])).collect();
-            if able.is_empty() {
-                break;
-            }
-            let pick = able[self.random.below(able.len())];
-            self.seen.out_of_order += usize::from(pick > 0);
-            let sqe = self.in_flight.remove(pick);
-            self.complete(sqe);
+        while self.done.len() < want as usize {
+            assert!(self.step(), "the loop waits for {want} completions, of which {} come", self.done.len());
         }
         Ok(())
+    }
+
+    fn is_settled(&mut self) -> bool {
+        self.queued.is_empty()
     }
 
     fn drain(&mut self, mut each: impl FnMut(u64, i32, u32)) {

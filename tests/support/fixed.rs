@@ -22,6 +22,10 @@ impl<R: Ring> Ring for Fixed<R> {
     fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
         self.0.submit_and_wait(want)
     }
+    fn is_settled(&mut self) -> bool {
+        self.0.is_settled()
+    }
+
     fn drain(&mut self, each: impl FnMut(u64, i32, u32)) {
         self.0.drain(each);
     }
