@@ -7,6 +7,8 @@
 //! System calls are made in `ring.rs` (the loop's) and `listen.rs` (before the loop starts), nowhere else.
 
 #[expect(unsafe_code, reason = "memory that the kernel touches: see the head of the file")]
+mod buffers;
+#[expect(unsafe_code, reason = "memory that the kernel touches: see the head of the file")]
 mod flight;
 mod listen;
 mod peer;
@@ -17,7 +19,8 @@ mod server;
 mod table;
 mod token;
 
-pub use flight::{SINK_BYTES, VIEWS_MAX, WINDOW_BYTES};
+pub use buffers::{SINK_BYTES, WINDOW_BYTES};
+pub use flight::VIEWS_MAX;
 pub use listen::{Bound, Signals, listen_tcp, listen_unix, pin_to_cpu};
 pub use probe::{Check, Finding, check, explain_setup_error, memlock_advice};
 pub use ring::{Features, Kernel, Ring, SQ_ENTRIES};

@@ -7,7 +7,8 @@
 //! "In flight" means that the kernel may still touch the memory of that operation; only its terminal CQE ends it, and a peer is gone only when
 //! nothing is.
 
-use super::flight::{Inbound, Outbound, Window};
+use super::buffers::Window;
+use super::flight::{Inbound, Outbound};
 use crate::fs::Filesystem;
 use crate::session::Session;
 use std::os::fd::RawFd;

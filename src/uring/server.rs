@@ -3,7 +3,8 @@
 mod accept;
 mod growth;
 
-use super::flight::{self, Gather, Inbound, Outbound, Sink, Way};
+use super::buffers::Sink;
+use super::flight::{self, Gather, Inbound, Outbound, Way};
 use super::peer::{Life, Peer, Receiving, Sending};
 use super::ring::{Ring, errno};
 use super::table::Table;
