@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ring9::client::Address;
 use ring9::limits;
-use ring9::uring::Trust;
+use ring9::uring::{Features, Trust};
 use std::str::FromStr;
 
 /// An in-memory 9P file server: one thread, one io_uring, zero-copy.
@@ -65,6 +65,9 @@ pub(crate) struct Serve {
     /// Print each message on one line to stderr
     #[arg(long)]
     pub(crate) trace: bool,
+    /// Do without a feature of newer kernels, as on an older one
+    #[arg(long, value_name = "FEATURE", value_enum, hide = true)]
+    without: Vec<Feature>,
     /// The trust of each listener, from the order of the command line
     #[arg(skip)]
     trusts: Vec<Option<TrustFlag>>,
@@ -96,6 +99,16 @@ impl Serve {
         }
     }
 
+    /// What the ring may use.
+    pub(crate) fn allowed(&self) -> Features {
+        let has = |feature| !self.without.contains(&feature);
+        Features {
+            vectored_fixed: has(Feature::Registered),
+            defer_taskrun: has(Feature::Deferred),
+            multishot: has(Feature::Shared),
+        }
+    }
+
     /// Where to listen, and whom to believe there.
     pub(crate) fn listeners(&self) -> anyhow::Result<Vec<(Address, Trust)>> {
         let mut addresses = self.listen.clone();
@@ -114,6 +127,13 @@ impl Serve {
         let pairs = addresses.into_iter().zip(&self.trusts);
         pairs.map(|(address, flag)| Ok((address.clone(), trust_of(&address, *flag)?))).collect()
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Feature {
+    Registered,
+    Deferred,
+    Shared,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -51,7 +51,7 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     log::set_logger(&Stderr).expect("no other logger is set");
     log::set_max_level(level);
 
-    let ring = match Kernel::new(limits::PEERS_MAX) {
+    let ring = match Kernel::with(limits::PEERS_MAX, serve.allowed()) {
         Ok(ring) => ring,
         Err(error) => {
             eprintln!("ring9: {}", uring::explain_setup_error(&error));

@@ -76,6 +76,10 @@ impl<T> Fids<T> {
         self.held.remove(&fid).ok_or(Error::EBADF)
     }
 
+    pub(super) fn trim(&mut self) {
+        self.held.shrink_to_fit();
+    }
+
     /// All of them, in the order of their numbers.
     pub(super) fn take_all(&mut self) -> Vec<(Fid, Held<T>)> {
         let mut all: Vec<_> = self.held.drain().collect();

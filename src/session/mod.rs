@@ -101,6 +101,8 @@ pub struct Received {
     pub consumed: usize,
     /// What the session waits for.
     pub need: Need,
+    /// The payload of a large write began: one that a [`Landing`] can take, if its driver is quick enough.
+    pub bulk: bool,
 }
 
 /// What a session waits for.
@@ -196,6 +198,7 @@ impl<F: Filesystem> Session<F> {
         let mut consumed = 0;
         let mut need = Need::default();
         let mut served = 0;
+        let mut large = false;
         loop {
             let rest = &bytes[consumed..];
             if !self.inbound.is_between() {
@@ -233,6 +236,7 @@ impl<F: Filesystem> Session<F> {
             if bulk && head.kind == Kind::TWRITE && rest.len() >= WRITE_HEAD {
                 self.check_tag(request)?;
                 self.begin(size, at);
+                large = true;
                 self.begin_bulk(fs, request, &rest[..WRITE_HEAD], at)?;
                 consumed += WRITE_HEAD;
             } else if bulk {
@@ -246,7 +250,7 @@ impl<F: Filesystem> Session<F> {
                 consumed += size;
             }
         }
-        Ok(Received { consumed, need })
+        Ok(Received { consumed, need, bulk: large })
     }
 
     /// A message of `bytes` has begun, now or some calls ago.
@@ -378,6 +382,13 @@ impl<F: Filesystem> Session<F> {
     /// A pending operation of this peer can be finished. If its request is gone, what it answers is thrown away.
     pub fn complete(&mut self, fs: &mut F, token: Token, at: At) {
         self.finish(fs, token, at);
+    }
+
+    /// Gives back memory that only a busy peer has a use for.
+    pub fn trim(&mut self) {
+        self.out.trim();
+        self.pending.trim();
+        self.fids.trim();
     }
 
     /// Bytes of replies that wait.

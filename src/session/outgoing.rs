@@ -143,6 +143,11 @@ impl Outgoing {
         }
     }
 
+    pub(super) fn trim(&mut self) {
+        self.spare = Vec::new();
+        self.batches.shrink_to_fit();
+    }
+
     pub(super) fn clear(&mut self) {
         self.batches.clear();
     }

@@ -49,6 +49,10 @@ impl Pending {
         !self.0.is_empty() && self.0.iter().any(is_it)
     }
 
+    pub(super) fn trim(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Token> {
         self.0.drain(..).map(|waiting| waiting.token)
     }

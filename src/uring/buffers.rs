@@ -1,19 +1,64 @@
-//! Memory that is received into before it is served: a peer's window, and the sink. **Unsafe**: names memory to the kernel.
+//! Memory that is received into before it is served: buffers that all peers share, a peer's window, and the sink. **Unsafe**: names memory to the kernel.
 //!
-//! Ownership: as in `flight.rs`. A window owns its memory on the heap, so that it may move itself; its peer keeps it until the terminal CQE, and neither reads nor
-//! changes the room behind the received bytes while a receive is in flight. The sink lives for ever.
+//! Ownership: a shared buffer is the kernel's but from the CQE that names it until it is given back, which happens before the next CQE is looked at. A window owns its
+//! memory on the heap, so that it may move itself; its peer keeps it until the terminal CQE, and neither reads nor changes the room behind the received bytes
+//! while a receive is in flight. Shared buffers and sink live for ever.
 
-use super::ring::Ring;
+use super::ring::{BUFFER_GROUP, Ring};
 use super::token::Token;
-use io_uring::{opcode, types};
+use io_uring::{cqueue, opcode, types};
+use std::io;
 use std::os::fd::RawFd;
 
 /// Bytes of a receive window: at most this much of a payload is copied before the rest lands (docs/decisions/02-receive-window.md).
 pub const WINDOW_BYTES: usize = 16 << 10;
+/// Bytes of a shared receive buffer.
+pub const SHARED_BYTES: usize = 16 << 10;
+/// Shared receive buffers; more than one enter completes receives.
+pub const SHARED_COUNT: u16 = 256;
+/// Windows that are kept for the next peer that needs one.
+pub const SPARE_WINDOWS: usize = 64;
 /// Most bytes that a sink takes at once.
 pub const SINK_BYTES: usize = 64 << 10;
 
-/// Received bytes that are not served yet, and the room behind them.
+/// The receive buffers that the kernel picks from.
+pub(crate) struct Shared(*mut u8);
+
+impl Shared {
+    /// Hands all of them to the kernel.
+    pub(crate) fn new(ring: &mut impl Ring) -> io::Result<Shared> {
+        let memory = Box::leak(vec![0; SHARED_BYTES * usize::from(SHARED_COUNT)].into_boxed_slice()).as_mut_ptr();
+        // SAFETY: the memory is leaked, and `look` is the only one who touches it.
+        unsafe { ring.share_buffers(memory, SHARED_COUNT, SHARED_BYTES as u32) }?;
+        Ok(Shared(memory))
+    }
+
+    /// Submits a receive that goes on until it is cancelled, fails, or finds no buffer.
+    pub(crate) fn start(ring: &mut impl Ring, fd: RawFd, token: Token) -> bool {
+        // SAFETY: the entry names no memory; the group's buffers are the kernel's.
+        unsafe { ring.push(|| opcode::RecvMulti::new(types::Fd(fd), BUFFER_GROUP).build().user_data(token.encode())) }
+    }
+
+    /// Shows the `n` bytes that a CQE with these flags has brought, and gives their buffer back. `None` if it has brought no buffer.
+    pub(crate) fn look<T>(
+        &mut self,
+        ring: &mut impl Ring,
+        flags: u32,
+        n: usize,
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
+        let id = cqueue::buffer_select(flags)?;
+        assert!(id < SHARED_COUNT && n <= SHARED_BYTES, "the kernel keeps to the buffers that it was given");
+        // SAFETY: one of the buffers, initialised, and ours since the CQE: the kernel does not write to it before it has it back.
+        let bytes = unsafe { std::slice::from_raw_parts(self.0.add(usize::from(id) * SHARED_BYTES), n) };
+        let seen = see(bytes);
+        // SAFETY: the CQE named it, and `bytes` is not used any more.
+        unsafe { ring.return_buffer(id) };
+        Some(seen)
+    }
+}
+
+/// Received bytes that are not served yet, and the room behind them. Has no memory while nothing is in it, unless payloads are received behind it.
 pub(crate) struct Window {
     bytes: Box<[u8]>,
     start: usize,
@@ -22,7 +67,7 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new() -> Window {
-        Window { bytes: vec![0; WINDOW_BYTES].into_boxed_slice(), start: 0, end: 0 }
+        Window { bytes: Box::default(), start: 0, end: 0 }
     }
 
     pub(crate) fn unread(&self) -> &[u8] {
@@ -42,17 +87,61 @@ impl Window {
         assert!(self.end <= self.bytes.len(), "the kernel keeps to the length of the buffer");
     }
 
-    /// Submits a receive behind the unread bytes. A message of at most a window's size always fits: the rest is moved to the front first.
-    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token) -> bool {
-        if self.start > 0 {
+    /// Adds bytes that were received elsewhere.
+    pub(crate) fn append(&mut self, more: &[u8], spares: &mut Spares) {
+        self.make_room(more.len(), spares);
+        self.bytes[self.end..self.end + more.len()].copy_from_slice(more);
+        self.end += more.len();
+    }
+
+    /// Makes room for `n` bytes behind the unread ones.
+    fn make_room(&mut self, n: usize, spares: &mut Spares) {
+        let unread = self.end - self.start;
+        if self.bytes.len() < unread + n {
+            let mut larger = spares.take(unread + n);
+            larger[..unread].copy_from_slice(self.unread());
+            spares.give(std::mem::replace(&mut self.bytes, larger));
+            (self.start, self.end) = (0, unread);
+        } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+            (self.start, self.end) = (0, unread);
         }
-        let room = &mut self.bytes[self.end..];
-        debug_assert!(!room.is_empty(), "a full window holds a message to be served first");
+    }
+
+    /// Gives the memory back, if nothing is in it.
+    pub(crate) fn release(&mut self, spares: &mut Spares) {
+        if self.start == self.end && !self.bytes.is_empty() {
+            spares.give(std::mem::take(&mut self.bytes));
+        }
+    }
+
+    /// Submits a receive behind the unread bytes, up to a window's size in all: a message of at most that size always fits.
+    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token, spares: &mut Spares) -> bool {
+        let unread = self.unread().len();
+        debug_assert!(unread < WINDOW_BYTES, "a full window holds a message to be served first");
+        self.make_room(WINDOW_BYTES - unread, spares);
+        let room = &mut self.bytes[unread..WINDOW_BYTES];
         let (at, len) = (room.as_mut_ptr(), room.len() as u32);
         // SAFETY: the window is boxed, and its peer neither reads the room nor lets go of it before the CQE.
         unsafe { ring.push(|| opcode::Recv::new(types::Fd(fd), at, len).build().user_data(token.encode())) }
+    }
+}
+
+/// Memory of windows that nobody uses now.
+#[derive(Default)]
+pub(crate) struct Spares(Vec<Box<[u8]>>);
+
+impl Spares {
+    /// Memory for at least `n` bytes.
+    fn take(&mut self, n: usize) -> Box<[u8]> {
+        let spare = if n <= WINDOW_BYTES { self.0.pop() } else { None };
+        spare.unwrap_or_else(|| vec![0; n.next_power_of_two().max(WINDOW_BYTES)].into_boxed_slice())
+    }
+
+    fn give(&mut self, bytes: Box<[u8]>) {
+        if bytes.len() == WINDOW_BYTES && self.0.len() < SPARE_WINDOWS {
+            self.0.push(bytes);
+        }
     }
 }
 

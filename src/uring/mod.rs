@@ -19,7 +19,7 @@ mod server;
 mod table;
 mod token;
 
-pub use buffers::{SINK_BYTES, WINDOW_BYTES};
+pub use buffers::{SHARED_BYTES, SHARED_COUNT, SINK_BYTES, SPARE_WINDOWS, WINDOW_BYTES};
 pub use flight::VIEWS_MAX;
 pub use listen::{Bound, Signals, listen_tcp, listen_unix, pin_to_cpu};
 pub use probe::{Check, Finding, check, explain_setup_error, memlock_advice};

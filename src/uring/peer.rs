@@ -13,6 +13,9 @@ use crate::fs::Filesystem;
 use crate::session::Session;
 use std::os::fd::RawFd;
 
+/// How long after a large payload a peer has a window of its own, in nanoseconds.
+const BULK_NS: u64 = 1_000_000_000;
+
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
@@ -28,6 +31,11 @@ pub(crate) enum Life {
 pub(crate) enum Receiving {
     /// Nothing is in flight.
     Nothing,
+    /// Whatever comes, into shared buffers; in flight, until its terminal CQE.
+    Shared {
+        /// Its cancellation was submitted.
+        ends: bool,
+    },
     /// Into the window; in flight.
     Window,
     /// A payload into blocks; in flight.
@@ -61,6 +69,12 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) skip: usize,
     /// Whole messages may be left in the window because a cap was reached.
     pub(crate) held: bool,
+    /// The window has bytes that the session has not seen.
+    pub(crate) fresh: bool,
+    /// When its last large payload began, in monotonic nanoseconds. For a while after that it receives into a window of its own, where payloads can land.
+    pub(crate) bulk_ns: Option<u64>,
+    /// How often deadlines were looked at since something happened.
+    pub(crate) idle_sweeps: u8,
     /// Is on the loop's list for this turn.
     pub(crate) listed: bool,
     /// Monotonic ns by which the replies in flight must have left.
@@ -79,14 +93,25 @@ impl<F: Filesystem> Peer<F> {
             sending: Sending::Nothing,
             skip: 0,
             held: false,
+            fresh: false,
+            bulk_ns: None,
+            idle_sweeps: 0,
             listed: false,
             drained_by: u64::MAX,
         }
     }
 
+    /// Whether it sends large payloads.
+    pub(crate) fn is_bulk(&self, now: u64) -> bool {
+        self.bulk_ns.is_some_and(|began| now < began + BULK_NS)
+    }
+
     /// Whether the kernel may still touch memory of this peer.
     pub(crate) fn in_flight(&self) -> bool {
         matches!(self.sending, Sending::Replies(_))
-            || matches!(self.receiving, Receiving::Window | Receiving::Blocks(_) | Receiving::Sink)
+            || matches!(
+                self.receiving,
+                Receiving::Shared { .. } | Receiving::Window | Receiving::Blocks(_) | Receiving::Sink
+            )
     }
 }

@@ -44,9 +44,11 @@ pub fn check(memory_bytes: u64) -> Check {
     let can_serve = ring.is_ok();
     match ring {
         Ok(mut ring) => {
-            let Features { vectored_fixed, defer_taskrun } = ring.features();
+            let Features { vectored_fixed, defer_taskrun, multishot } = ring.features();
             add("io_uring_setup(2)", true, "works".into());
             add("deferred task work", defer_taskrun, either(defer_taskrun, "yes", "no (Linux 6.1): more wake-ups"));
+            let shared = either(multishot, "yes", "no (Linux 6.0): 16 KiB for every connection");
+            add("shared receive buffers", multishot, shared);
             let fixed = either(
                 vectored_fixed,
                 "yes",

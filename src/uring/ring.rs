@@ -3,18 +3,25 @@
 //! [`Ring`] is the seam: its currency is the kernel's own (SQEs in, `user_data`, `res` and `flags` out), so that a simulated kernel can stand
 //! behind the same loop. [`Kernel`] is the real one.
 //!
-//! Ownership: whoever pushes an SQE keeps the memory that it names until the terminal CQE (`flight.rs` does). The arena and the sink are never unmapped.
+//! Ownership: whoever pushes an SQE keeps the memory that it names until the terminal CQE (`flight.rs` does). The arena, the sink and the shared buffers are never
+//! unmapped.
 
 use crate::fs::Time;
+use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, Probe, opcode, squeue};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{Shutdown, getsockopt, sockopt};
+use std::alloc::Layout;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Submission entries; more in one turn are submitted in parts.
 pub const SQ_ENTRIES: u32 = 1024;
+/// The one group of shared receive buffers.
+pub(crate) const BUFFER_GROUP: u16 = 0;
 
 /// What a ring can do beyond the minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +30,13 @@ pub struct Features {
     pub vectored_fixed: bool,
     /// Completions run only when asked for (Linux 6.1).
     pub defer_taskrun: bool,
+    /// One receive goes on through many messages, into buffers that are picked when data is there (Linux 6.0).
+    pub multishot: bool,
+}
+
+impl Features {
+    /// Everything.
+    pub const ALL: Features = Features { vectored_fixed: true, defer_taskrun: true, multishot: true };
 }
 
 /// What the loop needs of a kernel.
@@ -59,6 +73,18 @@ pub trait Ring {
     /// The memory stays mapped for as long as the ring.
     unsafe fn register_region(&mut self, slot: u32, start: usize, len: usize) -> io::Result<()>;
 
+    /// Makes a group of shared receive buffers: `count`, a power of two, of `bytes` bytes each, one behind the other from `start` on. All belong to the kernel then.
+    ///
+    /// # Safety
+    /// The memory is never unmapped, and nobody touches a buffer before a CQE names it.
+    unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()>;
+
+    /// Gives a shared buffer back to the kernel.
+    ///
+    /// # Safety
+    /// A CQE named it since it was last given, and nobody touches it any more.
+    unsafe fn return_buffer(&mut self, id: u16);
+
     /// Ends both directions of a socket; operations in flight complete.
     fn shutdown(&mut self, fd: RawFd);
 
@@ -82,11 +108,54 @@ pub trait Ring {
 pub struct Kernel {
     ring: IoUring,
     features: Features,
+    buffers: Option<BufferRing>,
+}
+
+/// The ring of buffers behind a group (io_uring_register_buf_ring(3)). Only this thread writes to it; the kernel reads.
+struct BufferRing {
+    /// `count` entries that live for ever.
+    entries: NonNull<BufRingEntry>,
+    count: u16,
+    tail: u16,
+    start: u64,
+    bytes: u32,
+}
+
+impl BufferRing {
+    /// A ring for `count` buffers from `start` on, empty. Its memory lives for ever, since the kernel lets go of it only some time after the ring is closed.
+    fn new(count: u16, start: u64, bytes: u32) -> BufferRing {
+        assert!(count.is_power_of_two());
+        let size = usize::from(count) * size_of::<BufRingEntry>();
+        let layout = Layout::from_size_align(size, 4096).expect("a page-aligned size below 1 MiB");
+        // SAFETY: the layout is not empty.
+        let memory = unsafe { std::alloc::alloc_zeroed(layout) }.cast();
+        let entries = NonNull::new(memory).unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
+        BufferRing { entries, count, tail: 0, start, bytes }
+    }
+
+    fn give(&mut self, id: u16) {
+        let at = usize::from(self.tail & (self.count - 1));
+        // SAFETY: one of `count` entries; no other reference to it exists, and the kernel reads it only once the tail has passed it.
+        let entry = unsafe { self.entries.add(at).as_mut() };
+        entry.set_addr(self.start + u64::from(id) * u64::from(self.bytes));
+        entry.set_len(self.bytes);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the tail is the reserved field of the first entry (Linux: struct io_uring_buf_ring), which the lines above leave alone.
+        let shown = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
+        // Release: whoever sees the tail sees the entry.
+        shown.store(self.tail, Ordering::Release);
+    }
 }
 
 impl Kernel {
     /// A ring with room for `peers_max` peers' completions. The error is that of io_uring_setup(2).
     pub fn new(peers_max: usize) -> io::Result<Kernel> {
+        Kernel::with(peers_max, Features::ALL)
+    }
+
+    /// The same, with nothing beyond the minimum that is not `allowed`: as on an older kernel.
+    pub fn with(peers_max: usize, allowed: Features) -> io::Result<Kernel> {
         let cq_entries = (peers_max * 4).next_power_of_two().clamp(4096, 1 << 17) as u32;
         let deferred = IoUring::builder()
             .setup_single_issuer()
@@ -96,9 +165,10 @@ impl Kernel {
             .setup_cqsize(cq_entries)
             .build(SQ_ENTRIES);
         let (ring, defer_taskrun) = match deferred {
-            Ok(ring) => (ring, true),
+            Ok(ring) if allowed.defer_taskrun => (ring, true),
             // A kernel that does not know a flag says EINVAL; then the oldest set that the loop can live with (Linux 5.19).
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
+            _ => {
                 let plain = IoUring::builder()
                     .setup_coop_taskrun()
                     .setup_taskrun_flag()
@@ -106,13 +176,19 @@ impl Kernel {
                     .build(SQ_ENTRIES)?;
                 (plain, false)
             }
-            Err(error) => return Err(error),
         };
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
         let vectored_fixed =
             probe.is_supported(opcode::ReadvFixed::CODE) && probe.is_supported(opcode::WritevFixed::CODE);
-        Ok(Kernel { ring, features: Features { vectored_fixed, defer_taskrun } })
+        // No probe knows flags of an opcode; SEND_ZC came with the same kernel as multishot receives.
+        let multishot = probe.is_supported(opcode::SendZc::CODE);
+        let features = Features {
+            vectored_fixed: vectored_fixed && allowed.vectored_fixed,
+            defer_taskrun,
+            multishot: multishot && allowed.multishot,
+        };
+        Ok(Kernel { ring, features, buffers: None })
     }
 }
 
@@ -164,6 +240,22 @@ impl Ring for Kernel {
         let buffer = libc::iovec { iov_base: start as *mut libc::c_void, iov_len: len };
         // SAFETY: the caller keeps the memory mapped.
         unsafe { self.ring.submitter().register_buffers_update(slot, &[buffer], None) }.map(|_| ())
+    }
+
+    unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()> {
+        let mut ring = BufferRing::new(count, start as u64, bytes);
+        let at = ring.entries.as_ptr() as u64;
+        // SAFETY: the entries live for ever.
+        unsafe { self.ring.submitter().register_buf_ring_with_flags(at, count, BUFFER_GROUP, 0) }?;
+        (0..count).for_each(|id| ring.give(id));
+        self.buffers = Some(ring);
+        Ok(())
+    }
+
+    unsafe fn return_buffer(&mut self, id: u16) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.give(id);
+        }
     }
 
     fn shutdown(&mut self, fd: RawFd) {

@@ -3,7 +3,7 @@
 mod accept;
 mod growth;
 
-use super::buffers::Sink;
+use super::buffers::{Shared, Sink, Spares};
 use super::flight::{self, Gather, Inbound, Outbound, Way};
 use super::peer::{Life, Peer, Receiving, Sending};
 use super::ring::{Ring, errno};
@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// How long a drain waits for replies to leave, in nanoseconds.
 const DRAIN_NS: u64 = 5_000_000_000;
+/// A peer with so many unserved bytes is not received from.
+const BACKLOG_BYTES: usize = 64 << 10;
 
 /// Who may act for whom on the connections of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,9 @@ pub struct Server<R: Ring, F: Filesystem> {
     gauge: Gauge,
     memory: Memory,
     sink: Sink,
+    /// `None` where the kernel has no such thing: then every peer has a window.
+    shared: Option<Shared>,
+    spares: Spares,
     #[expect(clippy::vec_box, reason = "what is in flight stays where it is")]
     gathers: Vec<Box<Gather>>,
     events: Vec<(u64, i32, u32)>,
@@ -132,6 +137,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let (memory, heads, gauge) = arena;
         let hash_key = ring.entropy();
         let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
+        let shared = if ring.features().multishot { Shared::new(&mut ring).ok() } else { None };
         Server {
             ring,
             peers: Slab::new(),
@@ -142,6 +148,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             gauge,
             memory,
             sink: Sink::new(),
+            shared,
+            spares: Spares::default(),
             gathers: Vec::new(),
             events: Vec::new(),
             work: Vec::new(),
@@ -362,16 +370,22 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Op::Populate => self.populated(res),
             Op::Sweep => {
                 self.sweeping = false;
-                self.sweep();
+                self.sweep()?;
             }
             Op::Receive | Op::Send => {
                 let known = self.peers.get(token.slot as usize).is_some_and(|peer| peer.generation == token.generation);
                 if !known {
                     self.options.stats.counters.cqes_stale.up();
+                    if let Some(shared) = &mut self.shared {
+                        shared.look(&mut self.ring, flags, 0, |_| ());
+                    }
                     return Ok(());
                 }
                 match token.op {
                     Op::Send => self.sent(token.slot, res, self.at.mono_ns),
+                    _ if io_uring::cqueue::buffer_select(flags).is_some() => {
+                        self.received_shared(token.slot, res, flags)
+                    }
                     _ => self.received(token.slot, res),
                 }
                 self.list(token.slot);
@@ -390,23 +404,31 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
     }
 
-    /// Looks at all deadlines, once a second.
-    fn sweep(&mut self) {
+    /// Looks at all peers, once a second: who is too slow, and who has memory that it does not use.
+    fn sweep(&mut self) -> io::Result<()> {
         let now = self.at.mono_ns;
         let drained = self.drain.is_some_and(|until| now >= until);
-        let late =
-            |peer: &Peer<F>| drained || peer.session.deadline().is_some_and(|by| by < now) || peer.drained_by < now;
-        let ended: Vec<u32> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.life != Life::Closing && late(peer))
-            .map(|(slot, _)| slot as u32)
-            .collect();
-        for slot in ended {
-            log::info!("peer {slot}: too slow, closed");
-            self.end(slot);
-            self.list(slot);
+        for slot in 0..self.peers.capacity() as u32 {
+            let Some(peer) = self.peers.get_mut(slot as usize) else { continue };
+            let late = drained || peer.session.deadline().is_some_and(|by| by < now) || peer.drained_by < now;
+            if late && peer.life != Life::Closing {
+                log::info!("peer {slot}: too slow, closed");
+                self.end(slot);
+                self.list(slot);
+                continue;
+            }
+            peer.idle_sweeps = peer.idle_sweeps.saturating_add(1);
+            if peer.idle_sweeps == 2 {
+                peer.session.trim();
+                if matches!(peer.receiving, Receiving::Window) && self.shared.is_some() {
+                    // Back to shared buffers, once this receive has ended.
+                    let target = Token::new(Op::Receive, peer.generation, slot);
+                    peer.bulk_ns = None;
+                    self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;
+                }
+            }
         }
+        Ok(())
     }
 
     // Peers.
@@ -421,6 +443,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Receiving::Window if n > 0 => {
                 counters.receives.up();
                 peer.window.received(n);
+                peer.fresh = true;
             }
             Receiving::Sink if n > 0 => {
                 counters.skipped_bytes.add(n as u64);
@@ -438,7 +461,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     None => self.gathers.push(gather),
                 }
             }
-            Receiving::Window | Receiving::Sink => {}
+            Receiving::Window | Receiving::Sink | Receiving::Shared { .. } => {}
             Receiving::Nothing | Receiving::MoreBlocks(_) => unreachable!("a CQE of a receive ends one in flight"),
         }
         if n > 0 || !open {
@@ -446,12 +469,52 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         match errno(res) {
             None => peer.life = Life::Finishing,
-            Some(Errno::EINTR | Errno::EAGAIN) => {}
+            // Of a receive into shared buffers: cancelled, or no buffer was left. It is submitted again.
+            Some(Errno::EINTR | Errno::EAGAIN | Errno::ECANCELED | Errno::ENOBUFS) => {}
             Some(error) => {
                 log::debug!("peer {slot}: receive: {error}");
                 self.end(slot);
             }
         }
+    }
+
+    /// A receive has brought a shared buffer with `res` bytes. They are served from there; what is left goes to the peer's window.
+    fn received_shared(&mut self, slot: u32, res: i32, flags: u32) {
+        let Server { peers, shared, ring, fs, spares, options, at, .. } = self;
+        let peer = &mut peers[slot as usize];
+        if !io_uring::cqueue::more(flags) {
+            peer.receiving = Receiving::Nothing;
+        }
+        let counters = &options.stats.counters;
+        let n = res.max(0) as usize;
+        counters.receives.up();
+        counters.received_bytes.add(n as u64);
+        let shared = shared.as_mut().expect("a buffer comes from those that were shared");
+        let broken = shared.look(ring, flags, n, |bytes| {
+            let mut rest = bytes;
+            if peer.life == Life::Open && peer.window.unread().is_empty() && !peer.held {
+                let received = peer.session.receive(fs, *at, bytes)?;
+                (peer.held, peer.skip) = (received.need.held, received.need.skip);
+                if received.bulk {
+                    peer.bulk_ns = Some(at.mono_ns);
+                }
+                rest = &bytes[received.consumed..];
+            } else {
+                peer.fresh = true;
+            }
+            if !rest.is_empty() && peer.life == Life::Open {
+                peer.window.append(rest, spares);
+            }
+            Ok(())
+        });
+        if let Some(Err(broken)) = broken {
+            self.broken(slot, broken);
+        }
+    }
+
+    fn broken(&mut self, slot: u32, broken: session::Broken) {
+        log::info!("peer {slot}: {broken}");
+        self.end(slot);
     }
 
     /// A send ended with `res`, at `now` in monotonic nanoseconds.
@@ -496,7 +559,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Serves what has arrived, sends what is to be sent, receives what comes next.
     fn go_on(&mut self, slot: u32) -> io::Result<()> {
-        self.peers[slot as usize].listed = false;
+        let peer = &mut self.peers[slot as usize];
+        (peer.listed, peer.idle_sweeps) = (false, 0);
         if self.peers[slot as usize].life != Life::Closing {
             self.serve(slot);
         }
@@ -527,8 +591,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     fn serve(&mut self, slot: u32) {
         let peer = &mut self.peers[slot as usize];
-        peer.held = false;
-        if !matches!(peer.receiving, Receiving::Nothing) || peer.window.unread().is_empty() {
+        let due = std::mem::take(&mut peer.fresh) | std::mem::take(&mut peer.held);
+        if !due || !matches!(peer.receiving, Receiving::Nothing | Receiving::Shared { .. }) {
             return;
         }
         match peer.session.receive(&mut self.fs, self.at, peer.window.unread()) {
@@ -536,11 +600,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 peer.window.consume(received.consumed);
                 peer.held = received.need.held;
                 peer.skip = received.need.skip;
+                if received.bulk {
+                    peer.bulk_ns = Some(self.at.mono_ns);
+                }
             }
-            Err(broken) => {
-                log::info!("peer {slot}: {broken}");
-                self.end(slot);
-            }
+            Err(broken) => self.broken(slot, broken),
         }
     }
 
@@ -581,6 +645,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         Ok(())
     }
 
+    /// Arms the receive that the peer needs next.
     fn receive(&mut self, slot: u32) -> io::Result<()> {
         let peer = &mut self.peers[slot as usize];
         let (fd, token) = (peer.fd, Token::new(Op::Receive, peer.generation, slot));
@@ -589,7 +654,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Receiving::Nothing => peer.session.landing().map(|landing| Inbound::new(landing, self.gather())),
             in_flight => {
                 peer.receiving = in_flight;
-                return Ok(());
+                return self.stop_shared(slot, token);
             }
         };
         if let Some(mut inbound) = inbound {
@@ -614,8 +679,24 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             peer.receiving = Receiving::Sink;
             return self.retry(|server| server.sink.start(&mut server.ring, fd, token, skip));
         }
+        if self.shared.is_some() && !peer.is_bulk(self.at.mono_ns) {
+            peer.receiving = Receiving::Shared { ends: false };
+            peer.window.release(&mut self.spares);
+            return self.retry(|server| Shared::start(&mut server.ring, fd, token));
+        }
         peer.receiving = Receiving::Window;
-        self.retry(|server| server.peers[slot as usize].window.start(&mut server.ring, fd, token))
+        self.retry(|server| server.peers[slot as usize].window.start(&mut server.ring, fd, token, &mut server.spares))
+    }
+
+    /// Ends a receive into shared buffers where a payload can land, or where the peer is ahead of what it is served. What has arrived before that still comes.
+    fn stop_shared(&mut self, slot: u32, token: Token) -> io::Result<()> {
+        let peer = &mut self.peers[slot as usize];
+        let due = peer.is_bulk(self.at.mono_ns) || peer.window.unread().len() >= BACKLOG_BYTES;
+        if !due || !matches!(peer.receiving, Receiving::Shared { ends: false }) {
+            return Ok(());
+        }
+        peer.receiving = Receiving::Shared { ends: true };
+        self.retry(|server| flight::cancel(&mut server.ring, token, Token::new(Op::Cancel, 0, 0)))
     }
 }
 

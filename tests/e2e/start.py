@@ -77,6 +77,22 @@ def main() -> int:
         code, err = server.end()
         check("--trace prints each message on one line", 'Twalk tag=1 fid=0 newfid=1 wnames=[".."]' in err, err)
 
+        # What older kernels lack, one by one and all at once.
+        features = ["registered", "deferred", "shared"]
+        for lacking in [[name] for name in features] + [features]:
+            without = [word for name in lacking for word in ("--without", name)]
+            server = Server(ring9, "--memory", "64MiB", "--listen", f"unix:{path}", *without)
+            source, copy = os.path.join(folder, "source"), os.path.join(folder, "copy")
+            with open(source, "wb") as file:
+                file.write(os.urandom(5 << 20))
+            for command in (["put", source, "/file"], ["get", "/file", copy], ["rm", "/file"]):
+                subprocess.run([r9, "--addr", server.addresses[0], *command], check=True)
+            same = open(source, "rb").read() == open(copy, "rb").read()
+            os.unlink(copy)
+            code, err = server.end()
+            warned = "without registered memory" in err
+            check(f"serves without {', '.join(lacking)}", same and code == 0 and warned == ("registered" in lacking), f"{code} {err}")
+
         # Somebody speaks another protocol.
         server = Server(ring9, "--memory", "16MiB", "--listen", "tcp:127.0.0.1:0")
         host, _, port = server.addresses[0].partition(":")[2].rpartition(":")

@@ -25,17 +25,24 @@ const RECV: u8 = 27;
 const READV_FIXED: u8 = 60;
 const WRITEV_FIXED: u8 = 61;
 const TIMEOUT: u8 = 11;
+const ENOENT: i32 = 2;
 const EAGAIN: i32 = 11;
+const ENOBUFS: i32 = 105;
 const ECANCELED: i32 = 125;
 const MSG_DONTWAIT: u32 = 0x40;
 const RWF_NOWAIT: u32 = 8;
+const BUFFER_SELECT: u8 = 1 << 5;
 const CQE_SKIP_SUCCESS: u8 = 1 << 6;
+const RECV_MULTISHOT: u16 = 1 << 1;
+const CQE_F_BUFFER: u32 = 1;
+const CQE_F_MORE: u32 = 1 << 1;
 
 /// An operation as it was submitted.
 #[derive(Clone, Copy, Debug)]
 struct Sqe {
     opcode: u8,
     flags: u8,
+    priority: u16,
     fd: i32,
     addr: u64,
     len: u32,
@@ -45,6 +52,11 @@ struct Sqe {
 }
 
 impl Sqe {
+    /// A receive into shared buffers.
+    fn shares(&self) -> bool {
+        self.flags & BUFFER_SELECT != 0
+    }
+
     /// A send that answers EAGAIN rather than wait for room.
     fn never_waits(&self) -> bool {
         match self.opcode {
@@ -67,6 +79,9 @@ pub struct Seen {
     pub plain_landings: usize,
     pub full_sockets: usize,
     pub quiet_sends: usize,
+    pub shared_receives: usize,
+    pub without_buffer: usize,
+    pub cancelled: usize,
 }
 
 pub struct FakeRing {
@@ -74,12 +89,16 @@ pub struct FakeRing {
     /// Registered entries by slot.
     table: Vec<(usize, usize)>,
     fixed: bool,
+    /// Where the shared buffers are, how long each is, and which are here.
+    buffers: (usize, usize),
+    free: Vec<u16>,
     queued: Vec<Sqe>,
     in_flight: Vec<Sqe>,
     done: Vec<(u64, i32, u32)>,
     /// What the peer says, how much of it has been sent to the server, and where the server's receives are.
     script: Vec<u8>,
     lock_step: bool,
+    multishot: bool,
     arrived: usize,
     taken: usize,
     /// What the peer has heard.
@@ -95,9 +114,12 @@ impl FakeRing {
         let mut random = Random::new(seed);
         FakeRing {
             lock_step: random.below(2) == 0,
+            multishot: random.below(3) != 0,
             random,
             table: Vec::new(),
             fixed,
+            buffers: (0, 0),
+            free: Vec::new(),
             queued: Vec::new(),
             in_flight: Vec::new(),
             done: Vec::new(),
@@ -166,7 +188,51 @@ impl FakeRing {
         views
     }
 
+    fn receive_shared(&mut self, sqe: Sqe) {
+        assert!(sqe.opcode == RECV && sqe.priority == RECV_MULTISHOT && sqe.fd == FD && sqe.len == 0);
+        let there = if self.shut { 0 } else { self.arrived - self.taken };
+        if there == 0 {
+            return self.done.push((sqe.user_data, 0, 0));
+        }
+        // Now and then there is none, although there is.
+        if self.free.is_empty() || self.random.below(10) == 0 {
+            self.seen.without_buffer += 1;
+            return self.done.push((sqe.user_data, -ENOBUFS, 0));
+        }
+        let id = self.free.swap_remove(self.random.below(self.free.len()));
+        let (start, bytes) = self.buffers;
+        let view = [(start + usize::from(id) * bytes, bytes)];
+        let n = self.some_of(there.min(bytes));
+        self.seen.shared_receives += 1;
+        self.copy(&view, bytes, |_, view| view.fill(0xa5));
+        self.copy(&view, n, |ring, view| {
+            view.copy_from_slice(&ring.script[ring.taken..ring.taken + view.len()]);
+            ring.taken += view.len();
+        });
+        // It goes on, or ends for no reason.
+        let more = self.random.below(4) != 0;
+        let flags = CQE_F_BUFFER | u32::from(id) << 16 | if more { CQE_F_MORE } else { 0 };
+        self.done.push((sqe.user_data, n as i32, flags));
+        if more {
+            self.in_flight.push(sqe);
+        }
+    }
+
+    /// Ends an operation, unless it is over already.
+    fn cancel(&mut self, sqe: Sqe) {
+        let found = self.in_flight.iter().position(|other| other.user_data == sqe.addr);
+        if let Some(at) = found {
+            let target = self.in_flight.remove(at);
+            self.done.push((target.user_data, -ECANCELED, 0));
+            self.seen.cancelled += 1;
+        }
+        self.done.push((sqe.user_data, if found.is_some() { 0 } else { -ENOENT }, 0));
+    }
+
     fn complete(&mut self, sqe: Sqe) {
+        if sqe.shares() {
+            return self.receive_shared(sqe);
+        }
         let views = self.views(&sqe);
         let total: usize = views.iter().map(|(_, n)| n).sum();
         assert!(total > 0 && sqe.fd == FD, "no operation is empty, and there is one socket");
@@ -237,7 +303,7 @@ fn ends(bytes: &[u8]) -> impl Iterator<Item = usize> {
 
 impl Ring for FakeRing {
     fn features(&self) -> Features {
-        Features { vectored_fixed: self.fixed, defer_taskrun: true }
+        Features { vectored_fixed: self.fixed, defer_taskrun: true, multishot: self.multishot }
     }
 
     unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
@@ -251,6 +317,7 @@ impl Ring for FakeRing {
         self.queued.push(Sqe {
             opcode: bytes[0],
             flags: bytes[1],
+            priority: long(0).wrapping_shr(16) as u16,
             fd: long(0).wrapping_shr(32) as i32,
             addr: long(16),
             len: long(24) as u32,
@@ -265,7 +332,7 @@ impl Ring for FakeRing {
         self.now += 1000;
         for sqe in self.queued.drain(..).collect::<Vec<_>>() {
             if sqe.opcode == ASYNC_CANCEL {
-                self.done.push((sqe.user_data, -ECANCELED, 0));
+                self.cancel(sqe);
             } else if sqe.opcode == TIMEOUT {
                 // Time stands still: it never ends.
             } else if sqe.never_waits() {
@@ -287,6 +354,17 @@ impl Ring for FakeRing {
             assert!(self.step(), "the loop waits for {want} completions, of which {} come", self.done.len());
         }
         Ok(())
+    }
+
+    unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()> {
+        self.buffers = (start as usize, bytes as usize);
+        self.free = (0..count).collect();
+        Ok(())
+    }
+
+    unsafe fn return_buffer(&mut self, id: u16) {
+        assert!(!self.free.contains(&id), "a buffer is given back once");
+        self.free.push(id);
     }
 
     fn is_settled(&mut self) -> bool {
@@ -317,6 +395,10 @@ impl Ring for FakeRing {
 
     fn close(&mut self, fd: RawFd) {
         assert!(fd == FD && self.in_flight.is_empty() && !self.closed, "closed once, with nothing in flight");
+        assert!(
+            self.free.len() == if self.multishot { usize::from(ring9::uring::SHARED_COUNT) } else { 0 },
+            "all buffers were given back"
+        );
         self.closed = true;
     }
 

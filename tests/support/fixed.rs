@@ -22,10 +22,19 @@ impl<R: Ring> Ring for Fixed<R> {
     fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
         self.0.submit_and_wait(want)
     }
+    #[expect(unsafe_code, reason = "passes the promise on")]
+    unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()> {
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { self.0.share_buffers(start, count, bytes) }
+    }
+    #[expect(unsafe_code, reason = "passes the promise on")]
+    unsafe fn return_buffer(&mut self, id: u16) {
+        // SAFETY: the caller's promise is the one asked for.
+        unsafe { self.0.return_buffer(id) }
+    }
     fn is_settled(&mut self) -> bool {
         self.0.is_settled()
     }
-
     fn drain(&mut self, each: impl FnMut(u64, i32, u32)) {
         self.0.drain(each);
     }

@@ -58,8 +58,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     pub fn begin_drain(&mut self) -> io::Result<()> {
         if self.drain.is_some() {
             self.drain = Some(self.at.mono_ns);
-            self.sweep();
-            return Ok(());
+            return self.sweep();
         }
         self.drain = Some(self.at.mono_ns + DRAIN_NS);
         for index in 0..self.listeners.len() {
