@@ -57,6 +57,11 @@ impl Iovec {
         self.len = 0;
     }
 
+    /// Bytes of memory that the lists have.
+    pub fn capacity_bytes(&self) -> usize {
+        self.small.capacity() + self.parts.capacity() * size_of::<Part>()
+    }
+
     /// The views, in order.
     pub fn parts(&self) -> &[Part] {
         &self.parts

@@ -349,9 +349,20 @@ impl<F: Filesystem> Session<F> {
         self.out.take(fs.opened())
     }
 
-    /// Gives back the memory of a batch that was sent or given up.
+    /// Gives back the memory of a batch that was sent or given up; it becomes the next one.
     pub fn recycle(&mut self, segments: Segments) {
         self.out.recycle(segments);
+    }
+
+    /// Whether there is memory for the next batch. A driver of many sessions keeps it for whoever has something to say, by [`recycle`](Self::recycle) and
+    /// [`take_spare`](Self::take_spare).
+    pub fn has_spare(&self) -> bool {
+        self.out.has_spare()
+    }
+
+    /// The memory of the next batch.
+    pub fn take_spare(&mut self) -> Option<Segments> {
+        self.out.take_spare()
     }
 
     /// Monotonic nanoseconds by which the message that has begun must be whole. `None` between messages.

@@ -17,9 +17,15 @@ pub struct Reply {
     end: usize,
 }
 
+/// A list that grew larger than this for one batch is not kept for the next.
+const KEPT_BYTES_MAX: usize = 16 << 10;
+
 /// Replies to send, in order: small bytes and pinned slices. Owned; may outlive the session. Dropping it unpins.
 #[derive(Debug, Default)]
-pub struct Segments {
+pub struct Segments(Box<Batch>);
+
+#[derive(Debug, Default)]
+struct Batch {
     iovec: Iovec,
     replies: Vec<Reply>,
     gate: Gate,
@@ -43,14 +49,14 @@ impl Segments {
     /// Bytes still to be sent.
     #[expect(clippy::len_without_is_empty, reason = "a batch that is handed out has something in it")]
     pub fn len(&self) -> usize {
-        self.iovec.len() - self.sent
+        self.0.iovec.len() - self.0.sent
     }
 
     /// What is still to be sent, in order.
     pub fn views(&self) -> impl Iterator<Item = View<'_>> {
-        let mut cut = self.part_sent;
-        self.iovec.parts()[self.parts_sent..].iter().map(move |part| View {
-            bytes: &self.iovec.bytes(part)[std::mem::take(&mut cut)..],
+        let mut cut = self.0.part_sent;
+        self.0.iovec.parts()[self.0.parts_sent..].iter().map(move |part| View {
+            bytes: &self.0.iovec.bytes(part)[std::mem::take(&mut cut)..],
             pinned: matches!(part, Part::Slice(_)),
         })
     }
@@ -58,23 +64,23 @@ impl Segments {
     /// The next `n` bytes have been sent: unpins what is done with, and shows each reply whose last byte was among them.
     pub fn advance(&mut self, n: usize, mut each: impl FnMut(&Reply)) {
         assert!(n <= self.len(), "no more is sent than there was");
-        self.sent += n;
+        self.0.sent += n;
         let mut n = n;
         while n > 0 {
-            let part = &self.iovec.parts()[self.parts_sent];
-            let left = self.iovec.bytes(part).len() - self.part_sent;
+            let part = &self.0.iovec.parts()[self.0.parts_sent];
+            let left = self.0.iovec.bytes(part).len() - self.0.part_sent;
             if n < left {
-                self.part_sent += n;
+                self.0.part_sent += n;
                 break;
             }
             n -= left;
-            self.iovec.parts_mut()[self.parts_sent] = Part::Small(0..0);
-            self.part_sent = 0;
-            self.parts_sent += 1;
+            self.0.iovec.parts_mut()[self.0.parts_sent] = Part::Small(0..0);
+            self.0.part_sent = 0;
+            self.0.parts_sent += 1;
         }
-        while let Some(reply) = self.replies.get(self.replies_sent).filter(|reply| reply.end <= self.sent) {
+        while let Some(reply) = self.0.replies.get(self.0.replies_sent).filter(|reply| reply.end <= self.0.sent) {
             each(reply);
-            self.replies_sent += 1;
+            self.0.replies_sent += 1;
         }
     }
 
@@ -84,18 +90,24 @@ impl Segments {
     }
 
     pub(super) fn iovec(&mut self) -> &mut Iovec {
-        &mut self.iovec
+        &mut self.0.iovec
     }
 
     /// What was appended since the last reply is a reply.
     pub(super) fn end_reply(&mut self, kind: Kind, at_ns: u64) {
-        self.replies.push(Reply { kind, at_ns, end: self.iovec.len() });
+        let end = self.0.iovec.len();
+        self.0.replies.push(Reply { kind, at_ns, end });
     }
 
-    fn clear(&mut self) {
-        self.iovec.clear();
-        self.replies.clear();
-        (self.gate, self.parts_sent, self.part_sent, self.sent, self.replies_sent) = (0, 0, 0, 0, 0);
+    /// Drops what is left, which unpins it, and keeps the memory.
+    pub fn clear(&mut self) {
+        let Batch { iovec, replies, .. } = &mut *self.0;
+        if iovec.capacity_bytes() > KEPT_BYTES_MAX {
+            *iovec = Iovec::default();
+        }
+        iovec.clear();
+        replies.clear();
+        *self.0 = Batch { iovec: std::mem::take(iovec), replies: std::mem::take(replies), ..Batch::default() };
     }
 }
 
@@ -103,18 +115,18 @@ impl Segments {
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     batches: VecDeque<Segments>,
-    spare: Vec<Segments>,
+    spare: Option<Segments>,
 }
 
 impl Outgoing {
     /// The batch that a reply with this gate goes into.
     pub(super) fn batch(&mut self, gate: Gate) -> &mut Segments {
-        let fits = self.batches.back().is_some_and(|batch| batch.replies.is_empty() || batch.gate >= gate);
+        let fits = self.batches.back().is_some_and(|batch| batch.0.replies.is_empty() || batch.0.gate >= gate);
         if !fits {
-            self.batches.push_back(self.spare.pop().unwrap_or_default());
+            self.batches.push_back(self.spare.take().unwrap_or_default());
         }
         let batch = self.batches.back_mut().expect("there is one now");
-        batch.gate = if batch.replies.is_empty() { gate } else { batch.gate.max(gate) };
+        batch.0.gate = if batch.0.replies.is_empty() { gate } else { batch.0.gate.max(gate) };
         batch
     }
 
@@ -122,30 +134,36 @@ impl Outgoing {
     /// in the same batch waits with it.
     pub(super) fn last(&mut self, gate: Gate) -> &mut Segments {
         let batch = self.batches.back_mut().expect("a reply is being put into it");
-        batch.gate = batch.gate.max(gate);
+        batch.0.gate = batch.0.gate.max(gate);
         batch
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.batches.iter().map(|batch| batch.iovec.len()).sum()
+        self.batches.iter().map(|batch| batch.0.iovec.len()).sum()
     }
 
     pub(super) fn take(&mut self, opened: Gate) -> Option<Segments> {
-        let open = self.batches.front().is_some_and(|batch| !batch.replies.is_empty() && batch.gate <= opened);
+        let open = self.batches.front().is_some_and(|batch| !batch.0.replies.is_empty() && batch.0.gate <= opened);
         if open { self.batches.pop_front() } else { None }
     }
 
     /// Keeps the memory of a batch for the next one.
     pub(super) fn recycle(&mut self, mut segments: Segments) {
         segments.clear();
-        if self.spare.len() < 2 {
-            self.spare.push(segments);
-        }
+        self.spare = Some(segments);
     }
 
     pub(super) fn trim(&mut self) {
-        self.spare = Vec::new();
         self.batches.shrink_to_fit();
+    }
+
+    /// Whether the next reply has memory.
+    pub(super) fn has_spare(&self) -> bool {
+        self.spare.is_some()
+    }
+
+    pub(super) fn take_spare(&mut self) -> Option<Segments> {
+        self.spare.take()
     }
 
     pub(super) fn clear(&mut self) {

@@ -11,7 +11,7 @@ use super::table::Table;
 use super::token::{Op, Token};
 use crate::arena::{Gauge, Heads, Memory};
 use crate::fs::{At, Filesystem, Iovec};
-use crate::session::{self, Session, Users};
+use crate::session::{self, Segments, Session, Users};
 use crate::stats::Stats;
 use nix::errno::Errno;
 use nix::libc;
@@ -97,6 +97,8 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// `None` where the kernel has no such thing: then every peer has a window.
     shared: Option<Shared>,
     spares: Spares,
+    /// Memory of batches that nobody needs now.
+    batches: Vec<Segments>,
     #[expect(clippy::vec_box, reason = "what is in flight stays where it is")]
     gathers: Vec<Box<Gather>>,
     events: Vec<(u64, i32, u32)>,
@@ -150,6 +152,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             sink: Sink::new(),
             shared,
             spares: Spares::default(),
+            batches: Vec::new(),
             gathers: Vec::new(),
             events: Vec::new(),
             work: Vec::new(),
@@ -272,6 +275,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.settle();
         while let Some(token) = self.fs.ready() {
             if let Some(peer) = self.peers.get_mut(token.peer as usize) {
+                lend(&mut self.batches, &mut peer.session);
                 peer.session.complete(&mut self.fs, token, self.at);
                 self.list(token.peer);
             } else {
@@ -439,6 +443,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let counters = &self.options.stats.counters;
         counters.received_bytes.add(n as u64);
         let open = peer.life == Life::Open;
+        lend(&mut self.batches, &mut peer.session);
         match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
             Receiving::Window if n > 0 => {
                 counters.receives.up();
@@ -480,7 +485,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// A receive has brought a shared buffer with `res` bytes. They are served from there; what is left goes to the peer's window.
     fn received_shared(&mut self, slot: u32, res: i32, flags: u32) {
-        let Server { peers, shared, ring, fs, spares, options, at, .. } = self;
+        let Server { peers, shared, ring, fs, spares, batches, options, at, .. } = self;
         let peer = &mut peers[slot as usize];
         if !io_uring::cqueue::more(flags) {
             peer.receiving = Receiving::Nothing;
@@ -493,6 +498,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let broken = shared.look(ring, flags, n, |bytes| {
             let mut rest = bytes;
             if peer.life == Life::Open && peer.window.unread().is_empty() && !peer.held {
+                lend(batches, &mut peer.session);
                 let received = peer.session.receive(fs, *at, bytes)?;
                 (peer.held, peer.skip) = (received.need.held, received.need.skip);
                 if received.bulk {
@@ -546,11 +552,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     }
 
     fn put_away(&mut self, slot: u32, out: Outbound) {
-        let (segments, gather) = out.into_parts();
+        let (mut segments, gather) = out.into_parts();
         self.gathers.push(gather);
-        let peer = &mut self.peers[slot as usize];
-        peer.drained_by = u64::MAX;
-        peer.session.recycle(segments);
+        segments.clear();
+        self.batches.push(segments);
+        self.peers[slot as usize].drained_by = u64::MAX;
     }
 
     fn gather(&mut self) -> Box<Gather> {
@@ -567,6 +573,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if self.peers[slot as usize].life != Life::Closing {
             self.send(slot)?;
         }
+        self.batches.extend(self.peers[slot as usize].session.take_spare());
         let draining = self.drain.is_some();
         let peer = &self.peers[slot as usize];
         let at_rest = matches!(peer.sending, Sending::Nothing) && !peer.held;
@@ -595,6 +602,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if !due || !matches!(peer.receiving, Receiving::Nothing | Receiving::Shared { .. }) {
             return;
         }
+        lend(&mut self.batches, &mut peer.session);
         match peer.session.receive(&mut self.fs, self.at, peer.window.unread()) {
             Ok(received) => {
                 peer.window.consume(received.consumed);
@@ -697,6 +705,15 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         peer.receiving = Receiving::Shared { ends: true };
         self.retry(|server| flight::cancel(&mut server.ring, token, Token::new(Op::Cancel, 0, 0)))
+    }
+}
+
+/// Gives a session memory for its next replies.
+fn lend<F: Filesystem>(batches: &mut Vec<Segments>, session: &mut Session<F>) {
+    if !session.has_spare()
+        && let Some(batch) = batches.pop()
+    {
+        session.recycle(batch);
     }
 }
 
