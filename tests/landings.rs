@@ -14,9 +14,13 @@ const LEN: usize = 100_000;
 
 /// A session with fid 1 open on an empty file.
 fn session(fs: &mut Mem) -> Session<Mem> {
+    session_with(fs, b"file")
+}
+
+fn session_with(fs: &mut Mem, name: &[u8]) -> Session<Mem> {
     let mut session = Session::new(config());
     let mut script = Script::new(Dialect::L);
-    script.attach(0).walk(0, 1, &[]).create(1, b"file");
+    script.attach(0).walk(0, 1, &[]).create(1, name);
     session.receive(fs, AT, &script.bytes).expect("a sound conversation");
     assert_eq!(replies(&mut session, fs).len(), 4);
     session
@@ -128,4 +132,39 @@ fn a_landing_that_nobody_takes_is_filled_by_what_is_shown() {
     assert_eq!(replies(&mut session, &fs), ["Rwrite tag=0 count=100000"]);
     assert_eq!(content(&mut session, &mut fs), pattern(LEN, 1));
     session.close(&mut fs, AT);
+}
+
+/// Other grants hold an eighth of the memory: this one gets its memory block by block, in either way of receiving it.
+#[test]
+fn a_payload_without_memory_for_all_of_it_gets_more_as_it_arrives() {
+    for lend in [false, true] {
+        let mut fs = tree();
+        let mut hoarders: Vec<_> = (0..2).map(|_| session_with(&mut fs, b"hoard")).collect();
+        for hoarder in &mut hoarders {
+            let claim = ask(|script| script.write(1, 0, &pattern(1_000_000, 2)));
+            hoarder.receive(&mut fs, AT, &claim[..HEAD]).expect("a sound head");
+        }
+        let mut peer = session_with(&mut fs, b"file");
+        let request = ask(|script| script.write(1, 5, &pattern(1_000_000, 3)));
+        let mut at = peer.receive(&mut fs, AT, &request[..HEAD]).expect("a sound head").consumed;
+        let (mut lent, mut parts) = (None, 0);
+        while at < request.len() {
+            if lend {
+                lent = lent.or_else(|| peer.landing());
+            }
+            if let Some(mut landing) = lent.take() {
+                let n = landing.left();
+                fill(&mut landing, &request[at..at + n]);
+                lent = peer.landed(&mut fs, landing, n, AT);
+                (at, parts) = (at + n, parts + 1);
+            } else {
+                let end = request.len().min(at + 90_000);
+                at += peer.receive(&mut fs, AT, &request[at..end]).expect("a sound payload").consumed;
+            }
+        }
+        assert_eq!(replies(&mut peer, &fs), ["Rwrite tag=0 count=1000000"]);
+        assert!(!lend || parts > 10, "{parts} parts");
+        let file = content(&mut peer, &mut fs);
+        assert!(file[..5] == [0; 5] && file[5..] == pattern(1_000_000, 3)[..file.len() - 5]);
+    }
 }

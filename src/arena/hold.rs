@@ -60,6 +60,8 @@ pub(super) struct Shared {
     /// Bytes of large payloads copied from a receive buffer, and received where they stay.
     filled: AtomicUsize,
     landed: AtomicUsize,
+    /// Bytes of blocks that payloads are received into and no file has yet.
+    granted: AtomicUsize,
     pins_taken: Figure,
     pins_returned: AtomicUsize,
 }
@@ -78,6 +80,7 @@ impl Shared {
             gathered: Figure::default(),
             filled: AtomicUsize::new(0),
             landed: AtomicUsize::new(0),
+            granted: AtomicUsize::new(0),
             pins_taken: Figure::default(),
             pins_returned: AtomicUsize::new(0),
         }))
@@ -228,7 +231,8 @@ pub struct Piece {
     block: NonNull<u8>,
     range: Range<usize>,
     id: u32,
-    fresh: bool,
+    /// Bytes of a fresh block, which belongs to the piece; 0 if the block is a file's.
+    own_bytes: u32,
 }
 
 // SAFETY: the bytes are this piece's alone, and the count behind it is atomic.
@@ -236,15 +240,16 @@ unsafe impl Send for Piece {}
 
 impl Piece {
     /// The owner's hold of a new block passes to the piece.
-    pub(super) fn fresh(shared: &'static Shared, id: u32, block: usize, range: Range<usize>) -> Piece {
-        Piece { shared, block: shared.memory.at(block), range, id, fresh: true }
+    pub(super) fn fresh(shared: &'static Shared, id: u32, block: usize, capacity: usize, range: Range<usize>) -> Piece {
+        shared.granted.fetch_add(capacity, Ordering::Relaxed);
+        Piece { shared, block: shared.memory.at(block), range, id, own_bytes: capacity as u32 }
     }
 
     pub(super) fn in_place(shared: &'static Shared, id: u32, block: usize, range: Range<usize>) -> Piece {
         let hold = shared.hold(id);
         hold.holders.fetch_add(1, Ordering::Relaxed);
         assert!(!hold.landing.swap(true, Ordering::Relaxed), "one landing at a time is in a block");
-        Piece { shared, block: shared.memory.at(block), range, id, fresh: false }
+        Piece { shared, block: shared.memory.at(block), range, id, own_bytes: 0 }
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -252,7 +257,8 @@ impl Piece {
     }
 
     pub(super) fn into_owned(self) -> u32 {
-        assert!(self.fresh, "only a fresh piece has a block to give");
+        assert!(self.is_fresh(), "only a fresh piece has a block to give");
+        self.shared.granted.fetch_sub(self.own_bytes as usize, Ordering::Relaxed);
         std::mem::ManuallyDrop::new(self).id
     }
 
@@ -263,7 +269,7 @@ impl Piece {
 
     /// Its block belongs to no file yet.
     pub fn is_fresh(&self) -> bool {
-        self.fresh
+        self.own_bytes > 0
     }
 
     /// What it covers.
@@ -281,7 +287,9 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        if !self.fresh {
+        if self.is_fresh() {
+            self.shared.granted.fetch_sub(self.own_bytes as usize, Ordering::Relaxed);
+        } else {
             self.shared.hold(self.id).landing.store(false, Ordering::Release);
         }
         self.shared.give_back(self.id);
@@ -309,6 +317,14 @@ impl Space {
     pub fn new(pieces: Vec<Piece>, spares: usize) -> Space {
         let len = pieces[..pieces.len() - spares].iter().map(|piece| piece.range.len()).sum();
         Space { pieces, spares, len, filled: 0 }
+    }
+
+    /// Adds pieces behind those that are there, of which none was set aside; the last `spares` of the new ones are.
+    pub fn extend(&mut self, pieces: &mut Vec<Piece>, spares: usize) {
+        assert!(self.spares == 0, "what was set aside ends a space");
+        self.len += pieces[..pieces.len() - spares].iter().map(|piece| piece.range.len()).sum::<usize>();
+        self.spares = spares;
+        self.pieces.append(pieces);
     }
 
     /// Bytes in all.
@@ -390,6 +406,11 @@ impl Gauge {
     /// Bytes of blocks that no file holds any more, but operations do.
     pub fn orphaned_bytes(&self) -> usize {
         self.0.orphaned.get()
+    }
+
+    /// Bytes of blocks that large payloads are received into and no file has yet.
+    pub fn granted_bytes(&self) -> usize {
+        self.0.granted.load(Ordering::Relaxed)
     }
 
     /// Slices held by operations.

@@ -263,7 +263,7 @@ impl Arena {
         let block = self.alloc(bytes)?;
         assert!(range.start <= range.end && range.end <= self.capacity(&block), "range inside the block");
         let start = self.start(&block);
-        Ok(Piece::fresh(self.shared, block.0, start, range))
+        Ok(Piece::fresh(self.shared, block.0, start, self.capacity(&block), range))
     }
 
     /// A range of an owned block to receive into where it is. Panics where [`in_place`](Self::in_place) says no.

@@ -243,8 +243,15 @@ pub struct Grant {
     pub space: Space,
     /// The offset that was asked for.
     pub offset: u64,
-    /// Bytes of payload.
+    /// Bytes of payload. While memory is scarce there is less space than that at first; see [`Filesystem::extend`].
     pub count: u32,
+}
+
+impl Grant {
+    /// Bytes of payload for which there is no space yet.
+    pub fn missing(&self) -> usize {
+        self.count as usize - self.space.len()
+    }
 }
 
 /// A tree of files.
@@ -313,6 +320,12 @@ pub trait Filesystem {
     fn grant(&mut self, file: &mut Self::File, offset: u64, count: u32, at: At) -> Result<Option<Grant>> {
         let _ = (file, offset, count, at);
         Ok(None)
+    }
+
+    /// More space for a grant whose space is filled and which has bytes [`missing`](Grant::missing).
+    fn extend(&mut self, file: &mut Self::File, grant: &mut Grant) -> Result<()> {
+        let _ = (file, grant);
+        Err(Error::EIO)
     }
 
     /// The file takes any bytes and keeps none (/dev/null): payloads need not be received anywhere.

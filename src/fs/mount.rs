@@ -180,6 +180,10 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
         either!(mut self, file, tree, file => tree.grant(file, offset, count, at))
     }
 
+    fn extend(&mut self, file: &mut Self::File, grant: &mut Grant) -> Result<()> {
+        either!(mut self, file, tree, file => tree.extend(file, grant))
+    }
+
     fn discards(&self, file: &Self::File) -> bool {
         either!(self, file, tree, file => tree.discards(file))
     }

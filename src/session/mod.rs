@@ -202,9 +202,14 @@ impl<F: Filesystem> Session<F> {
         loop {
             let rest = &bytes[consumed..];
             if !self.inbound.is_between() {
-                consumed += self.payload(fs, rest, at);
+                let taken = self.payload(fs, rest, at);
+                consumed += taken;
                 if self.inbound.is_between() {
                     self.begun = None;
+                    continue;
+                }
+                if taken > 0 && taken < rest.len() {
+                    // There is memory for more of it now.
                     continue;
                 }
                 (need.more, need.skip) = (self.inbound.left(), self.inbound.skip());

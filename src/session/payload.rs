@@ -28,7 +28,9 @@ impl Inbound {
     pub(super) fn left(&self) -> usize {
         match self {
             Inbound::Between => 0,
-            Inbound::Landing { landing, .. } => landing.as_ref().map_or(0, Landing::left),
+            Inbound::Landing { landing, .. } => {
+                landing.as_ref().map_or(0, |landing| landing.left() + landing.0.missing())
+            }
             Inbound::Parts { left, .. } | Inbound::Skipping { left, .. } => *left,
         }
     }
@@ -116,7 +118,7 @@ impl<F: Filesystem> Session<F> {
                 let landing = landing.as_mut().expect("nothing is received while a landing is lent");
                 let n = landing.0.space.fill(bytes);
                 if landing.left() == 0 {
-                    self.commit(fs, at);
+                    self.filled(fs, at);
                 }
                 n
             }
@@ -185,10 +187,12 @@ impl<F: Filesystem> Session<F> {
         }
         if let Inbound::Landing { landing: slot, .. } = &mut self.inbound {
             *slot = Some(landing);
-            self.commit(fs, at);
+            self.filled(fs, at);
+        }
+        if self.inbound.is_between() {
             self.begun = None;
         }
-        None
+        self.landing()
     }
 
     /// `n` bytes that [`Need::skip`](super::Need::skip) named were received and thrown away.
@@ -201,6 +205,20 @@ impl<F: Filesystem> Session<F> {
                 self.end_payload(fs);
                 self.begun = None;
             }
+        }
+    }
+
+    /// The space that a payload was given is full: it is whole, or needs more.
+    fn filled(&mut self, fs: &mut F, at: At) {
+        let Inbound::Landing { request, fid, landing: Some(Landing(grant)) } = &mut self.inbound else { return };
+        let (request, left) = (*request, grant.missing());
+        if left == 0 {
+            return self.commit(fs, at);
+        }
+        let extended = self.fids.get(*fid).and_then(|held| fs.extend(&mut held.file, grant));
+        if let Err(error) = extended {
+            // What has landed goes with the grant: nothing was written.
+            self.inbound = Inbound::Skipping { request, left, answer: Err(error) };
         }
     }
 

@@ -3,6 +3,8 @@
 //! A grant decides about memory alone. A block that is to be replaced lands in a fresh one; data behind the end of a file lands in place in its last block, behind
 //! every byte that anyone could see. Order, append offset, edges and size are decided at the commit, from the content as it is then. So that a commit never
 //! fails for want of memory, each grant sets blocks aside: enough to publish by copying, should the file have changed too much in between.
+//!
+//! Where grants hold an eighth of the memory, the next ones get a block at a time, as bytes arrive: many who claim much and send little hold little.
 
 use super::content::{Blocks, Content, indices, part};
 use super::store::Store;
@@ -14,27 +16,43 @@ use std::ops::Range;
 /// block behind for the one after it. A gap in front needs a block only where the form is large already, so it never adds to these.
 const SPARES: usize = 4;
 
+/// Grants hold at most one part in so many of the memory, but for a block each.
+const GRANTED_SHARE: usize = 8;
+const BLOCK: u64 = BLOCK_BYTES_MAX as u64;
+
 impl Content {
-    /// Memory for `range`, to be received into.
-    pub(super) fn grant(&mut self, store: &mut Store, range: Range<u64>) -> Result<Space, Full> {
+    /// Memory for `range`, to be received into; or for a first part of it, where memory is scarce. It is added to `space`.
+    pub(super) fn grant(&mut self, store: &mut Store, space: &mut Space, range: Range<u64>) -> Result<(), Full> {
         if range.end > BLOCK_BYTES_MAX as u64 {
             // Copied now, once, instead of at every commit that finds it small.
             self.make_large(store)?;
         }
+        let gauge = store.arena.gauge();
+        let scarce = gauge.granted_bytes() + (range.end - range.start) as usize > gauge.total_bytes() / GRANTED_SHARE;
+        let end = if scarce { range.end.min((range.start / BLOCK + 1) * BLOCK) } else { range.end };
+        let spares = if end == range.end { SPARES } else { 0 };
         let mut pieces = store.lists.pop().unwrap_or_default();
-        let done = self.grant_pieces(store, &range, &mut pieces);
-        match done {
-            Ok(()) => Ok(Space::new(pieces, SPARES)),
-            Err(full) => {
-                pieces.clear();
-                store.lists.push(pieces);
-                store.arena.collect();
-                Err(full)
-            }
+        let done = self.grant_pieces(store, &(range.start..end), spares, &mut pieces);
+        if done.is_ok() && space.is_empty() {
+            *space = Space::new(pieces, spares);
+            return Ok(());
         }
+        if done.is_ok() {
+            space.extend(&mut pieces, spares);
+        }
+        pieces.clear();
+        store.lists.push(pieces);
+        store.arena.collect();
+        done
     }
 
-    fn grant_pieces(&self, store: &mut Store, range: &Range<u64>, pieces: &mut Vec<Piece>) -> Result<(), Full> {
+    fn grant_pieces(
+        &self,
+        store: &mut Store,
+        range: &Range<u64>,
+        spares: usize,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), Full> {
         for index in indices(range) {
             let part = part(range, index);
             let start = index * BLOCK_BYTES_MAX as u64 + part.start as u64;
@@ -56,7 +74,7 @@ impl Content {
             };
             pieces.push(piece);
         }
-        for _ in 0..SPARES {
+        for _ in 0..spares {
             pieces.push(store.arena.land_fresh(BLOCK_BYTES_MAX, 0..0)?);
         }
         Ok(())

@@ -21,7 +21,7 @@ use super::{
     At, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Outcome, Result, SetTime, Stat, StatFs, Token, User,
     mode,
 };
-use crate::arena::{Arena, BLOCK_BYTES_MAX};
+use crate::arena::{Arena, BLOCK_BYTES_MAX, Space};
 use crate::wire::{Qid, qt};
 use content::Content;
 use dir::{DOT, DOT_DOT, Dir};
@@ -285,13 +285,21 @@ impl Filesystem for Mem {
         let range = self.write_range(file, offset, count as usize)?;
         let granted = range.start;
         let (content, store) = self.content(file.node)?;
-        let space = content.grant(store, range).map_err(enospc)?;
+        let mut space = Space::default();
+        content.grant(store, &mut space, range).map_err(enospc)?;
         Ok(Some(Grant { space, offset: granted, count }))
+    }
+
+    fn extend(&mut self, file: &mut File, grant: &mut Grant) -> Result<()> {
+        let start = grant.offset + grant.space.len() as u64;
+        let rest = start..start + grant.missing() as u64;
+        let (content, store) = self.content(file.node)?;
+        content.grant(store, &mut grant.space, rest).map_err(enospc)
     }
 
     fn commit(&mut self, file: &mut File, grant: Grant, at: At) -> Result<Outcome<u32>> {
         let Grant { space, offset, count } = grant;
-        if space.left() > 0 {
+        if space.left() > 0 || space.len() < count as usize {
             // What has not arrived is whatever the memory held before.
             return Err(Error::EIO);
         }

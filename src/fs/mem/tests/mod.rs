@@ -96,7 +96,12 @@ fn write(mem: &mut Mem, file: &mut File, offset: u64, data: &[u8]) -> Result<u32
 fn landed(mem: &mut Mem, file: &mut File, offset: u64, data: &[u8]) -> Result<Grant> {
     let count = u32::try_from(data.len()).expect("a small payload");
     let mut grant = mem.grant(file, offset, count, at(5))?.expect("memfs always has memory to land in");
-    assert_eq!(grant.space.fill(data), data.len());
+    let mut done = grant.space.fill(data);
+    while grant.missing() > 0 {
+        mem.extend(file, &mut grant)?;
+        done += grant.space.fill(&data[done..]);
+    }
+    assert_eq!(done, data.len());
     Ok(grant)
 }
 

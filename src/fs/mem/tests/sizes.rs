@@ -205,3 +205,33 @@ fn cleanup_releases_everything_even_under_files_that_are_held() {
     assert_eq!(list(&mut mem, ""), [".", ".."]);
     nothing_left(mem);
 }
+
+/// Many who claim much and send nothing leave room for who does send.
+#[test]
+fn grants_beyond_an_eighth_of_the_memory_come_block_by_block() {
+    const COUNT: u32 = 512 << 10;
+    let mut mem = tree_of(8 << 20);
+    let total = mem.arena().gauge().total_bytes();
+    let mut file = create(&mut mem, b"file", READ_WRITE);
+    let mut claims = Vec::new();
+    for n in 0..20 {
+        claims
+            .push(mem.grant(&mut file, n * u64::from(COUNT), COUNT, at(5)).expect("room").expect("memory to land in"));
+    }
+    let whole = claims.iter().filter(|grant| grant.missing() == 0).count();
+    assert!((1..=2).contains(&whole), "{whole} claims are whole");
+    assert!(mem.arena().gauge().granted_bytes() <= total / 8 + 20 * BLOCK_BYTES_MAX + 4 * BLOCK_BYTES_MAX);
+    let data: Vec<u8> = (0..COUNT).map(|n| (n % 251) as u8).collect();
+    let mut other = create(&mut mem, b"other", READ_WRITE);
+    let grant = landed(&mut mem, &mut other, 3, &data).expect("room for an honest writer");
+    assert_eq!(commit(&mut mem, &mut other, grant), COUNT);
+    assert_eq!(content(&mut mem, &mut other)[3..], data);
+    drop(claims);
+    mem.ready();
+    assert_eq!(mem.arena().gauge().granted_bytes(), 0);
+    assert_eq!(mem.stat(&file).expect("a file").size, 0, "abandoned claims change nothing");
+    for file in [file, other] {
+        mem.close(file, at(9)).expect("nothing to do");
+    }
+    nothing_left(mem);
+}
