@@ -50,6 +50,8 @@ counters! {
     closed,
     /// Connections refused because there were too many.
     refused,
+    /// Connections ended because their replies held memory that others needed.
+    evicted,
     /// io_uring_enter calls.
     enters,
     /// Completions seen.

@@ -64,15 +64,7 @@ impl Fixture {
         let arena = Arena::new(16 << 20).expect("a small mapping");
         let parts = (arena.memory(), arena.heads(), arena.gauge());
         let stats = Rc::new(Stats::default());
-        let options = Options {
-            msize_max: 1 << 20,
-            peers_max: 100,
-            users: std::sync::Arc::default(),
-            busy_poll_ns: 0,
-            signals: None,
-            stats: Rc::clone(&stats),
-            grow: None,
-        };
+        let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, 100) };
         let mut server = Server::new(Kernel::new(100).expect("io_uring works here"), tree_in(arena), parts, options);
         // Where the limit does not allow it, the counts are the same.
         let _ = server.register(16 << 20);

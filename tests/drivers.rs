@@ -69,15 +69,7 @@ fn server<R: Ring>(ring: R, arena: Arena, register: bool) -> (Server<R, Mem>, Rc
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let bytes = arena.memory().len();
     let stats = Rc::new(Stats::default());
-    let options = Options {
-        msize_max: 1 << 20,
-        peers_max: 100,
-        users: std::sync::Arc::default(),
-        busy_poll_ns: 0,
-        signals: None,
-        stats: Rc::clone(&stats),
-        grow: None,
-    };
+    let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, 100) };
     let mut server = Server::new(ring, tree_in(arena), parts, options);
     if register {
         server.register(bytes).expect("the memory can be registered");
@@ -160,7 +152,7 @@ fn the_real_ring_gives_the_same_bytes() {
             let gauge = arena.gauge();
             let register = register && can_register();
             let (mut server, stats) =
-                server(Fixed(Kernel::with(16, features).expect("io_uring works here")), arena, register);
+                server(Fixed::new(Kernel::with(16, features).expect("io_uring works here")), arena, register);
             let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
             server.connect(ours.into_raw_fd(), Trust::All);
             let requests = requests.clone();
@@ -186,15 +178,7 @@ fn can_register() -> bool {
     let arena = Arena::new(16 << 20).expect("a small mapping");
     let ring = Kernel::new(16).expect("io_uring works here");
     let parts = (arena.memory(), arena.heads(), arena.gauge());
-    let options = Options {
-        msize_max: 1 << 20,
-        peers_max: 1,
-        users: std::sync::Arc::default(),
-        busy_poll_ns: 0,
-        signals: None,
-        stats: Rc::default(),
-        grow: None,
-    };
+    let options = Options::new(1 << 20, 1);
     Server::new(ring, tree_in(arena), parts, options).register(16 << 20).is_ok()
 }
 
@@ -216,4 +200,22 @@ fn talk(mut socket: UnixStream, requests: &[u8], size: usize) -> Vec<u8> {
     }
     socket.shutdown(Shutdown::Write).expect("nothing more to say");
     listener.join().expect("the listener heard everything")
+}
+
+/// More requests at once than are served in one turn: for those that are left no completion will come.
+#[test]
+fn what_a_cap_has_left_is_served_without_a_further_request() {
+    let mut script = support::script::Script::new(Dialect::L);
+    script.attach(0);
+    for _ in 0..300 {
+        script.stat(0);
+    }
+    for seed in 0..10 {
+        let (mut server, stats) = server(FakeRing::new(seed, script.bytes.to_vec(), true), arena(LARGE), true);
+        server.connect(FD, Trust::All);
+        while !server.ring().closed {
+            server.turn().expect("the ring works");
+        }
+        assert_eq!(stats.counters.replies.get(), 302, "seed {seed}");
+    }
 }

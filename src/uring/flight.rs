@@ -9,7 +9,7 @@ use super::ring::Ring;
 use super::table::Table;
 use super::token::Token;
 use crate::arena::{HeadSlot, Heads};
-use crate::session::{Landing, Segments};
+use crate::session::{self, Landing, Segments};
 use io_uring::{opcode, squeue, types};
 use nix::libc;
 use std::os::fd::RawFd;
@@ -123,11 +123,16 @@ pub(crate) struct Outbound {
     /// (docs/decisions/08-waiting.md).
     pub(crate) last: bool,
     quiet: bool,
+    /// When the first of it was submitted, and by when the last must have left, in monotonic nanoseconds.
+    pub(crate) began_ns: u64,
+    pub(crate) due_ns: u64,
 }
 
 impl Outbound {
-    pub(crate) fn new(segments: Segments, gather: Box<Gather>) -> Outbound {
-        Outbound { segments, gather, offered: 0, waits: false, last: false, quiet: false }
+    pub(crate) fn new(segments: Segments, gather: Box<Gather>, now: u64) -> Outbound {
+        // In total, not since the last progress: a peer that takes a byte a second holds its blocks no longer.
+        let due_ns = now + session::allowance_ns(segments.len());
+        Outbound { segments, gather, offered: 0, waits: false, last: false, quiet: false, began_ns: now, due_ns }
     }
 
     /// Gives the head slot back, after the CQE.

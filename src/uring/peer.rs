@@ -77,8 +77,6 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) idle_sweeps: u8,
     /// Is on the loop's list for this turn.
     pub(crate) listed: bool,
-    /// Monotonic ns by which the replies in flight must have left.
-    pub(crate) drained_by: u64,
 }
 
 impl<F: Filesystem> Peer<F> {
@@ -97,8 +95,20 @@ impl<F: Filesystem> Peer<F> {
             bulk_ns: None,
             idle_sweeps: 0,
             listed: false,
-            drained_by: u64::MAX,
         }
+    }
+
+    /// The replies on their way out.
+    pub(crate) fn outbound(&self) -> Option<&Outbound> {
+        match &self.sending {
+            Sending::Replies(out) | Sending::MoreReplies(out) => Some(out),
+            Sending::Nothing => None,
+        }
+    }
+
+    /// Whether a message, or a reply, takes longer than it may.
+    pub(crate) fn is_late(&self, now: u64) -> bool {
+        self.session.deadline().is_some_and(|by| by < now) || self.outbound().is_some_and(|out| out.due_ns < now)
     }
 
     /// Whether it sends large payloads.

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// How long a drain waits for replies to leave, in nanoseconds.
 const DRAIN_NS: u64 = 5_000_000_000;
+/// Replies alone may hold one part in so many of the memory.
+const ORPHANED_SHARE: usize = 8;
 /// A peer with so many unserved bytes is not received from.
 const BACKLOG_BYTES: usize = 64 << 10;
 
@@ -82,6 +84,21 @@ pub struct Options {
     pub grow: Option<Grow>,
 }
 
+impl Options {
+    /// The usual ones, for messages and connections up to these bounds.
+    pub fn new(msize_max: u32, peers_max: usize) -> Options {
+        Options {
+            msize_max,
+            peers_max,
+            users: Arc::default(),
+            busy_poll_ns: 0,
+            signals: None,
+            stats: Rc::default(),
+            grow: None,
+        }
+    }
+}
+
 /// A running server: a ring, a tree and the peers.
 pub struct Server<R: Ring, F: Filesystem> {
     ring: R,
@@ -117,6 +134,8 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// A wait for the next look at deadlines is in flight.
     sweeping: bool,
     drain: Option<u64>,
+    /// A peer that was ended to have its blocks back, until it is gone.
+    evicted: Option<u32>,
 }
 
 struct Accepting {
@@ -165,6 +184,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             unsettled: false,
             sweeping: false,
             drain: None,
+            evicted: None,
             options,
         }
     }
@@ -283,6 +303,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 let _ = self.fs.finish(token, Iovec::default().out(0), self.at);
             }
         }
+        self.relieve();
         let mut work = std::mem::take(&mut self.work);
         for slot in work.drain(..) {
             self.go_on(slot)?;
@@ -414,8 +435,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let drained = self.drain.is_some_and(|until| now >= until);
         for slot in 0..self.peers.capacity() as u32 {
             let Some(peer) = self.peers.get_mut(slot as usize) else { continue };
-            let late = drained || peer.session.deadline().is_some_and(|by| by < now) || peer.drained_by < now;
-            if late && peer.life != Life::Closing {
+            if (drained || peer.is_late(now)) && peer.life != Life::Closing {
                 log::info!("peer {slot}: too slow, closed");
                 self.end(slot);
                 self.list(slot);
@@ -433,6 +453,24 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
         }
         Ok(())
+    }
+
+    /// Blocks that replies alone hold are memory that no writer can have. Past a share of the memory, who has taken longest to receive its replies goes, one at a time.
+    fn relieve(&mut self) {
+        if self.gauge.orphaned_bytes() <= self.memory.len() / ORPHANED_SHARE || self.evicted.is_some() {
+            return;
+        }
+        let open = self.peers.iter().filter(|(_, peer)| peer.life != Life::Closing);
+        // Only a socket that is full holds replies.
+        let full = open.filter_map(|(slot, peer)| Some((slot as u32, peer.outbound()?))).filter(|(_, out)| out.waits);
+        let since = full.map(|(slot, out)| (out.began_ns, slot));
+        if let Some((_, slot)) = since.min() {
+            log::info!("peer {slot}: holds replies while memory is scarce, closed");
+            self.options.stats.counters.evicted.up();
+            self.evicted = Some(slot);
+            self.end(slot);
+            self.list(slot);
+        }
     }
 
     // Peers.
@@ -544,19 +582,18 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             peer.sending = Sending::MoreReplies(out);
             return;
         }
-        self.put_away(slot, out);
+        self.put_away(out);
         if let Some(error) = failed {
             log::debug!("peer {slot}: send: {error}");
             self.end(slot);
         }
     }
 
-    fn put_away(&mut self, slot: u32, out: Outbound) {
+    fn put_away(&mut self, out: Outbound) {
         let (mut segments, gather) = out.into_parts();
         self.gathers.push(gather);
         segments.clear();
         self.batches.push(segments);
-        self.peers[slot as usize].drained_by = u64::MAX;
     }
 
     fn gather(&mut self) -> Box<Gather> {
@@ -588,6 +625,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             let peer = self.peers.remove(slot as usize);
             self.ring.close(peer.fd);
             self.options.stats.counters.closed.up();
+            self.evicted = self.evicted.filter(|&evicted| evicted != slot);
         } else if peer.held && matches!(peer.sending, Sending::Nothing) && peer.life != Life::Closing {
             // A cap was reached and no CQE will come for what is left.
             peer.listed = true;
@@ -626,9 +664,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Sending::MoreReplies(out) => out,
             Sending::Nothing => {
                 let Some(segments) = peer.session.take(&self.fs) else { return Ok(()) };
-                // In total, not since the last progress: a peer that takes a byte a second holds its blocks no longer.
-                peer.drained_by = self.at.mono_ns + session::allowance_ns(segments.len());
-                Outbound::new(segments, self.gather())
+                Outbound::new(segments, self.gather(), self.at.mono_ns)
             }
         };
         let peer = &self.peers[slot as usize];

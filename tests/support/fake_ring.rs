@@ -136,9 +136,14 @@ impl FakeRing {
 
     fn can_run(&self, sqe: &Sqe) -> bool {
         match sqe.opcode {
-            RECV | RECVMSG | READV_FIXED => self.arrived > self.taken || self.shut || self.taken == self.script.len(),
+            // The peer hangs up when it has heard all.
+            RECV | RECVMSG | READV_FIXED => self.arrived > self.taken || self.shut || self.has_heard_all(),
             _ => true,
         }
+    }
+
+    fn has_heard_all(&self) -> bool {
+        self.taken == self.script.len() && ends(&self.heard).count() == ends(&self.script).count()
     }
 
     /// Up to where the peer speaks before it hears more.

@@ -1,65 +1,77 @@
-//! A ring at a fixed time: everything is the real one's but the clocks and the randomness.
+//! A ring at a fixed time: everything is the real one's but the clocks and the randomness. The monotonic clock can be put forward.
 
 use super::AT;
 use io_uring::squeue::Entry;
 use ring9::fs::Time;
 use ring9::uring::{Features, Ring};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 /// The wall clock stands still.
-pub struct Fixed<R>(pub R);
+pub struct Fixed<R> {
+    pub ring: R,
+    /// How far the monotonic clock is ahead, in nanoseconds.
+    pub ahead_ns: Rc<Cell<u64>>,
+}
+
+impl<R> Fixed<R> {
+    pub fn new(ring: R) -> Fixed<R> {
+        Fixed { ring, ahead_ns: Rc::default() }
+    }
+}
 
 impl<R: Ring> Ring for Fixed<R> {
     fn features(&self) -> Features {
-        self.0.features()
+        self.ring.features()
     }
     #[expect(unsafe_code, reason = "passes the promise on")]
     unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
         // SAFETY: the caller's promise is the one asked for.
-        unsafe { self.0.push(build) }
+        unsafe { self.ring.push(build) }
     }
     fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
-        self.0.submit_and_wait(want)
+        self.ring.submit_and_wait(want)
     }
     #[expect(unsafe_code, reason = "passes the promise on")]
     unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()> {
         // SAFETY: the caller's promise is the one asked for.
-        unsafe { self.0.share_buffers(start, count, bytes) }
+        unsafe { self.ring.share_buffers(start, count, bytes) }
     }
     #[expect(unsafe_code, reason = "passes the promise on")]
     unsafe fn return_buffer(&mut self, id: u16) {
         // SAFETY: the caller's promise is the one asked for.
-        unsafe { self.0.return_buffer(id) }
+        unsafe { self.ring.return_buffer(id) }
     }
     fn is_settled(&mut self) -> bool {
-        self.0.is_settled()
+        self.ring.is_settled()
     }
     fn drain(&mut self, each: impl FnMut(u64, i32, u32)) {
-        self.0.drain(each);
+        self.ring.drain(each);
     }
     fn has_work(&mut self) -> bool {
-        self.0.has_work()
+        self.ring.has_work()
     }
     fn register_table(&mut self, entries: u32) -> io::Result<()> {
-        self.0.register_table(entries)
+        self.ring.register_table(entries)
     }
     #[expect(unsafe_code, reason = "passes the promise on")]
     unsafe fn register_region(&mut self, slot: u32, start: usize, len: usize) -> io::Result<()> {
         // SAFETY: the caller's promise is the one asked for.
-        unsafe { self.0.register_region(slot, start, len) }
+        unsafe { self.ring.register_region(slot, start, len) }
     }
     fn shutdown(&mut self, fd: RawFd) {
-        self.0.shutdown(fd);
+        self.ring.shutdown(fd);
     }
     fn close(&mut self, fd: RawFd) {
-        self.0.close(fd);
+        self.ring.close(fd);
     }
     fn peer_identity(&mut self, fd: RawFd) -> Option<u32> {
-        self.0.peer_identity(fd)
+        self.ring.peer_identity(fd)
     }
     fn monotonic(&mut self) -> u64 {
-        self.0.monotonic()
+        self.ring.monotonic() + self.ahead_ns.get()
     }
     fn wall(&mut self) -> Time {
         AT.wall

@@ -3,6 +3,7 @@
 
 pub mod fake_ring;
 pub mod fixed;
+pub mod host;
 pub mod script;
 
 use ring9::arena::Arena;

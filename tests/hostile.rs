@@ -1,0 +1,263 @@
+//! Peers that stall, hoard, flood and vanish, on the real ring: what they get, that an honest peer is served all the while, and that everything is given back.
+
+mod support;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use ring9::wire::Dialect;
+use ring9::wire::Kind;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use support::host::{Host, request};
+use support::script::{Script, conversation, pattern};
+
+const MIB: usize = 1 << 20;
+
+/// An honest peer beside the others, and what the server held when only that one was there.
+struct Honest {
+    client: UnixStream,
+    used: usize,
+}
+
+impl Honest {
+    fn in_(host: &mut Host) -> Honest {
+        let mut client = host.client(b"honest");
+        host.ask(&mut client, |script| script.write(1, 0, &pattern(10_000, 1)));
+        Honest { client, used: host.gauge.used_bytes() }
+    }
+
+    fn is_served(&mut self, host: &mut Host) {
+        let reply = host.ask(&mut self.client, |script| script.read(1, 5, 9000));
+        assert!(reply[4] == Kind::TREAD.0 + 1 && reply[11..] == pattern(10_000, 1)[5..9005]);
+    }
+
+    /// The others are gone, and so is all that they had.
+    fn ends_alone(mut self, host: &mut Host) {
+        self.is_served(host);
+        host.until(|host| host.server.peers() == 1 && host.gauge.pins() == 0);
+        host.turn();
+        let gauge = host.gauge;
+        assert_eq!((host.server.fids(), gauge.granted_bytes(), gauge.orphaned_bytes()), (2, 0, 0));
+        assert!(gauge.used_bytes() <= self.used + 64, "{} bytes used, {} before", gauge.used_bytes(), self.used);
+    }
+}
+
+fn is_closed(client: &mut UnixStream) -> bool {
+    client.set_nonblocking(true).expect("a socket");
+    let mut sink = [0; 65_536];
+    loop {
+        match client.read(&mut sink) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+/// A4: a frame that began and does not end; A3: however slowly bytes come, the total counts.
+#[test]
+fn a_frame_has_a_total_deadline() {
+    let mut host = Host::new(16 * MIB);
+    let mut honest = Honest::in_(&mut host);
+    let mut silent = host.client(b"silent");
+    let mut dripping = host.client(b"dripping");
+    let bytes = request(|script| script.write(1, 0, &pattern(100, 1)));
+    silent.write_all(&bytes[..5]).expect("room");
+    for byte in &bytes[..40] {
+        dripping.write_all(&[*byte]).expect("room");
+        host.later(1);
+        (0..3).for_each(|_| host.turn());
+        honest.is_served(&mut host);
+    }
+    host.until(|_| is_closed(&mut silent) && is_closed(&mut dripping));
+    drop((silent, dripping));
+    honest.ends_alone(&mut host);
+}
+
+/// D9, D10: a payload of which only a part comes changes nothing, holds only its own grant, and not for ever.
+#[test]
+fn a_payload_that_stalls_is_given_up() {
+    let mut host = Host::new(16 * MIB);
+    let mut honest = Honest::in_(&mut host);
+    let mut stalled = host.client(b"stalled");
+    let mut vanishing = host.client(b"vanishing");
+    for client in [&mut stalled, &mut vanishing] {
+        host.ask(client, |script| script.write(1, 0, b"as it was"));
+        let payload = request(|script| script.write(1, 0, &pattern(500_000, 2)));
+        client.write_all(&payload[..70_000]).expect("room");
+    }
+    host.until(|host| host.gauge.granted_bytes() >= 1_000_000);
+    drop(vanishing);
+    host.until(|host| host.server.peers() == 2);
+    assert!(host.gauge.granted_bytes() < 1_000_000, "the grant of the one that is gone");
+    honest.is_served(&mut host);
+    // 30 s and 500,000 bytes at 64 KiB/s.
+    host.later(36);
+    (0..3).for_each(|_| host.turn());
+    assert!(!is_closed(&mut stalled));
+    host.later(3);
+    host.until(|_| is_closed(&mut stalled));
+    for name in [&b"stalled"[..], b"vanishing"] {
+        host.ask(&mut honest.client, |script| script.walk(0, 5, &[name]));
+        host.ask(&mut honest.client, |script| script.open(5, false));
+        let reply = host.ask(&mut honest.client, |script| script.read(5, 0, 100));
+        assert_eq!(reply[11..], *b"as it was");
+        host.ask(&mut honest.client, |script| script.remove(5));
+    }
+    drop(stalled);
+    honest.ends_alone(&mut host);
+}
+
+/// H5, D7: who asks and does not read is not served without end, and evicted in the end; others are served.
+#[test]
+fn a_peer_that_never_reads_is_held_and_then_closed() {
+    let mut host = Host::new(32 * MIB);
+    let mut honest = Honest::in_(&mut host);
+    let mut writer = host.client(b"greedy");
+    host.ask(&mut writer, |script| script.write(1, 0, &pattern(MIB - 100, 3)));
+    drop(writer);
+    let mut greedy = host.connect();
+    let mut script = Script::new(Dialect::L);
+    script.attach(0).walk(0, 1, &[b"greedy"]).open(1, false);
+    host.say(&mut greedy, &script.bytes);
+    greedy.set_nonblocking(true).expect("a socket");
+    let asks = request(|script| {
+        for _ in 0..1000 {
+            script.read(1, 0, 1_000_000);
+        }
+        script
+    });
+    let mut said = 0;
+    let mut rounds = 0;
+    while rounds < 2000 {
+        said += greedy.write(&asks[said % asks.len()..]).unwrap_or(0);
+        host.turn();
+        rounds += 1;
+    }
+    honest.is_served(&mut host);
+    let queued = host.stats.counters.replies.get();
+    assert!(queued < 20, "{queued} replies to one who reads none");
+    assert!(said < 4 * MIB, "the server stopped listening after {said} bytes");
+    // 30 s and 3 MiB at 64 KiB/s.
+    host.later(100);
+    host.until(|host| host.server.peers() == 1);
+    drop(greedy);
+    let mut client = honest.client.try_clone().expect("a handle");
+    host.ask(&mut client, |script| script.walk(0, 5, &[b"greedy"]));
+    host.ask(&mut client, |script| script.remove(5));
+    honest.ends_alone(&mut host);
+}
+
+/// H9: replies that nobody receives pin blocks that a writer replaces. Past a share of the memory the oldest such peer goes, and the writer never hears ENOSPC.
+#[test]
+fn pin_and_overwrite_evicts_the_reader_and_not_the_writer() {
+    let mut host = Host::new(32 * MIB);
+    let mut honest = Honest::in_(&mut host);
+    let mut writer = host.client(b"file");
+    let mut hoarders = Vec::new();
+    for round in 0..40 {
+        for at in 0..4 {
+            let reply = host.ask(&mut writer, |script| script.write(1, at * 500_000, &pattern(500_000, round)));
+            assert_eq!(reply[4], Kind::TWRITE.0 + 1, "round {round}: the writer is served");
+        }
+        let mut hoarder = host.connect();
+        setsockopt(&hoarder, sockopt::RcvBuf, &4096).expect("a socket");
+        let mut script = Script::new(Dialect::L);
+        script.attach(0).walk(0, 1, &[b"file"]).open(1, false).read(1, 0, 1_000_000).read(1, 1_000_000, 1_000_000);
+        hoarder.write_all(&script.bytes).expect("room");
+        (0..20).for_each(|_| host.turn());
+        hoarders.push(hoarder);
+        honest.is_served(&mut host);
+    }
+    let evicted = host.stats.counters.evicted.get();
+    assert!(evicted > 10, "{evicted} evicted");
+    let held = host.gauge.orphaned_bytes();
+    assert!(held <= 32 * MIB / 8 + 3 * MIB, "{held} bytes held by replies alone");
+    drop(hoarders);
+    host.ask(&mut writer, |script| script.remove(1));
+    drop(writer);
+    honest.ends_alone(&mut host);
+}
+
+/// H10: a flood of cheap requests is served in portions, between which others are.
+#[test]
+fn a_flood_is_served_in_portions() {
+    let mut host = Host::new(16 * MIB);
+    let mut honest = Honest::in_(&mut host);
+    let mut flooding = host.client(b"flood");
+    let flood = request(|script| {
+        for _ in 0..4000 {
+            script.stat(1);
+        }
+        script
+    });
+    flooding.set_nonblocking(true).expect("a socket");
+    let mut most = 0;
+    let mut said = 0;
+    for _ in 0..300 {
+        said += flooding.write(&flood[said % flood.len()..]).unwrap_or(0);
+        let before = host.stats.counters.replies.get();
+        host.turn();
+        most = most.max(host.stats.counters.replies.get() - before);
+        let mut sink = [0; 1 << 16];
+        while flooding.read(&mut sink).is_ok_and(|n| n == sink.len()) {}
+    }
+    assert!((32..=130).contains(&most), "{most} replies in one turn");
+    honest.is_served(&mut host);
+    let mut client = honest.client.try_clone().expect("a handle");
+    drop(flooding);
+    host.ask(&mut client, |script| script.walk(0, 5, &[b"flood"]));
+    host.ask(&mut client, |script| script.remove(5));
+    honest.ends_alone(&mut host);
+}
+
+/// H7: a peer goes after any number of bytes.
+#[test]
+fn a_peer_may_vanish_after_every_byte() {
+    let mut host = Host::new(32 * MIB);
+    let mut honest = Honest::in_(&mut host);
+    let whole = conversation(Dialect::L);
+    let cuts = (0..400).chain((400..whole.len()).step_by(997));
+    for (count, cut) in cuts.enumerate() {
+        let mut client = host.connect();
+        client.set_nonblocking(true).expect("a socket");
+        let (mut said, mut sink) = (0, vec![0; 1 << 16]);
+        while said < cut {
+            said += client.write(&whole[said..cut]).unwrap_or(0);
+            host.turn();
+            // Half of them listen.
+            while count % 2 == 0 && client.read(&mut sink).is_ok_and(|n| n > 0) {}
+            if count % 2 == 1 && said > 200_000 {
+                break;
+            }
+        }
+        if count % 3 == 0 {
+            client.shutdown(Shutdown::Write).expect("a socket");
+            host.turn();
+        }
+        drop(client);
+        host.until(|host| host.server.peers() == 1);
+    }
+    honest.is_served(&mut host);
+    // What they created is theirs no more, but there.
+    let listed = host.ask(&mut honest.client, |script| script.walk(0, 7, &[b"dir"]));
+    assert_eq!(listed[4], Kind::TWALK.0 + 1);
+    let gauge = host.gauge;
+    assert_eq!((host.server.fids(), gauge.pins(), gauge.granted_bytes()), (3, 0, 0));
+}
+
+/// H8: who has said all and still listens hears all.
+#[test]
+fn a_half_closed_peer_hears_its_replies() {
+    let mut host = Host::new(16 * MIB);
+    let honest = Honest::in_(&mut host);
+    let mut client = host.client(b"half");
+    host.ask(&mut client, |script| script.write(1, 0, &pattern(900_000, 4)));
+    let asks = request(|script| script.read(1, 0, 900_000).read(1, 0, 900_000).remove(1));
+    client.write_all(&asks).expect("room");
+    client.shutdown(Shutdown::Write).expect("a socket");
+    let heard = host.until_heard(&mut client, 2 * (11 + 900_000) + 7);
+    assert!(heard[11..900_011] == pattern(900_000, 4) && heard[heard.len() - 3] == Kind::TREMOVE.0 + 1);
+    host.until(|_| is_closed(&mut client));
+    honest.ends_alone(&mut host);
+}
