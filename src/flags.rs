@@ -47,12 +47,18 @@ pub(crate) struct Serve {
     /// Memory for files; populated and registered before the ready line
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
     pub(crate) memory: Bytes,
+    /// Files and directories at a time. Default: one for each 512 bytes of memory, or fewer where the machine is small
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 31))]
+    pub(crate) max_inodes: Option<u64>,
     /// Populate and register memory as it is needed, instead of all at start
     #[arg(long)]
     pub(crate) grow: bool,
     /// Largest message, 4KiB to 1MiB
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = msize)]
     pub(crate) msize: Bytes,
+    /// Connections at a time; more are refused. Default: 10,000, or as many as the limit of open files allows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) max_connections: Option<u64>,
     /// Look for work this long before sleeping, in microseconds
     #[arg(long, value_name = "USEC", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     pub(crate) busy_poll: u64,

@@ -1,18 +1,34 @@
 //! Every bound of a server as a sum of its holders, and the relations between them.
 
-use crate::arena::BLOCK_BYTES_MAX;
-use crate::uring::{VIEWS_MAX, WINDOW_BYTES};
+use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
+use crate::session::OWN_BYTES_MAX;
+use crate::uring::{BACKLOG_BYTES_ALL, SHARED_BYTES, SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WINDOW_BYTES};
 
 /// Largest message in bytes, and the default. v9fs asks for no more over a socket (Linux: `net/9p/trans_fd.c`, MAX_SOCK_BUF).
 pub const MSIZE_MAX: u32 = 1 << 20;
 /// Smallest message size in bytes that a client may ask for (Linux: `net/9p/client.c`, p9_client_create).
 pub const MSIZE_MIN: u32 = 4096;
-/// Connections at a time.
-pub const PEERS_MAX: usize = 10_000;
+/// Connections at a time, unless asked otherwise.
+pub const CONNECTIONS: u64 = 10_000;
+/// Descriptors that are no connections: standard streams, ring, signals, listeners.
+pub const OTHER_FILES: u64 = 64;
 /// Smallest `--memory` in bytes: a largest message, its copy, and some room.
 pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
-/// Files and directories: what fits the default memory with a smallest block and about 300 bytes of heap each.
-pub const INODES_MAX: usize = 4 << 20;
+/// Memory in bytes for each inode, unless asked otherwise.
+pub const MEMORY_BYTES_PER_INODE: u64 = 512;
+/// Fids of all connections together.
+pub const FIDS_MAX: usize = 1 << 20;
+/// Bytes of replies on their way, without what they show of files. Past that every peer has one short reply at a time.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// An inode with its names, on average; names and targets that are longer take the place of inodes.
+pub const INODE_BYTES: u64 = 512;
+/// A fid with its file, in a table that is at worst half empty.
+const FID_BYTES: u64 = 256;
+/// A connection with its session, its place in a table that is at worst half empty, and its completions.
+const CONNECTION_BYTES: u64 = 2048;
+/// A short reply: a listing while replies are bounded, or the stat record of a link.
+const SHORT_REPLY_BYTES: u64 = 12 << 10;
 
 // A payload that is no landing fits a window with its head.
 const _: () = assert!(WINDOW_BYTES >= crate::session::BULK_BYTES_MIN);
@@ -20,3 +36,72 @@ const _: () = assert!(WINDOW_BYTES >= crate::session::BULK_BYTES_MIN);
 const _: () = assert!(VIEWS_MAX > 2 * (MSIZE_MAX as usize / BLOCK_BYTES_MAX + 2));
 // Every name and target that may be in a message that is no write.
 const _: () = assert!(WINDOW_BYTES > 16 * (2 + 255) + 64 && WINDOW_BYTES > 4095 + 255 + 64);
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes for files.
+    pub memory: u64,
+    /// Inodes.
+    pub inodes: u64,
+    /// Connections at a time.
+    pub connections: u64,
+}
+
+impl Bounds {
+    /// Who may hold how many bytes of this process's memory.
+    pub fn holders(&self) -> [(&'static str, u64); 7] {
+        let windows = WINDOW_BYTES as u64;
+        let turn = u64::from(SHARED_COUNT) * 2 * OWN_BYTES_MAX as u64;
+        // A file has at most one block that is smaller than the largest.
+        let blocks = self.inodes + self.memory / BLOCK_BYTES_MAX as u64;
+        [
+            ("files", self.memory),
+            ("block tables", blocks * TABLE_BYTES_PER_BLOCK as u64),
+            ("inodes and names", self.inodes * INODE_BYTES),
+            ("connections", self.connections * CONNECTION_BYTES),
+            ("fids", FIDS_MAX as u64 * FID_BYTES),
+            (
+                "receive buffers",
+                u64::from(SHARED_COUNT) * SHARED_BYTES as u64
+                    + (self.connections + SPARE_WINDOWS as u64) * windows
+                    + BACKLOG_BYTES_ALL as u64,
+            ),
+            ("replies", REPLY_BYTES_MAX as u64 + turn + self.connections * SHORT_REPLY_BYTES),
+        ]
+    }
+
+    /// All of them, in bytes.
+    pub fn total(&self) -> u64 {
+        self.holders().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bounds for this much memory whose total is at most `available` bytes. What is `None` is as usual, or less where that does not fit. `None` if nothing fits.
+    pub fn fit(memory: u64, inodes: Option<u64>, connections: Option<u64>, available: u64) -> Option<Bounds> {
+        let usual = (memory / MEMORY_BYTES_PER_INODE, CONNECTIONS);
+        [usual, (usual.0 / 8, usual.1), (usual.0 / 8, usual.1 / 10)]
+            .map(|(usual_inodes, usual_connections)| Bounds {
+                memory,
+                inodes: inodes.unwrap_or(usual_inodes),
+                connections: connections.unwrap_or(usual_connections),
+            })
+            .into_iter()
+            .find(|bounds| bounds.total() <= available)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_kept_and_the_rest_gives_way() {
+        const GIB: u64 = 1 << 30;
+        let usual = Bounds::fit(GIB, None, None, 64 * GIB).expect("it fits");
+        assert_eq!((usual.inodes, usual.connections), (GIB / MEMORY_BYTES_PER_INODE, CONNECTIONS));
+        let less = Bounds::fit(GIB, None, None, usual.total() - 1).expect("with fewer inodes");
+        assert!(less.inodes < usual.inodes && less.connections == CONNECTIONS && less.total() < usual.total());
+        assert_eq!(Bounds::fit(GIB, Some(usual.inodes), Some(CONNECTIONS), usual.total() - 1), None);
+        assert_eq!(Bounds::fit(GIB, None, None, GIB), None);
+    }
+}

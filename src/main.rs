@@ -11,8 +11,8 @@ use ring9::fs::ctl::Ctl;
 use ring9::fs::dev::Dev;
 use ring9::fs::mem::{self, Mem};
 use ring9::fs::mount::Join;
-use ring9::limits;
-use ring9::session::Users;
+use ring9::limits::{self, Bounds};
+use ring9::session::{Budget, Users};
 use ring9::stats::Stats;
 use ring9::uring::{self, Bound, Grow, Kernel, Listener, Ring, Server, Signals, Trust};
 use std::io::{IsTerminal, Write};
@@ -51,7 +51,8 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     log::set_logger(&Stderr).expect("no other logger is set");
     log::set_max_level(level);
 
-    let ring = match Kernel::with(limits::PEERS_MAX, serve.allowed()) {
+    let bounds = bounds(&serve)?;
+    let ring = match Kernel::with(bounds.connections as usize, serve.allowed()) {
         Ok(ring) => ring,
         Err(error) => {
             eprintln!("ring9: {}", uring::explain_setup_error(&error));
@@ -61,7 +62,7 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     if let Some(cpu) = serve.cpu {
         uring::pin_to_cpu(cpu).with_context(|| format!("--cpu {cpu}"))?;
     }
-    let mut server = build(ring, &serve).context("--memory")?;
+    let mut server = build(ring, &serve, bounds).context("--memory")?;
     register(&mut server, &serve)?;
 
     // What is removed at the end: the paths of unix sockets.
@@ -79,10 +80,42 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What this server may take, from its flags, the limit of open files, and the memory of the machine.
+fn bounds(serve: &Serve) -> anyhow::Result<Bounds> {
+    let wanted = serve.max_connections.unwrap_or(limits::CONNECTIONS);
+    let files = uring::open_files(wanted + limits::OTHER_FILES).context("RLIMIT_NOFILE")?;
+    let fit = files.saturating_sub(limits::OTHER_FILES);
+    let fix = format!(
+        "shell: `ulimit -n {}` as root first; systemd: `LimitNOFILE={0}`; container: `--ulimit nofile={0}`",
+        wanted + limits::OTHER_FILES
+    );
+    let mut connections = serve.max_connections;
+    if fit < wanted {
+        if serve.max_connections.is_some() || fit == 0 {
+            bail!("--max-connections {wanted}: RLIMIT_NOFILE is at most {files}; {fix}");
+        }
+        log::warn!("serving at most {fit} connections: RLIMIT_NOFILE is at most {files}; {fix}");
+        connections = Some(fit);
+    }
+    let available = uring::available_memory();
+    let (memory, inodes) = (serve.memory.0, serve.max_inodes);
+    Bounds::fit(memory, inodes, connections, available).with_context(|| {
+        let asked =
+            Bounds { memory, inodes: inodes.unwrap_or(memory / limits::MEMORY_BYTES_PER_INODE), connections: wanted };
+        let holders: Vec<_> = asked.holders().iter().map(|(who, bytes)| format!("{who} {}", bytes >> 20)).collect();
+        format!(
+            "this server could take {} MiB ({}), and there are {}; less --memory, --max-connections or --max-inodes",
+            asked.total() >> 20,
+            holders.join(", "),
+            available >> 20
+        )
+    })
+}
+
 type Trees = Join<Join<Mem, Dev>, Ctl>;
 
 /// The loop with its trees; beside it what keeps the signal descriptor open, and the bytes to register.
-fn build(mut ring: Kernel, serve: &Serve) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
+fn build(mut ring: Kernel, serve: &Serve, bounds: Bounds) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
     let arena = Arena::new(usize::try_from(serve.memory.0)?)?;
     let populated = if serve.grow { GROW_FROM.min(arena.memory().len()) } else { arena.memory().len() };
     arena
@@ -92,15 +125,18 @@ fn build(mut ring: Kernel, serve: &Serve) -> anyhow::Result<(Server<Kernel, Tree
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let (zeros, gauge) = (arena.zeros(), arena.gauge());
     let stats = Rc::new(Stats::default());
-    let options = mem::Options { inodes_max: limits::INODES_MAX, hash_key: ring.entropy(), ..mem::Options::default() };
+    stats.counters.memory_bound_bytes.add(bounds.total());
+    let options =
+        mem::Options { inodes_max: bounds.inodes as usize, hash_key: ring.entropy(), ..mem::Options::default() };
     let files = Join::new(&[b"", b"/"], Mem::new(arena, options), Dev::new(zeros));
     let trees = Join::new(&[b"", b"/", b"dev"], files, Ctl::new(Rc::clone(&stats), gauge));
     let signals = Signals::new()?;
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let options = uring::Options {
         msize_max: serve.msize.0 as u32,
-        peers_max: limits::PEERS_MAX,
+        peers_max: bounds.connections as usize,
         users: Arc::new(Users::parse(&read("/etc/passwd"), &read("/etc/group"))),
+        budget: Arc::new(Budget::new(limits::FIDS_MAX, limits::REPLY_BYTES_MAX)),
         busy_poll_ns: serve.busy_poll * 1000,
         signals: Some(signals.raw()),
         stats,

@@ -44,6 +44,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// The most memory that this server may take in bytes, all holders at their bounds. Set once.
+    memory_bound_bytes,
     /// Connections accepted.
     accepted,
     /// Connections that have ended.

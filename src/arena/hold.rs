@@ -24,6 +24,9 @@ struct Hold {
     landing: AtomicBool,
 }
 
+/// Bytes that are kept of each block here.
+pub(super) const HOLD_BYTES: usize = size_of::<Hold>();
+
 /// A figure that the arena's thread changes and anyone may read.
 #[derive(Default)]
 pub(super) struct Figure(AtomicUsize);

@@ -39,6 +39,9 @@ pub const BLOCK_BYTES_MAX: usize = 64 << 10;
 /// Most bytes that one entry of the ring's table of registered buffers may have (Linux: `io_uring/rsrc.c`, io_buffer_validate).
 pub const REGION_BYTES_MAX: usize = 1 << 30;
 
+/// Bytes that the arena keeps about each block that was ever in use, beside the blocks themselves.
+pub const TABLE_BYTES_PER_BLOCK: usize = size_of::<Info>() + size_of::<u32>() + hold::HOLD_BYTES;
+
 /// No free block of the size asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;

@@ -167,7 +167,7 @@ impl<F: Filesystem> Session<F> {
         request: Request,
         fid: Fid,
         offset: u64,
-        room: u32,
+        room: usize,
         at: At,
     ) -> Result<()> {
         let dialect = self.dialect.unwrap_or(Dialect::P9);
@@ -188,7 +188,7 @@ impl<F: Filesystem> Session<F> {
             let took = is_dot
                 || convert::with_record(&entry.stat, dialect, users, |record| {
                     let size = record.size(dialect);
-                    let fits = used + size <= room as usize;
+                    let fits = used + size <= room;
                     if fits {
                         iovec.put_small(size, |small| record.emit(dialect, small));
                         used += size;

@@ -125,7 +125,10 @@ impl<F: Filesystem> Session<F> {
         match held.state {
             State::Open { read: true, .. } => {}
             State::OpenDir { .. } if self.dialect == Some(Dialect::L) => return Err(Error::EISDIR),
-            State::OpenDir { .. } => return self.read_dir(fs, request, fid, offset, room, at),
+            State::OpenDir { .. } => {
+                let room = self.listing_room(count);
+                return self.read_dir(fs, request, fid, offset, room, at);
+            }
             _ => return Err(Error::EBADF),
         }
         let batch = self.out.batch(fs.gate());

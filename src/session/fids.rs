@@ -1,9 +1,11 @@
 //! The fids of one peer.
 
+use super::budget::Budget;
 use crate::fs::{Error, Result};
 use crate::wire::{Fid, NOFID};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 /// What a fid stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +28,12 @@ pub(super) struct Held<T> {
 pub(super) struct Fids<T> {
     held: HashMap<Fid, Held<T>, Key>,
     most: usize,
+    budget: Arc<Budget>,
 }
 
 impl<T> Fids<T> {
-    pub(super) fn new(most: usize, hash_key: u64) -> Fids<T> {
-        Fids { held: HashMap::with_hasher(Key(hash_key | 1)), most }
+    pub(super) fn new(most: usize, hash_key: u64, budget: Arc<Budget>) -> Fids<T> {
+        Fids { held: HashMap::with_hasher(Key(hash_key | 1)), most, budget }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,18 +65,24 @@ impl<T> Fids<T> {
         match fid {
             NOFID => Err(Error::EINVAL),
             _ if self.held.contains_key(&fid) => Err(Error::EINVAL),
-            _ if self.held.len() >= self.most => Err(Error::EMFILE),
+            _ if self.held.len() >= self.most || !self.budget.has_fids() => Err(Error::EMFILE),
             _ => Ok(()),
         }
     }
 
     /// Puts a file under a number; gives back what was there.
     pub(super) fn put(&mut self, fid: Fid, file: T) -> Option<Held<T>> {
-        self.held.insert(fid, Held { file, state: State::Walked })
+        let old = self.held.insert(fid, Held { file, state: State::Walked });
+        if old.is_none() {
+            self.budget.add_fid();
+        }
+        old
     }
 
     pub(super) fn take(&mut self, fid: Fid) -> Result<Held<T>> {
-        self.held.remove(&fid).ok_or(Error::EBADF)
+        let held = self.held.remove(&fid).ok_or(Error::EBADF)?;
+        self.budget.give_fids(1);
+        Ok(held)
     }
 
     pub(super) fn trim(&mut self) {
@@ -82,6 +91,7 @@ impl<T> Fids<T> {
 
     /// All of them, in the order of their numbers.
     pub(super) fn take_all(&mut self) -> Vec<(Fid, Held<T>)> {
+        self.budget.give_fids(self.held.len());
         let mut all: Vec<_> = self.held.drain().collect();
         all.sort_unstable_by_key(|(fid, _)| *fid);
         all

@@ -9,7 +9,7 @@ use super::{Request, Session};
 use crate::fs::{
     At, Error, Filesystem, Make, NAME_BYTES_MAX, Open, Outcome, Result, TARGET_BYTES_MAX, check_name, mode,
 };
-use crate::wire::{DirEntry, Fid, IOHDR, Message, READ_HEAD};
+use crate::wire::{DirEntry, Fid, Message, READ_HEAD};
 use bytes::BufMut;
 
 /// Flags of Tlopen and Tlcreate: Linux's generic values, whatever the client's machine (`include/net/9p/9p.h`, P9_DOTL_). Bits that are not here are passed over.
@@ -189,7 +189,7 @@ impl<F: Filesystem> Session<F> {
 
     /// Whole entries behind a cookie. The client keeps what fits its buffer and may come back to any cookie that it was given.
     fn readdir(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, count: u32, at: At) -> Result<()> {
-        let room = count.min(self.msize - IOHDR) as usize;
+        let room = self.listing_room(count);
         let held = self.fids.get(fid)?;
         match held.state {
             State::OpenDir { .. } => {}

@@ -17,6 +17,7 @@
 //!
 //! Must not know: descriptors, clocks, runtimes, locks, concrete trees.
 
+mod budget;
 mod classic;
 mod common;
 mod convert;
@@ -27,6 +28,7 @@ mod payload;
 mod pending;
 mod users;
 
+pub use budget::Budget;
 pub use outgoing::{Reply, Segments, View};
 pub use payload::Landing;
 pub use users::{NOBODY, Trust, Users};
@@ -46,6 +48,10 @@ pub const BULK_BYTES_MIN: usize = 16 << 10;
 const FIRST_MESSAGE_BYTES_MAX: u32 = 8 << 10;
 /// Smallest msize that can be asked for (Linux: `net/9p/client.c`).
 const MSIZE_MIN: u32 = 4096;
+/// A peer with so many queued bytes that no file holds is not served, and no listing is larger.
+pub const OWN_BYTES_MAX: usize = 64 << 10;
+/// Largest listing while replies take all the memory that they may: an entry with the longest names fits.
+const TIGHT_LISTING_BYTES_MAX: usize = 8 << 10;
 /// After so many messages that are none, the peer is not worth listening to.
 const PROTOCOL_ERRORS_MAX: u32 = 64;
 
@@ -75,6 +81,8 @@ pub struct Config {
     pub messages_max: u32,
     /// A secret for the hash of fids.
     pub hash_key: u64,
+    /// What it shares with other sessions.
+    pub budget: Arc<Budget>,
 }
 
 impl Config {
@@ -90,6 +98,7 @@ impl Config {
             queued_bytes_max: 2 * msize_max as usize,
             messages_max: 64,
             hash_key: 0,
+            budget: Arc::default(),
         }
     }
 }
@@ -182,7 +191,7 @@ impl<F: Filesystem> Session<F> {
         Session {
             dialect: None,
             msize: FIRST_MESSAGE_BYTES_MAX,
-            fids: Fids::new(config.fids_max, config.hash_key),
+            fids: Fids::new(config.fids_max, config.hash_key, Arc::clone(&config.budget)),
             pending: Pending::default(),
             inbound: Inbound::Between,
             out: Outgoing::default(),
@@ -276,7 +285,16 @@ impl<F: Filesystem> Session<F> {
     fn is_capped(&self, next: Kind) -> bool {
         let ends_waiting = matches!(next, Kind::TFLUSH | Kind::TCLUNK | Kind::TVERSION);
         let pending_max = if ends_waiting { 2 * self.config.pending_max } else { self.config.pending_max };
-        self.out.bytes() >= self.config.queued_bytes_max || self.pending.len() >= pending_max
+        self.out.bytes() >= self.config.queued_bytes_max
+            || self.out.own_bytes() >= OWN_BYTES_MAX
+            || (self.config.budget.is_tight() && self.out.bytes() > 0)
+            || self.pending.len() >= pending_max
+    }
+
+    /// How much a listing may say at once. Unlike what is read from files, it takes memory of its own.
+    fn listing_room(&self, count: u32) -> usize {
+        let most = if self.config.budget.is_tight() { TIGHT_LISTING_BYTES_MAX } else { OWN_BYTES_MAX };
+        (count.min(self.msize - wire::IOHDR) as usize).min(most)
     }
 
     /// Requests of a peer that has not agreed on a version, and tags in use, end it.
@@ -351,7 +369,7 @@ impl<F: Filesystem> Session<F> {
 
     /// Queued replies whose gate is open, as one batch.
     pub fn take(&mut self, fs: &F) -> Option<Segments> {
-        self.out.take(fs.opened())
+        self.out.take(fs.opened(), &self.config.budget)
     }
 
     /// Gives back the memory of a batch that was sent or given up; it becomes the next one.

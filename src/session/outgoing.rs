@@ -2,9 +2,11 @@
 //!
 //! Replies are queued in batches. A batch leaves as a whole; a new one begins where a reply has a later gate, so that what is durable never waits for what is not.
 
+use super::budget::Budget;
 use crate::fs::{Gate, Iovec, Part};
 use crate::wire::Kind;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// A reply in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ struct Batch {
     iovec: Iovec,
     replies: Vec<Reply>,
     gate: Gate,
+    /// Where its own bytes are counted, once it was handed out.
+    charged: Option<Arc<Budget>>,
     /// Parts, bytes of the next part, bytes in all and replies that have been sent.
     parts_sent: usize,
     part_sent: usize,
@@ -101,6 +105,7 @@ impl Segments {
 
     /// Drops what is left, which unpins it, and keeps the memory.
     pub fn clear(&mut self) {
+        self.discharge();
         let Batch { iovec, replies, .. } = &mut *self.0;
         if iovec.capacity_bytes() > KEPT_BYTES_MAX {
             *iovec = Iovec::default();
@@ -108,6 +113,18 @@ impl Segments {
         iovec.clear();
         replies.clear();
         *self.0 = Batch { iovec: std::mem::take(iovec), replies: std::mem::take(replies), ..Batch::default() };
+    }
+
+    fn discharge(&mut self) {
+        if let Some(budget) = self.0.charged.take() {
+            budget.give_reply_bytes(self.0.iovec.small().len());
+        }
+    }
+}
+
+impl Drop for Segments {
+    fn drop(&mut self) {
+        self.discharge();
     }
 }
 
@@ -142,9 +159,17 @@ impl Outgoing {
         self.batches.iter().map(|batch| batch.0.iovec.len()).sum()
     }
 
-    pub(super) fn take(&mut self, opened: Gate) -> Option<Segments> {
+    /// Bytes in all that are in no file.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.0.iovec.small().len()).sum()
+    }
+
+    pub(super) fn take(&mut self, opened: Gate, budget: &Arc<Budget>) -> Option<Segments> {
         let open = self.batches.front().is_some_and(|batch| !batch.0.replies.is_empty() && batch.0.gate <= opened);
-        if open { self.batches.pop_front() } else { None }
+        let mut batch = if open { self.batches.pop_front() } else { None }?;
+        budget.add_reply_bytes(batch.0.iovec.small().len());
+        batch.0.charged = Some(Arc::clone(budget));
+        Some(batch)
     }
 
     /// Keeps the memory of a batch for the next one.
@@ -189,11 +214,11 @@ mod tests {
         queue(&mut out, 5, b"second");
         queue(&mut out, 5, b"third");
         queue(&mut out, 6, b"fourth");
-        assert_eq!(out.take(4).expect("the first is open").to_vec(), b"first");
-        assert!(out.take(4).is_none());
-        assert_eq!(out.take(5).expect("two are open").to_vec(), b"secondthird");
+        assert_eq!(out.take(4, &Arc::default()).expect("the first is open").to_vec(), b"first");
+        assert!(out.take(4, &Arc::default()).is_none());
+        assert_eq!(out.take(5, &Arc::default()).expect("two are open").to_vec(), b"secondthird");
         assert_eq!(out.bytes(), 6);
-        assert_eq!(out.take(Gate::MAX).expect("all are open").to_vec(), b"fourth");
+        assert_eq!(out.take(Gate::MAX, &Arc::default()).expect("all are open").to_vec(), b"fourth");
     }
 
     /// A read that fails or waits leaves an empty batch behind; the next reply must not wait for that one's gate.
@@ -202,7 +227,7 @@ mod tests {
         let mut out = Outgoing::default();
         out.batch(9);
         queue(&mut out, 1, b"first");
-        assert_eq!(out.take(1).expect("open").to_vec(), b"first");
+        assert_eq!(out.take(1, &Arc::default()).expect("open").to_vec(), b"first");
     }
 
     #[test]
@@ -211,7 +236,7 @@ mod tests {
             let mut out = Outgoing::default();
             queue(&mut out, 0, b"first");
             queue(&mut out, 0, b"second");
-            let mut batch = out.take(0).expect("open");
+            let mut batch = out.take(0, &Arc::default()).expect("open");
             let (mut seen, mut ends) = (Vec::new(), 0);
             while batch.len() > 0 {
                 let n = step.min(batch.len());

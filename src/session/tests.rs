@@ -402,3 +402,25 @@ fn clunk_and_remove_end_the_fid_even_if_they_fail() {
         peer.ends();
     }
 }
+
+#[test]
+fn fids_of_all_sessions_are_bounded_together() {
+    let budget = std::sync::Arc::new(Budget::new(3, usize::MAX));
+    let shared = || Config { budget: std::sync::Arc::clone(&budget), ..config() };
+    let mut one = Peer::with(Dialect::L, shared());
+    let mut other = Peer::with(Dialect::L, shared());
+    one.says(
+        &Message::Twalk { fid: 0, newfid: 1, wnames: Names::list(&[]) },
+        &Message::Rwalk { wqids: Qids::list(&[]) },
+    );
+    other.fails(&Message::Twalk { fid: 0, newfid: 1, wnames: Names::list(&[]) }, Error::EMFILE);
+    one.says(&Message::Tclunk { fid: 1 }, &Message::Rclunk {});
+    other.says(
+        &Message::Twalk { fid: 0, newfid: 1, wnames: Names::list(&[]) },
+        &Message::Rwalk { wqids: Qids::list(&[]) },
+    );
+    for peer in [&mut one, &mut other] {
+        peer.session.close(&mut peer.tree, AT);
+    }
+    assert_eq!((budget.fids(), budget.reply_bytes()), (0, 0));
+}

@@ -115,6 +115,17 @@ impl Window {
         }
     }
 
+    /// Bytes of its memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Gives everything up.
+    pub(crate) fn discard(&mut self, spares: &mut Spares) {
+        (self.start, self.end) = (0, 0);
+        self.release(spares);
+    }
+
     /// Submits a receive behind the unread bytes, up to a window's size in all: a message of at most that size always fits.
     pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token, spares: &mut Spares) -> bool {
         let unread = self.unread().len();
@@ -129,19 +140,31 @@ impl Window {
 
 /// Memory of windows that nobody uses now.
 #[derive(Default)]
-pub(crate) struct Spares(Vec<Box<[u8]>>);
+pub(crate) struct Spares {
+    spares: Vec<Box<[u8]>>,
+    /// Bytes of those that are in use.
+    lent: usize,
+}
 
 impl Spares {
     /// Memory for at least `n` bytes.
     fn take(&mut self, n: usize) -> Box<[u8]> {
-        let spare = if n <= WINDOW_BYTES { self.0.pop() } else { None };
-        spare.unwrap_or_else(|| vec![0; n.next_power_of_two().max(WINDOW_BYTES)].into_boxed_slice())
+        let spare = if n <= WINDOW_BYTES { self.spares.pop() } else { None };
+        let bytes = spare.unwrap_or_else(|| vec![0; n.next_power_of_two().max(WINDOW_BYTES)].into_boxed_slice());
+        self.lent += bytes.len();
+        bytes
     }
 
     fn give(&mut self, bytes: Box<[u8]>) {
-        if bytes.len() == WINDOW_BYTES && self.0.len() < SPARE_WINDOWS {
-            self.0.push(bytes);
+        self.lent -= bytes.len();
+        if bytes.len() == WINDOW_BYTES && self.spares.len() < SPARE_WINDOWS {
+            self.spares.push(bytes);
         }
+    }
+
+    /// Bytes of all windows that are in use.
+    pub(crate) fn lent_bytes(&self) -> usize {
+        self.lent
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A live socket path is never stolen: it is connected to first, and unlinked only if that is refused.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// Socket buffers for large messages, in bytes each way; inherited by accepted sockets. The unix default of 208 KiB makes a 1 MiB message stall.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
+/// A peer whose machine has gone is noticed after 60 + 8 * 15 s: a laptop may sleep for a minute, and a Linux mount never reconnects.
+const KEEPALIVE: (u32, u32, u32) = (60, 15, 8);
 /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
@@ -63,6 +66,11 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     // A reply must not wait for the acknowledgement of the one before it.
     setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+    let (idle, interval, count) = KEEPALIVE;
+    setsockopt(&fd, sockopt::KeepAlive, &true)?;
+    setsockopt(&fd, sockopt::TcpKeepIdle, &idle)?;
+    setsockopt(&fd, sockopt::TcpKeepInterval, &interval)?;
+    setsockopt(&fd, sockopt::TcpKeepCount, &count)?;
     match address {
         SocketAddr::V4(v4) => socket::bind(fd.as_raw_fd(), &SockaddrIn::from(v4))?,
         SocketAddr::V6(v6) => socket::bind(fd.as_raw_fd(), &SockaddrIn6::from(v6))?,
@@ -106,6 +114,15 @@ fn start(fd: &OwnedFd) -> io::Result<()> {
     setsockopt(fd, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES)?;
     socket::listen(fd, Backlog::new(BACKLOG)?)?;
     Ok(())
+}
+
+/// Lets this process have `wanted` descriptors, as far as the hard limit allows; how many it may have now (RLIMIT_NOFILE, getrlimit(2)).
+pub fn open_files(wanted: u64) -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
+    }
+    Ok(soft.max(wanted.min(hard)))
 }
 
 /// Keeps the calling thread on one cpu.

@@ -101,6 +101,20 @@ fn mebibytes(bytes: u64) -> String {
     if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
 }
 
+/// Bytes of memory that this process can have at most: those of the machine, or of the tightest control group above it (cgroups(7)).
+pub fn available_memory() -> u64 {
+    let field = |text: String| text.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(field).map_or(u64::MAX, |kib| kib << 10);
+    let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let folder = std::path::Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let limits = folder.ancestors().filter_map(|folder| {
+        let text = std::fs::read_to_string(folder.join("memory.max")).ok()?;
+        text.trim().parse::<u64>().ok()
+    });
+    limits.fold(machine, u64::min)
+}
+
 /// Why memory could not be registered, with the limit, its live value and the fix: one line.
 pub fn memlock_advice(needed_bytes: u64) -> String {
     let (soft, hard) = memlock();

@@ -3,7 +3,7 @@
 mod accept;
 mod growth;
 
-use super::buffers::{Shared, Sink, Spares};
+use super::buffers::{Shared, Sink, Spares, WINDOW_BYTES};
 use super::flight::{self, Gather, Inbound, Outbound, Way};
 use super::peer::{Life, Peer, Receiving, Sending};
 use super::ring::{Ring, errno};
@@ -27,6 +27,8 @@ const DRAIN_NS: u64 = 5_000_000_000;
 const ORPHANED_SHARE: usize = 8;
 /// A peer with so many unserved bytes is not received from.
 const BACKLOG_BYTES: usize = 64 << 10;
+/// What all windows together may have beyond one of the usual size for each peer.
+pub const BACKLOG_BYTES_ALL: usize = 64 << 20;
 
 /// Who may act for whom on the connections of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub struct Options {
     pub peers_max: usize,
     /// Users and groups by name.
     pub users: Arc<Users>,
+    /// What all sessions may have together.
+    pub budget: Arc<session::Budget>,
     /// Nanoseconds to look for completions before sleeping; 0 sleeps at once.
     pub busy_poll_ns: u64,
     /// Readable once the loop shall end: a signalfd.
@@ -91,6 +95,7 @@ impl Options {
             msize_max,
             peers_max,
             users: Arc::default(),
+            budget: Arc::default(),
             busy_poll_ns: 0,
             signals: None,
             stats: Rc::default(),
@@ -219,6 +224,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             trust,
             users: Arc::clone(&self.options.users),
             hash_key: self.hash_key,
+            budget: Arc::clone(&self.options.budget),
             ..session::Config::new(slot, self.options.msize_max)
         };
         entry.insert(Peer::new(fd, self.generation, Session::new(config)));
@@ -455,17 +461,24 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         Ok(())
     }
 
-    /// Blocks that replies alone hold are memory that no writer can have. Past a share of the memory, who has taken longest to receive its replies goes, one at a time.
+    /// Blocks that replies alone hold are memory that no writer can have. Past a share of the memory, who has taken longest to receive its replies goes; past the bound
+    /// of all windows, who has the largest. One at a time.
     fn relieve(&mut self) {
-        if self.gauge.orphaned_bytes() <= self.memory.len() / ORPHANED_SHARE || self.evicted.is_some() {
+        if self.evicted.is_some() {
             return;
         }
-        let open = self.peers.iter().filter(|(_, peer)| peer.life != Life::Closing);
-        // Only a socket that is full holds replies.
-        let full = open.filter_map(|(slot, peer)| Some((slot as u32, peer.outbound()?))).filter(|(_, out)| out.waits);
-        let since = full.map(|(slot, out)| (out.began_ns, slot));
-        if let Some((_, slot)) = since.min() {
-            log::info!("peer {slot}: holds replies while memory is scarce, closed");
+        let open = || self.peers.iter().filter(|(_, peer)| peer.life != Life::Closing);
+        let goes = if self.gauge.orphaned_bytes() > self.memory.len() / ORPHANED_SHARE {
+            // Only a socket that is full holds replies.
+            let out = open().filter_map(|(slot, peer)| Some((peer.outbound()?, slot as u32)));
+            out.filter(|(out, _)| out.waits).map(|(out, slot)| (out.began_ns, slot)).min()
+        } else if self.spares.lent_bytes() > self.options.peers_max * WINDOW_BYTES + BACKLOG_BYTES_ALL {
+            open().map(|(slot, peer)| (peer.window.capacity() as u64, slot as u32)).max()
+        } else {
+            None
+        };
+        if let Some((_, slot)) = goes {
+            log::info!("peer {slot}: holds more than its share while memory is scarce, closed");
             self.options.stats.counters.evicted.up();
             self.evicted = Some(slot);
             self.end(slot);
@@ -622,7 +635,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         let peer = &mut self.peers[slot as usize];
         if peer.life == Life::Closing && !peer.in_flight() {
-            let peer = self.peers.remove(slot as usize);
+            let mut peer = self.peers.remove(slot as usize);
+            peer.window.discard(&mut self.spares);
             self.ring.close(peer.fd);
             self.options.stats.counters.closed.up();
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);

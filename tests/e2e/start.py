@@ -4,12 +4,14 @@
 Usage: start.py BIN-FOLDER
 """
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -76,6 +78,35 @@ def main() -> int:
         P9(server.addresses[0]).walk(0, 1, b"..")
         code, err = server.end()
         check("--trace prints each message on one line", 'Twalk tag=1 fid=0 newfid=1 wnames=[".."]' in err, err)
+
+        # Limits: what does not fit is refused, or said where it was not asked for.
+        refused("more memory than there is", 1, ["could take", "--max-inodes"], ring9, "--max-inodes", "2000000000", "--max-connections", "1000", "--listen", f"unix:{path}")
+        few = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))}
+        fix = ["RLIMIT_NOFILE is at most 100", "ulimit -n", "systemd:", "container:"]
+        refused("more connections than files", 1, ["--max-connections 50", *fix], ring9, "--max-connections", "50", "--memory", "16MiB", "--listen", f"unix:{path}", **few)
+        server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", **few)
+        code, err = server.end()
+        check("fewer connections than usual are said", code == 0 and "at most 36 connections" in err and all(word in err for word in fix), f"{code} {err}")
+        server = Server(ring9, "--memory", "16MiB", "--max-connections", "2", "--listen", f"unix:{path}")
+        first, second = P9(server.addresses[0]), P9(server.addresses[0])
+        try:
+            P9(server.addresses[0])
+            third = "served"
+        except OSError as error:
+            third = error
+        check("a connection too many is closed", isinstance(third, ConnectionError), third)
+        first.walk(0, 1)
+        second.socket.close()
+        counted = None
+        for _ in range(100):
+            try:
+                counted = stats(server.addresses[0])
+                break
+            except OSError:
+                time.sleep(0.05)
+        check("and one in place of another is served", counted is not None and counted["refused"] >= 1, counted)
+        check("the most memory is shown", counted is not None and counted["memory_bound_bytes"] > 16 << 20, counted)
+        server.end()
 
         # What older kernels lack, one by one and all at once.
         features = ["registered", "deferred", "shared"]

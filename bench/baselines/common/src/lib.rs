@@ -82,7 +82,8 @@ pub fn start(flags: &Flags) -> anyhow::Result<Start> {
     let arena = Arena::new(usize::try_from(flags.memory.0)?)?;
     arena.memory().populate(0..arena.memory().len()).context("--memory: it does not fit into this machine's")?;
     let hash_key = RandomState::new().hash_one(std::process::id());
-    let options = mem::Options { inodes_max: limits::INODES_MAX, hash_key, ..mem::Options::default() };
+    let inodes_max = usize::try_from(flags.memory.0 / limits::MEMORY_BYTES_PER_INODE)?;
+    let options = mem::Options { inodes_max, hash_key, ..mem::Options::default() };
     let mut fs = Mem::new(arena, options);
     fs.init(Clock::Real.now()).map_err(std::io::Error::other)?;
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();

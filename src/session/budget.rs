@@ -1,0 +1,64 @@
+//! What all sessions of a server may have together.
+//!
+//! Counts of one number each, changed by whoever drives a session, on any thread. They are bounds, not locks: two threads may each pass one by what a single
+//! request adds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bounds that hold for all sessions together.
+#[derive(Debug)]
+pub struct Budget {
+    fids_max: usize,
+    reply_bytes_max: usize,
+    fids: AtomicUsize,
+    reply_bytes: AtomicUsize,
+}
+
+impl Default for Budget {
+    /// No bounds.
+    fn default() -> Budget {
+        Budget::new(usize::MAX, usize::MAX)
+    }
+}
+
+impl Budget {
+    /// At most so many fids; and so many bytes of replies in memory of their own (what is shown of files is theirs).
+    pub fn new(fids_max: usize, reply_bytes_max: usize) -> Budget {
+        Budget { fids_max, reply_bytes_max, fids: AtomicUsize::new(0), reply_bytes: AtomicUsize::new(0) }
+    }
+
+    /// Fids of all sessions.
+    pub fn fids(&self) -> usize {
+        self.fids.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of replies on their way, without what they show of files.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_fids(&self) -> bool {
+        self.fids() < self.fids_max
+    }
+
+    /// Replies are to be few and short.
+    pub(super) fn is_tight(&self) -> bool {
+        self.reply_bytes() >= self.reply_bytes_max
+    }
+
+    pub(super) fn add_fid(&self) {
+        self.fids.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn give_fids(&self, count: usize) {
+        self.fids.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_reply_bytes(&self, bytes: usize) {
+        self.reply_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn give_reply_bytes(&self, bytes: usize) {
+        self.reply_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
