@@ -3,7 +3,7 @@
 //! Must not know: connections.
 
 use crate::fs::{Time, mode};
-use crate::wire::{Dialect, Message, Qid, Stat};
+use crate::wire::{Dialect, Message, Qid, Stat, qt};
 
 /// Bits of the mode in stat records that have a file type or permission in Linux.
 const DM: [(u32, u32); 8] = [
@@ -63,6 +63,11 @@ pub(super) fn dm_bits(posix: u32, dialect: Dialect) -> u32 {
     let has = |bit: u32| if bit & mode::IFMT != 0 { kind == bit } else { posix & bit != 0 };
     let there = DM.iter().filter(|&&(_, bit)| has(bit) && (dialect == Dialect::U || bit == mode::IFDIR));
     there.map(|(dm, _)| dm).sum::<u32>() | posix & 0o777
+}
+
+/// The bits of a mode in stat records that a change of permissions must not take away: append, exclusive, temporary.
+pub(super) fn kept_bits(qid: Qid) -> u32 {
+    u32::from(qid.kind & (qt::APPEND | qt::EXCL | qt::TMP)) << 24
 }
 
 impl Attr {

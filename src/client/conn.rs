@@ -17,6 +17,8 @@ use std::fmt;
 const INBOX_BYTES_MIN: usize = 16 << 10;
 /// How large an answer to Tversion may be, in bytes.
 const VERSION_BYTES_MAX: u32 = 8192;
+/// What is shown of a server's text, in bytes.
+const TEXT_BYTES_MAX: usize = 240;
 
 /// What can go wrong with a call, beside I/O.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,42 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What a reply must fit.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    kind: Kind,
+    /// Bytes or names at most.
+    most: usize,
+}
+
+impl Asked {
+    fn of(message: &Message<'_>) -> Asked {
+        let most = match message {
+            Message::Tread { count, .. } | Message::Treaddir { count, .. } => *count as usize,
+            Message::Twrite { data, .. } => data.len(),
+            Message::Twalk { wnames, .. } => wnames.len(),
+            _ => 0,
+        };
+        Asked { kind: message.kind(), most }
+    }
+
+    fn check(self, reply: &Message<'_>) -> Result<(), Error> {
+        if reply.kind() != self.kind.reply() {
+            return Err(Error::Protocol(format!("{} answers another request", reply.kind())));
+        }
+        let came = match reply {
+            Message::Rread { data } | Message::Rreaddir { data } => data.len(),
+            Message::Rwrite { count } => *count as usize,
+            Message::Rwalk { wqids } => wqids.len(),
+            _ => 0,
+        };
+        if came > self.most {
+            return Err(Error::Protocol(format!("{} has {came} where {} were asked for", reply.kind(), self.most)));
+        }
+        Ok(())
+    }
+}
+
 /// The requests in flight, and the bytes on their way.
 #[derive(Debug)]
 pub struct Conn {
@@ -51,8 +89,8 @@ pub struct Conn {
     inbox: Vec<u8>,
     inbox_start: usize,
     inbox_end: usize,
-    /// By tag: the type of a request that waits for its reply.
-    waiting: Vec<Option<Kind>>,
+    /// By tag: the request that waits for its reply.
+    waiting: Vec<Option<Asked>>,
     free: Vec<Tag>,
     in_flight: usize,
 }
@@ -109,10 +147,13 @@ impl Conn {
         let msize = match parsed.1 {
             Message::Rversion { msize, version } if version == self.dialect.name().as_bytes() => msize,
             Message::Rversion { version, .. } => {
-                let (wanted, offered) = (self.dialect.name(), String::from_utf8_lossy(version));
-                return Err(Error::Protocol(format!("the server does not speak {wanted}; it offers {offered:?}")));
+                let (wanted, offered) = (self.dialect.name(), readable(version));
+                return Err(Error::Protocol(format!("the server does not speak {wanted}; it offers \"{offered}\"")));
             }
-            reply => return Err(refusal(&reply).unwrap_or_else(|| unexpected(reply.kind()))),
+            reply => {
+                let unexpected = || Error::Protocol(format!("{} answers Tversion", reply.kind()));
+                return Err(refusal(&reply).unwrap_or_else(unexpected));
+            }
         };
         // version(9P): the server may only answer a smaller one; and one in which nothing fits is of no use.
         if msize > self.msize || msize <= IOHDR {
@@ -126,7 +167,7 @@ impl Conn {
     /// Queues a request. Panics without [`room`](Self::has_room).
     pub fn call(&mut self, message: &Message<'_>) -> Tag {
         let tag = self.free.pop().expect("the caller has asked for room");
-        self.waiting[usize::from(tag)] = Some(message.kind());
+        self.waiting[usize::from(tag)] = Some(Asked::of(message));
         self.in_flight += 1;
         message.emit(tag, self.dialect, &mut self.out);
         tag
@@ -205,8 +246,7 @@ impl Conn {
         self.free.push(tag);
         let reply = match refusal(&message) {
             Some(error) => Err(error),
-            None if message.kind() == asked.reply() => Ok(message),
-            None => return Err(unexpected(message.kind())),
+            None => asked.check(&message).map(|()| Ok(message))?,
         };
         let seen = see(tag, reply);
         self.inbox_start += size;
@@ -225,20 +265,29 @@ impl Conn {
     }
 }
 
-fn unexpected(kind: Kind) -> Error {
-    Error::Protocol(format!("{kind} answers another request"))
-}
-
 fn refusal(message: &Message<'_>) -> Option<Error> {
     match *message {
         Message::Rlerror { ecode } => Some(Error::Refused(number(ecode).unwrap_or(Errno::EIO), None)),
         Message::Rerror { ename, errno } => {
             let text = String::from_utf8_lossy(ename);
             let errno = number(errno.0).or_else(|| errno_of(&text)).unwrap_or(Errno::EIO);
-            Some(Error::Refused(errno, Some(text.into())))
+            Some(Error::Refused(errno, Some(readable(ename).into())))
         }
         _ => None,
     }
+}
+
+/// A server's text as it may be shown to a person: not too long, and nothing in it that a terminal obeys.
+fn readable(text: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES_MAX)]);
+    let mut line = String::with_capacity(shown.len());
+    for c in shown.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        line.push_str(" ...");
+    }
+    line
 }
 
 /// An errno is 1 to 4095 (Linux: `net/9p/client.c`, safe_errno).
@@ -374,6 +423,36 @@ mod tests {
         assert!(see(b"\xff\xff\xff\x7f\x79\0\0").contains("bytes"));
         assert!(see(b"\x06\0\0\0\x79\0\0").contains("bytes"));
         assert!(see(b"\x08\0\0\0\x79\0\0\0").contains("left behind"));
+    }
+
+    #[test]
+    fn a_reply_brings_no_more_than_was_asked_for() {
+        let see = |request: &Message<'_>, reply: &Message<'_>| {
+            let mut conn = Conn::new(Dialect::L, 8192, 8);
+            let tag = conn.call(request);
+            conn.received(&frame(reply, tag));
+            conn.next_reply(|_, reply| reply.is_ok())
+        };
+        let qids = [crate::wire::Qid::default(); 2];
+        for n in [1, 2] {
+            let wanted = n == 1;
+            let data = Data::Here(&[1, 2][..n]);
+            let read = Message::Tread { fid: 1, offset: 0, count: 1 };
+            assert_eq!(see(&read, &Message::Rread { data }).is_ok(), wanted);
+            let list = Message::Treaddir { fid: 1, offset: 0, count: 1 };
+            assert_eq!(see(&list, &Message::Rreaddir { data }).is_ok(), wanted);
+            let write = Message::Twrite { fid: 1, offset: 0, data: Data::Here(b"x") };
+            assert_eq!(see(&write, &Message::Rwrite { count: n as u32 }).is_ok(), wanted);
+            let walk = Message::Twalk { fid: 1, newfid: 2, wnames: crate::wire::Names::list(&[b"a"]) };
+            assert_eq!(see(&walk, &Message::Rwalk { wqids: crate::wire::Qids::list(&qids[..n]) }).is_ok(), wanted);
+        }
+    }
+
+    #[test]
+    fn texts_of_a_server_cannot_speak_to_a_terminal() {
+        assert_eq!(readable(b"file '\x1b[2Jx' \xff\n \xc2\x9b"), "file '\\u{1b}[2Jx' \u{fffd}\\n \\u{9b}");
+        let long = readable(&[b'x'; 65535]);
+        assert!(long.len() < 250 && long.ends_with("xx ..."));
     }
 
     #[test]

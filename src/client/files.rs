@@ -4,13 +4,14 @@
 //! A server may serve requests out of order, so only requests on different fids, or reads of one, belong into the same exchange.
 
 use super::address::Address;
-use super::attr::{Attr, dm_bits};
+use super::attr::Attr;
 use super::conn::Error as CallError;
 use super::transport::{Error, Transport};
-use crate::fs::{Error as Errno, StatFs, Time, mode};
+use crate::fs::{Error as Errno, StatFs, mode};
 use crate::wire::{
     Data, Dialect, DirEntry, Ext, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Opt, Qid, Stat, UOnly, qt,
 };
+use std::collections::HashSet;
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +29,56 @@ impl Named {
     }
 }
 
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Writing at offsets.
+    Write,
+    /// Writing, and what is there is cut to nothing.
+    Truncate,
+    /// Writing behind what is there, whatever the offset says. Plain 9P2000 has no such open, only files that are so themselves (DMAPPEND).
+    Append,
+}
+
+/// Names that are taken from one directory: about 200 MiB of memory. Only a server that never ends a listing has more.
+const DIR_NAMES_MAX: usize = 2 << 20;
+/// Bytes that these may have together.
+const DIR_NAME_BYTES_MAX: usize = 64 << 20;
+
+/// OTRUNC (open(9P)).
+const TRUNCATE: u8 = 0x10;
+
+impl Access {
+    /// Flags of Tlopen (Linux: P9_DOTL_).
+    fn linux(self) -> u32 {
+        match self {
+            Access::Read => 0,
+            Access::Write => 0o1,
+            Access::Truncate => 0o1001,
+            Access::Append => 0o2001,
+        }
+    }
+
+    /// Mode of Topen. OAPPEND is of .u (Linux: P9_OAPPEND).
+    fn classic(self, dialect: Dialect) -> u8 {
+        match self {
+            Access::Read => 0,
+            Access::Truncate => 1 | TRUNCATE,
+            Access::Append if dialect == Dialect::U => 0x81,
+            Access::Write | Access::Append => 1,
+        }
+    }
+}
+
 /// A tree of a server. Fid 0 is its root.
 pub struct Client {
-    transport: Transport,
+    pub(super) transport: Transport,
     next_fid: Fid,
     free_fids: Vec<Fid>,
     /// The server has Tunlinkat and Trenameat, as far as is known; not every .L server does.
-    has_at: bool,
+    pub(super) has_at: bool,
 }
 
 impl Client {
@@ -157,31 +201,37 @@ impl Client {
     }
 
     /// Opens.
-    pub fn open_message(&self, fid: Fid, write: bool, truncate: bool) -> Message<'static> {
+    pub fn open_message(&self, fid: Fid, access: Access) -> Message<'static> {
         match self.dialect() {
-            Dialect::L => Message::Tlopen { fid, flags: u32::from(write) | if truncate { 0o1000 } else { 0 } },
-            _ => Message::Topen { fid, mode: u8::from(write) | if truncate { 0x10 } else { 0 } },
+            Dialect::L => Message::Tlopen { fid, flags: access.linux() },
+            dialect => Message::Topen { fid, mode: access.classic(dialect) },
         }
     }
 
     /// Opens a fid.
-    pub fn open(&mut self, fid: Fid, write: bool, truncate: bool) -> Result<(), Error> {
-        let message = self.open_message(fid, write, truncate);
+    pub fn open(&mut self, fid: Fid, access: Access) -> Result<(), Error> {
+        let message = self.open_message(fid, access);
         self.transport.call(message, |_| ())
     }
 
-    /// Makes a file in the directory `fid`, which becomes that file, open for writing. In .L an existing one is opened and cut to nothing; else that is an error.
-    pub fn create_message<'a>(&self, fid: Fid, name: &'a [u8], permissions: u32) -> Message<'a> {
+    /// Makes a file in the directory `fid`, which becomes that file, open. In .L an existing one is opened; else that is an error.
+    pub fn create_message<'a>(&self, fid: Fid, name: &'a [u8], permissions: u32, access: Access) -> Message<'a> {
         match self.dialect() {
-            Dialect::L => Message::Tlcreate { fid, name, flags: 0o1101, mode: mode::IFREG | permissions, gid: !0 },
-            _ => Message::Tcreate { fid, name, perm: permissions & 0o777, mode: 1, extension: UOnly(b"") },
+            Dialect::L => {
+                let flags = access.linux() | 0o100;
+                Message::Tlcreate { fid, name, flags, mode: mode::IFREG | permissions, gid: !0 }
+            }
+            dialect => {
+                let mode = access.classic(dialect) & !TRUNCATE;
+                Message::Tcreate { fid, name, perm: permissions & 0o777, mode, extension: UOnly(b"") }
+            }
         }
     }
 
-    /// Opens the file of this name for writing, empty: makes it, or cuts what is there. A new fid.
-    pub fn create(&mut self, dir: Fid, name: &[u8], permissions: u32) -> Result<Fid, Error> {
+    /// Opens the file of this name, and makes it if it is not there. A new fid.
+    pub fn create(&mut self, dir: Fid, name: &[u8], permissions: u32, access: Access) -> Result<Fid, Error> {
         let fid = self.walk(dir, b"")?;
-        let message = self.create_message(fid, name, permissions);
+        let message = self.create_message(fid, name, permissions, access);
         match self.transport.call(message, |_| ()) {
             Ok(()) => Ok(fid),
             Err(error) if error.is_refusal() => {
@@ -189,9 +239,12 @@ impl Client {
                 if error.errno() != Some(Errno::EEXIST) && self.dialect() == Dialect::L {
                     return Err(error);
                 }
-                // What is there is cut to nothing; if there is nothing, the first answer tells more.
-                let Ok(fid) = self.walk(dir, name) else { return Err(error) };
-                if let Err(error) = self.open(fid, true, true) {
+                // If there is nothing to be opened, the first answer tells more.
+                let fid = match self.walk(dir, name) {
+                    Ok(fid) => fid,
+                    Err(walk) => return Err(if walk.is_refusal() { error } else { walk }),
+                };
+                if let Err(error) = self.open(fid, access) {
                     self.clunk(fid)?;
                     return Err(error);
                 }
@@ -226,106 +279,18 @@ impl Client {
         })
     }
 
-    /// Sets permissions and modification time, as far as the dialect can, and the length.
-    pub fn set_message(
-        &self,
-        fid: Fid,
-        permissions: Option<u32>,
-        mtime: Option<Time>,
-        size: Option<u64>,
-        attr: Option<&Attr>,
-    ) -> Message<'static> {
-        if self.dialect() == Dialect::L {
-            let bit = |there, bit| if there { bit } else { 0 };
-            let time = mtime.unwrap_or_default();
-            return Message::Tsetattr {
-                fid,
-                valid: bit(permissions.is_some(), 1) | bit(size.is_some(), 8) | bit(mtime.is_some(), 0x120),
-                mode: permissions.unwrap_or(0),
-                uid: !0,
-                gid: !0,
-                size: size.unwrap_or(0),
-                atime_sec: 0,
-                atime_nsec: 0,
-                mtime_sec: time.sec as u64,
-                mtime_nsec: time.nsec.into(),
-            };
-        }
-        let stat = Stat {
-            mode: permissions.map_or(!0, |bits| dm_bits(attr.map_or(0, Attr::kind) | bits, self.dialect())),
-            mtime: mtime.map_or(!0, |time| time.sec.clamp(0, i64::from(u32::MAX) - 1) as u32),
-            length: size.unwrap_or(!0),
-            ..Stat::dont_touch()
-        };
-        Message::Twstat { fid, stat }
-    }
-
-    /// Gives a fid the permissions of `attr`, and a modification time.
-    pub fn set(&mut self, fid: Fid, attr: &Attr, mtime: Option<Time>) -> Result<(), Error> {
-        let message = self.set_message(fid, Some(attr.mode & mode::PERM), mtime, None, Some(attr));
-        self.transport.call(message, |_| ())
-    }
-
-    /// Makes a directory; no fid.
-    pub fn mkdir(&mut self, dir: Fid, name: &[u8], permissions: u32) -> Result<(), Error> {
-        if self.dialect() == Dialect::L {
-            let message = Message::Tmkdir { dfid: dir, name, mode: permissions, gid: !0 };
-            return self.transport.call(message, |_| ());
-        }
-        let perm = dm_bits(mode::IFDIR | permissions & 0o777, self.dialect());
-        self.make_classic(dir, Message::Tcreate { fid: 0, name, perm, mode: 0, extension: UOnly(b"") })
-    }
-
-    /// Makes a symbolic link, a device, a pipe or a socket. Plain 9P2000 has none of them.
-    pub fn make_special(&mut self, dir: Fid, name: &[u8], attr: &Attr) -> Result<(), Error> {
-        let (major, minor) = attr.rdev;
-        match self.dialect() {
-            Dialect::P9 => Err(Error::Call(CallError::Refused(
-                Errno::EOPNOTSUPP,
-                Some("9P2000 has no links and no special files".into()),
-            ))),
-            Dialect::L if attr.kind() == mode::IFLNK => {
-                let message = Message::Tsymlink { fid: dir, name, target: &attr.target, gid: !0 };
-                self.transport.call(message, |_| ())
-            }
-            Dialect::L => {
-                let message = Message::Tmknod { dfid: dir, name, mode: attr.mode, major, minor, gid: !0 };
-                self.transport.call(message, |_| ())
-            }
-            Dialect::U => {
-                let letter = if attr.kind() == mode::IFBLK { 'b' } else { 'c' };
-                let device = format!("{letter} {major} {minor}");
-                let (bit, extension) = match attr.kind() {
-                    mode::IFLNK => (0x0200_0000, attr.target.as_slice()),
-                    mode::IFIFO => (0x0020_0000, &b""[..]),
-                    mode::IFSOCK => (0x0010_0000, &b""[..]),
-                    _ => (0x0080_0000, device.as_bytes()),
-                };
-                let perm = bit | attr.mode & 0o777;
-                self.make_classic(dir, Message::Tcreate { fid: 0, name, perm, mode: 0, extension: UOnly(extension) })
-            }
-        }
-    }
-
-    /// Makes something by a Tcreate on a fid of its own, which is given back at once.
-    fn make_classic(&mut self, dir: Fid, create: Message<'_>) -> Result<(), Error> {
-        let fid = self.walk(dir, b"")?;
-        let Message::Tcreate { name, perm, mode, extension, .. } = create else { unreachable!("made just above") };
-        let made = self.transport.call(Message::Tcreate { fid, name, perm, mode, extension }, |_| ());
-        self.clunk(fid)?;
-        made
-    }
-
     /// The names in a directory, without "." and "..".
     pub fn list(&mut self, dir: Fid) -> Result<Vec<Named>, Error> {
         let fid = self.walk(dir, b"")?;
-        let listed = self.open(fid, false, false).and_then(|()| self.list_open(fid));
+        let listed = self.open(fid, Access::Read).and_then(|()| self.list_open(fid));
         self.clunk(fid)?;
         listed
     }
 
     fn list_open(&mut self, fid: Fid) -> Result<Vec<Named>, Error> {
-        let (mut all, mut offset) = (Vec::new(), 0);
+        let (mut all, mut offset, mut name_bytes) = (Vec::new(), 0, 0);
+        // Where replies ended: a server that comes back to one of them goes in circles.
+        let mut ends = HashSet::new();
         let (count, dialect) = (self.chunk().min(128 << 10), self.dialect());
         loop {
             let before = all.len();
@@ -341,7 +306,7 @@ impl Client {
             })?;
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                let bad = |error: crate::wire::Error| CallError::Protocol(format!("a directory: {error}"));
+                let bad = |error: crate::wire::Error| bad_directory(&error.to_string());
                 let named;
                 if dialect == Dialect::L {
                     let (entry, behind) = DirEntry::parse(rest).map_err(bad)?;
@@ -352,14 +317,20 @@ impl Client {
                     named = Named { name: stat.name.to_vec(), qid: stat.qid };
                     rest = behind;
                 }
+                name_bytes += named.name.len();
                 all.push(named);
-            }
-            if dialect != Dialect::L {
-                offset += bytes.len() as u64;
             }
             if all.len() == before {
                 all.retain(|named| !matches!(named.name.as_slice(), b"." | b".."));
                 return Ok(all);
+            }
+            if dialect != Dialect::L {
+                offset += bytes.len() as u64;
+            } else if !ends.insert(offset) {
+                return Err(bad_directory("it goes in circles").into());
+            }
+            if all.len() > DIR_NAMES_MAX || name_bytes > DIR_NAME_BYTES_MAX {
+                return Err(bad_directory("it has more names than this client keeps").into());
             }
         }
     }
@@ -376,9 +347,6 @@ impl Client {
         self.transport.exchange(messages, |number, reply| {
             let (offset, count) = ranges[number];
             match reply {
-                Ok(Message::Rread { data: Data::Here(bytes) }) if bytes.len() > count as usize => {
-                    failed = Some(CallError::Protocol(format!("{} bytes where {count} were asked for", bytes.len())));
-                }
                 Ok(Message::Rread { data: Data::Here(bytes) }) => {
                     each(offset, bytes);
                     if bytes.len() < count as usize {
@@ -429,43 +397,15 @@ impl Client {
         Ok(())
     }
 
-    /// Removes a name. `is_dir` must be right.
-    pub fn remove(&mut self, dir: Fid, name: &[u8], is_dir: bool) -> Result<(), Error> {
-        if self.has_at {
-            let message = Message::Tunlinkat { dfid: dir, name, flags: if is_dir { 0x200 } else { 0 } };
-            match self.transport.call(message, |_| ()) {
-                Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => self.has_at = false,
-                done => return done,
-            }
+    /// Writes all of `data` behind what is there, to a fid opened for [`Access::Append`]. `end` is where that is as far as is known; a server that appends passes
+    /// over it. Piece by piece, since the order in which they are served decides.
+    pub fn append(&mut self, fid: Fid, end: u64, data: &[u8]) -> Result<(), Error> {
+        let mut end = end;
+        for piece in data.chunks(self.chunk() as usize) {
+            self.write(fid, end, piece)?;
+            end += piece.len() as u64;
         }
-        let fid = self.walk(dir, name)?;
-        let removed = self.transport.call(Message::Tremove { fid }, |_| ());
-        self.free_fid(fid);
-        removed
-    }
-
-    /// Gives a file another name. The older dialects can do that within a directory only.
-    pub fn rename(&mut self, from: Fid, name: &[u8], to: Fid, new_name: &[u8]) -> Result<(), Error> {
-        if self.has_at {
-            let message = Message::Trenameat { olddirfid: from, oldname: name, newdirfid: to, newname: new_name };
-            match self.transport.call(message, |_| ()) {
-                Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => self.has_at = false,
-                done => return done,
-            }
-        }
-        let is_linux = self.dialect() == Dialect::L;
-        if !is_linux && self.stat(from)?.qid.path != self.stat(to)?.qid.path {
-            return Err(Error::Call(CallError::Refused(Errno::EXDEV, None)));
-        }
-        let fid = self.walk(from, name)?;
-        let message = if is_linux {
-            Message::Trename { fid, dfid: to, name: new_name }
-        } else {
-            Message::Twstat { fid, stat: Stat { name: new_name, ..Stat::dont_touch() } }
-        };
-        let renamed = self.transport.call(message, |_| ());
-        self.clunk(fid)?;
-        renamed
+        Ok(())
     }
 
     /// Sizes of the file system; .L only.
@@ -490,4 +430,8 @@ impl Client {
         };
         self.transport.call(message, |_| ())
     }
+}
+
+fn bad_directory(what: &str) -> CallError {
+    CallError::Protocol(format!("a directory: {what}"))
 }

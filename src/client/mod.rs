@@ -3,12 +3,13 @@
 //! - `address`: where a server is.
 //! - `conn`: tags, calls and matching replies, without any I/O; also for load generators.
 //! - `transport`: a plain socket around it.
-//! - `attr`, `files`: files, in whichever dialect was agreed on.
+//! - `attr`, `files`, `change`: files, in whichever dialect was agreed on.
 //!
 //! Must not know: the server.
 
 mod address;
 mod attr;
+mod change;
 mod conn;
 mod files;
 mod transport;
@@ -16,5 +17,5 @@ mod transport;
 pub use address::Address;
 pub use attr::Attr;
 pub use conn::{Conn, Error as CallError};
-pub use files::{Client, Named};
+pub use files::{Access, Client, Named};
 pub use transport::{Error, Transport};

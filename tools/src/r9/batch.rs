@@ -4,7 +4,7 @@
 
 use crate::Run;
 use ring9::client::{Attr, Client};
-use ring9::fs::mode;
+use ring9::fs::{Error as Errno, mode};
 use ring9::wire::{Dialect, Fid, Message, Names};
 use std::path::PathBuf;
 
@@ -84,10 +84,14 @@ impl Run {
             newfid: items[index].fid.expect("just given"),
             wnames: Names::list(if to_name { &slices[index] } else { &[] }),
         });
-        self.client.transport().exchange(messages, |number, reply| {
-            if let Err(error) = reply {
-                failed.push((asked[number], error.to_string()));
+        let wanted = usize::from(to_name);
+        self.client.transport().exchange(messages, |number, reply| match reply {
+            // walk(9P) has an error for a first name that fails; there is no fid either way.
+            Ok(Message::Rwalk { wqids }) if wqids.len() < wanted => {
+                failed.push((asked[number], Errno::ENOENT.to_string()));
             }
+            Ok(_) => {}
+            Err(error) => failed.push((asked[number], error.to_string())),
         })?;
         for (index, error) in failed {
             if let Some(fid) = items[index].fid.take() {
@@ -125,12 +129,11 @@ impl Run {
         Ok(())
     }
 
-    /// Says what failed, and counts the rest.
+    /// Says what failed.
     pub(crate) fn report_all(&mut self, items: &mut [Item], path: impl Fn(&Item) -> String) {
         for item in items {
-            match item.error.take() {
-                Some(error) => self.report(path(item), error),
-                None => self.progress.inc(1),
+            if let Some(error) = item.error.take() {
+                self.report(path(item), error);
             }
         }
     }

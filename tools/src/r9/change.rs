@@ -1,11 +1,12 @@
-//! What changes single files: write, rm, mkdir, mv, ln, chmod.
+//! What changes single files: write, rm, mkdir, mv, ln, mknod, touch, chmod, chown, fsync.
 
 use crate::batch::{BATCH, Item, Step};
+use crate::flags::Owner;
 use crate::{Run, join, shown, split};
 use anyhow::Context;
-use ring9::client::{Attr, Client, Error, Named};
-use ring9::fs::{Error as Errno, mode};
-use ring9::wire::{Fid, Message};
+use ring9::client::{Access, Attr, Client, Error, Named};
+use ring9::fs::{Change, Error as Errno, SetTime, Time, mode};
+use ring9::wire::{Dialect, Fid, Message};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -24,14 +25,17 @@ impl Run {
         let path = path.as_bytes();
         let opened = open_for_writing(&mut self.client, append, path);
         let Some((fid, mut offset)) = self.go_on(shown(path), opened)? else { return Ok(()) };
+        // What is appended in one message stays together.
+        let part_bytes = if append { self.client.chunk() as usize } else { PART_BYTES };
         let mut input = io::stdin().lock();
-        let mut part = Vec::with_capacity(PART_BYTES);
+        let mut part = Vec::with_capacity(part_bytes);
         loop {
             part.clear();
-            if input.by_ref().take(PART_BYTES as u64).read_to_end(&mut part).context("standard input")? == 0 {
+            if input.by_ref().take(part_bytes as u64).read_to_end(&mut part).context("standard input")? == 0 {
                 break;
             }
-            let written = self.client.write(fid, offset, &part);
+            let written =
+                if append { self.client.append(fid, offset, &part) } else { self.client.write(fid, offset, &part) };
             if self.go_on(shown(path), written)?.is_none() {
                 break;
             }
@@ -130,10 +134,9 @@ impl Run {
     }
 
     pub(crate) fn mv(&mut self, from: &OsStr, to: &OsStr) -> anyhow::Result<()> {
-        let (from, to) = (from.as_bytes(), to.as_bytes());
+        let from = from.as_bytes();
         let (parent, name) = split(from);
-        let into_dir = self.stat_if_there(to)?.is_some_and(|attr| attr.is_dir());
-        let target = if into_dir { join(to, name) } else { to.to_vec() };
+        let target = self.place_for(name, to.as_bytes())?;
         let (new_parent, new_name) = split(&target);
         let moved = self
             .client
@@ -142,43 +145,139 @@ impl Run {
         Ok(())
     }
 
-    pub(crate) fn ln(&mut self, target: &OsStr, path: &OsStr) -> anyhow::Result<()> {
+    /// Where something of this name goes: into the directory that is at `to`, or there itself.
+    fn place_for(&mut self, name: &[u8], to: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let into_dir = self.stat_if_there(to)?.is_some_and(|attr| attr.is_dir());
+        Ok(if into_dir { join(to, name) } else { to.to_vec() })
+    }
+
+    pub(crate) fn ln(&mut self, symbolic: bool, target: &OsStr, path: &OsStr) -> anyhow::Result<()> {
+        let target = target.as_bytes();
+        let path = self.place_for(split(target).1, path.as_bytes())?;
+        let (parent, name) = split(&path);
+        if symbolic {
+            let attr = Attr { mode: mode::IFLNK | 0o777, target: target.to_vec(), ..Attr::default() };
+            let made = self.client.with(parent, |client, dir| client.make_special(dir, name, &attr));
+            self.go_on(shown(&path), made)?;
+        } else {
+            let made = self
+                .client
+                .with(target, |client, file| client.with(parent, |client, dir| client.link(file, dir, name)));
+            self.go_on(format!("{} -> {}", shown(&path), shown(target)), made)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn mknod(
+        &mut self,
+        path: &OsStr,
+        kind: u32,
+        rdev: (u32, u32),
+        permissions: Option<u32>,
+    ) -> anyhow::Result<()> {
         let path = path.as_bytes();
         let (parent, name) = split(path);
-        let attr = Attr { mode: mode::IFLNK | 0o777, target: target.as_bytes().to_vec(), ..Attr::default() };
-        let made = self.client.with(parent, |client, dir| client.make_special(dir, name, &attr));
+        let attr = Attr { mode: kind | permissions.unwrap_or(0o644), rdev, ..Attr::default() };
+        let made = self.client.with(parent, |client, dir| {
+            client.make_special(dir, name, &attr)?;
+            // The directory may have taken some away (open(9P)).
+            let Some(bits) = permissions else { return Ok(()) };
+            let fid = client.walk(dir, name)?;
+            let set = client.set(fid, &Change { mode: Some(bits), ..Change::default() }, &attr);
+            client.clunk(fid)?;
+            set
+        });
         self.go_on(shown(path), made)?;
         Ok(())
     }
 
+    pub(crate) fn touch(&mut self, time: Option<Time>, paths: &[OsString]) -> anyhow::Result<()> {
+        let dialect = self.client.dialect();
+        let in_range = |time: Time| (0..i64::from(u32::MAX)).contains(&time.sec);
+        if dialect != Dialect::L && !time.is_none_or(in_range) {
+            anyhow::bail!("{} has times from 1970 to 2106", dialect.name());
+        }
+        let set = Some(time.map_or(SetTime::Now, SetTime::To));
+        let change = Change { atime: set, mtime: set, ..Change::default() };
+        for path in paths {
+            let path = path.as_bytes();
+            let touched = match self.client.with(path, |client, fid| client.set(fid, &change, &Attr::default())) {
+                Err(error) if error.errno() == Some(Errno::ENOENT) => self.make_file(path, time.map(|_| &change)),
+                touched => touched,
+            };
+            self.go_on(shown(path), touched)?;
+        }
+        Ok(())
+    }
+
+    /// An empty file, unless somebody else was quicker; then a change to it.
+    fn make_file(&mut self, path: &[u8], change: Option<&Change<'_>>) -> Result<(), Error> {
+        let (parent, name) = split(path);
+        let fid = self.client.with(parent, |client, dir| client.create(dir, name, 0o644, Access::Write))?;
+        let set = change.map_or(Ok(()), |change| self.client.set(fid, change, &Attr::default()));
+        if set.as_ref().err().is_none_or(Error::is_refusal) {
+            self.client.clunk(fid)?;
+        }
+        set
+    }
+
     pub(crate) fn chmod(&mut self, permissions: u32, paths: &[OsString]) -> anyhow::Result<()> {
+        let change = Change { mode: Some(permissions), ..Change::default() };
         for path in paths {
             let path = path.as_bytes();
             let changed = self.client.with(path, |client, fid| {
                 let attr = client.stat(fid)?;
-                client.set(fid, &Attr { mode: attr.kind() | permissions, ..attr }, None)
+                client.set(fid, &change, &attr)
             });
             self.go_on(shown(path), changed)?;
         }
         Ok(())
     }
+
+    pub(crate) fn chown(&mut self, owner: &Owner, paths: &[OsString]) -> anyhow::Result<()> {
+        for path in paths {
+            let path = path.as_bytes();
+            let group = owner.group.as_ref().map(|(gid, name)| (*gid, name.as_bytes()));
+            let changed = self.client.with(path, |client, fid| client.set_owner(fid, owner.uid, group));
+            self.go_on(shown(path), changed)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn fsync(&mut self, paths: &[OsString]) -> anyhow::Result<()> {
+        for path in paths {
+            let path = path.as_bytes();
+            let synced = self.client.with(path, |client, fid| {
+                // Servers with files behind them want an open one in .L; which way does not matter.
+                if client.dialect() == Dialect::L {
+                    match client.open(fid, Access::Read) {
+                        Err(error) if error.errno() == Some(Errno::EACCES) => client.open(fid, Access::Write)?,
+                        opened => opened?,
+                    }
+                }
+                client.sync(fid)
+            });
+            self.go_on(shown(path), synced)?;
+        }
+        Ok(())
+    }
 }
 
-/// A fid open for writing, and where to go on. A new file, unless something is to be appended.
+/// A fid open for writing, and where the end is. A new file, unless something is to be appended.
 fn open_for_writing(client: &mut Client, append: bool, path: &[u8]) -> Result<(Fid, u64), Error> {
-    if append {
-        match client.walk(Client::ROOT, path) {
-            Ok(fid) => {
-                let opened = client.stat(fid).and_then(|attr| client.open(fid, true, false).map(|()| attr.size));
-                if opened.is_err() {
-                    client.clunk(fid)?;
-                }
-                return opened.map(|size| (fid, size));
+    let (parent, name) = split(path);
+    let access = if append { Access::Append } else { Access::Truncate };
+    let fid = client.with(parent, |client, dir| client.create(dir, name, 0o644, access))?;
+    if !append {
+        return Ok((fid, 0));
+    }
+    match client.stat(fid) {
+        Ok(attr) => Ok((fid, attr.size)),
+        Err(error) => {
+            if error.is_refusal() {
+                client.clunk(fid)?;
             }
-            Err(error) if error.errno() != Some(Errno::ENOENT) => return Err(error),
-            Err(_) => {}
+            Err(error)
         }
     }
-    let (parent, name) = split(path);
-    client.with(parent, |client, dir| client.create(dir, name, 0o644)).map(|fid| (fid, 0))
 }

@@ -1,11 +1,15 @@
 //! The command line.
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use nix::unistd::{Group, User};
 use ring9::client::Address;
+use ring9::fs::{Time, mode};
 use ring9::wire::Dialect;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Files of a 9P server from the command line.
 #[derive(Debug, Parser)]
@@ -66,10 +70,25 @@ pub(crate) enum Command {
         #[arg(default_value = "/")]
         path: OsString,
     },
-    /// Print files
+    /// Print files to their ends, whatever length they show
     Cat {
         #[arg(required = true)]
         paths: Vec<OsString>,
+    },
+    /// Print the last lines of a file
+    ///
+    /// A file that does not show its length is printed from its start if it is followed.
+    Tail {
+        /// How many
+        #[arg(short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+        lines: u64,
+        /// And go on with what is added, until Ctrl-C. Files that wait at their end are waited for, others are looked at again
+        #[arg(short)]
+        follow: bool,
+        /// How often to look, in seconds
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+        interval: Duration,
+        path: OsString,
     },
     /// Copy local files to the server; owners are not kept
     Put {
@@ -83,7 +102,9 @@ pub(crate) enum Command {
         sources: Vec<PathBuf>,
         dest: OsString,
     },
-    /// Copy files of the server; owners are not kept
+    /// Copy files of the server, to their ends, whatever length they show; owners are not kept
+    ///
+    /// Permissions are, and special files: take those of a server that you do not trust as an ordinary user.
     Get {
         /// Whole directories: DEST becomes the copy of the source
         #[arg(short)]
@@ -95,6 +116,9 @@ pub(crate) enum Command {
     /// Write standard input to a file
     Write {
         /// Behind what is there, instead of in its place
+        ///
+        /// In 9P2000.L and 9P2000.u the server puts each message behind what is there at that moment, whoever else writes: up to --msize less 24 bytes stay
+        /// together. Plain 9P2000 can say that of a file (append-only, DMAPPEND) and not of an open: two who append to another file may overwrite each other.
         #[arg(long)]
         append: bool,
         path: OsString,
@@ -117,13 +141,41 @@ pub(crate) enum Command {
     },
     /// Rename a file, or move it into a directory
     Mv { from: OsString, to: OsString },
-    /// Make a symbolic link
+    /// Give a file a further name, or make a symbolic link; in a directory it gets the name of the target
+    ///
+    /// Plain 9P2000 has no links.
     Ln {
-        /// The only kind there is
-        #[arg(short, required = true)]
+        /// A symbolic link
+        #[arg(short)]
         symbolic: bool,
         target: OsString,
         path: OsString,
+    },
+    /// Make a pipe, a device or a socket
+    ///
+    /// Plain 9P2000 has none of them.
+    Mknod {
+        /// Permissions in octal, else 0644 as far as those of the directory allow
+        #[arg(short, value_name = "MODE")]
+        mode: Option<Octal>,
+        path: OsString,
+        /// p: pipe, b: block device, c or u: character device, s: socket
+        #[arg(value_enum)]
+        kind: Special,
+        #[arg(value_parser = clap::value_parser!(u32).range(..=0xfff))]
+        major: Option<u32>,
+        #[arg(value_parser = clap::value_parser!(u32).range(..=0xf_ffff))]
+        minor: Option<u32>,
+    },
+    /// Make files that are not there, and give all of them a new time
+    ///
+    /// The time is the server's in 9P2000.L. The older dialects have none to ask for, so there it is this machine's; they carry whole seconds.
+    Touch {
+        /// This time, in seconds since 1970
+        #[arg(short, long, value_name = "SECONDS[.FRACTION]", allow_hyphen_values = true)]
+        time: Option<Stamp>,
+        #[arg(required = true)]
+        paths: Vec<OsString>,
     },
     /// Show everything known of files
     Stat {
@@ -134,6 +186,18 @@ pub(crate) enum Command {
     Chmod {
         /// In octal, as 0644
         mode: Octal,
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Change owners; only groups in plain 9P2000
+    Chown {
+        /// USER, USER:GROUP, :GROUP, or USER: for the group that USER logs in with. Numbers, or names of this machine; plain 9P2000 sends the group as it stands here
+        owner: Owner,
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Wait until files are as safe as the server makes them
+    Fsync {
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
@@ -148,6 +212,7 @@ impl Command {
             Command::Ls { .. } => "ls",
             Command::Tree { .. } => "tree",
             Command::Cat { .. } => "cat",
+            Command::Tail { .. } => "tail",
             Command::Put { .. } => "put",
             Command::Get { .. } => "get",
             Command::Write { .. } => "write",
@@ -155,11 +220,136 @@ impl Command {
             Command::Mkdir { .. } => "mkdir",
             Command::Mv { .. } => "mv",
             Command::Ln { .. } => "ln",
+            Command::Mknod { .. } => "mknod",
+            Command::Touch { .. } => "touch",
             Command::Stat { .. } => "stat",
             Command::Chmod { .. } => "chmod",
+            Command::Chown { .. } => "chown",
+            Command::Fsync { .. } => "fsync",
             Command::Df => "df",
         }
     }
+}
+
+impl Flags {
+    /// The flags of this process; a usage error ends it with exit code 2.
+    pub(crate) fn of_process() -> Flags {
+        let flags = Flags::parse();
+        if let Command::Mknod { kind, major, minor, .. } = &flags.command
+            && kind.is_device() != minor.is_some()
+        {
+            let text =
+                if kind.is_device() { "a device has two numbers, MAJOR MINOR" } else { "only devices have numbers" };
+            debug_assert!(major.is_some() || minor.is_none(), "they come in this order");
+            Flags::command().error(ErrorKind::WrongNumberOfValues, text).exit();
+        }
+        flags
+    }
+}
+
+/// What mknod(1) makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Special {
+    P,
+    B,
+    C,
+    U,
+    S,
+}
+
+impl Special {
+    fn is_device(self) -> bool {
+        matches!(self, Special::B | Special::C | Special::U)
+    }
+
+    /// Its type bits.
+    pub(crate) fn kind(self) -> u32 {
+        match self {
+            Special::P => mode::IFIFO,
+            Special::B => mode::IFBLK,
+            Special::C | Special::U => mode::IFCHR,
+            Special::S => mode::IFSOCK,
+        }
+    }
+}
+
+/// A time since 1970, in seconds with up to nine digits behind the point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(pub(crate) Time);
+
+impl FromStr for Stamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Stamp, String> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let is_fraction = (1..=9).contains(&fraction.len()) && fraction.bytes().all(|byte| byte.is_ascii_digit());
+        let nsec = format!("{fraction:0<9}").parse().ok().filter(|_| is_fraction);
+        let time = match (whole.parse::<i64>(), nsec) {
+            (Ok(sec), Some(nsec)) if !whole.starts_with('-') || nsec == 0 => Some(Time { sec, nsec }),
+            // Before 1970 the fraction counts on from the second below.
+            (Ok(sec), Some(nsec)) => sec.checked_sub(1).map(|sec| Time { sec, nsec: 1_000_000_000 - nsec }),
+            _ => None,
+        };
+        time.map(Stamp).ok_or_else(|| "seconds since 1970, as 1700000000 or 1700000000.25".into())
+    }
+}
+
+/// Who gets a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: Option<u32>,
+    /// By number, and as it was given.
+    pub(crate) group: Option<(u32, String)>,
+}
+
+impl FromStr for Owner {
+    type Err = String;
+
+    /// As chown(1) reads it: names before numbers.
+    fn from_str(text: &str) -> Result<Owner, String> {
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        if user.is_empty() && group.is_none_or(str::is_empty) {
+            return Err("USER, USER:GROUP or :GROUP".into());
+        }
+        let known = User::from_name(user).ok().flatten();
+        let uid = match (&known, number(user)) {
+            (Some(user), _) => Some(user.uid.as_raw()),
+            (None, uid @ Some(_)) => uid,
+            (None, None) if user.is_empty() => None,
+            _ => return Err(format!("there is no user {user:?} here; a number will do")),
+        };
+        let group = match (group, known) {
+            (None, _) => None,
+            (Some(""), Some(user)) => {
+                let name =
+                    Group::from_gid(user.gid).ok().flatten().map_or_else(|| user.gid.to_string(), |group| group.name);
+                Some((user.gid.as_raw(), name))
+            }
+            (Some(""), None) => return Err(format!("the login group of {user} is not known here")),
+            (Some(name), _) => {
+                let gid = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+                let gid = gid.or_else(|| number(name));
+                Some((
+                    gid.ok_or_else(|| format!("there is no group {name:?} here; a number will do"))?,
+                    name.to_owned(),
+                ))
+            }
+        };
+        Ok(Owner { uid, group })
+    }
+}
+
+/// A uid or gid in decimal; !0 is none.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|&number| number != !0 && text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.01..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "0.01 to 3600 seconds".into())
 }
 
 /// Permissions.
@@ -172,5 +362,43 @@ impl FromStr for Octal {
     fn from_str(text: &str) -> Result<Octal, String> {
         let bits = u32::from_str_radix(text, 8).ok().filter(|&bits| bits <= 0o7777);
         bits.map(Octal).ok_or_else(|| "octal permissions, 0 to 7777".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_fraction_and_may_be_before_1970() {
+        let time = |text: &str| text.parse::<Stamp>().ok().map(|Stamp(time)| (time.sec, time.nsec));
+        assert_eq!(time("1700000000"), Some((1_700_000_000, 0)));
+        assert_eq!(time("5.25"), Some((5, 250_000_000)));
+        assert_eq!(time("5.000000001"), Some((5, 1)));
+        assert_eq!(time("-1.25"), Some((-2, 750_000_000)));
+        assert_eq!(time("-0.5"), Some((-1, 500_000_000)));
+        for text in
+            ["", "x", "1.", ".5", "1.0000000001", "1.-5", "1e3", "99999999999999999999", "-9223372036854775808.5"]
+        {
+            assert_eq!(time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn owners_are_numbers_and_local_names() {
+        let owner = |text: &str| text.parse::<Owner>().map(|owner| (owner.uid, owner.group.map(|(gid, _)| gid)));
+        assert_eq!(owner("4000000000"), Ok((Some(4_000_000_000), None)));
+        assert_eq!(owner("12:13"), Ok((Some(12), Some(13))));
+        assert_eq!(owner(":13"), Ok((None, Some(13))));
+        assert_eq!(owner("root"), Ok((Some(0), None)));
+        assert_eq!(owner("root:"), Ok((Some(0), Some(0))));
+        for text in ["", ":", "no such user", "0:no such group", "-1", "+5", "4294967295", "4000000000:"] {
+            assert!(owner(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! Files of the server to here.
 //!
-//! Small files come 64 at a time; large ones alone, with many reads in flight. Runs of zeros become holes. A directory gets its permissions and time when all below it is there.
+//! Small files come 64 at a time; large ones alone, with many reads in flight. The length that a file shows is a hint: it is read to its end. Runs of zeros become holes. A directory gets its permissions and time when all below it is there.
 
 use crate::batch::{BATCH, Item, Step};
+use crate::pour::pour;
 use crate::{Run, join, shown, split};
 use anyhow::bail;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat};
 use nix::sys::time::TimeSpec;
-use ring9::client::{Attr, Client};
+use ring9::client::{Access, Attr, Client};
 use ring9::fs::{Time, mode};
 use ring9::wire::{Data, Fid, Message};
 use std::ffi::{OsStr, OsString};
@@ -20,8 +21,6 @@ use std::path::{Path, PathBuf};
 
 /// Files up to this size come in one message each.
 const SMALL_BYTES: u64 = 64 << 10;
-/// Reads of a large file that are in flight together.
-const READS: usize = 16;
 /// Zeros are looked for in units of this many bytes.
 const PAGE: usize = 4096;
 
@@ -108,6 +107,10 @@ impl Run {
             let Some(attr) = self.go_on(shown(path), found)? else { continue };
             let (parent, name) = split(path);
             let inside = dest.is_dir() && !(attr.is_dir() && sources.len() == 1);
+            if inside && !is_plain(name) {
+                self.report(shown(path), "has no name that it could get");
+                continue;
+            }
             let to = if inside { dest.join(OsStr::from_bytes(name)) } else { dest.to_owned() };
             if attr.is_dir() && recursive {
                 // A link that leads to a directory is followed here, and nowhere below.
@@ -140,7 +143,7 @@ impl Run {
                 Todo::Enter(remote, local, attr) => self.get_dir(&remote, local, attr, &mut todo)?,
                 Todo::Leave(local, attr) => {
                     if let Err(error) = set_attr(&local, &attr) {
-                        self.report(local.display(), error);
+                        self.report(shown(local.as_os_str().as_bytes()), error);
                     }
                 }
             }
@@ -154,7 +157,7 @@ impl Run {
             // A link would lead out of the copy: a server may show one and then a directory of the same name.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_dir_itself(&local) => {}
             Err(error) => {
-                self.report(local.display(), error);
+                self.report(shown(local.as_os_str().as_bytes()), error);
                 return Ok(());
             }
         }
@@ -190,15 +193,16 @@ impl Run {
         self.readlink_all(&mut items)?;
         self.step(
             &mut items,
-            |client, item| (item.attr.kind() == mode::IFREG).then_some(client.open_message(item.fid()?, false, false)),
+            |client, item| (item.attr.kind() == mode::IFREG).then_some(client.open_message(item.fid()?, Access::Read)),
             |_, _| Ok(Step::Done),
         )?;
-        let small = SMALL_BYTES.min(self.client.chunk().into());
+        let small = SMALL_BYTES.min(u64::from(self.client.chunk()) - 1);
         self.step(
             &mut items,
             |_, item| {
-                let reads = item.attr.kind() == mode::IFREG && (1..=small).contains(&item.attr.size);
-                reads.then_some(Message::Tread { fid: item.fid()?, offset: 0, count: item.attr.size as u32 })
+                let reads = item.attr.kind() == mode::IFREG && item.attr.size <= small;
+                // One more than there should be: without it, this was the end.
+                reads.then_some(Message::Tread { fid: item.fid()?, offset: 0, count: item.attr.size as u32 + 1 })
             },
             |_, reply| match reply {
                 Message::Rread { data: Data::Here(bytes) } => Ok(Step::Data(bytes.to_vec())),
@@ -222,8 +226,14 @@ impl Run {
         let (local, attr) = (&item.local, &item.attr);
         let made = match attr.kind() {
             mode::IFREG => match create(local) {
-                Ok(file) if item.data.len() as u64 == attr.size => file.write_all_at(&item.data, 0),
-                Ok(file) => return self.get_large(fid, &file, local, attr),
+                Ok(file) if item.data.len() as u64 == attr.size => {
+                    self.progress.inc(attr.size);
+                    file.write_all_at(&item.data, 0)
+                }
+                Ok(file) => match self.get_large(fid, &file, local, attr)? {
+                    None => Ok(()),
+                    error => return Ok(error),
+                },
                 Err(error) => Err(error),
             },
             mode::IFLNK => {
@@ -242,41 +252,18 @@ impl Run {
 
     /// A file of more than one message. Its own errors are text; those of the connection end everything.
     fn get_large(&mut self, fid: Fid, file: &File, local: &Path, attr: &Attr) -> anyhow::Result<Option<String>> {
-        self.progress.set_message(local.display().to_string());
-        if let Err(error) = file.set_len(attr.size) {
-            return Ok(Some(error.to_string()));
+        self.progress.set_message(shown(local.as_os_str().as_bytes()));
+        let progress = &self.progress;
+        let poured = pour(&mut self.client, fid, 0, attr.size, |offset, bytes| {
+            progress.inc(bytes.len() as u64);
+            write_sparse(file, offset, bytes)
+        });
+        match poured {
+            // Zeros at the end are not written either.
+            Ok(end) => Ok(end.and_then(|end| file.set_len(end)).err().map(|error| error.to_string())),
+            Err(error) if error.is_refusal() => Ok(Some(error.to_string())),
+            Err(error) => Err(error.into()),
         }
-        // Whole pages, so that a hole here is a hole there.
-        let chunk = match self.client.chunk() {
-            chunk if chunk < PAGE as u32 => chunk,
-            chunk => chunk - chunk % PAGE as u32,
-        };
-        let mut at = 0;
-        let mut todo: Vec<(u64, u32)> = Vec::new();
-        while at < attr.size || !todo.is_empty() {
-            while todo.len() < READS && at < attr.size {
-                todo.push((at, u64::from(chunk).min(attr.size - at) as u32));
-                at += u64::from(todo.last().map_or(0, |(_, count)| *count));
-            }
-            let mut failed = None;
-            let mut came = 0;
-            let short = self.client.read(fid, &todo, |offset, bytes| {
-                came += bytes.len();
-                if let Err(error) = write_sparse(file, offset, bytes) {
-                    failed = Some(error.to_string());
-                }
-            });
-            match (short, failed) {
-                (_, Some(error)) => return Ok(Some(error)),
-                (Ok(short), None) => todo = short,
-                (Err(error), None) if error.is_refusal() => return Ok(Some(error.to_string())),
-                (Err(error), None) => return Err(error.into()),
-            }
-            if came == 0 && !todo.is_empty() {
-                return Ok(Some("the file became shorter while it was read".into()));
-            }
-        }
-        Ok(set_attr(local, attr).err().map(|error| error.to_string()))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - `batch`: one request for each of many files at a time.
 //! - `put`, `get`: copies, there and back.
-//! - `view`: what is there.
+//! - `view`, `tail`: what is there.
+//! - `pour`: reading to the end of a file.
 //! - `change`: everything that changes single files.
 //!
 //! Must not know: which server it is.
@@ -11,11 +12,12 @@ mod batch;
 mod change;
 mod flags;
 mod get;
+mod pour;
 mod put;
+mod tail;
 mod view;
 
-use anyhow::{Context, bail};
-use clap::Parser;
+use anyhow::bail;
 use flags::{Command, Flags};
 use indicatif::{ProgressBar, ProgressStyle};
 use ring9::client::{Address, Attr, Client, Error};
@@ -61,10 +63,10 @@ impl Run {
         }
     }
 
-    /// A bar on stderr, if that is a terminal.
+    /// A line on stderr, if that is a terminal: bytes of data copied so far.
     fn show_progress(&mut self) {
-        let style =
-            ProgressStyle::with_template("{spinner} {pos} files  {msg}  {elapsed}").expect("a constant template");
+        let template = "{spinner} {binary_bytes} ({binary_bytes_per_sec})  {msg}  {elapsed}";
+        let style = ProgressStyle::with_template(template).expect("a constant template");
         self.progress = ProgressBar::new_spinner().with_style(style);
         self.progress.enable_steady_tick(Duration::from_millis(200));
     }
@@ -110,23 +112,36 @@ fn connect(flags: &Flags, address: &Address) -> Result<Client, Error> {
 
 fn run(flags: Flags) -> anyhow::Result<bool> {
     let address = flags.addr.clone().unwrap_or_else(Address::default_socket);
-    let client = connect(&flags, &address).with_context(|| {
-        format!("cannot reach {address} (is the server running? `ring9` prints its address; --addr takes it)")
-    })?;
+    let client = match connect(&flags, &address) {
+        Ok(client) => client,
+        Err(Error::Io(error)) => {
+            bail!(
+                "cannot reach {address} (is the server running? `ring9` prints its address; --addr takes it): {error}"
+            )
+        }
+        Err(error) => bail!("{address}: {error}"),
+    };
     let mut run = Run { client, command: flags.command.name(), failed: false, progress: ProgressBar::hidden() };
     match flags.command {
         Command::Ls { long, paths } => run.ls(long, &paths)?,
         Command::Tree { path } => run.tree(&path)?,
         Command::Cat { paths } => run.cat(&paths)?,
+        Command::Tail { lines, follow, interval, path } => run.tail(lines, follow.then_some(interval), &path)?,
         Command::Put { recursive, skip_special, sources, dest } => run.put(recursive, skip_special, &sources, &dest)?,
         Command::Get { recursive, sources, dest } => run.get(recursive, &sources, &dest)?,
         Command::Write { append, path } => run.write(append, &path)?,
         Command::Rm { recursive, paths } => run.rm(recursive, &paths)?,
         Command::Mkdir { parents, paths } => run.mkdir(parents, &paths)?,
         Command::Mv { from, to } => run.mv(&from, &to)?,
-        Command::Ln { symbolic: _, target, path } => run.ln(&target, &path)?,
+        Command::Ln { symbolic, target, path } => run.ln(symbolic, &target, &path)?,
+        Command::Mknod { mode, path, kind, major, minor } => {
+            run.mknod(&path, kind.kind(), (major.unwrap_or(0), minor.unwrap_or(0)), mode.map(|mode| mode.0))?;
+        }
+        Command::Touch { time, paths } => run.touch(time.map(|stamp| stamp.0), &paths)?,
         Command::Stat { paths } => run.stat(&paths)?,
         Command::Chmod { mode, paths } => run.chmod(mode.0, &paths)?,
+        Command::Chown { owner, paths } => run.chown(&owner, &paths)?,
+        Command::Fsync { paths } => run.fsync(&paths)?,
         Command::Df => run.df()?,
     }
     run.progress.finish_and_clear();
@@ -134,7 +149,7 @@ fn run(flags: Flags) -> anyhow::Result<bool> {
 }
 
 fn main() -> ExitCode {
-    match run(Flags::parse()) {
+    match run(Flags::of_process()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         // Whoever reads has had enough (`r9 cat big | head`).

@@ -7,8 +7,8 @@ use crate::batch::{BATCH, Item, Step};
 use crate::{Run, join, shown, split};
 use anyhow::bail;
 use nix::unistd::{Whence, lseek};
-use ring9::client::{Attr, Client, Error};
-use ring9::fs::{Time, mode};
+use ring9::client::{Access, Attr, Client, Error};
+use ring9::fs::{Change, SetTime, Time, mode};
 use ring9::wire::{Dialect, Fid, Message};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -53,6 +53,11 @@ fn attr_of(local: &Path, meta: &Metadata) -> Attr {
         target: target.as_os_str().as_bytes().to_vec(),
         ..Attr::default()
     }
+}
+
+/// What a copy keeps.
+fn kept(attr: &Attr) -> Change<'static> {
+    Change { mode: Some(attr.mode & mode::PERM), mtime: Some(SetTime::To(attr.mtime)), ..Change::default() }
 }
 
 impl Run {
@@ -107,7 +112,7 @@ impl Run {
             match step {
                 Todo::Enter(local, remote, attr) => self.put_dir(&local, &remote, attr, skip, &mut todo)?,
                 Todo::Leave(local, remote, attr) => {
-                    let set = self.client.with(&remote, |client, fid| client.set(fid, &attr, Some(attr.mtime)));
+                    let set = self.client.with(&remote, |client, fid| client.set(fid, &kept(&attr), &attr));
                     self.go_on(local.display(), set)?;
                 }
             }
@@ -199,7 +204,7 @@ impl Run {
         self.walk_all(&mut files, dir, false)?;
         self.step(
             &mut files,
-            |client, item| Some(client.create_message(item.fid()?, &item.name, 0o600)),
+            |client, item| Some(client.create_message(item.fid()?, &item.name, 0o600, Access::Truncate)),
             |_, _| Ok(Step::Done),
         )?;
         self.create_again(dir, &mut files)?;
@@ -223,12 +228,11 @@ impl Run {
                 _ => None,
             };
         }
+        let sent = files.iter().filter(|item| item.error.is_none()).map(|item| item.data.len() as u64);
+        self.progress.inc(sent.sum());
         self.step(
             &mut files,
-            |client, item| {
-                let permissions = Some(item.attr.mode & mode::PERM);
-                Some(client.set_message(item.fid()?, permissions, Some(item.attr.mtime), None, Some(&item.attr)))
-            },
+            |client, item| Some(client.set_message(item.fid()?, &kept(&item.attr), &item.attr)),
             |_, _| Ok(Step::Done),
         )?;
         self.clunk_all(&mut files)?;
@@ -242,7 +246,7 @@ impl Run {
         for item in files.iter_mut().filter(|item| item.error.is_some()) {
             let Some(fid) = item.fid.take() else { continue };
             self.client.clunk(fid)?;
-            match self.client.create(dir, &item.name, 0o600) {
+            match self.client.create(dir, &item.name, 0o600, Access::Truncate) {
                 Ok(fid) => (item.fid, item.error) = (Some(fid), None),
                 Err(error) if error.is_refusal() => item.error = Some(error.to_string()),
                 Err(error) => return Err(error.into()),
@@ -257,7 +261,7 @@ impl Run {
             Ok(file) => file,
             Err(error) => return Ok(Some(error.to_string())),
         };
-        self.progress.set_message(item.local.display().to_string());
+        self.progress.set_message(shown(item.local.as_os_str().as_bytes()));
         let size = match file.metadata() {
             Ok(meta) => meta.len() as i64,
             Err(error) => return Ok(Some(error.to_string())),
@@ -283,6 +287,7 @@ impl Run {
                     return Ok(refused);
                 }
                 at += n as i64;
+                self.progress.inc(n as u64);
             }
             written = at;
         }
@@ -290,8 +295,8 @@ impl Run {
             return Ok(None);
         }
         // The hole at the end. By itself, since a server may check the length against permissions that another field of the same message has just taken away.
-        let set = self.client.set_message(fid, None, None, Some(size as u64), None);
-        text_of_refusal(self.client.transport().call(set, |_| ()))
+        let change = Change { size: Some(size as u64), ..Change::default() };
+        text_of_refusal(self.client.set(fid, &change, &item.attr))
     }
 
     /// Links and special files, where the dialect has them.
@@ -322,9 +327,8 @@ impl Run {
         self.step(
             others,
             |client, item| {
-                let is_link = item.attr.kind() == mode::IFLNK;
-                let permissions = Some(item.attr.mode & mode::PERM).filter(|_| !is_link);
-                Some(client.set_message(item.fid()?, permissions, Some(item.attr.mtime), None, Some(&item.attr)))
+                let mode = kept(&item.attr).mode.filter(|_| item.attr.kind() != mode::IFLNK);
+                Some(client.set_message(item.fid()?, &Change { mode, ..kept(&item.attr) }, &item.attr))
             },
             |_, _| Ok(Step::Done),
         )?;

@@ -1,8 +1,9 @@
 //! What is there: ls, tree, cat, stat, df.
 
 use crate::batch::{BATCH, Item, Step};
+use crate::pour::pour;
 use crate::{Run, join, shown};
-use ring9::client::{Attr, Client, Error, Named};
+use ring9::client::{Access, Attr, Client, Error, Named};
 use ring9::fs::{Time, mode};
 use ring9::wire::Fid;
 use std::ffi::{OsStr, OsString};
@@ -10,9 +11,6 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use time::OffsetDateTime;
 use time::macros::format_description;
-
-/// Reads of `cat` that are in flight together.
-const READS: usize = 8;
 
 /// `drwxr-xr-x`, as ls(1) has it.
 fn mode_text(bits: u32) -> String {
@@ -133,9 +131,12 @@ impl Run {
         for path in paths {
             let path = path.as_bytes();
             let copied = self.client.with(path, |client, fid| {
-                client.open(fid, false, false)?;
-                copy_to(client, fid, &mut out)
+                client.open(fid, Access::Read)?;
+                let size = client.stat(fid)?.size;
+                pour(client, fid, 0, size, |_, bytes| out.write_all(bytes))
             });
+            // What came before an error is printed too.
+            out.flush()?;
             if let Some(printed) = self.go_on(shown(path), copied)? {
                 printed?;
             }
@@ -152,7 +153,7 @@ impl Run {
             writeln!(out, "path    {}", shown(path))?;
             writeln!(out, "mode    {} {:04o}", mode_text(attr.mode), attr.mode & mode::PERM)?;
             writeln!(out, "links   {}", attr.nlink)?;
-            writeln!(out, "owner   {} {}", attr.uid, attr.gid)?;
+            writeln!(out, "owner   {} {}", shown(attr.uid.as_bytes()), shown(attr.gid.as_bytes()))?;
             writeln!(out, "size    {}", attr.size)?;
             if attr.rdev != (0, 0) {
                 writeln!(out, "device  {} {}", attr.rdev.0, attr.rdev.1)?;
@@ -174,9 +175,9 @@ impl Run {
     pub(crate) fn df(&mut self) -> anyhow::Result<()> {
         let asked = self.client.statfs(Client::ROOT);
         let Some(fs) = self.go_on("/", asked)? else { return Ok(()) };
-        let mib = |blocks: u64| blocks * u64::from(fs.bsize) / (1 << 20);
+        let mib = |blocks: u64| (u128::from(blocks) * u128::from(fs.bsize)) >> 20;
         let used = fs.blocks - fs.bfree.min(fs.blocks);
-        let percent = |part: u64, of: u64| (part * 100).checked_div(of).unwrap_or(0);
+        let percent = |part: u64, of: u64| (u128::from(part) * 100).checked_div(of.into()).unwrap_or(0);
         let mut out = io::stdout().lock();
         writeln!(out, "{:<6} {:>12} {:>12} {:>12} {:>5}", "", "all", "used", "free", "use%")?;
         let (all, free) = (mib(fs.blocks), mib(fs.bfree));
@@ -194,35 +195,6 @@ fn stat_and_target(client: &mut Client, fid: Fid) -> Result<(Attr, Vec<u8>), Err
     Ok((attr, target))
 }
 
-/// The bytes of an open file. Several reads are in flight, and what they bring is printed in order; the first that comes short may be the end.
-fn copy_to(client: &mut Client, fid: Fid, out: &mut impl Write) -> Result<io::Result<()>, Error> {
-    let chunk = client.chunk();
-    let mut parts: Vec<Vec<u8>> = vec![Vec::new(); READS];
-    let (mut offset, mut reads) = (0, 1);
-    loop {
-        let start = offset;
-        let ranges: Vec<(u64, u32)> = (0..reads).map(|n| (start + n * u64::from(chunk), chunk)).collect();
-        parts.iter_mut().for_each(Vec::clear);
-        client.read(fid, &ranges, |at, bytes| {
-            parts[((at - start) / u64::from(chunk)) as usize].extend_from_slice(bytes);
-        })?;
-        for part in &parts[..reads as usize] {
-            if let Err(error) = out.write_all(part) {
-                return Ok(Err(error));
-            }
-            offset += part.len() as u64;
-            if part.len() < chunk as usize {
-                break;
-            }
-        }
-        if offset == start {
-            return Ok(out.flush());
-        }
-        // Only what comes whole promises more.
-        reads = if offset - start == reads * u64::from(chunk) { READS as u64 } else { 1 };
-    }
-}
-
 fn show_line(out: &mut impl Write, name: &[u8], attr: &Attr, target: &[u8], long: bool) -> io::Result<()> {
     let is_terminal = io::stdout().is_terminal();
     if long {
@@ -231,7 +203,8 @@ fn show_line(out: &mut impl Write, name: &[u8], attr: &Attr, target: &[u8], long
             _ => attr.size.to_string(),
         };
         let (mode, time) = (mode_text(attr.mode), time_text(attr.mtime));
-        write!(out, "{mode} {:>3} {:<8} {:<8} {size:>12} {time} ", attr.nlink, attr.uid, attr.gid)?;
+        let (uid, gid) = (shown(attr.uid.as_bytes()), shown(attr.gid.as_bytes()));
+        write!(out, "{mode} {:>3} {uid:<8} {gid:<8} {size:>12} {time} ", attr.nlink)?;
     }
     put_name(out, name, is_terminal)?;
     if !target.is_empty() {
