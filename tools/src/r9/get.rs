@@ -200,9 +200,13 @@ impl Run {
         self.step(
             &mut items,
             |_, item| {
-                let reads = item.attr.kind() == mode::IFREG && item.attr.size <= small;
+                let (kind, size, fid) = (item.attr.kind(), item.attr.size, item.fid()?);
                 // One more than there should be: without it, this was the end.
-                reads.then_some(Message::Tread { fid: item.fid()?, offset: 0, count: item.attr.size as u32 + 1 })
+                (kind == mode::IFREG && size <= small).then(|| Message::Tread {
+                    fid,
+                    offset: 0,
+                    count: size as u32 + 1,
+                })
             },
             |_, reply| match reply {
                 Message::Rread { data: Data::Here(bytes) } => Ok(Step::Data(bytes.to_vec())),
