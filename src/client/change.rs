@@ -104,10 +104,7 @@ impl Client {
         let fid = self.walk(dir, b"")?;
         let message = Message::Tcreate { fid, name, perm, mode: 0, extension: UOnly(extension) };
         let made = self.transport.call(message, |_| ());
-        if made.as_ref().err().is_none_or(Error::is_refusal) {
-            self.clunk(fid)?;
-        }
-        made
+        self.clunk_after(fid, made)
     }
 
     /// Removes a name. `is_dir` must be right.
@@ -145,10 +142,7 @@ impl Client {
             Message::Twstat { fid, stat: Stat { name: new_name, ..Stat::dont_touch() } }
         };
         let renamed = self.transport.call(message, |_| ());
-        if renamed.as_ref().err().is_none_or(Error::is_refusal) {
-            self.clunk(fid)?;
-        }
-        renamed
+        self.clunk_after(fid, renamed)
     }
 }
 

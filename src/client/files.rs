@@ -146,10 +146,10 @@ impl Client {
         for names in rest.chunks(NAMES_MAX) {
             walked = walked.and_then(|()| self.walk_step(fid, fid, names));
         }
-        if walked.is_err() {
-            self.clunk(fid)?;
+        match walked {
+            Ok(()) => Ok(fid),
+            failed => self.clunk_after(fid, failed.map(|()| fid)),
         }
-        walked.map(|()| fid)
     }
 
     /// One Twalk. An error leaves `newfid` as it was.
@@ -168,10 +168,10 @@ impl Client {
         let fails_at = Message::Twalk { fid, newfid: probe, wnames: Names::list(&names[..came]) };
         if self.transport.call(fails_at, |reply| matches!(reply, Message::Rwalk { wqids } if wqids.len() == came))? {
             let failing = Message::Twalk { fid: probe, newfid: probe, wnames: Names::list(&names[came..=came]) };
-            if let Err(error) = self.transport.call(failing, |_| ()) {
+            let failed = self.transport.call(failing, |_| ());
+            if let Err(error) = self.clunk_after(probe, failed) {
                 why = error;
             }
-            self.clunk(probe)?;
         } else {
             self.free_fid(probe);
         }
@@ -186,7 +186,11 @@ impl Client {
     ) -> Result<T, Error> {
         let fid = self.walk(Client::ROOT, path)?;
         let done = does(self, fid);
-        // A connection that failed has no fids left.
+        self.clunk_after(fid, done)
+    }
+
+    /// Gives a fid back, after what was done with it has come to this. A connection that failed has no fids left, and its first error tells most.
+    pub fn clunk_after<T>(&mut self, fid: Fid, done: Result<T, Error>) -> Result<T, Error> {
         if done.as_ref().err().is_none_or(Error::is_refusal) {
             self.clunk(fid)?;
         }
@@ -244,11 +248,10 @@ impl Client {
                     Ok(fid) => fid,
                     Err(walk) => return Err(if walk.is_refusal() { error } else { walk }),
                 };
-                if let Err(error) = self.open(fid, access) {
-                    self.clunk(fid)?;
-                    return Err(error);
+                match self.open(fid, access) {
+                    Ok(()) => Ok(fid),
+                    failed => self.clunk_after(fid, failed.map(|()| fid)),
                 }
-                Ok(fid)
             }
             Err(error) => Err(error),
         }
@@ -283,8 +286,7 @@ impl Client {
     pub fn list(&mut self, dir: Fid) -> Result<Vec<Named>, Error> {
         let fid = self.walk(dir, b"")?;
         let listed = self.open(fid, Access::Read).and_then(|()| self.list_open(fid));
-        self.clunk(fid)?;
-        listed
+        self.clunk_after(fid, listed)
     }
 
     fn list_open(&mut self, fid: Fid) -> Result<Vec<Named>, Error> {

@@ -33,10 +33,11 @@ def check(name: str, ok: bool, detail: object = "") -> None:
 
 
 class Case:
-    """A lie, the commands that meet it, and the word that their errors have. `says` None: there is nothing to complain of."""
+    """A lie, the commands that meet it, and the words of which their errors have one. `says` None: there is nothing to complain of."""
 
-    def __init__(self, name: str, lie, commands: list[list[str]], says: str | None, dialects: list[str] = ALL, tree: dict = FILES):
-        self.name, self.lie, self.commands, self.says, self.dialects, self.tree = name, lie, commands, says, dialects, tree
+    def __init__(self, name: str, lie, commands: list[list[str]], says: str | tuple | None, dialects: list[str] = ALL, tree: dict = FILES):
+        self.name, self.lie, self.commands, self.dialects, self.tree = name, lie, commands, dialects, tree
+        self.says = (says,) if isinstance(says, str) else says
 
 
 GET, GET_ALL, CAT, LS, TREE, STAT, TAIL = ["get", "/f", "{to}"], ["get", "-r", "/", "{to}"], ["cat", "/f"], ["ls", "-l", "/"], ["tree", "/"], ["stat", "/f"], ["tail", "/f"]
@@ -106,7 +107,7 @@ def endless(cookie):
                 block = blocks.setdefault(0, b"".join(entry(b"%08d" % n, b"", cookie) for n in range(4000)))
         else:
             one = record(b"12345678", b"", peer.is_u())
-            block = blocks.setdefault(1, one * (count // len(one)))
+            block = blocks.setdefault(len(one), one * (count // len(one)))
         peer.data(kind + 1, tag, block[:count])
 
     return on((40, 116), answer)
@@ -156,7 +157,7 @@ def cases(victim: str) -> list[Case]:
     shown = lambda size: on((24, 124), lambda peer, kind, tag, body: is_file(peer, body) and (
         peer.reply(25, tag, getattr_body(b"", size)) if kind == 24 else peer.reply(125, tag, text(record(b"f", b"", peer.is_u(), size)))) is None)
     return [
-        *[Case(f"a name {name!r}", named(name), [GET_ALL], "leads elsewhere") for name in odd],
+        *[Case(f"a name {name!r}", named(name), [GET_ALL], ("leads elsewhere", "a NUL in a string")) for name in odd],
         Case("the names . and ..", named(b".", b".."), [GET_ALL, LS, TREE], None),
         Case("more bytes than asked for", on(116, lambda peer, kind, tag, body: is_file(peer, body) and peer.data(117, tag, b"x" * (struct.unpack_from("<I", body, 12)[0] + 1)) is None), [CAT, GET, TAIL, GET_ALL], "asked for"),
         Case("more of a listing than asked for", on(40, lambda peer, kind, tag, body: peer.data(41, tag, entry(b"n", b"", 1) * 9000)), [LS, TREE, GET_ALL], "asked for", LINUX),
@@ -166,7 +167,7 @@ def cases(victim: str) -> list[Case]:
         Case("no step and no error", on(110, lambda peer, kind, tag, body: struct.unpack_from("<H", body, 8)[0] > 0 and peer.reply(111, tag, struct.pack("<H", 0)) is None), [CAT, LS, GET_ALL], "No such file", ALL),
         Case("another tag", on((24, 124), lambda peer, kind, tag, body: peer.answer(kind, tag ^ 1, body)), [STAT, GET, LS], "no request"),
         Case("no tag", on((24, 124), lambda peer, kind, tag, body: peer.answer(kind, 0xFFFF, body)), [STAT, GET], "no request"),
-        Case("each reply twice", on((110, 24, 124), twice), [STAT, GET, LS], "no request"),
+        Case("each reply twice", on((110, 24, 124), twice), [STAT, GET, LS], ("no request", "answers another request")),
         Case("a reply above msize", on((24, 124), lambda peer, kind, tag, body: peer.raw(frame(kind + 1, tag, b"", peer.msize + 1))), [STAT, GET], "agreed on"),
         Case("a reply of 4 GiB", on((24, 124), lambda peer, kind, tag, body: peer.raw(frame(kind + 1, tag, b"", 0xFFFFFFFF))), [STAT, GET], "agreed on"),
         Case("a reply of 3 bytes", on((24, 124), lambda peer, kind, tag, body: peer.raw(frame(kind + 1, tag, b"", 3))), [STAT, GET], "agreed on"),
@@ -181,7 +182,7 @@ def cases(victim: str) -> list[Case]:
         Case("a file that claims 2^63-1 bytes", shown((1 << 63) - 1), [CAT, GET, GET_ALL, TAIL], None),
         Case("a file that claims 2^64-1 bytes", shown((1 << 64) - 1), [CAT, GET, GET_ALL, TAIL], None),
         Case("links in a circle", None, [GET_ALL, LS, TREE], None, ALL[:2], {b"a": "b", b"b": "a", b"self": "self", b"up": "..", b"d": {b"top": "/"}}),
-        Case("a folder in itself", None, [GET_ALL, TREE, ["rm", "-r", "/again"]], "itself", ALL, round_),
+        Case("a folder in itself", None, [GET_ALL, TREE, ["rm", "-r", "/again"]], ("below more than 1000", "File name too long"), ALL, round_),
         Case("a link and then a folder of its name", link_then_folder(victim), [GET_ALL], "File exists", LINUX),
         Case("the end in the middle of a reply", on((24, 124), lambda peer, kind, tag, body: (peer.raw(frame(kind + 1, tag, b"half", 160)), peer.connection.shutdown(2))), [STAT, GET, LS], "closed the connection"),
         Case("the end in the middle of a file", on(116, lambda peer, kind, tag, body: is_file(peer, body) and (peer.raw(frame(117, tag, b"\0\x10\0\0half", 4107)), peer.connection.shutdown(2)) is not None), [CAT, GET, TAIL], "closed the connection"),
@@ -198,7 +199,7 @@ def cases(victim: str) -> list[Case]:
         Case("a version for a terminal", on(100, lambda peer, kind, tag, body: peer.reply(101, tag, struct.pack("<I", 8192) + text(b"\x1b[2J" * 1000))), [LS], "does not speak"),
         Case("an msize above the one asked for", on(100, lambda peer, kind, tag, body: peer.reply(101, tag, struct.pack("<I", 1 << 30) + body[4:])), [LS], "msize"),
         Case("an msize in which nothing fits", on(100, lambda peer, kind, tag, body: peer.reply(101, tag, struct.pack("<I", 24) + body[4:])), [LS], "msize"),
-        Case("an msize of one byte more", on(100, lambda peer, kind, tag, body: peer.reply(101, tag, struct.pack("<I", 25) + body[4:])), [["cat", "/d/inside"]], None),
+        Case("an msize of one byte more", on(100, lambda peer, kind, tag, body: peer.reply(101, tag, struct.pack("<I", 25) + body[4:])), [CAT], "where 7 to 25 are agreed on"),
         Case("a version of 4 GiB", on(100, lambda peer, kind, tag, body: peer.raw(frame(101, tag, b"", 0xFFFFFFFF))), [LS], "agreed on"),
     ]
 
@@ -260,7 +261,6 @@ def try_case(r9: str, case: Case, dialect: str, outer: str, address: str) -> Non
         to = os.path.join(inner, f"to{n}")
         os.mkdir(inner)
         before = listing(outer, inner)
-        # What is in the folder but not in the copy must stay as well.
         words = [r9, "--addr", address, "--dialect", dialect, *(word.format(to=to, local=local) for word in command)]
         start = time.monotonic()
         code, out, err, memory = run(words)
@@ -268,11 +268,11 @@ def try_case(r9: str, case: Case, dialect: str, outer: str, address: str) -> Non
         wrong = []
         if code != (0 if case.says is None else 1):
             wrong.append(f"exit code {code} after {seconds:.1f} s")
-        if case.says is not None and case.says.encode() not in err:
+        if case.says is not None and not any(word.encode() in err for word in case.says):
             wrong.append("another error")
         if case.says is not None and not err.startswith(b"r9: "):
             wrong.append("no word of who says it")
-        if not harmless(err) or len(err) > 4000 and case.says != "itself":
+        if not harmless(err) or len(err) > 12_000:
             wrong.append(f"{len(err)} bytes, or control characters, of error")
         if memory > MEMORY_BYTES_MAX:
             wrong.append(f"{memory >> 20} MiB of memory")

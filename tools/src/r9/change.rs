@@ -74,6 +74,7 @@ impl Run {
         let mut todo = vec![Todo::Empty(top.to_vec())];
         while let Some(step) = todo.pop() {
             match step {
+                Todo::Empty(path) if self.is_too_deep(top, &path) => {}
                 Todo::Empty(path) => self.rm_files_of(path, &mut todo)?,
                 Todo::Remove(path) => {
                     let (parent, name) = split(&path);
@@ -184,8 +185,7 @@ impl Run {
             let Some(bits) = permissions else { return Ok(()) };
             let fid = client.walk(dir, name)?;
             let set = client.set(fid, &Change { mode: Some(bits), ..Change::default() }, &attr);
-            client.clunk(fid)?;
-            set
+            client.clunk_after(fid, set)
         });
         self.go_on(shown(path), made)?;
         Ok(())
@@ -215,10 +215,7 @@ impl Run {
         let (parent, name) = split(path);
         let fid = self.client.with(parent, |client, dir| client.create(dir, name, 0o644, Access::Write))?;
         let set = change.map_or(Ok(()), |change| self.client.set(fid, change, &Attr::default()));
-        if set.as_ref().err().is_none_or(Error::is_refusal) {
-            self.client.clunk(fid)?;
-        }
-        set
+        self.client.clunk_after(fid, set)
     }
 
     pub(crate) fn chmod(&mut self, permissions: u32, paths: &[OsString]) -> anyhow::Result<()> {
@@ -273,11 +270,6 @@ fn open_for_writing(client: &mut Client, append: bool, path: &[u8]) -> Result<(F
     }
     match client.stat(fid) {
         Ok(attr) => Ok((fid, attr.size)),
-        Err(error) => {
-            if error.is_refusal() {
-                client.clunk(fid)?;
-            }
-            Err(error)
-        }
+        failed => client.clunk_after(fid, failed.map(|_| (fid, 0))),
     }
 }

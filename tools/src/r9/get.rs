@@ -140,6 +140,7 @@ impl Run {
         let mut todo = vec![Todo::Enter(source.to_vec(), dest, attr)];
         while let Some(step) = todo.pop() {
             match step {
+                Todo::Enter(remote, _, _) if self.is_too_deep(source, &remote) => {}
                 Todo::Enter(remote, local, attr) => self.get_dir(&remote, local, attr, &mut todo)?,
                 Todo::Leave(local, attr) => {
                     if let Err(error) = set_attr(&local, &attr) {

@@ -26,6 +26,9 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Directories in each other that are gone into. Nothing else ends a server's tree that contains itself.
+const DEPTH_MAX: usize = 1000;
+
 /// One run of the command: the connection, and whether anything has failed so far.
 struct Run {
     client: Client,
@@ -52,6 +55,16 @@ impl Run {
             }
             Err(error) => bail!("{path}: {error}"),
         }
+    }
+
+    /// Whether a directory is so far below `top` that one may doubt whether there is an end; it says so.
+    fn is_too_deep(&mut self, top: &[u8], path: &[u8]) -> bool {
+        let names = |path: &[u8]| path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).count();
+        let is_too_deep = names(path) > names(top) + DEPTH_MAX;
+        if is_too_deep {
+            self.report(shown(top), format_args!("goes on below more than {DEPTH_MAX} directories"));
+        }
+        is_too_deep
     }
 
     /// The attributes of what a path names, `None` if it names nothing.

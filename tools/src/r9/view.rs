@@ -106,12 +106,13 @@ impl Run {
     pub(crate) fn tree(&mut self, path: &OsStr) -> anyhow::Result<()> {
         let is_terminal = io::stdout().is_terminal();
         let mut out = BufWriter::new(io::stdout().lock());
-        let mut todo = vec![(path.as_bytes().to_vec(), 0, path.as_bytes().to_vec(), true)];
+        let top = path.as_bytes();
+        let mut todo = vec![(top.to_vec(), 0, top.to_vec(), true)];
         while let Some((path, depth, name, is_dir)) = todo.pop() {
             write!(out, "{:width$}", "", width = depth * 2)?;
             put_name(&mut out, &name, is_terminal)?;
             writeln!(out, "{}", if is_dir && depth > 0 { "/" } else { "" })?;
-            if !is_dir {
+            if !is_dir || self.is_too_deep(top, &path) {
                 continue;
             }
             let listed = self.client.with(&path, Client::list);
