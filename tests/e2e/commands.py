@@ -279,7 +279,8 @@ def strange_lengths(program: str, scratch: str) -> None:
 
     for n, shown in enumerate([0, 1, 65_536, len(content) - 1, len(content) + 1, (1 << 63) - 1]):
         fake = Fake(os.path.join(scratch, f"fake{n}"), {b"f": content}, lie(shown))
-        r9 = R9(program, fake.address)
+        # Many messages, so that reads are in flight together.
+        r9 = R9(program, fake.address, "9P2000.L", "--msize", "8192")
         r9.where = f"a file that shows {shown} of {len(content)}"
         to = os.path.join(scratch, "to")
         r9.does("cat", "/f", out=content)

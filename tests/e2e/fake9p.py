@@ -143,8 +143,12 @@ class Fake:
                 while len(head := source.read(7)) == 7:
                     size, kind, tag = struct.unpack("<IBH", head)
                     body = source.read(size - 7)
-                    if not self.lie(peer, kind, tag, body):
-                        peer.answer(kind, tag, body)
+                    try:
+                        if not self.lie(peer, kind, tag, body):
+                            peer.answer(kind, tag, body)
+                    except KeyError:
+                        # A fid that is none.
+                        peer.error(tag, 9)
             except (OSError, ValueError):
                 # The client has gone, or the lie was to go.
                 pass

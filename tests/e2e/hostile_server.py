@@ -151,13 +151,13 @@ def link_then_folder(victim: str):
 
 
 def cases(victim: str) -> list[Case]:
-    odd = [b"../up", b"/etc/up", b"a/b", b"", b"nul\0"]
+    odd = [b"../up", os.fsencode(os.path.join(os.path.dirname(victim), "up")), b"a/b", b"", b"nul\0"]
     round_: dict = {}
     round_[b"again"] = round_
     shown = lambda size: on((24, 124), lambda peer, kind, tag, body: is_file(peer, body) and (
         peer.reply(25, tag, getattr_body(b"", size)) if kind == 24 else peer.reply(125, tag, text(record(b"f", b"", peer.is_u(), size)))) is None)
     return [
-        *[Case(f"a name {name!r}", named(name), [GET_ALL], ("leads elsewhere", "a NUL in a string")) for name in odd],
+        *[Case(f"a name {os.path.basename(name)!r} after {len(os.path.dirname(name))} bytes", named(name), [GET_ALL], ("leads elsewhere", "a NUL in a string")) for name in odd],
         Case("the names . and ..", named(b".", b".."), [GET_ALL, LS, TREE], None),
         Case("more bytes than asked for", on(116, lambda peer, kind, tag, body: is_file(peer, body) and peer.data(117, tag, b"x" * (struct.unpack_from("<I", body, 12)[0] + 1)) is None), [CAT, GET, TAIL, GET_ALL], "asked for"),
         Case("more of a listing than asked for", on(40, lambda peer, kind, tag, body: peer.data(41, tag, entry(b"n", b"", 1) * 9000)), [LS, TREE, GET_ALL], "asked for", LINUX),
@@ -274,6 +274,9 @@ def try_case(r9: str, case: Case, dialect: str, outer: str, address: str) -> Non
             wrong.append("no word of who says it")
         if not harmless(err) or len(err) > 12_000:
             wrong.append(f"{len(err)} bytes, or control characters, of error")
+        # The bytes of a file are nobody's business, and names go raw to a pipe.
+        if command[0] in ("ls", "stat", "df", "get") and not harmless(out):
+            wrong.append("control characters in what is shown")
         if memory > MEMORY_BYTES_MAX:
             wrong.append(f"{memory >> 20} MiB of memory")
         if listing(outer, inner) != before:
