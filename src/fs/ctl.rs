@@ -73,6 +73,7 @@ impl Figures {
             ("arena_total_bytes", self.gauge.total_bytes()),
             ("arena_used_bytes", self.gauge.used_bytes()),
             ("arena_orphaned_bytes", self.gauge.orphaned_bytes()),
+            ("arena_granted_bytes", self.gauge.granted_bytes()),
             ("pins", self.gauge.pins()),
             ("pins_taken", self.gauge.pins_taken()),
             ("gathered_bytes", self.gauge.gathered_bytes()),

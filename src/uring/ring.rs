@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Submission entries; more in one turn are submitted in parts.
 pub const SQ_ENTRIES: u32 = 1024;
+/// Most completion entries (Linux: `io_uring/io_uring.h`, IORING_MAX_CQ_ENTRIES). Beyond that the kernel keeps completions in a list until there is room.
+const CQ_ENTRIES_MAX: usize = 1 << 16;
 /// The one group of shared receive buffers.
 pub(crate) const BUFFER_GROUP: u16 = 0;
 
@@ -156,7 +158,7 @@ impl Kernel {
 
     /// The same, with nothing beyond the minimum that is not `allowed`: as on an older kernel.
     pub fn with(peers_max: usize, allowed: Features) -> io::Result<Kernel> {
-        let cq_entries = (peers_max * 4).next_power_of_two().clamp(4096, 1 << 17) as u32;
+        let cq_entries = (peers_max * 4).next_power_of_two().clamp(4096, CQ_ENTRIES_MAX) as u32;
         let deferred = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
