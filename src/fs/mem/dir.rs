@@ -1,7 +1,7 @@
 //! One directory: names in the order of their cookies, and an index by name.
 //!
-//! A cookie is given once per directory and grows, so a listing goes on behind any cookie whatever came and went meanwhile. The index is ordered by a keyed hash:
-//! no choice of names makes it slow.
+//! A cookie is given once per directory and grows, so a listing goes on behind any cookie whatever came and went meanwhile. A name that is replaced keeps its cookie, and so does
+//! one that changes within its directory: see [`Dir::put`]. The index is ordered by a keyed hash: no choice of names makes it slow.
 
 use super::node::Key;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,8 @@ pub(super) const DOT_DOT: u64 = 2;
 pub(super) struct Entry {
     pub(super) name: Box<[u8]>,
     pub(super) node: Key,
+    /// Tells names apart for ever; it stays the same when the name is changed or moved.
+    pub(super) id: u64,
 }
 
 pub(super) struct Dir {
@@ -36,11 +38,11 @@ impl Dir {
         self.entries.is_empty()
     }
 
-    pub(super) fn find(&self, key: u64, name: &[u8]) -> Option<(u64, Key)> {
+    pub(super) fn find(&self, key: u64, name: &[u8]) -> Option<(u64, &Entry)> {
         let hash = hash(key, name);
         self.index.range((hash, 0)..=(hash, u64::MAX)).find_map(|(_, cookie)| {
             let entry = &self.entries[cookie];
-            (*entry.name == *name).then_some((*cookie, entry.node))
+            (*entry.name == *name).then_some((*cookie, entry))
         })
     }
 
@@ -48,16 +50,22 @@ impl Dir {
         self.entries.get(&cookie)
     }
 
-    /// Adds a name that is not there; its cookie.
-    pub(super) fn add(&mut self, key: u64, name: &[u8], node: Key) -> u64 {
-        let cookie = self.next_cookie;
-        self.next_cookie += 1;
-        self.index.insert((hash(key, name), cookie));
-        self.entries.insert(cookie, Entry { name: name.into(), node });
+    /// Puts in a name that is not there, at a cookie that is free, or else at a new one; the cookie.
+    ///
+    /// What a running listing demands (rename(2), readdir(3)): a name that is replaced is there all the time, so it comes once, and has to keep its cookie. A name
+    /// that is changed where it is could get a new one, but then a program that renames all that it lists would never see the end.
+    pub(super) fn put(&mut self, key: u64, cookie: Option<u64>, entry: Entry) -> u64 {
+        let cookie = cookie.unwrap_or_else(|| {
+            self.next_cookie += 1;
+            self.next_cookie - 1
+        });
+        self.index.insert((hash(key, &entry.name), cookie));
+        let there = self.entries.insert(cookie, entry);
+        debug_assert!(there.is_none(), "a cookie is given once");
         cookie
     }
 
-    pub(super) fn remove(&mut self, key: u64, cookie: u64) -> Option<Entry> {
+    pub(super) fn take(&mut self, key: u64, cookie: u64) -> Option<Entry> {
         let entry = self.entries.remove(&cookie)?;
         self.index.remove(&(hash(key, &entry.name), cookie));
         Some(entry)
@@ -80,11 +88,15 @@ fn hash(key: u64, name: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    fn add(dir: &mut Dir, name: &str, node: Key) -> u64 {
+        dir.put(7, None, Entry { name: name.as_bytes().into(), node, id: node.into() })
+    }
+
     #[test]
     fn entries_that_stay_are_listed_once_whatever_comes_and_goes() {
         let mut dir = Dir::new(0);
         for n in 0..100u32 {
-            dir.add(7, n.to_string().as_bytes(), n);
+            add(&mut dir, &n.to_string(), n);
         }
         let (mut cookie, mut seen) = (0, Vec::new());
         for round in 0u32.. {
@@ -93,16 +105,16 @@ mod tests {
             cookie = next;
             if entry < 100 {
                 // The one just listed goes, and another one comes, at most a hundred times.
-                dir.remove(7, next);
+                dir.take(7, next);
                 if round < 50 {
-                    dir.add(7, format!("new {round}").as_bytes(), 1000 + round);
+                    add(&mut dir, &format!("new {round}"), 1000 + round);
                 }
             }
         }
         let old: Vec<_> = seen.iter().copied().filter(|&node| node < 100).collect();
         assert_eq!(old, (0..100).collect::<Vec<_>>());
         assert_eq!(seen.len(), 150);
-        assert_eq!(dir.find(7, b"new 3").map(|(_, node)| node), Some(1003));
-        assert_eq!(dir.find(7, b"3"), None);
+        assert_eq!(dir.find(7, b"new 3").map(|(_, entry)| entry.node), Some(1003));
+        assert!(dir.find(7, b"3").is_none());
     }
 }

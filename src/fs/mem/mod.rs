@@ -24,8 +24,9 @@ use super::{
 use crate::arena::{Arena, BLOCK_BYTES_MAX, Space};
 use crate::wire::{Qid, qt};
 use content::Content;
-use dir::{DOT, DOT_DOT, Dir};
+use dir::{DOT, DOT_DOT, Dir, Entry as Name};
 use node::{Key, Kind, Node, Nodes};
+use std::collections::BTreeMap;
 use store::Store;
 
 /// The root directory.
@@ -56,6 +57,12 @@ impl Default for Options {
 /// The tree.
 pub struct Mem {
     nodes: Nodes,
+    /// Where the names of files with several are, but for each file's latest; by number.
+    others: BTreeMap<u64, (Key, u64)>,
+    /// Names beyond the first of each file.
+    further_names: usize,
+    /// The number that was given to a name last.
+    last_name: u64,
     store: Store,
     options: Options,
 }
@@ -65,15 +72,25 @@ pub struct Mem {
 pub struct File {
     node: Key,
     user: User,
-    /// The name it was reached by: directory and cookie.
-    link: (Key, u64),
+    link: Link,
     open: Option<Open>,
+}
+
+/// The name by which a file was reached.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    /// Where it was then: directory and cookie.
+    dir: Key,
+    cookie: u64,
+    /// Its number, which it keeps wherever it goes; 0 is no name's.
+    id: u64,
 }
 
 impl Mem {
     /// An empty tree in this memory.
     pub fn new(arena: Arena, options: Options) -> Mem {
-        let mut mem = Mem { nodes: Nodes::new(), store: Store::new(arena), options };
+        let (nodes, store) = (Nodes::new(), Store::new(arena));
+        let mut mem = Mem { nodes, others: BTreeMap::new(), further_names: 0, last_name: 0, store, options };
         let (uid, gid, permissions) = options.root;
         let owner = User { uid, gid, peer: 0 };
         let path = mem.nodes.next_path();
@@ -195,6 +212,8 @@ impl Filesystem for Mem {
             node.links = u32::from(is_root);
             is_root || node.uses > 0
         });
+        self.others.clear();
+        self.further_names = 0;
         self.store.arena.collect();
         Ok(())
     }
@@ -204,7 +223,7 @@ impl Filesystem for Mem {
             return Err(Error::ENOENT);
         }
         self.nodes[ROOT].uses += 1;
-        Ok(File { node: ROOT, user, link: (ROOT, 0), open: None })
+        Ok(File { node: ROOT, user, link: Link { dir: ROOT, cookie: 0, id: 0 }, open: None })
     }
 
     fn lookup(&mut self, dir: &File, name: &[u8]) -> Result<File> {
@@ -212,10 +231,10 @@ impl Filesystem for Mem {
         let entries = node.dir().ok_or(Error::ENOTDIR)?;
         permit::check(node, dir.user, permit::EXEC)?;
         let (key, link) = if name == b".." {
-            (entries.parent, self.nodes[entries.parent].link)
+            (entries.parent, self.link_of(entries.parent))
         } else {
-            let (cookie, key) = entries.find(self.options.hash_key, name).ok_or(Error::ENOENT)?;
-            (key, (dir.node, cookie))
+            let (cookie, entry) = entries.find(self.options.hash_key, name).ok_or(Error::ENOENT)?;
+            (entry.node, Link { dir: dir.node, cookie, id: entry.id })
         };
         self.nodes[key].uses += 1;
         Ok(File { node: key, user: dir.user, link, open: None })
@@ -255,8 +274,8 @@ impl Filesystem for Mem {
         if what == Make::Dir && (flags.write || flags.truncate || flags.remove_on_close) {
             return Err(Error::EISDIR);
         }
-        let (key, cookie) = self.add(dir, name, what, mode, bits, gid, at)?;
-        let made = File { node: key, user: dir.user, link: (dir.node, cookie), open: Some(flags) };
+        let (key, link) = self.add(dir, name, what, mode, bits, gid, at)?;
+        let made = File { node: key, user: dir.user, link, open: Some(flags) };
         self.nodes[key].uses += 1;
         self.nodes[key].taken = bits & qt::EXCL != 0;
         let parent = std::mem::replace(dir, made);
@@ -368,8 +387,7 @@ impl Filesystem for Mem {
         }
         if let (Some((parent, cookie)), Some(name)) = (renamed, change.name) {
             let entry = self.take_name(parent, cookie);
-            let cookie = self.put_name(parent, name, entry, file.user, at);
-            file.link = (parent, cookie);
+            self.put_name(parent, Some(cookie), Name { name: name.into(), ..entry }, file.user, at);
         }
         let node = &mut self.nodes[file.node];
         let time = |set: SetTime| match set {
@@ -391,9 +409,11 @@ impl Filesystem for Mem {
     }
 
     fn list(&mut self, dir: &File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
-        self.nodes[dir.node].atime = at.wall;
-        let node = &self.nodes[dir.node];
-        let entries = node.dir().ok_or(Error::ENOTDIR)?;
+        let node = &mut self.nodes[dir.node];
+        if node.is_dir() {
+            node.atime = at.wall;
+        }
+        let entries = self.nodes[dir.node].dir().ok_or(Error::ENOTDIR)?;
         let dots: [(u64, Key, &[u8]); 2] = [(DOT, dir.node, b"."), (DOT_DOT, entries.parent, b"..")];
         for (own, key, name) in dots {
             if cookie < own && !each(&Entry { cookie: own, stat: self.stat_named(&self.nodes[key], name) }) {
@@ -448,7 +468,7 @@ impl Filesystem for Mem {
             blocks: gauge.total_bytes() as u64 / UNIT_BYTES,
             bfree: self.store.arena.free_bytes() as u64 / UNIT_BYTES,
             files: self.options.inodes_max as u64,
-            ffree: self.options.inodes_max.saturating_sub(self.nodes.len()) as u64,
+            ffree: self.inodes_free() as u64,
             fsid: 0,
         })
     }

@@ -1,30 +1,42 @@
 //! Names: how they come, go and move.
+//!
+//! A file value remembers the name it was reached by, as a place and the number of the name. The name may move; then it is found by its file, which knows its latest name, or
+//! among the `others`: names of files that have several. So nobody ever acts upon a name that he did not walk to.
 
-use super::dir::Dir;
+use super::dir::{Dir, Entry};
 use super::node::{Key, Kind, Node};
-use super::{File, Mem, ROOT, permit};
+use super::{File, Link, Mem, ROOT, permit};
 use crate::fs::mem::content::Content;
 use crate::fs::{At, Error, Make, Result, User, mode};
 
 impl Mem {
-    /// The directory and the cookie of a file's name: that by which it was reached, or else the latest that is known. EBUSY for the root, which
-    /// has none; ENOENT once there is none.
+    /// The directory and the cookie of the name by which a file was reached, wherever that is now. EBUSY for the root, which has none; ENOENT once it is gone.
     pub(super) fn name_of(&self, file: &File) -> Result<(Key, u64)> {
         if file.node == ROOT {
             return Err(Error::EBUSY);
         }
-        let names_it = |(parent, cookie): (Key, u64)| {
-            let entry = self.nodes.find(parent).and_then(Node::dir).and_then(|dir| dir.get(cookie));
-            entry.is_some_and(|entry| entry.node == file.node)
-        };
-        let known = [file.link, self.nodes[file.node].link];
-        known.into_iter().find(|&link| names_it(link)).ok_or(Error::ENOENT)
+        let Link { dir, cookie, id } = file.link;
+        let known = [Some((dir, cookie)), Some(self.nodes[file.node].link), self.others.get(&id).copied()];
+        let is_it = |&link: &(Key, u64)| self.entry_at(link).is_some_and(|entry| entry.id == id);
+        known.into_iter().flatten().find(is_it).ok_or(Error::ENOENT)
+    }
+
+    fn entry_at(&self, (dir, cookie): (Key, u64)) -> Option<&Entry> {
+        self.nodes.find(dir)?.dir()?.get(cookie)
+    }
+
+    /// The latest name of a directory, which has no others; nothing for the root and for one without a name.
+    pub(super) fn link_of(&self, key: Key) -> Link {
+        let (dir, cookie) = self.nodes[key].link;
+        let entry = self.entry_at((dir, cookie)).filter(|entry| entry.node == key);
+        Link { dir, cookie, id: entry.map_or(0, |entry| entry.id) }
     }
 
     /// The entry of a name in a directory.
     pub(super) fn entry(&self, dir: Key, name: &[u8]) -> Result<(u64, Key)> {
         let dir = self.nodes[dir].dir().ok_or(Error::ENOTDIR)?;
-        dir.find(self.options.hash_key, name).ok_or(Error::ENOENT)
+        let (cookie, entry) = dir.find(self.options.hash_key, name).ok_or(Error::ENOENT)?;
+        Ok((cookie, entry.node))
     }
 
     /// Makes a node under a new name.
@@ -38,9 +50,9 @@ impl Mem {
         bits: u8,
         gid: Option<u32>,
         at: At,
-    ) -> Result<(Key, u64)> {
+    ) -> Result<(Key, Link)> {
         self.check_new_name(dir.node, name, dir.user)?;
-        if self.nodes.len() >= self.options.inodes_max {
+        if self.inodes_free() == 0 {
             return Err(Error::ENOSPC);
         }
         let parent = &self.nodes[dir.node];
@@ -57,8 +69,20 @@ impl Mem {
         };
         let path = self.nodes.next_path();
         let key = self.nodes.add(Node::new(kind, path, permissions | extra, bits, dir.user, gid, at));
-        let cookie = self.put_name(dir.node, name, key, dir.user, at);
-        Ok((key, cookie))
+        let entry = self.new_entry(name, key);
+        let id = entry.id;
+        let cookie = self.put_name(dir.node, None, entry, dir.user, at);
+        Ok((key, Link { dir: dir.node, cookie, id }))
+    }
+
+    /// Files that can still be made. As in tmpfs(5) a further name of a file counts as one: it takes memory like one.
+    pub(super) fn inodes_free(&self) -> usize {
+        self.options.inodes_max.saturating_sub(self.nodes.len() + self.further_names)
+    }
+
+    fn new_entry(&mut self, name: &[u8], node: Key) -> Entry {
+        self.last_name += 1;
+        Entry { name: name.into(), node, id: self.last_name }
     }
 
     /// Whether a name can be made in a directory that still has one itself.
@@ -75,14 +99,23 @@ impl Mem {
         permit::check(node, user, permit::WRITE)
     }
 
-    /// Gives a node a name. The caller has checked everything.
-    pub(super) fn put_name(&mut self, dir: Key, name: &[u8], key: Key, user: User, at: At) -> u64 {
+    /// Puts a name into a directory, at this cookie or at a new one. The caller has checked everything.
+    pub(super) fn put_name(&mut self, dir: Key, cookie: Option<u64>, entry: Entry, user: User, at: At) -> u64 {
+        let (key, hash_key) = (entry.node, self.options.hash_key);
+        let node = &self.nodes[key];
+        if node.links > 0 {
+            self.further_names += 1;
+            let link = node.link;
+            // A latest name that has gone is no name.
+            if let Some(latest) = self.entry_at(link).filter(|latest| latest.node == key) {
+                self.others.insert(latest.id, link);
+            }
+        }
         let is_dir = self.nodes[key].is_dir();
-        let hash_key = self.options.hash_key;
         let parent = &mut self.nodes[dir];
         parent.changed(user.uid, at);
         let entries = parent.dir_mut().expect("names are put into directories");
-        let cookie = entries.add(hash_key, name, key);
+        let cookie = entries.put(hash_key, cookie, entry);
         entries.subdirs += u64::from(is_dir);
         let node = &mut self.nodes[key];
         node.links += 1;
@@ -95,20 +128,25 @@ impl Mem {
     }
 
     /// Takes a name away and leaves the node, which may have none now.
-    pub(super) fn take_name(&mut self, dir: Key, cookie: u64) -> Key {
+    pub(super) fn take_name(&mut self, dir: Key, cookie: u64) -> Entry {
         let hash_key = self.options.hash_key;
         let entries = self.nodes[dir].dir_mut().expect("names are taken out of directories");
-        let key = entries.remove(hash_key, cookie).expect("the name was just found").node;
-        self.nodes[key].links -= 1;
-        if self.nodes[key].is_dir() {
+        let entry = entries.take(hash_key, cookie).expect("the name was just found");
+        let node = &mut self.nodes[entry.node];
+        node.links -= 1;
+        if node.links > 0 {
+            self.further_names -= 1;
+        }
+        self.others.remove(&entry.id);
+        if self.nodes[entry.node].is_dir() {
             self.nodes[dir].dir_mut().expect("still a directory").subdirs -= 1;
         }
-        key
+        entry
     }
 
     /// Removes a name for good. A directory must be empty, unless it stays in use; then it is left alone.
     pub(super) fn take_out(&mut self, dir: Key, cookie: u64, user: User, at: At) {
-        let key = self.take_name(dir, cookie);
+        let key = self.take_name(dir, cookie).node;
         self.nodes[dir].changed(user.uid, at);
         let node = &mut self.nodes[key];
         node.ctime = at.wall;
@@ -146,7 +184,11 @@ impl Mem {
             return Err(Error::EMLINK);
         }
         self.check_new_name(dir.node, name, dir.user)?;
-        self.put_name(dir.node, name, file.node, dir.user, at);
+        if self.inodes_free() == 0 {
+            return Err(Error::ENOSPC);
+        }
+        let entry = self.new_entry(name, file.node);
+        self.put_name(dir.node, None, entry, dir.user, at);
         Ok(())
     }
 
@@ -179,14 +221,15 @@ impl Mem {
         permit::check_removal(&self.nodes[from], &self.nodes[key], user)?;
         permit::check(target, user, permit::WRITE | permit::EXEC)?;
         let is_dir = self.nodes[key].is_dir();
-        if is_dir && self.is_inside(to, key) {
+        // What holds it is not inside of it: only a move has to look, all the way up.
+        if is_dir && from != to && self.is_inside(to, key) {
             return Err(Error::EINVAL);
         }
         if is_dir && from != to {
             // Its ".." changes (rename(2), EACCES).
             permit::check(&self.nodes[key], user, permit::WRITE)?;
         }
-        let replaced = entries.find(self.options.hash_key, new_name);
+        let replaced = entries.find(self.options.hash_key, new_name).map(|(there, entry)| (there, entry.node));
         if let Some((_, there)) = replaced {
             if there == key {
                 // Two names of one file: nothing happens (rename(2)).
@@ -200,12 +243,16 @@ impl Mem {
                 _ => {}
             }
         }
-        if let Some((old, _)) = replaced {
-            self.take_out(to, old, user, at);
-        }
-        self.take_name(from, cookie);
+        let place = match replaced {
+            Some((old, _)) => {
+                self.take_out(to, old, user, at);
+                Some(old)
+            }
+            None => (from == to).then_some(cookie),
+        };
+        let entry = self.take_name(from, cookie);
         self.nodes[from].changed(user.uid, at);
-        self.put_name(to, new_name, key, user, at);
+        self.put_name(to, place, Entry { name: new_name.into(), ..entry }, user, at);
         Ok(())
     }
 
