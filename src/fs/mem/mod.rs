@@ -171,7 +171,7 @@ impl Mem {
             Kind::Dir(_) if flags.write || flags.truncate || flags.remove_on_close => return Err(Error::EISDIR),
             Kind::Symlink(_) => return Err(Error::ELOOP),
             Kind::Device { .. } | Kind::Fifo | Kind::Socket => return Err(Error::ENXIO),
-            Kind::File(_) if node.bits & qt::EXCL != 0 && node.taken => return Err(Error::EBUSY),
+            Kind::File(_) if node.bits & qt::EXCL != 0 && node.opens > 0 => return Err(Error::EBUSY),
             _ => {}
         }
         // open(9P): truncation of an append-only file is ignored.
@@ -180,8 +180,7 @@ impl Mem {
             content.set_size(store, 0).map_err(enospc)?;
             self.wrote(key, user, at);
         }
-        let node = &mut self.nodes[key];
-        node.taken |= node.bits & qt::EXCL != 0;
+        self.nodes[key].opens += 1;
         Ok(())
     }
 }
@@ -277,9 +276,9 @@ impl Filesystem for Mem {
         let (key, link) = self.add(dir, name, what, mode, bits, gid, at)?;
         let made = File { node: key, user: dir.user, link, open: Some(flags) };
         self.nodes[key].uses += 1;
-        self.nodes[key].taken = bits & qt::EXCL != 0;
+        self.nodes[key].opens = 1;
         let parent = std::mem::replace(dir, made);
-        self.let_go(parent.node);
+        self.let_go(&parent);
         Ok(())
     }
 
@@ -330,18 +329,12 @@ impl Filesystem for Mem {
     }
 
     fn close(&mut self, file: File, at: At) -> Result<()> {
-        if let Some(open) = file.open {
-            let node = &mut self.nodes[file.node];
-            if node.bits & qt::EXCL != 0 {
-                node.taken = false;
-            }
-            if open.remove_on_close
-                && let Ok((parent, cookie)) = self.name_of(&file)
-            {
-                self.take_out(parent, cookie, file.user, at);
-            }
+        if file.open.is_some_and(|open| open.remove_on_close)
+            && let Ok((parent, cookie)) = self.name_of(&file)
+        {
+            self.take_out(parent, cookie, file.user, at);
         }
-        self.let_go(file.node);
+        self.let_go(&file);
         Ok(())
     }
 

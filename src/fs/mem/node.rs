@@ -38,8 +38,8 @@ pub(super) struct Node {
     pub(super) uses: u32,
     /// QTAPPEND, QTEXCL, QTTMP.
     pub(super) bits: u8,
-    /// A file of exclusive use is open.
-    pub(super) taken: bool,
+    /// File values that are open.
+    pub(super) opens: u32,
     /// The latest name that is known: directory and cookie.
     pub(super) link: (Key, u64),
     pub(super) atime: Time,
@@ -65,7 +65,7 @@ impl Node {
             links: 0,
             uses: 0,
             bits: bits & BITS,
-            taken: false,
+            opens: 0,
             link: (0, 0),
             atime: now,
             mtime: now,

@@ -157,10 +157,12 @@ impl Mem {
         self.free_if_unused(key);
     }
 
-    /// One use less.
-    pub(super) fn let_go(&mut self, key: Key) {
-        self.nodes[key].uses -= 1;
-        self.free_if_unused(key);
+    /// One file value less.
+    pub(super) fn let_go(&mut self, file: &File) {
+        let node = &mut self.nodes[file.node];
+        node.uses -= 1;
+        node.opens -= u32::from(file.open.is_some());
+        self.free_if_unused(file.node);
     }
 
     fn free_if_unused(&mut self, key: Key) {

@@ -183,6 +183,21 @@ fn an_exclusive_file_is_open_once_at_a_time() {
 }
 
 #[test]
+fn a_file_stayed_taken_once_it_lost_and_regained_exclusive_use() {
+    // Whether it was taken was noted at the open and cleared at the close, each only if the bit was set just then.
+    let mut mem = small_tree();
+    let exclusive = |bits| Change { bits: Some(bits), ..Change::default() };
+    let file = create(&mut mem, b"f", READ);
+    change(&mut mem, ROOT_USER, "f", &exclusive(qt::EXCL)).expect("root may");
+    assert_eq!(open(&mut mem, ROOT_USER, "f", READ).map(|_| ()), Err(Error::EBUSY), "open since before");
+    change(&mut mem, ROOT_USER, "f", &exclusive(0)).expect("root may");
+    mem.close(file, at(3)).expect("nothing to do");
+    change(&mut mem, ROOT_USER, "f", &exclusive(qt::EXCL)).expect("root may");
+    let file = open(&mut mem, ROOT_USER, "f", READ).expect("nobody has it open");
+    mem.close(file, at(3)).expect("nothing to do");
+}
+
+#[test]
 fn an_append_only_file_ignores_offsets_and_truncating_opens() {
     let mut mem = small_tree();
     let mut file = root(&mut mem, ROOT_USER);
