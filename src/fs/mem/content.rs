@@ -97,10 +97,7 @@ impl Content {
             return Ok(());
         }
         let range = offset..offset + data.len() as u64;
-        if range.end > BLOCK {
-            self.make_large(store)?;
-        }
-        if let Blocks::Large(_) = self.blocks {
+        if range.end > BLOCK || matches!(self.blocks, Blocks::Large(_)) {
             return self.write_large(store, range, data);
         }
         // What lies between the size and the data is zeroed in the same block.
@@ -132,8 +129,9 @@ impl Content {
         };
         let grows = capacity > 0 && hole.end > capacity;
         // Growing twice goes straight to the largest, so the copies of a file's life stay below its size.
-        let want = if grows && grown { BLOCK_BYTES_MAX } else { hole.end.max(capacity) };
-        let new = store.alloc(want)?;
+        let least = hole.end.max(capacity);
+        let want = if grows && grown { BLOCK_BYTES_MAX } else { least };
+        let new = store.alloc(want).or_else(|_| store.alloc(least))?;
         let why = if grows { Why::Growth } else { Why::Rewrite };
         let size = (self.size.min(BLOCK) as usize).max(hole.end);
         let old = match std::mem::take(&mut self.blocks) {
@@ -150,34 +148,53 @@ impl Content {
 
     /// The form of a file above 64 KiB. The content stays the same.
     pub(super) fn make_large(&mut self, store: &mut Store) -> Result<(), Full> {
-        if let Blocks::Large(_) = self.blocks {
-            return Ok(());
-        }
-        if let Blocks::Small { block, .. } = &self.blocks
-            && store.arena.capacity(block) < BLOCK_BYTES_MAX
-        {
-            let valid = self.valid(store, 0);
-            let size = self.size.min(BLOCK) as usize;
-            let new = store.alloc(BLOCK_BYTES_MAX)?;
-            store.complete(&new, Some(block), valid, 0..0, size, Why::Growth);
-            if let Blocks::Small { block, .. } =
-                std::mem::replace(&mut self.blocks, Blocks::Small { block: new, grown: true })
-            {
-                store.arena.free(block);
-            }
-        }
-        let mut blocks = Map::default();
-        if let Blocks::Small { block, .. } = std::mem::take(&mut self.blocks) {
-            blocks.insert(0, block);
-        }
-        self.blocks = Blocks::Large(blocks);
+        let first = self.first_of_large(store)?;
+        self.take_large_form(store, first);
         Ok(())
     }
 
+    /// The first block of the large form, with its bytes, where the file has a smaller one. The file stays as it is.
+    pub(super) fn first_of_large(&self, store: &mut Store) -> Result<Option<Block>, Full> {
+        let Blocks::Small { block, .. } = &self.blocks else { return Ok(None) };
+        if store.arena.capacity(block) == BLOCK_BYTES_MAX {
+            return Ok(None);
+        }
+        let new = store.alloc(BLOCK_BYTES_MAX)?;
+        let (valid, size) = (self.valid(store, 0), self.size.min(BLOCK) as usize);
+        store.complete(&new, Some(block), valid, 0..0, size, Why::Growth);
+        Ok(Some(new))
+    }
+
+    /// Takes the large form with what [`first_of_large`](Self::first_of_large) gave.
+    pub(super) fn take_large_form(&mut self, store: &mut Store, first: Option<Block>) {
+        let old = match std::mem::take(&mut self.blocks) {
+            Blocks::Large(blocks) => {
+                self.blocks = Blocks::Large(blocks);
+                return;
+            }
+            Blocks::Small { block, .. } => Some(block),
+            Blocks::None => None,
+        };
+        let mut blocks = Map::default();
+        match (first, old) {
+            (Some(first), old) => {
+                blocks.insert(0, first);
+                old.into_iter().for_each(|block| store.arena.free(block));
+            }
+            (None, Some(block)) => drop(blocks.insert(0, block)),
+            (None, None) => {}
+        }
+        self.blocks = Blocks::Large(blocks);
+    }
+
     fn write_large(&mut self, store: &mut Store, range: Range<u64>, data: &[u8]) -> Result<(), Full> {
+        let first = self.first_of_large(store)?;
         let mut spare = std::mem::take(&mut store.scratch);
-        let prepared = self.prepare(store, &range, &mut spare);
-        if prepared.is_ok() {
+        let prepared = self.prepare(store, &range, first.as_ref(), &mut spare);
+        if prepared.is_err() {
+            spare.extend(first);
+        } else {
+            self.take_large_form(store, first);
             self.zero_gap(store, range.start, &mut spare);
             let mut done = 0;
             for index in indices(&range) {
@@ -194,25 +211,28 @@ impl Content {
         prepared
     }
 
-    /// Gets all blocks that a change of `range` needs: for holes, and in place of blocks that operations show.
-    fn prepare(&self, store: &mut Store, range: &Range<u64>, spare: &mut Vec<Block>) -> Result<(), Full> {
-        if let Some((_, tail)) = self.gap(range.start)
-            && !store.arena.in_place(self.block(self.size / BLOCK).expect("a gap lies in a block"), tail.start)
+    /// Gets all blocks that a change of `range` needs in the large form: for holes, and in place of blocks that operations show. `first`: the first block, if the file is to take it.
+    fn prepare(
+        &self,
+        store: &mut Store,
+        range: &Range<u64>,
+        first: Option<&Block>,
+        spare: &mut Vec<Block>,
+    ) -> Result<(), Full> {
+        let block = |index| first.filter(|_| index == 0).or_else(|| self.block(index));
+        if let Some((index, tail)) = self.gap(range.start)
+            && !store.arena.in_place(block(index).expect("a gap lies in a block"), tail.start)
         {
             spare.push(store.alloc(BLOCK_BYTES_MAX)?);
         }
         for index in indices(range) {
-            let from = self.changed_from(range, index);
-            let kept = self.block(index).is_some_and(|block| store.arena.in_place(block, from));
+            let from = part(range, index).start;
+            let kept = block(index).is_some_and(|block| store.arena.in_place(block, from));
             if !kept {
                 spare.push(store.alloc(BLOCK_BYTES_MAX)?);
             }
         }
         Ok(())
-    }
-
-    fn changed_from(&self, range: &Range<u64>, index: u64) -> usize {
-        part(range, index).start
     }
 
     /// The bytes beyond the size, in the last block, that growth to data at `start` has to zero.

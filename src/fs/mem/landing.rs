@@ -8,7 +8,7 @@
 
 use super::content::{Blocks, Content, indices, part};
 use super::store::Store;
-use crate::arena::{BLOCK_BYTES_MAX, Full, Piece, Space, Why};
+use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Piece, Space, Why};
 use std::ops::Range;
 
 /// Blocks set aside by a grant. The worst that can happen in between: a file that has become small has to take the large form again (1), the first piece now
@@ -21,61 +21,68 @@ const GRANTED_SHARE: usize = 8;
 const BLOCK: u64 = BLOCK_BYTES_MAX as u64;
 
 impl Content {
-    /// Memory for `range`, to be received into; or for a first part of it, where memory is scarce. It is added to `space`.
+    /// Memory for `range`, to be received into; or for a first part of it, where memory is scarce. It is added to `space`. On `Full` the file is as it was.
     pub(super) fn grant(&mut self, store: &mut Store, space: &mut Space, range: Range<u64>) -> Result<(), Full> {
-        if range.end > BLOCK_BYTES_MAX as u64 {
-            // Copied now, once, instead of at every commit that finds it small.
-            self.make_large(store)?;
-        }
+        // The form changes now, once, instead of at every commit that finds it small.
+        let is_large = range.end > BLOCK || matches!(self.blocks, Blocks::Large(_));
+        let first = if is_large { self.first_of_large(store)? } else { None };
         let gauge = store.arena.gauge();
         let scarce = gauge.granted_bytes() + (range.end - range.start) as usize > gauge.total_bytes() / GRANTED_SHARE;
         let end = if scarce { range.end.min((range.start / BLOCK + 1) * BLOCK) } else { range.end };
         let spares = if end == range.end { SPARES } else { 0 };
         let mut pieces = store.lists.pop().unwrap_or_default();
-        let done = self.grant_pieces(store, &(range.start..end), spares, &mut pieces);
-        if done.is_ok() && space.is_empty() {
+        let had = self.grant_pieces(store, &(range.start..end), is_large, first.as_ref(), &mut pieces);
+        let had = had.and_then(|()| {
+            (0..spares).try_for_each(|_| store.arena.land_fresh(BLOCK_BYTES_MAX, 0..0).map(|spare| pieces.push(spare)))
+        });
+        if let Err(full) = had {
+            pieces.clear();
+            store.lists.push(pieces);
+            first.into_iter().for_each(|block| store.arena.free(block));
+            store.arena.collect();
+            return Err(full);
+        }
+        if is_large {
+            self.take_large_form(store, first);
+        }
+        if space.is_empty() {
             *space = Space::new(pieces, spares);
-            return Ok(());
-        }
-        if done.is_ok() {
+        } else {
             space.extend(&mut pieces, spares);
+            store.lists.push(pieces);
         }
-        pieces.clear();
-        store.lists.push(pieces);
-        store.arena.collect();
-        done
+        Ok(())
     }
 
     fn grant_pieces(
         &self,
         store: &mut Store,
         range: &Range<u64>,
-        spares: usize,
+        is_large: bool,
+        first: Option<&Block>,
         pieces: &mut Vec<Piece>,
     ) -> Result<(), Full> {
         for index in indices(range) {
             let part = part(range, index);
             let start = index * BLOCK_BYTES_MAX as u64 + part.start as u64;
-            let piece = match self.block(index) {
+            let (block, valid) = match first {
+                Some(first) if index == 0 => (Some(first), self.size.min(BLOCK_BYTES_MAX as u64) as usize),
+                _ => (self.block(index), self.valid(store, index)),
+            };
+            let piece = match block {
                 Some(block)
                     if start >= self.size
                         && part.end <= store.arena.capacity(block)
-                        && store.arena.in_place(block, self.valid(store, index)) =>
+                        && store.arena.in_place(block, valid) =>
                 {
                     store.arena.land_in_place(block, part)
                 }
                 _ => {
-                    let bytes = match &self.blocks {
-                        Blocks::Large(_) => BLOCK_BYTES_MAX,
-                        _ => part.end.max(self.valid(store, index)),
-                    };
+                    let bytes = if is_large { BLOCK_BYTES_MAX } else { part.end.max(valid) };
                     store.arena.land_fresh(bytes, part)?
                 }
             };
             pieces.push(piece);
-        }
-        for _ in 0..spares {
-            pieces.push(store.arena.land_fresh(BLOCK_BYTES_MAX, 0..0)?);
         }
         Ok(())
     }

@@ -107,12 +107,18 @@ impl Mem {
     }
 
     fn stat_named<'a>(&'a self, node: &'a Node, name: &'a [u8]) -> Stat<'a> {
-        let (size, blocks, rdev, target): (u64, u64, (u32, u32), &[u8]) = match &node.kind {
-            Kind::File(content) => (content.size, content.allocated(&self.store).div_ceil(512), (0, 0), b""),
-            Kind::Dir(_) => (0, 0, (0, 0), b""),
-            Kind::Symlink(target) => (target.len() as u64, 0, (0, 0), target),
-            Kind::Device { major, minor, .. } => (0, 0, (*major, *minor), b""),
-            Kind::Fifo | Kind::Socket => (0, 0, (0, 0), b""),
+        let (size, blocks) = match &node.kind {
+            Kind::File(content) | Kind::Symlink(content) => {
+                (content.size, content.allocated(&self.store).div_ceil(512))
+            }
+            _ => (0, 0),
+        };
+        let rdev = if let Kind::Device { major, minor, .. } = node.kind { (major, minor) } else { (0, 0) };
+        let target: &[u8] = match &node.kind {
+            Kind::Symlink(content) => {
+                content.block(0).map_or(b"", |block| self.store.arena.bytes(block, 0..size as usize))
+            }
+            _ => b"",
         };
         let nlink = match node.dir() {
             Some(dir) if node.links > 0 => 2 + dir.subdirs,
@@ -202,10 +208,11 @@ impl Filesystem for Mem {
         // The root stays, empty, and so does what is still in use, without its bytes: nothing that is held becomes invalid.
         let store = &mut self.store;
         self.nodes.retain(|key, node| {
-            match &mut node.kind {
-                Kind::File(content) => content.clear(store),
-                Kind::Dir(dir) => **dir = Dir::new(key),
-                _ => {}
+            if let Some(content) = node.charged_mut() {
+                content.clear(store);
+            }
+            if let Some(dir) = node.dir_mut() {
+                *dir = Dir::new(key);
             }
             let is_root = key == ROOT;
             node.links = u32::from(is_root);

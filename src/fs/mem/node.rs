@@ -15,8 +15,13 @@ pub(super) const BITS: u8 = qt::APPEND | qt::EXCL | qt::TMP;
 pub(super) enum Kind {
     File(Content),
     Dir(Box<Dir>),
-    Symlink(Box<[u8]>),
-    Device { block: bool, major: u32, minor: u32 },
+    /// The target is charged like any content: 2^20 long ones are 4 GiB.
+    Symlink(Content),
+    Device {
+        block: bool,
+        major: u32,
+        minor: u32,
+    },
     Fifo,
     Socket,
 }
@@ -114,6 +119,12 @@ impl Node {
         matches!(self.kind, Kind::Dir(_))
     }
 
+    /// What takes memory of the arena, if anything does.
+    pub(super) fn charged_mut(&mut self) -> Option<&mut Content> {
+        if let Kind::File(content) | Kind::Symlink(content) = &mut self.kind { Some(content) } else { None }
+    }
+
+    /// The content of a regular file.
     pub(super) fn content_mut(&mut self) -> Option<&mut Content> {
         if let Kind::File(content) = &mut self.kind { Some(content) } else { None }
     }

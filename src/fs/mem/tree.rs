@@ -5,7 +5,7 @@
 
 use super::dir::{Dir, Entry};
 use super::node::{Key, Kind, Node};
-use super::{File, Link, Mem, ROOT, permit};
+use super::{File, Link, Mem, ROOT, enospc, permit};
 use crate::fs::mem::content::Content;
 use crate::fs::{At, Error, Make, Result, User, mode};
 
@@ -62,7 +62,11 @@ impl Mem {
         let (kind, extra) = match what {
             Make::File => (Kind::File(Content::default()), 0),
             Make::Dir => (Kind::Dir(Box::new(Dir::new(dir.node))), if inherits { mode::ISGID } else { 0 }),
-            Make::Symlink(target) => (Kind::Symlink(target.into()), 0),
+            Make::Symlink(target) => {
+                let mut content = Content::default();
+                content.write(&mut self.store, 0, target).map_err(enospc)?;
+                (Kind::Symlink(content), 0)
+            }
             Make::Device { block, major, minor } => (Kind::Device { block, major, minor }, 0),
             Make::Fifo => (Kind::Fifo, 0),
             Make::Socket => (Kind::Socket, 0),
@@ -168,7 +172,7 @@ impl Mem {
     fn free_if_unused(&mut self, key: Key) {
         if self.nodes[key].links == 0 && self.nodes[key].uses == 0 {
             let mut node = self.nodes.remove(key);
-            if let Some(content) = node.content_mut() {
+            if let Some(content) = node.charged_mut() {
                 content.clear(&mut self.store);
             }
         }
