@@ -39,7 +39,7 @@ pub struct Time {
     pub nsec: u32,
 }
 
-/// On whose behalf a tree is entered. Groups are unknown to 9P: see `allowed` in `mem`.
+/// On whose behalf a tree is entered. Groups are unknown to 9P: see [`mem::Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
     /// Numeric user id.

@@ -23,9 +23,12 @@ use super::{
 };
 use crate::arena::{Arena, BLOCK_BYTES_MAX, Space};
 use crate::wire::{Qid, qt};
+pub use permit::Groups;
+
 use content::Content;
 use dir::{DOT, DOT_DOT, Dir, Entry as Name};
 use node::{Key, Kind, Node, Nodes};
+use permit::Rights;
 use std::collections::BTreeMap;
 use store::Store;
 
@@ -37,20 +40,22 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 const UNIT_BYTES: u64 = 4096;
 
 /// How a memfs is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// Files and directories at a time.
+    /// Files and directories at a time; a further name of a file counts as one. At most 2^32 - 1.
     pub inodes_max: usize,
     /// A secret for the index of names.
     pub hash_key: u64,
     /// Owner, group and permissions of the root.
     pub root: (u32, u32, u32),
+    /// Who is in which group; `None`: nobody knows.
+    pub groups: Option<Groups>,
 }
 
 impl Default for Options {
     /// Anyone may make files, and remove their own, as in /tmp.
     fn default() -> Options {
-        Options { inodes_max: 1 << 20, hash_key: 0, root: (0, 0, 0o1777) }
+        Options { inodes_max: 1 << 20, hash_key: 0, root: (0, 0, 0o1777), groups: None }
     }
 }
 
@@ -64,7 +69,9 @@ pub struct Mem {
     /// The number that was given to a name last.
     last_name: u64,
     store: Store,
-    options: Options,
+    rights: Rights,
+    inodes_max: usize,
+    hash_key: u64,
 }
 
 /// A file as one session holds it.
@@ -89,9 +96,17 @@ struct Link {
 impl Mem {
     /// An empty tree in this memory.
     pub fn new(arena: Arena, options: Options) -> Mem {
-        let (nodes, store) = (Nodes::new(), Store::new(arena));
-        let mut mem = Mem { nodes, others: BTreeMap::new(), further_names: 0, last_name: 0, store, options };
-        let (uid, gid, permissions) = options.root;
+        let Options { inodes_max, hash_key, root: (uid, gid, permissions), groups } = options;
+        let mut mem = Mem {
+            nodes: Nodes::new(),
+            others: BTreeMap::new(),
+            further_names: 0,
+            last_name: 0,
+            store: Store::new(arena),
+            rights: Rights { groups },
+            inodes_max,
+            hash_key,
+        };
         let owner = User { uid, gid, peer: 0 };
         let path = mem.nodes.next_path();
         let mut root = Node::new(Kind::Dir(Box::new(Dir::new(ROOT))), path, permissions, 0, owner, gid, At::default());
@@ -235,11 +250,11 @@ impl Filesystem for Mem {
     fn lookup(&mut self, dir: &File, name: &[u8]) -> Result<File> {
         let node = &self.nodes[dir.node];
         let entries = node.dir().ok_or(Error::ENOTDIR)?;
-        permit::check(node, dir.user, permit::EXEC)?;
+        self.rights.check(node, dir.user, permit::EXEC)?;
         let (key, link) = if name == b".." {
             (entries.parent, self.link_of(entries.parent))
         } else {
-            let (cookie, entry) = entries.find(self.options.hash_key, name).ok_or(Error::ENOENT)?;
+            let (cookie, entry) = entries.find(self.hash_key, name).ok_or(Error::ENOENT)?;
             (entry.node, Link { dir: dir.node, cookie, id: entry.id })
         };
         self.nodes[key].uses += 1;
@@ -256,10 +271,10 @@ impl Filesystem for Mem {
     }
 
     fn open(&mut self, file: &mut File, flags: Open, at: At) -> Result<()> {
-        permit::check(&self.nodes[file.node], file.user, permit::wanted(flags))?;
+        self.rights.check(&self.nodes[file.node], file.user, permit::wanted(flags))?;
         if flags.remove_on_close {
             let (parent, _) = self.name_of(file)?;
-            permit::check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
+            self.rights.check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
         }
         self.open_node(file.node, file.user, flags, at)?;
         file.open = Some(flags);
@@ -347,7 +362,7 @@ impl Filesystem for Mem {
 
     fn remove(&mut self, file: &mut File, at: At) -> Result<()> {
         let (parent, cookie) = self.name_of(file)?;
-        permit::check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
+        self.rights.check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
         if self.nodes[file.node].dir().is_some_and(|dir| !dir.is_empty()) {
             return Err(Error::ENOTEMPTY);
         }
@@ -368,7 +383,7 @@ impl Filesystem for Mem {
 
     fn wstat(&mut self, file: &mut File, change: &Change<'_>, at: At) -> Result<()> {
         let node = &self.nodes[file.node];
-        permit::check_change(node, file.user, change, file.open.is_some_and(|open| open.write))?;
+        self.rights.check_change(node, file.user, change, file.open.is_some_and(|open| open.write))?;
         if change.size.is_some_and(|size| size > SIZE_MAX) {
             return Err(Error::EFBIG);
         }
@@ -400,7 +415,9 @@ impl Filesystem for Mem {
                 node.permissions = permit::without_set_id(node.permissions);
             }
         }
-        node.permissions = change.mode.map_or(node.permissions, |asked| asked & mode::PERM);
+        if let Some(asked) = change.mode {
+            node.permissions = self.rights.granted(file.user, node.gid, asked & mode::PERM);
+        }
         node.bits = change.bits.map_or(node.bits, |asked| asked & node::BITS);
         node.atime = change.atime.map_or(node.atime, time);
         node.mtime = change.mtime.map_or(node.mtime, time);
@@ -440,7 +457,7 @@ impl Filesystem for Mem {
     fn unlink(&mut self, dir: &File, name: &[u8], want_dir: bool, at: At) -> Result<()> {
         let (cookie, key) = self.entry(dir.node, name)?;
         let node = &self.nodes[key];
-        permit::check_removal(&self.nodes[dir.node], node, dir.user)?;
+        self.rights.check_removal(&self.nodes[dir.node], node, dir.user)?;
         match node.dir() {
             Some(_) if !want_dir => return Err(Error::EISDIR),
             None if want_dir => return Err(Error::ENOTDIR),
@@ -467,7 +484,7 @@ impl Filesystem for Mem {
             bsize: UNIT_BYTES as u32,
             blocks: gauge.total_bytes() as u64 / UNIT_BYTES,
             bfree: self.store.arena.free_bytes() as u64 / UNIT_BYTES,
-            files: self.options.inodes_max as u64,
+            files: self.inodes_max as u64,
             ffree: self.inodes_free() as u64,
             fsid: 0,
         })

@@ -1,69 +1,117 @@
 //! Who may do what.
 //!
-//! A user's groups never travel in 9P and v9fs has checked them already, so everyone but the owner gets what the group or the others have.
+//! A user's groups never travel in 9P, and v9fs has checked them already. So everyone but the owner gets what the group or the others have; unless the operator says
+//! who is in which group: then the group's bits are the members' alone, and the rules of Linux that ask for membership hold.
 
 use super::node::{Kind, Node};
 use crate::fs::{Change, Error, Open, Result, SetTime, User, mode};
+use std::collections::BTreeSet;
 
 pub(super) const READ: u32 = 4;
 pub(super) const WRITE: u32 = 2;
 pub(super) const EXEC: u32 = 1;
 
-/// Whether the user has all the bits of `want` on the node.
-pub(super) fn check(node: &Node, user: User, want: u32) -> Result<()> {
-    let bits = node.permissions;
-    let has = if user.uid == 0 {
-        // Root passes, but executes no file that nobody may execute (capabilities(7), CAP_DAC_OVERRIDE).
-        let exec = if node.is_dir() || bits & 0o111 != 0 { EXEC } else { 0 };
-        READ | WRITE | exec
-    } else if user.uid == node.uid {
-        bits >> 6 & 7
-    } else {
-        (bits >> 3 | bits) & 7
-    };
-    if want & !has == 0 { Ok(()) } else { Err(Error::EACCES) }
+/// Who is in which group, as pairs of uid and gid. Who is not in it is in no group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups(BTreeSet<(u32, u32)>);
+
+impl FromIterator<(u32, u32)> for Groups {
+    fn from_iter<I: IntoIterator<Item = (u32, u32)>>(pairs: I) -> Groups {
+        Groups(pairs.into_iter().collect())
+    }
+}
+
+/// The rules, with or without a table of groups.
+pub(super) struct Rights {
+    pub(super) groups: Option<Groups>,
+}
+
+impl Rights {
+    /// Whether the user is known not to be in the group. Root may do what members may.
+    fn is_stranger(&self, user: User, gid: u32) -> bool {
+        user.uid != 0 && self.groups.as_ref().is_some_and(|groups| !groups.0.contains(&(user.uid, gid)))
+    }
+
+    /// Whether the user has all the bits of `want` on the node.
+    pub(super) fn check(&self, node: &Node, user: User, want: u32) -> Result<()> {
+        let bits = node.permissions;
+        let has = if user.uid == 0 {
+            // Root passes, but executes no file that nobody may execute (capabilities(7), CAP_DAC_OVERRIDE).
+            let exec = if node.is_dir() || bits & 0o111 != 0 { EXEC } else { 0 };
+            READ | WRITE | exec
+        } else if user.uid == node.uid {
+            bits >> 6 & 7
+        } else if self.groups.is_none() {
+            (bits >> 3 | bits) & 7
+        } else if self.is_stranger(user, node.gid) {
+            bits & 7
+        } else {
+            bits >> 3 & 7
+        };
+        if want & !has == 0 { Ok(()) } else { Err(Error::EACCES) }
+    }
+
+    /// Whether the user may take a name for `node` out of `dir`: in a sticky directory only the owner of either may.
+    pub(super) fn check_removal(&self, dir: &Node, node: &Node, user: User) -> Result<()> {
+        self.check(dir, user, WRITE | EXEC)?;
+        let sticky = dir.permissions & mode::ISVTX != 0;
+        if sticky && ![0, dir.uid, node.uid].contains(&user.uid) { Err(Error::EPERM) } else { Ok(()) }
+    }
+
+    /// Whether the user may give a file of his to this group (chown(2), EPERM). Without a table the client has checked.
+    pub(super) fn check_group(&self, user: User, gid: u32) -> Result<()> {
+        if self.is_stranger(user, gid) { Err(Error::EPERM) } else { Ok(()) }
+    }
+
+    /// The permissions that a file of this group gets where the user asks for these: no set-gid for a group that he is not in (chmod(2)).
+    pub(super) fn granted(&self, user: User, gid: u32, asked: u32) -> u32 {
+        if self.is_stranger(user, gid) { asked & !mode::ISGID } else { asked }
+    }
+
+    /// Whether the user may make this change. `open_for_writing`: the fid was opened so, which is enough to change the size.
+    pub(super) fn check_change(
+        &self,
+        node: &Node,
+        user: User,
+        change: &Change<'_>,
+        open_for_writing: bool,
+    ) -> Result<()> {
+        let is_root = user.uid == 0;
+        let is_owner = is_root || user.uid == node.uid;
+        let to_time = |time: Option<SetTime>| matches!(time, Some(SetTime::To(_)));
+        if (change.mode.is_some() || change.bits.is_some() || to_time(change.atime) || to_time(change.mtime))
+            && !is_owner
+        {
+            return Err(Error::EPERM);
+        }
+        if (change.atime.is_some() || change.mtime.is_some()) && !is_owner {
+            self.check(node, user, WRITE)?;
+        }
+        if change.uid.is_some_and(|uid| uid != node.uid) && !is_root {
+            return Err(Error::EPERM);
+        }
+        if let Some(gid) = change.gid.filter(|&gid| gid != node.gid) {
+            if !is_owner {
+                return Err(Error::EPERM);
+            }
+            self.check_group(user, gid)?;
+        }
+        if change.size.is_some() {
+            match node.kind {
+                Kind::File(_) if open_for_writing => {}
+                Kind::File(_) => self.check(node, user, WRITE)?,
+                Kind::Dir(_) => return Err(Error::EISDIR),
+                _ => return Err(Error::EINVAL),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What an open asks for.
 pub(super) fn wanted(flags: Open) -> u32 {
     let bit = |asked, bit| if asked { bit } else { 0 };
     bit(flags.read, READ) | bit(flags.write || flags.truncate, WRITE) | bit(flags.exec, EXEC)
-}
-
-/// Whether the user may take a name for `node` out of `dir`: in a sticky directory only the owner of either may.
-pub(super) fn check_removal(dir: &Node, node: &Node, user: User) -> Result<()> {
-    check(dir, user, WRITE | EXEC)?;
-    let sticky = dir.permissions & mode::ISVTX != 0;
-    if sticky && ![0, dir.uid, node.uid].contains(&user.uid) { Err(Error::EPERM) } else { Ok(()) }
-}
-
-/// Whether the user may make this change. `open_for_writing`: the fid was opened so, which is enough to change the size.
-pub(super) fn check_change(node: &Node, user: User, change: &Change<'_>, open_for_writing: bool) -> Result<()> {
-    let is_root = user.uid == 0;
-    let is_owner = is_root || user.uid == node.uid;
-    let to_time = |time: Option<SetTime>| matches!(time, Some(SetTime::To(_)));
-    if (change.mode.is_some() || change.bits.is_some() || to_time(change.atime) || to_time(change.mtime)) && !is_owner {
-        return Err(Error::EPERM);
-    }
-    if (change.atime.is_some() || change.mtime.is_some()) && !is_owner {
-        check(node, user, WRITE)?;
-    }
-    if change.uid.is_some_and(|uid| uid != node.uid) && !is_root {
-        return Err(Error::EPERM);
-    }
-    // Which groups the owner is in is unknown here; the client has checked.
-    if change.gid.is_some_and(|gid| gid != node.gid) && !is_owner {
-        return Err(Error::EPERM);
-    }
-    if change.size.is_some() {
-        match node.kind {
-            Kind::File(_) if open_for_writing => {}
-            Kind::File(_) => check(node, user, WRITE)?,
-            Kind::Dir(_) => return Err(Error::EISDIR),
-            _ => return Err(Error::EINVAL),
-        }
-    }
-    Ok(())
 }
 
 /// Permissions after a change of content by this user, or of the owner by anyone: set-uid goes, set-gid where the group may execute (chown(2), write(2)).

@@ -35,7 +35,7 @@ impl Mem {
     /// The entry of a name in a directory.
     pub(super) fn entry(&self, dir: Key, name: &[u8]) -> Result<(u64, Key)> {
         let dir = self.nodes[dir].dir().ok_or(Error::ENOTDIR)?;
-        let (cookie, entry) = dir.find(self.options.hash_key, name).ok_or(Error::ENOENT)?;
+        let (cookie, entry) = dir.find(self.hash_key, name).ok_or(Error::ENOENT)?;
         Ok((cookie, entry.node))
     }
 
@@ -52,13 +52,19 @@ impl Mem {
         at: At,
     ) -> Result<(Key, Link)> {
         self.check_new_name(dir.node, name, dir.user)?;
-        if self.inodes_free() == 0 {
-            return Err(Error::ENOSPC);
-        }
         let parent = &self.nodes[dir.node];
         // Linux: a set-gid directory passes its group on, and the bit to directories (inode(7)).
         let inherits = parent.permissions & mode::ISGID != 0;
-        let gid = if inherits { parent.gid } else { gid.unwrap_or(parent.gid) };
+        let gid = match gid {
+            Some(gid) if !inherits && gid != parent.gid => {
+                self.rights.check_group(dir.user, gid)?;
+                gid
+            }
+            _ => parent.gid,
+        };
+        if self.inodes_free() == 0 {
+            return Err(Error::ENOSPC);
+        }
         let (kind, extra) = match what {
             Make::File => (Kind::File(Content::default()), 0),
             Make::Dir => (Kind::Dir(Box::new(Dir::new(dir.node))), if inherits { mode::ISGID } else { 0 }),
@@ -71,8 +77,9 @@ impl Mem {
             Make::Fifo => (Kind::Fifo, 0),
             Make::Socket => (Kind::Socket, 0),
         };
+        let permissions = self.rights.granted(dir.user, gid, permissions) | extra;
         let path = self.nodes.next_path();
-        let key = self.nodes.add(Node::new(kind, path, permissions | extra, bits, dir.user, gid, at));
+        let key = self.nodes.add(Node::new(kind, path, permissions, bits, dir.user, gid, at));
         let entry = self.new_entry(name, key);
         let id = entry.id;
         let cookie = self.put_name(dir.node, None, entry, dir.user, at);
@@ -81,7 +88,7 @@ impl Mem {
 
     /// Files that can still be made. As in tmpfs(5) a further name of a file counts as one: it takes memory like one.
     pub(super) fn inodes_free(&self) -> usize {
-        self.options.inodes_max.saturating_sub(self.nodes.len() + self.further_names)
+        self.inodes_max.saturating_sub(self.nodes.len() + self.further_names)
     }
 
     fn new_entry(&mut self, name: &[u8], node: Key) -> Entry {
@@ -96,16 +103,16 @@ impl Mem {
         if node.links == 0 {
             return Err(Error::ENOENT);
         }
-        permit::check(node, user, permit::EXEC)?;
-        if entries.find(self.options.hash_key, name).is_some() {
+        self.rights.check(node, user, permit::EXEC)?;
+        if entries.find(self.hash_key, name).is_some() {
             return Err(Error::EEXIST);
         }
-        permit::check(node, user, permit::WRITE)
+        self.rights.check(node, user, permit::WRITE)
     }
 
     /// Puts a name into a directory, at this cookie or at a new one. The caller has checked everything.
     pub(super) fn put_name(&mut self, dir: Key, cookie: Option<u64>, entry: Entry, user: User, at: At) -> u64 {
-        let (key, hash_key) = (entry.node, self.options.hash_key);
+        let (key, hash_key) = (entry.node, self.hash_key);
         let node = &self.nodes[key];
         if node.links > 0 {
             self.further_names += 1;
@@ -133,7 +140,7 @@ impl Mem {
 
     /// Takes a name away and leaves the node, which may have none now.
     pub(super) fn take_name(&mut self, dir: Key, cookie: u64) -> Entry {
-        let hash_key = self.options.hash_key;
+        let hash_key = self.hash_key;
         let entries = self.nodes[dir].dir_mut().expect("names are taken out of directories");
         let entry = entries.take(hash_key, cookie).expect("the name was just found");
         let node = &mut self.nodes[entry.node];
@@ -204,7 +211,7 @@ impl Mem {
         if self.entry(parent, name) == Ok((cookie, file.node)) {
             return Ok(None);
         }
-        permit::check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
+        self.rights.check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
         self.check_new_name(parent, name, file.user)?;
         Ok(Some((parent, cookie)))
     }
@@ -224,8 +231,8 @@ impl Mem {
         if target.links == 0 {
             return Err(Error::ENOENT);
         }
-        permit::check_removal(&self.nodes[from], &self.nodes[key], user)?;
-        permit::check(target, user, permit::WRITE | permit::EXEC)?;
+        self.rights.check_removal(&self.nodes[from], &self.nodes[key], user)?;
+        self.rights.check(target, user, permit::WRITE | permit::EXEC)?;
         let is_dir = self.nodes[key].is_dir();
         // What holds it is not inside of it: only a move has to look, all the way up.
         if is_dir && from != to && self.is_inside(to, key) {
@@ -233,15 +240,15 @@ impl Mem {
         }
         if is_dir && from != to {
             // Its ".." changes (rename(2), EACCES).
-            permit::check(&self.nodes[key], user, permit::WRITE)?;
+            self.rights.check(&self.nodes[key], user, permit::WRITE)?;
         }
-        let replaced = entries.find(self.options.hash_key, new_name).map(|(there, entry)| (there, entry.node));
+        let replaced = entries.find(self.hash_key, new_name).map(|(there, entry)| (there, entry.node));
         if let Some((_, there)) = replaced {
             if there == key {
                 // Two names of one file: nothing happens (rename(2)).
                 return Ok(());
             }
-            permit::check_removal(target, &self.nodes[there], user)?;
+            self.rights.check_removal(target, &self.nodes[there], user)?;
             match (is_dir, self.nodes[there].dir()) {
                 (true, None) => return Err(Error::ENOTDIR),
                 (false, Some(_)) => return Err(Error::EISDIR),

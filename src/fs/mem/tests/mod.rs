@@ -30,7 +30,11 @@ fn small_tree() -> Mem {
 }
 
 fn tree_of(bytes: usize) -> Mem {
-    let options = Options { inodes_max: 100, hash_key: 7, root: (0, 0, 0o777) };
+    let options = Options { inodes_max: 100, hash_key: 7, root: (0, 0, 0o777), groups: None };
+    tree_with(bytes, options)
+}
+
+fn tree_with(bytes: usize, options: Options) -> Mem {
     let mut mem = Mem::new(Arena::new(bytes).expect("a small mapping"), options);
     mem.init(at(1)).expect("memory is always ready");
     mem

@@ -184,8 +184,7 @@ fn listings_resume_behind_any_cookie_and_miss_nothing_that_stays() {
 
 #[test]
 fn a_tree_of_depth_100_000_is_moved_and_dropped_without_recursion() {
-    let options = Options { inodes_max: 200_000, hash_key: 7, root: (0, 0, 0o755) };
-    let mut mem = Mem::new(Arena::new(1 << 20).expect("a small mapping"), options);
+    let mut mem = tree_with(1 << 20, Options { inodes_max: 200_000, ..Options::default() });
     let mut dir = root(&mut mem, ROOT_USER);
     for _ in 0..100_000 {
         mem.create(&mut dir, b"d", READ, mode::IFDIR | 0o755, 0, None, at(3)).expect("room");

@@ -56,6 +56,58 @@ fn the_owner_has_his_bits_and_everyone_else_those_of_group_or_others() {
     }
 }
 
+/// A tree in which user 1 is in the groups 10 and 20, user 2 in 20, and user 3 in none.
+fn strict_tree() -> Mem {
+    let groups = [(1, 10), (1, 20), (2, 20)].into_iter().collect();
+    tree_with(1 << 20, Options { root: (0, 0, 0o777), groups: Some(groups), ..Options::default() })
+}
+
+#[test]
+fn with_a_table_group_bits_are_the_members_alone() {
+    let mut mem = strict_tree();
+    let file = create_as(&mut mem, user(1), b"f", READ_WRITE, 0o640).expect("anyone may");
+    mem.close(file, at(3)).expect("nothing to do");
+    change(&mut mem, user(1), "f", &Change { gid: Some(20), ..Change::default() }).expect("a member");
+    let write = Open { write: true, ..Open::default() };
+    for (mode, uid, [reads, writes]) in [
+        (0o640, 2, [true, false]),
+        (0o640, 3, [false, false]),
+        (0o604, 2, [false, false]),
+        (0o604, 3, [true, false]),
+        (0o062, 2, [true, true]),
+        (0o062, 3, [false, true]),
+        (0o077, 1, [false, false]),
+        (0o000, 0, [true, true]),
+    ] {
+        set_mode(&mut mem, "f", mode);
+        assert_eq!([READ, write].map(|flags| may(&mut mem, uid, flags)), [reads, writes], "uid {uid}, mode {mode:o}");
+    }
+}
+
+#[test]
+fn with_a_table_files_are_given_to_groups_of_the_giver_alone() {
+    let mut mem = strict_tree();
+    let to = |gid| Change { gid: Some(gid), ..Change::default() };
+    let file = create_as(&mut mem, user(1), b"f", READ_WRITE, 0o6755).expect("anyone may");
+    assert_eq!(mode_of(&mut mem, "f"), 0o4755, "the directory's group is not his");
+    mem.close(file, at(3)).expect("nothing to do");
+    for (uid, gid, answer) in [(1, 30, Err(Error::EPERM)), (2, 20, Err(Error::EPERM)), (1, 0, Ok(())), (1, 20, Ok(()))]
+    {
+        assert_eq!(change(&mut mem, user(uid), "f", &to(gid)), answer, "uid {uid}, group {gid}");
+    }
+    let set_id = |mode| Change { mode: Some(mode), ..Change::default() };
+    change(&mut mem, user(1), "f", &set_id(0o2755)).expect("the owner");
+    assert_eq!(mode_of(&mut mem, "f"), 0o2755, "a member");
+    change(&mut mem, ROOT_USER, "f", &to(30)).expect("root may");
+    change(&mut mem, user(1), "f", &set_id(0o2755)).expect("the owner");
+    assert_eq!(mode_of(&mut mem, "f"), 0o755, "chmod(2): not his group, no set-gid");
+    let dir = root(&mut mem, user(1));
+    assert_eq!(mem.make(&dir, b"x", Make::File, 0o644, Some(30), at(3)), Err(Error::EPERM));
+    mem.make(&dir, b"x", Make::File, 0o2755, Some(10), at(3)).expect("a member");
+    assert_eq!(mode_of(&mut mem, "x"), 0o2755);
+    mem.close(dir, at(3)).expect("nothing to do");
+}
+
 #[test]
 fn an_open_file_keeps_what_it_was_opened_for() {
     let mut mem = small_tree();
