@@ -5,6 +5,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use ring9::client::Address;
 use ring9::limits;
 use ring9::uring::{Features, Trust};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// An in-memory 9P file server: one thread, one io_uring, zero-copy.
@@ -47,9 +48,13 @@ pub(crate) struct Serve {
     /// Memory for files; populated and registered before the ready line
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
     pub(crate) memory: Bytes,
-    /// Files and directories at a time. Default: one for each 512 bytes of memory, or fewer where the machine is small
+    /// Files and directories at a time; a further hard link counts as one. Default: one for each 512 bytes of memory, or fewer where the machine is small
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 31))]
     pub(crate) max_inodes: Option<u64>,
+    /// Who is in which group, in the form of group(5), beside the primary groups of /etc/passwd: group permissions then count for members alone. Without it everyone
+    /// but the owner has those of group or others, since 9P carries no groups and clients have checked them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) groups: Option<PathBuf>,
     /// Populate and register memory as it is needed, instead of all at start
     #[arg(long)]
     pub(crate) grow: bool,

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// EX_UNAVAILABLE of sysexits(3): io_uring is missing or forbidden.
 const EXIT_UNAVAILABLE: u8 = 69;
+/// EX_NOINPUT of sysexits(3): a file named by a flag cannot be read.
+const EXIT_NO_INPUT: u8 = 66;
 /// How much `--grow` populates before the ready line, in bytes.
 const GROW_FROM: usize = 64 << 20;
 
@@ -51,6 +53,13 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     log::set_logger(&Stderr).expect("no other logger is set");
     log::set_max_level(level);
 
+    let users = match users(&serve) {
+        Ok(users) => users,
+        Err(error) => {
+            eprintln!("ring9: {error:#}");
+            return Ok(ExitCode::from(EXIT_NO_INPUT));
+        }
+    };
     let bounds = bounds(&serve)?;
     let ring = match Kernel::with(bounds.connections as usize, serve.allowed()) {
         Ok(ring) => ring,
@@ -62,7 +71,7 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     if let Some(cpu) = serve.cpu {
         uring::pin_to_cpu(cpu).with_context(|| format!("--cpu {cpu}"))?;
     }
-    let mut server = build(ring, &serve, bounds).context("--memory")?;
+    let mut server = build(ring, &serve, bounds, users).context("--memory")?;
     register(&mut server, &serve)?;
 
     // What is removed at the end: the paths of unix sockets.
@@ -112,10 +121,25 @@ fn bounds(serve: &Serve) -> anyhow::Result<Bounds> {
     })
 }
 
+/// Names of users and groups. This machine's tables may be missing, the one that was asked for may not.
+fn users(serve: &Serve) -> anyhow::Result<Users> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let groups = match &serve.groups {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("--groups {}", path.display()))?,
+        None => read("/etc/group"),
+    };
+    Ok(Users::parse(&read("/etc/passwd"), &groups))
+}
+
 type Trees = Join<Join<Mem, Dev>, Ctl>;
 
 /// The loop with its trees; beside it what keeps the signal descriptor open, and the bytes to register.
-fn build(mut ring: Kernel, serve: &Serve, bounds: Bounds) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
+fn build(
+    mut ring: Kernel,
+    serve: &Serve,
+    bounds: Bounds,
+    users: Users,
+) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
     let arena = Arena::new(usize::try_from(serve.memory.0)?)?;
     let populated = if serve.grow { GROW_FROM.min(arena.memory().len()) } else { arena.memory().len() };
     arena
@@ -126,16 +150,19 @@ fn build(mut ring: Kernel, serve: &Serve, bounds: Bounds) -> anyhow::Result<(Ser
     let (zeros, gauge) = (arena.zeros(), arena.gauge());
     let stats = Rc::new(Stats::default());
     stats.counters.memory_bound_bytes.add(bounds.total());
-    let options =
-        mem::Options { inodes_max: bounds.inodes as usize, hash_key: ring.entropy(), ..mem::Options::default() };
+    let options = mem::Options {
+        inodes_max: bounds.inodes as usize,
+        hash_key: ring.entropy(),
+        groups: serve.groups.is_some().then(|| users.memberships().collect()),
+        ..mem::Options::default()
+    };
     let files = Join::new(&[b"", b"/"], Mem::new(arena, options), Dev::new(zeros));
     let trees = Join::new(&[b"", b"/", b"dev"], files, Ctl::new(Rc::clone(&stats), gauge));
     let signals = Signals::new()?;
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let options = uring::Options {
         msize_max: serve.msize.0 as u32,
         peers_max: bounds.connections as usize,
-        users: Arc::new(Users::parse(&read("/etc/passwd"), &read("/etc/group"))),
+        users: Arc::new(users),
         budget: Arc::new(Budget::new(limits::FIDS_MAX, limits::REPLY_BYTES_MAX)),
         busy_poll_ns: serve.busy_poll * 1000,
         signals: Some(signals.raw()),

@@ -3,7 +3,7 @@
 //! Must not know: where the tables come from.
 
 use crate::fs::{Error, Result, User};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everyone who is nobody in particular (Linux: overflowuid).
 pub const NOBODY: u32 = 65534;
@@ -17,6 +17,8 @@ pub struct Users {
     primary: BTreeMap<u32, u32>,
     gids: BTreeMap<Box<[u8]>, u32>,
     group_names: BTreeMap<u32, Box<[u8]>>,
+    /// Pairs of uid and gid, from the lists of members.
+    members: BTreeSet<(u32, u32)>,
 }
 
 impl Default for Users {
@@ -34,6 +36,7 @@ impl Users {
             primary: BTreeMap::new(),
             gids: BTreeMap::new(),
             group_names: BTreeMap::new(),
+            members: BTreeSet::new(),
         };
         let number = |field: Option<&str>| field.and_then(|text| text.parse::<u32>().ok());
         for line in passwd.lines() {
@@ -52,6 +55,9 @@ impl Users {
             let name: Box<[u8]> = name.as_bytes().into();
             users.gids.entry(name.clone()).or_insert(gid);
             users.group_names.entry(gid).or_insert(name);
+            let members =
+                fields.next().unwrap_or_default().split(',').filter_map(|member| users.uid(member.trim().as_bytes()));
+            users.members.extend(members.map(|uid| (uid, gid)).collect::<Vec<_>>());
         }
         users
     }
@@ -64,6 +70,12 @@ impl Users {
     /// A gid by name or decimal number.
     pub fn gid(&self, name: &[u8]) -> Option<u32> {
         self.gids.get(name).copied().or_else(|| decimal(name))
+    }
+
+    /// Who is in which group, as pairs of uid and gid: the primary groups of all users that have a name, and the members that groups list.
+    pub fn memberships(&self) -> impl Iterator<Item = (u32, u32)> {
+        let primary = self.primary.iter().map(|(uid, gid)| (*uid, *gid));
+        primary.chain(self.members.iter().copied())
     }
 
     pub(super) fn user_name(&self, uid: u32) -> Name<'_> {
@@ -163,6 +175,17 @@ mod tests {
         assert_eq!(uid(Trust::Uid(1000), "", 1000), Ok(1000));
         assert_eq!(uid(Trust::Uid(1000), "glenda", !0), Ok(1000), "an unknown name is the one who asks");
         assert_eq!(uid(Trust::Uid(0), "", 1000), Ok(1000));
+    }
+
+    #[test]
+    fn users_are_in_their_primary_group_and_where_they_are_listed() {
+        let passwd = "ann:x:1000:100\nbob:x:1001:100\nroot:x:0:0\n";
+        let group =
+            "# groups\nusers:x:100:\nstaff:x:50:ann, bob\nops:x:51:nobody,bob,1002,,\nbad:x:y:ann\nshort:x:52\n\n";
+        let of: Vec<_> = Users::parse(passwd, group).memberships().collect();
+        let primary = [(0, 0), (1000, 100), (1001, 100)];
+        let listed = [(1000, 50), (1001, 50), (1001, 51), (1002, 51)];
+        assert_eq!(of, [&primary[..], &listed].concat(), "who has no name may be listed by number");
     }
 
     #[test]
