@@ -48,7 +48,7 @@ pub(crate) struct Serve {
     /// Memory for files; populated and registered before the ready line
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
     pub(crate) memory: Bytes,
-    /// Files and directories at a time; a further hard link counts as one. Default: one for each 512 bytes of memory, or fewer where the machine is small
+    /// Files and directories at a time; a further hard link counts as one. Default: one for each KiB of memory, or fewer where the machine is small
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 31))]
     pub(crate) max_inodes: Option<u64>,
     /// Who is in which group, in the form of group(5), beside the primary groups of /etc/passwd: group permissions then count for members alone. Without it everyone

@@ -15,14 +15,14 @@ pub const OTHER_FILES: u64 = 64;
 /// Smallest `--memory` in bytes: a largest message, its copy, and some room.
 pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// Memory in bytes for each inode, unless asked otherwise.
-pub const MEMORY_BYTES_PER_INODE: u64 = 512;
+pub const MEMORY_BYTES_PER_INODE: u64 = 1024;
 /// Fids of all connections together.
 pub const FIDS_MAX: usize = 1 << 20;
 /// Bytes of replies on their way, without what they show of files. Past that every peer has one short reply at a time.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// An inode with its names, on average; names and targets that are longer take the place of inodes.
-pub const INODE_BYTES: u64 = 512;
+/// An inode with a name of 255 bytes, in tables that are at worst half empty. Further names count as inodes.
+const INODE_BYTES: u64 = 640;
 /// A fid with its file, in a table that is at worst half empty.
 const FID_BYTES: u64 = 256;
 /// A connection with its session, its place in a table that is at worst half empty, and its completions.
