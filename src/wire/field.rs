@@ -1,5 +1,6 @@
 //! How each type of field is parsed, measured, emitted and printed.
 
+use super::text::{TextError, items, number, quoted};
 use super::types::List;
 use super::{Data, Dialect, Error, Ext, NAMES_MAX, Names, Opt, Qid, Qids, UOnly};
 use bytes::BufMut;
@@ -69,6 +70,8 @@ pub(super) trait Field<'a>: Sized {
     fn size(&self, dialect: Dialect) -> usize;
     fn emit(&self, dialect: Dialect, out: &mut impl BufMut);
     fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result;
+    /// Emits what a text says that [`print`](Self::print) wrote, or the unset value.
+    fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError>;
     /// False if the dialect has no such field; then it is not printed.
     fn is_in(_: Dialect) -> bool {
         true
@@ -95,6 +98,14 @@ macro_rules! numbers {
             }
             fn print(&self, _: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
                 write!(f, "{self}")
+            }
+            fn emit_text(text: Option<&str>, _: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+                let value = match text {
+                    Some(text) => $number::try_from(number(text)?).map_err(|_| format!("{text} is too large"))?,
+                    None => $number::MAX,
+                };
+                out.$put(value);
+                Ok(())
             }
             #[cfg(test)]
             fn sample(n: u64) -> Self {
@@ -124,6 +135,14 @@ impl<'a> Field<'a> for &'a [u8] {
     fn print(&self, _: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.escape_ascii())
     }
+    fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+        let bytes = text.map_or(Ok(Vec::new()), quoted)?;
+        if bytes.len() > usize::from(u16::MAX) {
+            return Err("a string has at most 65,535 bytes".to_owned());
+        }
+        bytes.as_slice().emit(dialect, out);
+        Ok(())
+    }
     #[cfg(test)]
     fn sample(n: u64) -> Self {
         [b"".as_slice(), b"usr", b"\xff\xfe name", b"a/\"quoted\" longer one"][(n % 4) as usize]
@@ -147,6 +166,22 @@ impl<'a> Field<'a> for Qid {
     }
     fn print(&self, _: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "({:#04x} {} {})", self.kind, self.version, self.path)
+    }
+    fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+        let unset = Qid { kind: !0, version: !0, path: !0 };
+        let qid = match text {
+            None => unset,
+            Some(text) => {
+                let inside = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or_default();
+                let numbers = inside.split(' ').map(number).collect::<Result<Vec<_>, _>>()?;
+                let [kind, version, path] = numbers[..] else {
+                    return Err(format!("a qid is (type version path): {text}"));
+                };
+                Qid { kind: kind as u8, version: version as u32, path }
+            }
+        };
+        qid.emit(dialect, out);
+        Ok(())
     }
     #[cfg(test)]
     fn sample(n: u64) -> Self {
@@ -193,6 +228,9 @@ macro_rules! sometimes {
             fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
                 self.0.print(dialect, f)
             }
+            fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+                if Self::is_in(dialect) { T::emit_text(text, dialect, out) } else { Ok(()) }
+            }
             #[inline]
             fn is_in(dialect: Dialect) -> bool {
                 matches!(dialect, $(Dialect::$dialect)|+)
@@ -222,6 +260,10 @@ impl<'a> Field<'a> for Opt<u32> {
     }
     fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
         self.0.print(dialect, f)
+    }
+    /// Unset, it is left out.
+    fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+        if text.is_some() { u32::emit_text(text, dialect, out) } else { Ok(()) }
     }
     #[cfg(test)]
     fn sample(n: u64) -> Self {
@@ -260,6 +302,11 @@ macro_rules! list_fields {
                     item.print(dialect, f)?;
                 }
                 f.write_str("]")
+            }
+            fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+                let items = text.map_or(Ok(Vec::new()), items)?;
+                out.put_u16_le(items.len() as u16);
+                items.into_iter().try_for_each(|item| <$item as Field>::emit_text(Some(item), dialect, out))
             }
             #[cfg(test)]
             fn sample(n: u64) -> Self {
@@ -306,6 +353,19 @@ impl<'a> Field<'a> for Data<'a> {
             }
             Data::Away(count) => write!(f, "{count}:away"),
         }
+    }
+    fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+        let text = text.unwrap_or("\"\"");
+        let bytes = match text.find(['"', ':', '*']).map(|at| (&text[..at], &text[at..at + 1], &text[at + 1..])) {
+            Some((times, "*", piece)) => quoted(piece)?.repeat(number(times)? as usize),
+            Some((count, ":", bytes)) => {
+                let bytes = quoted(bytes)?;
+                if bytes.len() as u64 == number(count)? { bytes } else { return Err(format!("not {count} bytes")) }
+            }
+            _ => quoted(text)?,
+        };
+        Data::Here(&bytes).emit(dialect, out);
+        Ok(())
     }
     #[cfg(test)]
     fn sample(n: u64) -> Self {

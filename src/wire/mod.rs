@@ -1,6 +1,6 @@
 //! Bytes to messages of the three dialects and back. Pure: no state, no I/O, no allocation to parse.
 //!
-//! `table.rs` declares each message once; parse, emit, size and the one-line print come from that line, through the `Field` of each type.
+//! `table.rs` declares each message once; parse, emit, size, the one-line print and its inverse come from that line, through the `Field` of each type.
 //! Everything is little endian; a message is `size[4] type[1] tag[2] ...`, its size counts itself (intro(9P)).
 //!
 //! Must not know: anything else of ours.
@@ -10,12 +10,14 @@ mod field;
 mod kind;
 mod stat;
 mod table;
+mod text;
 mod types;
 
 pub use error::Error;
 pub use kind::Kind;
 pub use stat::{DirEntry, Stat};
 pub use table::{Line, Message};
+pub use text::TextError;
 pub use types::{Data, Dialect, Ext, Names, Opt, Qid, Qids, UOnly, qt};
 
 /// Names a request until its reply.

@@ -1,8 +1,9 @@
 //! Records that stand in messages and in the payload of directory reads.
 
 use super::field::{Field, Reader};
+use super::text::{self, TextError};
 use super::{Dialect, Error, Qid, UOnly};
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use std::fmt::{self, Formatter};
 
 macro_rules! record {
@@ -32,6 +33,15 @@ macro_rules! record {
                 })*
                 let _ = gap;
                 Ok(())
+            }
+            /// Appends the fields that a text `{name=value ...}` says; what is left out is unset.
+            pub fn emit_text_fields(text: &str, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+                text::record(text, |fields| {
+                    $(if <$type as Field>::is_in(dialect) {
+                        <$type as Field>::emit_text(fields.take(stringify!($field)), dialect, out)?;
+                    })*
+                    Ok(())
+                })
             }
             #[cfg(test)]
             pub(super) fn sample_fields(n: u64) -> Self {
@@ -144,6 +154,15 @@ impl<'a> Field<'a> for Stat<'a> {
         f.write_str("{")?;
         self.print_fields(dialect, f)?;
         f.write_str("}")
+    }
+    fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
+        let mut fields = BytesMut::new();
+        Stat::emit_text_fields(text.unwrap_or("{}"), dialect, &mut fields)?;
+        let size = u16::try_from(fields.len()).ok().and_then(|size| size.checked_add(2)).ok_or("too long")?;
+        out.put_u16_le(size);
+        out.put_u16_le(size - 2);
+        out.put_slice(&fields);
+        Ok(())
     }
     #[cfg(test)]
     fn sample(n: u64) -> Self {

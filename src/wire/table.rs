@@ -4,10 +4,11 @@
 //! `include/net/9p/9p.h` and diod's protocol.md for .L, `net/9p/client.c` for .u.
 
 use super::field::{Field, Reader};
+use super::text::{self, TextError};
 use super::{
     Data, Dialect, Error, Ext, Fid, HEAD, Head, Kind, NOFID, NOTAG, Names, Opt, Qid, Qids, Stat, Tag, UOnly, head,
 };
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use std::fmt::{self, Display, Formatter};
 
 macro_rules! messages {
@@ -69,6 +70,19 @@ macro_rules! messages {
                         Ok(())
                     })*
                 }
+            }
+
+            /// The frame that a line in the form of [`line`](Self::line) stands for. What is left out is unset: see the head of `text.rs`.
+            pub fn frame_of(line: &str, dialect: Dialect) -> Result<BytesMut, TextError> {
+                text::frame(line, dialect, |name, fields, out| match (name, dialect) {
+                    $((stringify!($name), $(Dialect::$dialect)|*) => {
+                        $(if <$type as Field>::is_in(dialect) {
+                            <$type as Field>::emit_text(fields.take(stringify!($field)), dialect, out)?;
+                        })*
+                        Ok($number)
+                    })*
+                    _ => Err("no such message".to_owned()),
+                })
             }
 
             /// Every message in every dialect that has it.

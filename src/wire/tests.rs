@@ -47,6 +47,35 @@ fn every_message_survives_the_round_trip() {
     }
 }
 
+/// What is printed reads back as the same frame; payloads above what a line shows do not.
+#[test]
+fn every_line_reads_back_as_its_message() {
+    for (dialect, message) in samples() {
+        let bytes = frame(&message, dialect, 7);
+        let line = message.line(7, dialect).to_string();
+        match Message::frame_of(&line, dialect) {
+            Ok(again) => assert_eq!(again, bytes, "{line}"),
+            Err(error) => assert!(line.ends_with("..."), "{line}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_no_message_says_why() {
+    let fails = |line| Message::frame_of(line, Dialect::L).expect_err("no message");
+    assert_eq!(fails("Topen fid=1"), "Topen of 9P2000.L: no such message");
+    assert_eq!(fails("Tclunk fid=1 fid=2"), "fid twice");
+    assert_eq!(fails("Tclunk fed=1"), "no such field: fed");
+    assert_eq!(fails("Tclunk fid=x"), "Tclunk of 9P2000.L: no number: x");
+    assert_eq!(fails("Tmkdir name=\"a"), "no end: \"a");
+    assert_eq!(fails("Twrite data=3:\"abcd\""), "Twrite of 9P2000.L: not 3 bytes");
+    let unset = Message::frame_of("Tattach uname=\"root\"", Dialect::L).expect("what is left out is unset");
+    let attach = Message::Tattach { fid: NOFID, afid: NOFID, uname: b"root", aname: b"", n_uname: Ext(!0) };
+    assert_eq!(unset, frame(&attach, Dialect::L, 1));
+    let long = Message::frame_of("Twrite fid=0 offset=0x10 data=5*\"ab\"", Dialect::L).expect("a payload");
+    assert_eq!(long, frame(&Message::Twrite { fid: 0, offset: 16, data: Data::Here(b"ababababab") }, Dialect::L, 1));
+}
+
 #[test]
 fn every_truncation_is_an_error() {
     for (dialect, message) in samples() {
