@@ -127,6 +127,11 @@ impl Arena {
         Zeros::new(self.shared)
     }
 
+    /// Bytes that blocks can be made of.
+    pub fn usable_bytes(&self) -> usize {
+        self.usable_bytes
+    }
+
     /// Bytes that no file holds: free, or about to be once replies have left.
     pub fn free_bytes(&self) -> usize {
         self.usable_bytes - self.gauge().used_bytes() + self.gauge().orphaned_bytes()

@@ -479,10 +479,9 @@ impl Filesystem for Mem {
     }
 
     fn statfs(&self, _: &File) -> Result<StatFs> {
-        let gauge = self.store.arena.gauge();
         Ok(StatFs {
             bsize: UNIT_BYTES as u32,
-            blocks: gauge.total_bytes() as u64 / UNIT_BYTES,
+            blocks: self.store.arena.usable_bytes() as u64 / UNIT_BYTES,
             bfree: self.store.arena.free_bytes() as u64 / UNIT_BYTES,
             files: self.inodes_max as u64,
             ffree: self.inodes_free() as u64,
