@@ -1,0 +1,143 @@
+//! One acceptance suite for any tree of files: black box, through `Filesystem` alone.
+//!
+//! A case is a function over a [`MakeTree`](tree::MakeTree); `suite!` runs all of them on a tree. What a tree must be to be run through is said at
+//! [`Limits`](tree::Limits). Numbers such as D3 are those of the list of hostile inputs; each case says which rows it plays.
+#![allow(missing_docs, unreachable_pub, reason = "the names of cases say what they show")]
+
+mod content;
+mod depth;
+mod listings;
+mod names;
+mod rights;
+mod room;
+mod tree;
+
+use ring9::arena::Arena;
+use ring9::fs::dev::Dev;
+use ring9::fs::mem::{Mem, Options};
+use ring9::fs::mount::Join;
+use tree::Limits;
+
+/// Every case, once per tree.
+macro_rules! suite {
+    ($tree:ident) => {
+        mod $tree {
+            suite! { @cases $tree;
+                content:
+                    nothing_is_read_and_written_at_no_cost
+                    reads_at_and_behind_the_end_are_empty
+                    no_file_is_larger_than_an_off_t
+                    a_byte_far_away_costs_a_block
+                    a_hole_of_all_there_is_costs_nothing
+                    replies_outlive_a_truncation_whole
+                    a_reply_shows_one_version
+                    an_abandoned_payload_changes_nothing
+                    appenders_never_overlap
+                    versions_and_times_change_with_the_content_alone
+                    failed_operations_change_nothing
+                    old_bytes_never_show;
+                names:
+                    a_directory_is_never_moved_below_itself
+                    replacing_follows_rename_2
+                    renaming_onto_itself_changes_nothing
+                    what_is_replaced_lives_on_while_it_is_open
+                    names_that_nobody_can_make_and_the_way_up
+                    the_root_stays
+                    an_unlinked_file_is_usable_by_all_who_hold_it
+                    symbolic_links_are_not_followed
+                    file_values_survive_moves_above_them
+                    hard_links_are_names_of_one_file
+                    nobody_removes_a_name_that_he_did_not_walk_to
+                    numbers_of_files_are_never_used_again
+                    a_removed_directory_takes_nothing
+                    removing_knows_files_from_directories
+                    remove_on_close_acts_once
+                    wstat_renames_without_replacing;
+                listings:
+                    an_empty_directory_ends
+                    pages_that_end_on_an_entry_lose_nothing
+                    any_cookie_goes_on_behind_itself
+                    what_stays_is_listed_once_whatever_comes_and_goes
+                    a_replaced_name_is_there_all_the_time
+                    who_renames_all_that_he_lists_comes_to_an_end
+                    a_page_costs_the_same_in_a_large_directory;
+                rights:
+                    without_a_table_others_have_what_the_group_has
+                    with_a_table_group_bits_are_the_members_alone
+                    with_a_table_files_are_given_to_groups_of_the_giver_alone
+                    directories_want_search_and_write
+                    sticky_directories_keep_names_for_their_owners
+                    attributes_are_the_owners_to_change
+                    set_id_bits_go_with_a_change_of_content_or_owner
+                    set_gid_directories_pass_their_group_on
+                    an_open_file_keeps_its_rights
+                    nodes_are_stored_and_never_opened
+                    append_only_and_exclusive_files;
+                room:
+                    files_are_counted_before_anything_changes
+                    further_names_count
+                    bytes_run_out_before_anything_changes
+                    targets_take_room
+                    the_free_room_is_there
+                    times_have_nanoseconds;
+                depth:
+                    a_hundred_thousand_directories_are_built_and_removed
+                    a_hundred_thousand_directories_are_dropped_on_a_small_stack;
+            }
+        }
+    };
+    (@cases $tree:ident; $($module:ident: $($case:ident)*;)*) => {
+        $($(
+            #[test]
+            fn $case() {
+                crate::$module::$case(crate::$tree);
+            }
+        )*)*
+    };
+}
+
+suite!(mem);
+suite!(mem_before_dev);
+suite!(dev_before_mem);
+
+fn mem(limits: &Limits) -> Mem {
+    let options = Options {
+        inodes_max: limits.files,
+        hash_key: 7,
+        root: (0, 0, 0o777),
+        groups: limits.groups.map(|pairs| pairs.iter().copied().collect()),
+    };
+    Mem::new(Arena::new(limits.bytes).expect("a small mapping"), options)
+}
+
+fn dev() -> Dev {
+    Dev::new(Arena::new(0).expect("a small mapping").zeros())
+}
+
+/// A join passes everything through to the tree in front.
+fn mem_before_dev(limits: &Limits) -> Join<Mem, Dev> {
+    Join::new(&[b"", b"/"], mem(limits), dev())
+}
+
+/// And to the tree behind.
+fn dev_before_mem(limits: &Limits) -> Join<Dev, Mem> {
+    Join::new(&[b"dev"], dev(), mem(limits))
+}
+
+/// F10: two trees are two file systems.
+#[test]
+fn nothing_moves_between_joined_trees() {
+    use ring9::fs::{Error, Filesystem, Make};
+    let limits = Limits::default();
+    let mut trees = Join::new(&[b""], mem(&limits), mem(&limits));
+    let at = ring9::fs::At::default();
+    let (a, b) = (trees.attach(tree::ROOT, b"").expect("a tree"), trees.attach(tree::ROOT, b"/").expect("a tree"));
+    trees.make(&a, b"f", Make::File, 0o644, None, at).expect("a new name");
+    let mut file = trees.lookup(&a, b"f").expect("just made");
+    assert_eq!(trees.link(&b, b"f", &file, at), Err(Error::EXDEV));
+    assert_eq!(trees.rename(&a, b"f", &b, b"f", at), Err(Error::EXDEV));
+    assert_eq!(trees.rename_file(&mut file, &b, b"f", at), Err(Error::EXDEV));
+    for file in [a, b, file] {
+        trees.close(file, at).expect("nothing to do");
+    }
+}
