@@ -13,6 +13,9 @@ use crate::arena::Slice;
 use bytes::{BufMut, BytesMut};
 use std::ops::Range;
 
+/// How large a small buffer is kept, in bytes: the heads of a turn's replies fit.
+const SMALL_KEPT_BYTES_MAX: usize = 64 << 10;
+
 /// One view.
 #[derive(Debug)]
 pub enum Part {
@@ -50,8 +53,11 @@ impl Iovec {
         self.len == 0
     }
 
-    /// Drops all views (which unpins them) and keeps the memory of the lists.
+    /// Drops all views (which unpins them) and keeps the memory of the lists; but not that of a large listing or text, of which every peer could have one.
     pub fn clear(&mut self) {
+        if self.small.capacity() > SMALL_KEPT_BYTES_MAX {
+            self.small = BytesMut::new();
+        }
         self.small.clear();
         self.parts.clear();
         self.len = 0;
@@ -181,5 +187,14 @@ impl Out<'_> {
         let bytes = &bytes[..bytes.len().min(self.room as usize)];
         self.room -= bytes.len() as u32;
         self.iovec.put_small(bytes.len(), |small| small.put_slice(bytes));
+    }
+    /// Fills all of the room with bytes that are made in place.
+    pub fn fill(&mut self, make: impl FnOnce(&mut [u8])) {
+        let len = std::mem::take(&mut self.room) as usize;
+        self.iovec.put_small(len, |small| {
+            let start = small.len();
+            small.resize(start + len, 0);
+            make(&mut small[start..]);
+        });
     }
 }

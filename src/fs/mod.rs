@@ -409,6 +409,11 @@ pub trait Filesystem {
         Err(Error::EOPNOTSUPP)
     }
 
+    /// A second or so has passed; called while anyone is connected. For what a tree does in intervals: it has no timer of its own.
+    fn tick(&mut self, at: At) {
+        let _ = at;
+    }
+
     /// The next pending operation that can be finished. A driver asks once per turn, until `None`.
     fn ready(&mut self) -> Option<Token> {
         None

@@ -260,6 +260,11 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
         either!(self, file, tree, file => tree.statfs(file))
     }
 
+    fn tick(&mut self, at: At) {
+        self.a.tick(at);
+        self.b.tick(at);
+    }
+
     fn ready(&mut self) -> Option<Token> {
         self.a.ready().map(first).or_else(|| self.b.ready().map(second))
     }

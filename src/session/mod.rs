@@ -9,6 +9,7 @@
 //!     Need::skip             -> throw that many bytes away -> skipped(fs, n, at)        (or just show them to receive)
 //!     take(fs)               -> send the views -> Segments::advance(n) -> recycle(segments)
 //!     fs.ready()             -> complete(fs, token, at) of the session that the token names
+//!     fs.tick(at)            about once a second, for trees that have a use for it
 //! }
 //! close(fs, at)
 //! ```
@@ -438,6 +439,11 @@ impl<F: Filesystem> Session<F> {
     /// Requests that wait for their tree, and flushes that wait for those.
     pub fn pending(&self) -> usize {
         self.pending.len()
+    }
+
+    /// The name of the dialect that was agreed on.
+    pub fn dialect(&self) -> Option<&'static str> {
+        self.dialect.map(Dialect::name)
     }
 
     /// Largest message in bytes, as agreed on.

@@ -106,6 +106,9 @@ impl<F: Filesystem> Session<F> {
         };
         let Waiting { request, what, flushes, .. } = self.pending.0.remove(index);
         let room = if let What::Read { room } = what { room } else { 0 };
+        // A read that waited has waited for news, which no server can hasten: its service begins now. Writes and syncs have waited for the tree.
+        let at_ns = if let What::Read { .. } = what { at.mono_ns } else { request.at_ns };
+        let request = Request { at_ns, ..request };
         if let What::Read { .. } = what {
             batch.iovec().put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
         }

@@ -40,6 +40,23 @@ fn what_waits_is_answered_when_it_ends() {
     peer.ends();
 }
 
+/// A tail that nobody writes to is no slow server; a write that waits for its log is.
+#[test]
+fn the_service_of_a_read_begins_when_it_can_go_on() {
+    let later = At { mono_ns: AT.mono_ns + 5_000, ..AT };
+    for (request, began) in [(read(1, 0, 3), later.mono_ns), (write(1, 0, b"four"), AT.mono_ns)] {
+        let mut peer = peer();
+        peer.send(1, &request).expect("not broken");
+        peer.tree.release(b"line");
+        let token = peer.tree.ready().expect("released");
+        peer.session.complete(&mut peer.tree, token, later);
+        let mut batch = peer.session.take(&peer.tree).expect("a reply");
+        let mut stamps = Vec::new();
+        batch.advance(batch.len(), |reply| stamps.push(reply.at_ns));
+        assert_eq!(stamps, [began]);
+    }
+}
+
 #[test]
 fn a_flush_in_time_leaves_no_trace() {
     let mut peer = peer();
