@@ -14,6 +14,8 @@ pub const CONNECTIONS: u64 = 10_000;
 pub const OTHER_FILES: u64 = 64;
 /// Smallest `--memory` in bytes: a largest message, its copy, and some room.
 pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
+/// Bytes of the last lines of the log that are kept.
+pub const LOG_BYTES_MAX: usize = 64 << 10;
 /// Memory in bytes for each inode, unless asked otherwise.
 pub const MEMORY_BYTES_PER_INODE: u64 = 1024;
 /// Fids of all connections together.
@@ -27,6 +29,8 @@ const INODE_BYTES: u64 = 640;
 const FID_BYTES: u64 = 256;
 /// A connection with its session, its place in a table that is at worst half empty, and its completions.
 const CONNECTION_BYTES: u64 = 2048;
+/// Histograms of every kind of message and of their intervals, open texts of `ctl`, the log (docs/trees.md).
+const FIGURES_BYTES: u64 = 32 << 20;
 /// A short reply: a listing while replies are bounded, or the stat record of a link.
 const SHORT_REPLY_BYTES: u64 = 12 << 10;
 
@@ -50,7 +54,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Who may hold how many bytes of this process's memory.
-    pub fn holders(&self) -> [(&'static str, u64); 7] {
+    pub fn holders(&self) -> [(&'static str, u64); 8] {
         let windows = WINDOW_BYTES as u64;
         let turn = u64::from(SHARED_COUNT) * 2 * OWN_BYTES_MAX as u64;
         // A file has at most one block that is smaller than the largest.
@@ -67,6 +71,7 @@ impl Bounds {
                     + (self.connections + SPARE_WINDOWS as u64) * windows
                     + BACKLOG_BYTES_ALL as u64,
             ),
+            ("figures and log", FIGURES_BYTES),
             ("replies", REPLY_BYTES_MAX as u64 + turn + self.connections * SHORT_REPLY_BYTES),
         ]
     }

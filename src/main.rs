@@ -4,7 +4,7 @@ mod flags;
 
 use anyhow::{Context, bail};
 use flags::{Command, Flags, Serve};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use ring9::arena::Arena;
 use ring9::client::Address;
 use ring9::fs::ctl::Ctl;
@@ -13,13 +13,13 @@ use ring9::fs::mem::{self, Mem};
 use ring9::fs::mount::Join;
 use ring9::limits::{self, Bounds};
 use ring9::session::{Budget, Users};
-use ring9::stats::Stats;
+use ring9::stats::{Lines, Stats};
 use ring9::uring::{self, Bound, Grow, Kernel, Listener, Ring, Server, Signals, Trust};
 use std::io::{IsTerminal, Write};
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// EX_UNAVAILABLE of sysexits(3): io_uring is missing or forbidden.
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -50,7 +50,8 @@ fn main() -> ExitCode {
 
 fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     let level = if serve.trace { LevelFilter::Trace } else { LevelFilter::Info };
-    log::set_logger(&Stderr).expect("no other logger is set");
+    let lines = Arc::new(Mutex::new(Lines::new(limits::LOG_BYTES_MAX)));
+    log::set_boxed_logger(Box::new(Logger(Arc::clone(&lines)))).expect("no other logger is set");
     log::set_max_level(level);
 
     let users = match users(&serve) {
@@ -71,7 +72,7 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     if let Some(cpu) = serve.cpu {
         uring::pin_to_cpu(cpu).with_context(|| format!("--cpu {cpu}"))?;
     }
-    let mut server = build(ring, &serve, bounds, users).context("--memory")?;
+    let mut server = build(ring, &serve, bounds, users, lines).context("--memory")?;
     register(&mut server, &serve)?;
 
     // What is removed at the end: the paths of unix sockets.
@@ -79,10 +80,11 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     let mut ready = Vec::new();
     for (address, trust) in serve.listeners()? {
         let bound = bind(&address).with_context(|| format!("--listen {address}"))?;
-        ready.push((shown(&address, &bound), trust));
+        let shown = shown(&address, &bound);
         let (fd, remove) = bound.into_raw();
         removals.push(remove);
-        server.0.listen(Listener { fd, trust });
+        server.0.listen(Listener { fd, name: shown.to_string().into(), trust });
+        ready.push((shown, trust));
     }
     announce(&ready);
     server.0.run().context("io_uring")?;
@@ -139,6 +141,7 @@ fn build(
     serve: &Serve,
     bounds: Bounds,
     users: Users,
+    log: Arc<Mutex<Lines>>,
 ) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
     let arena = Arena::new(usize::try_from(serve.memory.0)?)?;
     let populated = if serve.grow { GROW_FROM.min(arena.memory().len()) } else { arena.memory().len() };
@@ -156,8 +159,8 @@ fn build(
         groups: serve.groups.is_some().then(|| users.memberships().collect()),
         ..mem::Options::default()
     };
-    let files = Join::new(&[b"", b"/"], Mem::new(arena, options), Dev::new(zeros));
-    let trees = Join::new(&[b"", b"/", b"dev"], files, Ctl::new(Rc::clone(&stats), gauge));
+    let files = Join::new(&[b"", b"/"], Mem::new(arena, options), Dev::new(zeros, seed(&mut ring)));
+    let trees = Join::new(&[b"", b"/", b"dev"], files, Ctl::new(Rc::clone(&stats), gauge, log));
     let signals = Signals::new()?;
     let options = uring::Options {
         msize_max: serve.msize.0 as u32,
@@ -170,6 +173,12 @@ fn build(
         grow: serve.grow.then(|| Grow::from(populated)),
     };
     Ok((Server::new(ring, trees, parts, options), signals, populated))
+}
+
+fn seed(ring: &mut Kernel) -> [u8; 32] {
+    let mut seed = [0; 32];
+    seed.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&ring.entropy().to_le_bytes()));
+    seed
 }
 
 /// Registers the arena, or says in one line why it is served without.
@@ -238,21 +247,25 @@ fn hints(address: &Address, trust: Trust) -> String {
     format!("  {address}: {who}\n    list   r9 --addr {address} ls -l /\n    mount  {mount}\n")
 }
 
-/// Log lines on stderr. Messages (`--trace`) come without a level.
-struct Stderr;
+/// Log lines go to stderr, and are kept for `ctl`. Messages (`--trace`) come without a level and are not kept: reading the log would make the log grow.
+struct Logger(Arc<Mutex<Lines>>);
 
-impl Log for Stderr {
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
     }
 
     fn log(&self, record: &Record<'_>) {
-        let mut err = std::io::stderr().lock();
-        let _ = match record.level() {
-            log::Level::Trace => writeln!(err, "{}", record.args()),
-            log::Level::Info => writeln!(err, "ring9: {}", record.args()),
-            level => writeln!(err, "ring9: {}: {}", level.as_str().to_lowercase(), record.args()),
+        let line = match record.level() {
+            Level::Trace => record.args().to_string(),
+            Level::Info => format!("ring9: {}", record.args()),
+            level => format!("ring9: {}: {}", level.as_str().to_lowercase(), record.args()),
         };
+        // Nobody may be reading; the server serves all the same.
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        if record.level() < Level::Trace {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.as_bytes());
+        }
     }
 
     fn flush(&self) {}

@@ -9,11 +9,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("wire", &["wire"]),
     ("arena", &["arena"]),
     ("fs", &["fs", "arena", "wire"]),
-    ("fs/ctl.rs", &["fs", "arena", "wire", "stats"]),
+    ("fs/ctl", &["fs", "arena", "wire", "stats"]),
     ("session", &["session", "fs", "wire"]),
     ("uring", &["uring", "session", "arena", "stats", "fs"]),
     ("client", &["client", "wire", "fs"]),
-    ("stats.rs", &["stats"]),
+    ("stats", &["stats", "wire"]),
     ("limits.rs", &["limits", "arena", "uring", "session"]),
     ("lib.rs", &["arena", "fs", "wire", "session", "uring", "client", "limits", "stats"]),
 ];
@@ -33,7 +33,7 @@ const ABSENCES: &[(&str, &[&str], &str)] = &[
     ),
     ("arena", &["io_uring"], "only uring says io_uring"),
     ("client", &["io_uring", "uring::"], "the client never sees the server's ring"),
-    ("stats.rs", &["io_uring"], "only uring says io_uring"),
+    ("stats", &["io_uring"], "only uring says io_uring"),
     ("uring", &["fs::mem", "fs::dev", "fs::ctl", "Message"], "the loop knows no concrete tree and no message"),
 ];
 

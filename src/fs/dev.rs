@@ -1,42 +1,65 @@
-//! The files that the article series began with: `zero` reads as zeros for ever and `null` as nothing; both take anything and keep nothing.
+//! The files that the article series began with, `zero` and `null`, and their kin: `full` reads as zeros and takes nothing, `random` reads as random bytes.
+//! All but `full` take anything and keep nothing.
 
-use super::flat::{Flat, Named, Source};
-use super::{Out, mode};
+use super::catalog::{Catalog, ENDLESS, Member, Node, Source};
+use super::{At, Error, Out, Outcome, Result};
 use crate::arena::{BLOCK_BYTES_MAX, Zeros};
+use chacha20::ChaCha12Rng;
+use chacha20::rand_core::{Rng, SeedableRng};
 
 /// The tree `dev`.
-pub type Dev = Flat<Devices>;
+pub type Dev = Catalog<Devices>;
+/// A file of it.
+pub type DevFile = Member<()>;
 
 /// The devices.
 pub struct Devices {
     zeros: Zeros,
+    random: ChaCha12Rng,
 }
 
 impl Dev {
-    /// Zeros come from the arena, so that they are sent from registered memory like any other file's.
-    pub fn new(zeros: Zeros) -> Dev {
-        Flat::of(Devices { zeros })
+    /// Zeros come from the arena, so that they are sent from registered memory like any other file's. Random bytes are the key stream of this seed, which
+    /// the kernel should have made: nobody can tell what others have read or will read, and no read makes a system call.
+    pub fn new(zeros: Zeros, seed: [u8; 32]) -> Dev {
+        // Regular files, not devices: v9fs would open a device node as a device of its own machine.
+        let files = ["full", "null", "random", "zero"].map(|name| Node::file(name, 0o666));
+        let nodes = [Node::ROOT].into_iter().chain(files).collect();
+        Catalog::of(nodes, Devices { zeros, random: ChaCha12Rng::from_seed(seed) })
     }
 }
 
-const ZERO: usize = 0;
+const FULL: usize = 1;
+const NULL: usize = 2;
+const RANDOM: usize = 3;
 
 impl Source for Devices {
-    // Regular files, not devices: v9fs would open a device node as a device of its own machine.
-    const FILES: &'static [Named] = &[
-        Named { name: "zero", mode: mode::IFREG | 0o666, rdev: (0, 0) },
-        Named { name: "null", mode: mode::IFREG | 0o666, rdev: (0, 0) },
-    ];
+    type Held = ();
 
-    /// Linux reads nothing from a regular file of length 0 in its caches, so `zero` shows the largest length.
-    fn size(&self, index: usize) -> u64 {
-        if index == ZERO { i64::MAX as u64 } else { 0 }
+    fn open(&mut self, _: usize, _: At) -> Result<()> {
+        Ok(())
     }
 
-    fn read(&mut self, index: usize, _: &[u8], _: u64, mut out: Out<'_>) {
-        while index == ZERO && out.room() > 0 {
-            out.slice(self.zeros.slice(BLOCK_BYTES_MAX.min(out.room() as usize)));
+    fn size(&self, node: usize, _: Option<&()>) -> u64 {
+        if node == NULL { 0 } else { ENDLESS }
+    }
+
+    fn read(&mut self, node: usize, (): &(), _: u32, _: u64, mut out: Out<'_>) -> Result<Outcome<()>> {
+        match node {
+            NULL => {}
+            RANDOM => out.fill(|bytes| self.random.fill_bytes(bytes)),
+            _ => {
+                while out.room() > 0 {
+                    out.slice(self.zeros.slice(BLOCK_BYTES_MAX.min(out.room() as usize)));
+                }
+            }
         }
+        Ok(Outcome::Done(()))
+    }
+
+    /// full(4)
+    fn takes(&self, node: usize) -> Result<()> {
+        if node == FULL { Err(Error::ENOSPC) } else { Ok(()) }
     }
 }
 
@@ -44,48 +67,79 @@ impl Source for Devices {
 mod tests {
     use super::*;
     use crate::arena::Arena;
-    use crate::fs::flat::FlatFile;
-    use crate::fs::{At, Change, Entry, Error, Filesystem, Iovec, Open, Outcome, Result, User};
+    use crate::fs::{Change, Entry, Filesystem, Iovec, Open, Outcome, User, mode};
 
     const READ_WRITE: Open =
         Open { read: true, write: true, exec: false, truncate: false, append: false, remove_on_close: false };
 
     fn dev() -> (Arena, Dev) {
         let arena = Arena::new(1 << 20).expect("a small mapping");
-        let dev = Dev::new(arena.zeros());
+        let dev = Dev::new(arena.zeros(), [7; 32]);
         (arena, dev)
     }
 
-    fn open(dev: &mut Dev, name: &str, flags: Open) -> Result<FlatFile> {
+    fn open(dev: &mut Dev, name: &str, flags: Open) -> Result<DevFile> {
         let root = dev.attach(User { uid: 5, gid: 5, peer: 0 }, b"dev")?;
         let mut file = dev.lookup(&root, name.as_bytes())?;
         dev.open(&mut file, flags, At::default())?;
         Ok(file)
     }
 
+    fn read(dev: &mut Dev, file: &mut DevFile, offset: u64, room: u32) -> Vec<u8> {
+        let mut iovec = Iovec::default();
+        assert_eq!(dev.read(file, offset, iovec.out(room), At::default()), Ok(Outcome::Done(())));
+        iovec.to_vec()
+    }
+
     #[test]
-    fn zero_reads_as_zeros_for_ever_and_null_as_nothing() {
+    fn zero_and_full_read_as_zeros_for_ever_and_null_as_nothing() {
         let (arena, mut dev) = dev();
-        for (name, offset, room, len) in
-            [("zero", 0, 200_000, 200_000), ("zero", u64::MAX, 1, 1), ("null", 0, 9, 0), ("null", 7, 9, 0)]
-        {
+        for (name, offset, room, len) in [
+            ("zero", 0, 200_000, 200_000),
+            ("zero", u64::MAX, 1, 1),
+            ("full", 1 << 40, 70_000, 70_000),
+            ("null", 0, 9, 0),
+            ("null", 7, 9, 0),
+        ] {
             let mut file = open(&mut dev, name, READ_WRITE).expect("anyone may");
-            let mut iovec = Iovec::default();
-            let outcome = dev.read(&mut file, offset, iovec.out(room), At::default());
-            assert_eq!(outcome, Ok(Outcome::Done(())));
-            assert_eq!(iovec.to_vec(), vec![0; len], "{name}");
+            assert_eq!(read(&mut dev, &mut file, offset, room), vec![0; len], "{name}");
+            let size = dev.stat(&file).expect("there").size;
+            assert_eq!(size, if len == 0 { 0 } else { i64::MAX as u64 }, "{name}");
         }
         assert_eq!((arena.gauge().pins(), arena.gauge().used_bytes()), (0, 0));
     }
 
+    /// Bytes as likely as each other, none repeated, and those of the seed: a server that reads as another one would give away what others read.
     #[test]
-    fn both_take_anything_truncate_and_touch_included() {
+    fn random_fills_the_room_with_new_bytes() {
+        let (arena, mut dev) = dev();
+        let mut file = open(&mut dev, "random", READ_WRITE).expect("anyone may");
+        let first = read(&mut dev, &mut file, 0, 100_000);
+        let second = read(&mut dev, &mut file, 0, 100_000);
+        let mut counts = [0u32; 256];
+        first.iter().chain(&second).for_each(|&byte| counts[usize::from(byte)] += 1);
+        // 781 of each are expected, give or take 28 (one sigma).
+        assert!(counts.iter().all(|count| (580..980).contains(count)), "{counts:?}");
+        let same = first.iter().zip(&second).filter(|(a, b)| a == b).count();
+        assert!((200..600).contains(&same), "{same} of 100,000 are the same; 391 would be by chance");
+        assert_eq!(read(&mut dev, &mut file, 5, 0), b"");
+        let mut other = Dev::new(arena.zeros(), [8; 32]);
+        let mut file = open(&mut other, "random", READ_WRITE).expect("anyone may");
+        assert_ne!(read(&mut other, &mut file, 0, 16), first[..16]);
+    }
+
+    #[test]
+    fn all_but_full_take_anything_and_all_take_truncate_and_touch() {
         let (_arena, mut dev) = dev();
-        for name in ["zero", "null"] {
+        for name in ["zero", "null", "random", "full"] {
             let flags = Open { truncate: true, ..READ_WRITE };
             let mut file = open(&mut dev, name, flags).expect("what a shell's > does");
-            assert!(dev.discards(&file));
-            assert_eq!(dev.write(&mut file, 9, b"gone", At::default()), Ok(Outcome::Done(4)));
+            let takes = name != "full";
+            assert_eq!(dev.discards(&file), takes, "{name}");
+            let written = dev.write(&mut file, 9, b"gone", At::default());
+            assert_eq!(written, if takes { Ok(Outcome::Done(4)) } else { Err(Error::ENOSPC) }, "{name}");
+            let granted = dev.grant(&mut file, 0, 1 << 20, At::default()).map(|grant| grant.is_some());
+            assert_eq!(granted, if takes { Ok(false) } else { Err(Error::ENOSPC) }, "{name}");
             let resize = Change { size: Some(0), ..Change::default() };
             assert_eq!(dev.wstat(&mut file, &resize, At::default()), Ok(()));
             let chmod = Change { mode: Some(0), ..Change::default() };
@@ -98,20 +152,24 @@ mod tests {
     fn the_directory_cannot_be_changed() {
         let (_arena, mut dev) = dev();
         let mut root = dev.attach(User { uid: 0, gid: 0, peer: 0 }, b"dev").expect("there");
-        let made = dev.create(&mut root, b"x", READ_WRITE, 0o666, 0, None, At::default());
-        assert_eq!(made, Err(Error::EPERM));
+        for (name, error) in [(&b"x"[..], Error::EPERM), (b"null", Error::EEXIST)] {
+            let made = dev.create(&mut root, name, READ_WRITE, 0o666, 0, None, At::default());
+            assert_eq!(made, Err(error));
+        }
         assert_eq!(dev.open(&mut root, READ_WRITE, At::default()), Err(Error::EISDIR));
         assert_eq!(dev.lookup(&root, b"none").map(|_| ()), Err(Error::ENOENT));
+        assert_eq!(dev.lookup(&root, b"/").map(|_| ()), Err(Error::ENOENT));
         let up = dev.lookup(&root, b"..").expect("it stays there");
         assert_eq!(dev.attr(&up), dev.attr(&root));
-        for cookie in 0..5 {
+        for cookie in 0..7 {
             let mut names = Vec::new();
             let each = &mut |entry: &Entry<'_>| {
+                assert_eq!(entry.stat.mode & mode::IFMT == mode::IFDIR, entry.cookie < 3);
                 names.push(String::from_utf8_lossy(entry.stat.name).into_owned());
                 true
             };
             dev.list(&root, cookie, At::default(), each).expect("a directory");
-            assert_eq!(names, [".", "..", "zero", "null"][cookie as usize..]);
+            assert_eq!(names, [".", "..", "full", "null", "random", "zero"][cookie as usize..]);
         }
     }
 }

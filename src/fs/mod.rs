@@ -7,10 +7,10 @@
 //!
 //! Must not know: fids, tags, messages, sockets. `wire::Qid` is the one type shared with the protocol.
 
+pub mod catalog;
 pub mod ctl;
 pub mod dev;
 mod error;
-pub mod flat;
 mod iovec;
 pub mod mem;
 pub mod mount;

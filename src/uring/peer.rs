@@ -11,7 +11,9 @@ use super::buffers::Window;
 use super::flight::{Inbound, Outbound};
 use crate::fs::Filesystem;
 use crate::session::Session;
+use crate::stats::Connection;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 /// How long after a large payload a peer has a window of its own, in nanoseconds.
 const BULK_NS: u64 = 1_000_000_000;
@@ -77,10 +79,12 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) idle_sweeps: u8,
     /// Is on the loop's list for this turn.
     pub(crate) listed: bool,
+    /// What others may see of it.
+    pub(crate) shown: Rc<Connection>,
 }
 
 impl<F: Filesystem> Peer<F> {
-    pub(crate) fn new(fd: RawFd, generation: u32, session: Session<F>) -> Peer<F> {
+    pub(crate) fn new(fd: RawFd, generation: u32, session: Session<F>, shown: Rc<Connection>) -> Peer<F> {
         Peer {
             fd,
             generation,
@@ -95,6 +99,7 @@ impl<F: Filesystem> Peer<F> {
             bulk_ns: None,
             idle_sweeps: 0,
             listed: false,
+            shown,
         }
     }
 
@@ -114,6 +119,15 @@ impl<F: Filesystem> Peer<F> {
     /// Whether it sends large payloads.
     pub(crate) fn is_bulk(&self, now: u64) -> bool {
         self.bulk_ns.is_some_and(|began| now < began + BULK_NS)
+    }
+
+    /// Notes how it stands, at the end of its turn.
+    pub(crate) fn show(&self) {
+        self.shown.dialect.set(self.session.dialect());
+        self.shown.msize.set(self.session.msize());
+        self.shown.fids.set(self.session.fids());
+        self.shown.pending.set(self.session.pending());
+        self.shown.queued_bytes.set(self.session.queued_bytes());
     }
 
     /// Whether the kernel may still touch memory of this peer.

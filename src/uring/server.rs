@@ -12,7 +12,7 @@ use super::token::{Op, Token};
 use crate::arena::{Gauge, Heads, Memory};
 use crate::fs::{At, Filesystem, Iovec};
 use crate::session::{self, Segments, Session, Users};
-use crate::stats::Stats;
+use crate::stats::{Connection, Stats};
 use nix::errno::Errno;
 use nix::libc;
 use slab::Slab;
@@ -42,10 +42,12 @@ pub enum Trust {
 }
 
 /// A listening socket. The loop closes it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// The socket.
     pub fd: RawFd,
+    /// Its address, as it is shown.
+    pub name: Rc<str>,
     /// For its connections.
     pub trust: Trust,
 }
@@ -145,6 +147,7 @@ pub struct Server<R: Ring, F: Filesystem> {
 
 struct Accepting {
     fd: RawFd,
+    name: Rc<str>,
     trust: Trust,
     state: AcceptState,
 }
@@ -204,11 +207,17 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Serves the connections of a listening socket.
     pub fn listen(&mut self, listener: Listener) {
-        self.listeners.push(Accepting { fd: listener.fd, trust: listener.trust, state: AcceptState::Idle });
+        let Listener { fd, name, trust } = listener;
+        self.listeners.push(Accepting { fd, name, trust, state: AcceptState::Idle });
     }
 
     /// Serves a connected socket.
     pub fn connect(&mut self, fd: RawFd, trust: Trust) {
+        self.connect_by("-".into(), fd, trust);
+    }
+
+    /// Serves a socket that came by this listener.
+    fn connect_by(&mut self, listener: Rc<str>, fd: RawFd, trust: Trust) {
         let trust = match trust {
             Trust::All => session::Trust::All,
             Trust::Squash => session::Trust::Squash,
@@ -217,6 +226,12 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 None => session::Trust::Squash,
             },
         };
+        let shown = match trust {
+            session::Trust::All => "all".into(),
+            session::Trust::Squash => "squash".into(),
+            session::Trust::Uid(uid) => format!("uid={uid}").into(),
+        };
+        let connection = Rc::new(Connection::new(listener, shown, self.at.mono_ns));
         self.generation = self.generation.wrapping_add(1) & 0xff_ffff;
         let entry = self.peers.vacant_entry();
         let slot = entry.key() as u32;
@@ -227,7 +242,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             budget: Arc::clone(&self.options.budget),
             ..session::Config::new(slot, self.options.msize_max)
         };
-        entry.insert(Peer::new(fd, self.generation, Session::new(config)));
+        self.options.stats.connected(slot, Rc::clone(&connection));
+        entry.insert(Peer::new(fd, self.generation, Session::new(config), connection));
         self.options.stats.counters.accepted.up();
         self.list(slot);
     }
@@ -299,16 +315,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         self.events = events;
         self.settle();
-        while let Some(token) = self.fs.ready() {
-            if let Some(peer) = self.peers.get_mut(token.peer as usize) {
-                lend(&mut self.batches, &mut peer.session);
-                peer.session.complete(&mut self.fs, token, self.at);
-                self.list(token.peer);
-            } else {
-                // Who asked is gone, and it was too late to take it back: the tree must not keep the result.
-                let _ = self.fs.finish(token, Iovec::default().out(0), self.at);
-            }
-        }
+        self.complete();
         self.relieve();
         let mut work = std::mem::take(&mut self.work);
         for slot in work.drain(..) {
@@ -320,7 +327,24 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             let token = Token::new(Op::Sweep, 0, 0);
             self.retry(|server| flight::wait(&mut server.ring, &flight::SWEEP, token))?;
         }
-        self.grow()
+        self.grow()?;
+        // What this turn has set off (a line of the log, say) must not wait until something else ends the sleep.
+        self.complete();
+        Ok(())
+    }
+
+    /// Ends what the tree can end by now. Whose reply that is goes on in this turn, or if that is over in the next one, which does not wait then.
+    fn complete(&mut self) {
+        while let Some(token) = self.fs.ready() {
+            if let Some(peer) = self.peers.get_mut(token.peer as usize) {
+                lend(&mut self.batches, &mut peer.session);
+                peer.session.complete(&mut self.fs, token, self.at);
+                self.list(token.peer);
+            } else {
+                // Who asked is gone, and it was too late to take it back: the tree must not keep the result.
+                let _ = self.fs.finish(token, Iovec::default().out(0), self.at);
+            }
+        }
     }
 
     /// Submits, and waits unless there is work left.
@@ -402,6 +426,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Op::Sweep => {
                 self.sweeping = false;
                 self.sweep()?;
+                self.fs.tick(self.at);
             }
             Op::Receive | Op::Send => {
                 let known = self.peers.get(token.slot as usize).is_some_and(|peer| peer.generation == token.generation);
@@ -493,6 +518,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let n = res.max(0) as usize;
         let counters = &self.options.stats.counters;
         counters.received_bytes.add(n as u64);
+        peer.shown.received_bytes.add(n as u64);
         let open = peer.life == Life::Open;
         lend(&mut self.batches, &mut peer.session);
         match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
@@ -545,6 +571,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let n = res.max(0) as usize;
         counters.receives.up();
         counters.received_bytes.add(n as u64);
+        peer.shown.received_bytes.add(n as u64);
         let shared = shared.as_mut().expect("a buffer comes from those that were shared");
         let broken = shared.look(ring, flags, n, |bytes| {
             let mut rest = bytes;
@@ -585,10 +612,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let failed = errno(res).filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN));
         let n = res.max(0) as usize;
         stats.counters.sent_bytes.add(n as u64);
+        peer.shown.sent_bytes.add(n as u64);
         if failed.is_none() && n < out.offered {
             stats.counters.sends_short.up();
         }
-        out.segments.advance(n, |reply| stats.replied(reply.kind.0, now.saturating_sub(reply.at_ns)));
+        out.segments.advance(n, |reply| stats.replied(reply.kind, now.saturating_sub(reply.at_ns)));
         if out.segments.len() > 0 && failed.is_none() && peer.life != Life::Closing {
             // A gather is cut where its list ends; otherwise the socket is full.
             out.waits = n < out.offered;
@@ -634,10 +662,12 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.receive(slot)?;
         }
         let peer = &mut self.peers[slot as usize];
+        peer.show();
         if peer.life == Life::Closing && !peer.in_flight() {
             let mut peer = self.peers.remove(slot as usize);
             peer.window.discard(&mut self.spares);
             self.ring.close(peer.fd);
+            self.options.stats.disconnected(slot);
             self.options.stats.counters.closed.up();
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);
         } else if peer.held && matches!(peer.sending, Sending::Nothing) && peer.life != Life::Closing {

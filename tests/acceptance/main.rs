@@ -111,7 +111,7 @@ fn mem(limits: &Limits) -> Mem {
 }
 
 fn dev() -> Dev {
-    Dev::new(Arena::new(0).expect("a small mapping").zeros())
+    Dev::new(Arena::new(0).expect("a small mapping").zeros(), [7; 32])
 }
 
 /// A join passes everything through to the tree in front.

@@ -1,12 +1,13 @@
 //! Listeners: how connections come, and how serving ends.
 
-use super::{AcceptState, DRAIN_NS, Server};
+use super::{AcceptState, Accepting, DRAIN_NS, Server};
 use crate::fs::Filesystem;
 use crate::uring::flight;
 use crate::uring::ring::{Ring, errno};
 use crate::uring::token::{Op, Token};
 use nix::errno::Errno;
 use std::io;
+use std::rc::Rc;
 
 impl<R: Ring, F: Filesystem> Server<R, F> {
     pub(super) fn arm_listeners(&mut self) -> io::Result<()> {
@@ -30,7 +31,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 self.options.stats.counters.refused.up();
                 self.ring.close(res);
             }
-            None => self.connect(res, self.listeners[index].trust),
+            None => {
+                let Accepting { name, trust, .. } = &self.listeners[index];
+                let (name, trust) = (Rc::clone(name), *trust);
+                self.connect_by(name, res, trust);
+            }
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
                 log::warn!("accept: {}: trying again in 50 ms", Errno::from_raw(-res));
                 let token = Token::new(Op::Backoff, 0, index as u32);

@@ -1,9 +1,21 @@
 //! Plain counters and histograms of one server. Main owns them, the loop writes, `ctl` reads; all on one thread.
 //!
-//! Must not know: sessions, trees, rings.
+//! Must not know: sessions, trees, rings. `wire::Kind` is the one type shared with the protocol.
 
-use hdrhistogram::Histogram;
-use std::cell::{Cell, RefCell};
+mod connection;
+mod interval_log;
+mod latency;
+mod lines;
+
+pub use connection::Connection;
+pub use interval_log::IntervalLog;
+pub use latency::Latency;
+pub use lines::Lines;
+
+use crate::wire::Kind;
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// A counter of one thread.
 #[derive(Debug, Default)]
@@ -91,9 +103,9 @@ pub struct Stats {
     pub counters: Counters,
     /// Replies by the number of the T-message they answer.
     messages: [Counter; 256],
-    /// Nanoseconds from the turn that received a request to the submission that sent its reply at once, or else to the turn that saw the send end; in three
-    /// significant digits.
-    service_ns: RefCell<Histogram<u64>>,
+    latency: RefCell<Latency>,
+    /// By the loop's number.
+    connections: RefCell<BTreeMap<u32, Rc<Connection>>>,
 }
 
 impl Default for Stats {
@@ -101,28 +113,47 @@ impl Default for Stats {
         Stats {
             counters: Counters::default(),
             messages: std::array::from_fn(|_| Counter::default()),
-            service_ns: RefCell::new(
-                Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds are valid"),
-            ),
+            latency: RefCell::default(),
+            connections: RefCell::default(),
         }
     }
 }
 
 impl Stats {
-    /// A reply to a message of type `kind` left after `service_ns`.
-    pub fn replied(&self, kind: u8, service_ns: u64) {
+    /// A reply to a message of this type left after `service_ns`.
+    pub fn replied(&self, kind: Kind, service_ns: u64) {
         self.counters.replies.up();
-        self.messages[usize::from(kind)].up();
-        self.service_ns.borrow_mut().saturating_record(service_ns.max(1));
+        self.messages[usize::from(kind.0)].up();
+        self.latency.borrow_mut().record(kind, service_ns);
     }
 
-    /// Replies to messages of type `kind`.
-    pub fn messages(&self, kind: u8) -> u64 {
-        self.messages[usize::from(kind)].get()
+    /// Replies to messages of this type.
+    pub fn messages(&self, kind: Kind) -> u64 {
+        self.messages[usize::from(kind.0)].get()
     }
 
-    /// Lets `see` look at the service times, in nanoseconds.
-    pub fn service_ns<T>(&self, see: impl FnOnce(&Histogram<u64>) -> T) -> T {
-        see(&self.service_ns.borrow())
+    /// Service times. Not to be held while replies leave.
+    pub fn latency(&self) -> Ref<'_, Latency> {
+        self.latency.borrow()
+    }
+
+    /// Service times, to be watched by interval. Not to be held while replies leave.
+    pub fn latency_mut(&self) -> RefMut<'_, Latency> {
+        self.latency.borrow_mut()
+    }
+
+    /// Peer `number` has come.
+    pub fn connected(&self, number: u32, connection: Rc<Connection>) {
+        self.connections.borrow_mut().insert(number, connection);
+    }
+
+    /// Peer `number` is gone.
+    pub fn disconnected(&self, number: u32) {
+        self.connections.borrow_mut().remove(&number);
+    }
+
+    /// Shows every connection, in the order of their numbers.
+    pub fn each_connection(&self, mut see: impl FnMut(u32, &Connection)) {
+        self.connections.borrow().iter().for_each(|(&number, connection)| see(number, connection));
     }
 }

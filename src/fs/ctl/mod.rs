@@ -1,0 +1,162 @@
+//! The server's own figures as files.
+//!
+//! ```text
+//! version, stats, connections     made when they are opened, so that what is read never mixes two moments
+//! latency/Tread, ...              a percentile table of service times for each type of request, made likewise
+//! latency.hlog                    the same by interval, a line for each: a read at the end waits for the next interval
+//! log                             the server's log: a read at the end waits for the next line
+//! ```
+//! Must not know: sessions, rings. It reads what main lends it.
+
+mod intervals;
+mod tail;
+mod text;
+
+use super::catalog::{Catalog, ENDLESS, Member, Node, Source};
+use super::{At, Cancel, Error, Out, Outcome, Result, Token};
+use crate::arena::Gauge;
+use crate::stats::{Lines, Stats};
+use crate::wire::Kind;
+use intervals::Intervals;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use tail::{ReaderId, Tail};
+
+/// The tree `ctl`.
+pub type Ctl = Catalog<Figures>;
+/// A file of it.
+pub type CtlFile = Member<Held>;
+
+/// Bytes of all texts that opens hold. More opens fail, or a client could have one made for each of its fids.
+const TEXTS_BYTES_MAX: usize = 16 << 20;
+
+/// Where the texts come from.
+pub struct Figures {
+    stats: Rc<Stats>,
+    gauge: Gauge,
+    /// The types of requests, in the order of their files.
+    kinds: Vec<Kind>,
+    texts_bytes: usize,
+    log: Tail,
+    intervals: Intervals,
+}
+
+/// What an open of a file has.
+#[derive(Debug)]
+pub enum Held {
+    /// The text of that moment.
+    Text(Box<[u8]>),
+    /// A place in a text that goes on.
+    Reader(ReaderId),
+}
+
+impl Ctl {
+    /// Shows these figures, and the lines of this log.
+    pub fn new(stats: Rc<Stats>, gauge: Gauge, log: Arc<Mutex<Lines>>) -> Ctl {
+        let kinds: Vec<Kind> = (0..=255).map(Kind).filter(|kind| kind.is_request()).collect();
+        let mut nodes = vec![
+            Node::ROOT,
+            Node::file("version", 0o444),
+            Node::file("stats", 0o444),
+            Node::file("connections", 0o444),
+            Node::file("log", 0o444),
+            Node::file("latency.hlog", 0o444),
+            Node::dir("latency"),
+        ];
+        let files = kinds.iter().filter_map(|kind| kind.name()).map(|name| Node::file(name, 0o444));
+        nodes.extend(files.map(|file| Node { parent: LATENCY, ..file }));
+        let (log, intervals) = (Tail::new(log, 0), Intervals::new(1));
+        Catalog::of(nodes, Figures { stats, gauge, kinds, texts_bytes: 0, log, intervals })
+    }
+}
+
+const VERSION: usize = 1;
+const STATS: usize = 2;
+const CONNECTIONS: usize = 3;
+const LOG: usize = 4;
+const INTERVALS: usize = 5;
+const LATENCY: usize = 6;
+
+impl Figures {
+    fn text(&self, node: usize, at: At) -> String {
+        match node {
+            VERSION => text::version(),
+            STATS => text::stats(&self.stats, &self.gauge),
+            CONNECTIONS => text::connections(&self.stats, at),
+            _ => text::percentiles(self.stats.latency().of(self.kinds[node - LATENCY - 1])),
+        }
+    }
+
+    /// Which text a token belongs to.
+    fn tail_of(&mut self, token: Token) -> &mut Tail {
+        if token.serial.is_multiple_of(2) { &mut self.log } else { &mut self.intervals.tail }
+    }
+}
+
+impl Source for Figures {
+    type Held = Held;
+
+    fn open(&mut self, node: usize, at: At) -> Result<Held> {
+        if node == LOG {
+            let oldest = self.log.lines().start();
+            return self.log.open(Box::default(), oldest).map(Held::Reader);
+        }
+        if node == INTERVALS {
+            return self.intervals.open(&self.stats, at).map(Held::Reader);
+        }
+        let text = self.text(node, at).into_bytes().into_boxed_slice();
+        if self.texts_bytes + text.len() > TEXTS_BYTES_MAX {
+            return Err(Error::ENFILE);
+        }
+        self.texts_bytes += text.len();
+        Ok(Held::Text(text))
+    }
+
+    fn close(&mut self, node: usize, held: Held) {
+        match held {
+            Held::Text(text) => self.texts_bytes -= text.len(),
+            Held::Reader(reader) if node == LOG => self.log.close(reader),
+            Held::Reader(reader) => self.intervals.close(&self.stats, reader),
+        }
+    }
+
+    /// Of the text that is open, or else as it would be now: Linux may read no further than the length that it was shown. A text that goes on has no end.
+    fn size(&self, node: usize, held: Option<&Held>) -> u64 {
+        match (node, held) {
+            (LOG | INTERVALS, _) => ENDLESS,
+            (_, Some(Held::Text(text))) => text.len() as u64,
+            _ => self.text(node, At::default()).len() as u64,
+        }
+    }
+
+    fn read(&mut self, node: usize, held: &Held, peer: u32, offset: u64, mut out: Out<'_>) -> Result<Outcome<()>> {
+        match held {
+            Held::Text(text) => {
+                let rest = usize::try_from(offset).ok().and_then(|offset| text.get(offset..));
+                out.bytes(rest.unwrap_or_default());
+                Ok(Outcome::Done(()))
+            }
+            &Held::Reader(reader) if node == LOG => self.log.read(reader, peer, offset, out),
+            &Held::Reader(reader) => self.intervals.tail.read(reader, peer, offset, out),
+        }
+    }
+
+    fn tick(&mut self, at: At) {
+        self.intervals.tick(&self.stats, at);
+    }
+
+    fn ready(&mut self) -> Option<Token> {
+        self.log.ready().or_else(|| self.intervals.tail.ready())
+    }
+
+    fn finish(&mut self, token: Token, out: Out<'_>) -> Result<u32> {
+        self.tail_of(token).finish(token, out)
+    }
+
+    fn cancel(&mut self, token: Token) -> Cancel {
+        self.tail_of(token).cancel(token)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! A growing text as a file: what is there is read, and at its end a read waits for the next line.
+//!
+//! Each open has a place of its own. Only the last lines are kept, for all readers together; who is slower misses whole lines, and is told so by a comment
+//! in their place. A reader that goes leaves nothing behind.
+
+use crate::fs::{Cancel, Error, Out, Outcome, Result, Token};
+use crate::stats::Lines;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Opens of one text at a time.
+pub(super) const READERS_MAX: usize = 1024;
+/// Reads that wait for one text at a time.
+pub(super) const WAITING_MAX: usize = 4096;
+
+/// A text that others write, and its readers.
+#[derive(Debug)]
+pub(super) struct Tail {
+    lines: Arc<Mutex<Lines>>,
+    readers: Slab<Reader>,
+    /// In the order in which they came.
+    waiting: VecDeque<Waiting>,
+    /// The end of the text when it was last found that no read can go on.
+    seen: u64,
+    /// Of the next token. Texts of one tree take turns.
+    serial: u64,
+}
+
+/// Number of an open.
+pub(super) type ReaderId = usize;
+
+/// An open: `head` stands at offset `head_at` of the file, and behind it the text from its place `next` on.
+#[derive(Debug)]
+struct Reader {
+    head: Box<[u8]>,
+    head_at: u64,
+    next: u64,
+    /// The last byte that was read did not end a line.
+    cut: bool,
+}
+
+/// A read that waits at the end.
+#[derive(Debug)]
+struct Waiting {
+    token: Token,
+    reader: ReaderId,
+    offset: u64,
+}
+
+impl Reader {
+    /// The place in the text that is at this offset. `None` in the head.
+    fn place(&self, offset: u64) -> Option<u64> {
+        let behind = offset.checked_sub(self.head_at)?.checked_sub(self.head.len() as u64)?;
+        Some(self.next.saturating_add(behind))
+    }
+
+    /// Whether a read there would answer at once.
+    fn can_go_on(&self, offset: u64, end: u64) -> bool {
+        self.place(offset).is_none_or(|place| place < end)
+    }
+
+    /// Reads what is there; the number of bytes. What was in front of lines that are gone cannot be read again.
+    fn copy(&mut self, lines: &Lines, offset: u64, mut out: Out<'_>) -> Result<u32> {
+        let room = out.room();
+        if let Some(lost) = self.place(offset).and_then(|place| lines.start().checked_sub(place)).filter(|&n| n > 0) {
+            let cut = if self.cut { "\n" } else { "" };
+            self.head = format!("{cut}# {lost} bytes were missed\n").into_bytes().into();
+            (self.head_at, self.next) = (offset, lines.start());
+        }
+        let in_head = offset.checked_sub(self.head_at).ok_or(Error::EINVAL)?;
+        let head = usize::try_from(in_head).ok().and_then(|at| self.head.get(at..)).unwrap_or_default();
+        let [front, back] = lines.from(self.place(offset).unwrap_or(self.next));
+        for part in [head, front, back] {
+            let part = &part[..part.len().min(out.room() as usize)];
+            if let Some(&last) = part.last() {
+                self.cut = last != b'\n';
+            }
+            out.bytes(part);
+        }
+        Ok(room - out.room())
+    }
+}
+
+impl Tail {
+    /// Readers of these lines. `serial` tells the texts of one tree apart.
+    pub(super) fn new(lines: Arc<Mutex<Lines>>, serial: u64) -> Tail {
+        Tail { lines, readers: Slab::new(), waiting: VecDeque::new(), seen: 0, serial }
+    }
+
+    /// The lines. Whoever panicked with them in hand has left them whole enough to be shown.
+    pub(super) fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens of this text.
+    pub(super) fn readers(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// A new reader, who sees `head` and then the text from its place `next` on.
+    pub(super) fn open(&mut self, head: Box<[u8]>, next: u64) -> Result<ReaderId> {
+        if self.readers.len() == READERS_MAX {
+            return Err(Error::ENFILE);
+        }
+        Ok(self.readers.insert(Reader { head, head_at: 0, next, cut: false }))
+    }
+
+    pub(super) fn close(&mut self, reader: ReaderId) {
+        self.readers.remove(reader);
+        debug_assert!(self.waiting.iter().all(|waiting| waiting.reader != reader), "what waits is taken back first");
+    }
+
+    /// Reads what is there, or waits.
+    pub(super) fn read(&mut self, reader: ReaderId, peer: u32, offset: u64, out: Out<'_>) -> Result<Outcome<()>> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut self.readers[reader];
+        if out.room() == 0 || state.can_go_on(offset, lines.end()) {
+            state.copy(&lines, offset, out)?;
+            return Ok(Outcome::Done(()));
+        }
+        if self.waiting.len() == WAITING_MAX {
+            return Err(Error::EAGAIN);
+        }
+        let token = Token { peer, serial: self.serial };
+        self.serial += 2;
+        self.waiting.push_back(Waiting { token, reader, offset });
+        Ok(Outcome::Pending(token))
+    }
+
+    /// A read that can go on.
+    pub(super) fn ready(&mut self) -> Option<Token> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let end = self.lines().end();
+        if end == self.seen {
+            return None;
+        }
+        let found = self.waiting.iter().find(|waiting| self.readers[waiting.reader].can_go_on(waiting.offset, end));
+        if found.is_none() {
+            self.seen = end;
+        }
+        found.map(|waiting| waiting.token)
+    }
+
+    /// What a read that waited has come to.
+    pub(super) fn finish(&mut self, token: Token, out: Out<'_>) -> Result<u32> {
+        let waiting = self.take(token).ok_or(Error::EIO)?;
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        self.readers[waiting.reader].copy(&lines, waiting.offset, out)
+    }
+
+    pub(super) fn cancel(&mut self, token: Token) -> Cancel {
+        if self.take(token).is_some() { Cancel::Cancelled } else { Cancel::TooLate }
+    }
+
+    fn take(&mut self, token: Token) -> Option<Waiting> {
+        let at = self.waiting.iter().position(|waiting| waiting.token == token)?;
+        self.waiting.remove(at)
+    }
+}

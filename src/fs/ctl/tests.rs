@@ -1,0 +1,441 @@
+//! Tests of every file of `ctl`, as a session would use it. With sessions and rings: `tests/ctl.rs`.
+
+use super::tail::{READERS_MAX, WAITING_MAX};
+use super::*;
+use crate::arena::Arena;
+use crate::fs::{Entry, Filesystem, Iovec, Open, Time, User, mode};
+use crate::stats::Connection;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry, Tag};
+
+const READ: Open =
+    Open { read: true, write: false, exec: false, truncate: false, append: false, remove_on_close: false };
+
+/// `seconds` after a certain one.
+fn at(seconds: u64) -> At {
+    let wall = Time { sec: 1_700_000_000 + seconds as i64, nsec: 250_000_000 };
+    At { wall, mono_ns: (50 + seconds) * 1_000_000_000 }
+}
+
+struct Fixture {
+    stats: Rc<Stats>,
+    log: Arc<Mutex<Lines>>,
+    ctl: Ctl,
+}
+
+impl Fixture {
+    /// Keeps this many bytes of the log.
+    fn new(log_bytes_max: usize) -> Fixture {
+        let (stats, log) = (Rc::<Stats>::default(), Arc::new(Mutex::new(Lines::new(log_bytes_max))));
+        let gauge = Arena::new(1 << 20).expect("a small mapping").gauge();
+        let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&log));
+        Fixture { stats, log, ctl }
+    }
+
+    fn walk(&mut self, path: &str) -> CtlFile {
+        let root = self.ctl.attach(User { uid: 5, gid: 5, peer: 3 }, b"ctl").expect("there");
+        path.split('/').fold(root, |dir, name| self.ctl.lookup(&dir, name.as_bytes()).expect(path))
+    }
+
+    fn open(&mut self, path: &str) -> CtlFile {
+        let mut file = self.walk(path);
+        self.ctl.open(&mut file, READ, at(0)).expect("anyone may");
+        file
+    }
+
+    fn read(&mut self, file: &mut CtlFile, offset: u64, room: u32) -> Result<Outcome<String>> {
+        let mut iovec = Iovec::default();
+        let outcome = self.ctl.read(file, offset, iovec.out(room), at(0))?;
+        Ok(match outcome {
+            Outcome::Done(()) => Outcome::Done(String::from_utf8(iovec.to_vec()).expect("texts")),
+            Outcome::Pending(token) => {
+                assert!(iovec.is_empty(), "who waits has nothing yet");
+                Outcome::Pending(token)
+            }
+        })
+    }
+
+    fn text(&mut self, path: &str) -> String {
+        let mut file = self.open(path);
+        let read = self.read(&mut file, 0, 1 << 20);
+        self.close(file);
+        done(read)
+    }
+
+    fn waits(&mut self, file: &mut CtlFile, offset: u64) -> Token {
+        match self.read(file, offset, 1000) {
+            Ok(Outcome::Pending(token)) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn finish(&mut self, token: Token, room: u32) -> Result<String> {
+        let mut iovec = Iovec::default();
+        let count = self.ctl.finish(token, iovec.out(room), at(0))?;
+        assert_eq!(count as usize, iovec.len());
+        Ok(String::from_utf8(iovec.to_vec()).expect("texts"))
+    }
+
+    fn close(&mut self, file: CtlFile) {
+        self.ctl.close(file, at(0)).expect("cannot fail");
+    }
+
+    fn logs(&mut self, line: &str) {
+        self.log.lock().expect("nobody panics").push(line.as_bytes());
+    }
+}
+
+fn done(read: Result<Outcome<String>>) -> String {
+    match read {
+        Ok(Outcome::Done(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn names_sizes_and_rights() {
+    let mut fixture = Fixture::new(1000);
+    fixture.stats.replied(Kind::TREAD, 1000);
+    let list = |fixture: &mut Fixture, dir: &CtlFile| {
+        let mut found = Vec::new();
+        let each = &mut |entry: &Entry<'_>| {
+            let name = String::from_utf8_lossy(entry.stat.name).into_owned();
+            found.push((name, entry.stat.mode & mode::IFMT == mode::IFDIR, entry.stat.size));
+            true
+        };
+        fixture.ctl.list(dir, 2, at(0), each).expect("a directory");
+        found
+    };
+    let root = fixture.ctl.attach(User { uid: 0, gid: 0, peer: 3 }, b"ctl").expect("there");
+    let names = ["version", "stats", "connections", "log", "latency.hlog", "latency"];
+    let found = list(&mut fixture, &root);
+    assert_eq!(found.iter().map(|one| one.0.as_str()).collect::<Vec<_>>(), names);
+    assert_eq!(fixture.ctl.stat(&root).expect("there").nlink, 3);
+    for (name, is_dir, size) in found {
+        assert_eq!(is_dir, name == "latency");
+        let mut file = fixture.walk(&name);
+        let write = Open { write: true, ..READ };
+        let denied = if is_dir { Error::EISDIR } else { Error::EACCES };
+        assert_eq!(fixture.ctl.open(&mut file, write, at(0)), Err(denied), "{name}");
+        match name.as_str() {
+            "latency" => assert_eq!(size, 0),
+            "log" | "latency.hlog" => assert_eq!(size, ENDLESS),
+            _ => assert_eq!(size, fixture.text(&name).len() as u64, "{name}"),
+        }
+    }
+    let latency = fixture.walk("latency");
+    let up = fixture.ctl.lookup(&latency, b"..").expect("the root");
+    assert_eq!(fixture.ctl.attr(&up), fixture.ctl.attr(&root));
+    let found = list(&mut fixture, &latency);
+    assert_eq!(found.len(), 32, "as many types of requests as there are in three dialects");
+    for (name, is_dir, size) in found {
+        assert!(!is_dir && name.starts_with('T'), "{name}");
+        assert_eq!(size, fixture.text(&format!("latency/{name}")).len() as u64, "{name}");
+    }
+    assert_eq!(fixture.ctl.lookup(&root, b"Tread").map(|_| ()), Err(Error::ENOENT), "it is in latency");
+}
+
+#[test]
+fn every_line_of_stats_is_a_word_and_a_number() {
+    let mut fixture = Fixture::new(1000);
+    (0..=255).for_each(|kind| fixture.stats.replied(Kind(kind), 1000));
+    let text = fixture.text("stats");
+    for line in text.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert!(words.len() == 2 && words[1].parse::<u64>().is_ok(), "{line}");
+    }
+    assert!(text.contains("messages_Tread ") && text.contains("messages_type_200 "));
+    assert_eq!(text.lines().filter(|line| line.starts_with("messages_")).count(), 256);
+}
+
+#[test]
+fn what_is_open_shows_the_moment_of_its_opening() {
+    let mut fixture = Fixture::new(1000);
+    let mut file = fixture.open("latency/Tread");
+    let before = done(fixture.read(&mut file, 0, 1000));
+    for ns in [1000, 5000, 80_000] {
+        fixture.stats.replied(Kind::TREAD, ns);
+    }
+    let now = fixture.text("latency/Tread");
+    assert_ne!(now, before);
+    assert_eq!(done(fixture.read(&mut file, 0, 1000)), before);
+    assert_eq!(done(fixture.read(&mut file, 7, 5)), before[7..12]);
+    for offset in [before.len() as u64, 1 << 40, u64::MAX] {
+        assert_eq!(done(fixture.read(&mut file, offset, 1000)), "");
+    }
+    assert_eq!(fixture.ctl.stat(&file).expect("there").size, before.len() as u64);
+    let other = fixture.walk("latency/Tread");
+    assert_eq!(fixture.ctl.stat(&other).expect("there").size, now.len() as u64);
+}
+
+#[test]
+fn percentiles_are_a_table_of_hdr_histogram_in_microseconds() {
+    let mut fixture = Fixture::new(1000);
+    fixture.stats.replied(Kind::TWALK, 900_000);
+    for ns in [1500, 1500, 1500, 2000] {
+        fixture.stats.replied(Kind::TREAD, ns);
+    }
+    let expected = "       Value     Percentile TotalCount 1/(1-Percentile)
+
+       1.500 0.000000000000          3           1.00
+       1.500 0.100000000000          3           1.11
+       1.500 0.200000000000          3           1.25
+       1.500 0.300000000000          3           1.43
+       1.500 0.400000000000          3           1.67
+       1.500 0.500000000000          3           2.00
+       1.500 0.550000000000          3           2.22
+       1.500 0.600000000000          3           2.50
+       1.500 0.650000000000          3           2.86
+       1.500 0.700000000000          3           3.33
+       2.000 0.750000000000          4           4.00
+       2.000 1.000000000000          4
+#[Mean    =        1.625, StdDeviation   =        0.217]
+#[Max     =        2.000, Total count    =            4]
+#[Buckets =           26, SubBuckets     =         2048]
+";
+    assert_eq!(fixture.text("latency/Tread"), expected);
+    let none = fixture.text("latency/Tclunk");
+    assert!(none.starts_with("       Value") && none.contains("Total count    =            0]"), "{none}");
+}
+
+#[test]
+fn connections_come_and_go() {
+    let mut fixture = Fixture::new(1000);
+    let connection = Rc::new(Connection::new("unix:/run/x".into(), "uid=1000".into(), at(0).mono_ns));
+    fixture.stats.connected(7, Rc::clone(&connection));
+    fixture.stats.connected(2, Rc::new(Connection::new("tcp:[::1]:564".into(), "squash".into(), at(0).mono_ns)));
+    let early = fixture.text("connections");
+    connection.dialect.set(Some("9P2000.L"));
+    connection.msize.set(65536);
+    connection.fids.set(12);
+    connection.pending.set(3);
+    connection.queued_bytes.set(4000);
+    connection.received_bytes.add(123_456);
+    connection.sent_bytes.add(789);
+    let mut file = fixture.walk("connections");
+    fixture.ctl.open(&mut file, READ, at(90)).expect("anyone may");
+    let text = done(fixture.read(&mut file, 0, 10_000));
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0].len(), 11, "{text}");
+    assert_eq!(lines[1], ["2", "-", "0", "0", "0", "0", "0", "0", "90", "squash", "tcp:[::1]:564"]);
+    let figures = ["7", "9P2000.L", "65536", "12", "3", "4000", "123456", "789", "90", "uid=1000", "unix:/run/x"];
+    assert_eq!(lines[2], figures);
+    assert_eq!(text.len(), early.len(), "the length that was shown still holds");
+    fixture.stats.disconnected(2);
+    fixture.stats.disconnected(7);
+    assert_eq!(fixture.text("connections").lines().count(), 1);
+}
+
+#[test]
+fn texts_that_are_open_are_bounded() {
+    let mut fixture = Fixture::new(1000);
+    for number in 0..10_000 {
+        fixture.stats.connected(number, Rc::new(Connection::new("-".into(), "all".into(), 0)));
+    }
+    let file = fixture.open("connections");
+    let size = fixture.ctl.stat(&file).expect("there").size as usize;
+    fixture.close(file);
+    let open: Vec<CtlFile> = (0..TEXTS_BYTES_MAX / size).map(|_| fixture.open("connections")).collect();
+    let mut one_more = fixture.walk("connections");
+    assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Err(Error::ENFILE));
+    open.into_iter().for_each(|file| fixture.close(file));
+    assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Ok(()));
+}
+
+#[test]
+fn the_log_goes_on_from_its_oldest_line() {
+    let mut fixture = Fixture::new(1000);
+    fixture.logs("first");
+    let mut file = fixture.open("log");
+    fixture.logs("second");
+    assert_eq!(done(fixture.read(&mut file, 0, 1000)), "first\nsecond\n");
+    assert_eq!(done(fixture.read(&mut file, 3, 4)), "st\ns");
+    let token = fixture.waits(&mut file, 13);
+    assert_eq!((token.peer, fixture.ctl.ready()), (3, None));
+    fixture.logs("third");
+    assert_eq!(fixture.ctl.ready(), Some(token));
+    assert_eq!(fixture.finish(token, 4).as_deref(), Ok("thir"));
+    assert_eq!(fixture.ctl.ready(), None, "finished once");
+    assert_eq!(fixture.finish(token, 4), Err(Error::EIO), "the token is void");
+    assert_eq!(done(fixture.read(&mut file, 17, 1000)), "d\n");
+    assert_eq!(done(fixture.read(&mut file, 19, 0)), "", "who asks for nothing does not wait for it");
+    // Another reader has a place of its own, and may begin again.
+    let mut other = fixture.open("log");
+    assert_eq!(done(fixture.read(&mut other, 0, 1000)), "first\nsecond\nthird\n");
+    assert_eq!(done(fixture.read(&mut other, 0, 5)), "first");
+}
+
+#[test]
+fn what_waits_is_taken_back_once() {
+    let mut fixture = Fixture::new(1000);
+    let mut file = fixture.open("log");
+    let tokens = [0, 0, 5].map(|offset| fixture.waits(&mut file, offset));
+    assert_eq!(fixture.ctl.cancel(tokens[1]), Cancel::Cancelled);
+    assert_eq!(fixture.ctl.cancel(tokens[1]), Cancel::TooLate);
+    fixture.logs("one");
+    assert_eq!(fixture.ctl.ready(), Some(tokens[0]));
+    assert_eq!(fixture.ctl.cancel(tokens[0]), Cancel::Cancelled, "as long as nobody has asked for its result");
+    assert_eq!(fixture.ctl.ready(), None, "the other one waits for what comes behind that line");
+    fixture.logs("two");
+    assert_eq!(fixture.ctl.ready(), Some(tokens[2]));
+    assert_eq!(fixture.finish(tokens[2], 1000).as_deref(), Ok("wo\n"));
+}
+
+#[test]
+fn who_is_slow_misses_whole_lines_and_hears_of_it() {
+    let mut fixture = Fixture::new(20);
+    let mut file = fixture.open("log");
+    fixture.logs("one");
+    assert_eq!(done(fixture.read(&mut file, 0, 2)), "on");
+    ["two", "three", "four", "five"].iter().for_each(|line| fixture.logs(line));
+    let text = done(fixture.read(&mut file, 2, 1000));
+    assert_eq!(text, "\n# 2 bytes were missed\ntwo\nthree\nfour\nfive\n");
+    let end = 2 + text.len() as u64;
+    // The comment may be read in pieces, like all else.
+    assert_eq!(done(fixture.read(&mut file, 9, 6)), text[7..13]);
+    assert_eq!(done(fixture.read(&mut file, 30, 1000)), text[28..]);
+    assert_eq!(fixture.read(&mut file, 1, 10), Err(Error::EINVAL), "that is gone");
+    let token = fixture.waits(&mut file, end);
+    ["a line that pushes", "all others out"].iter().for_each(|line| fixture.logs(line));
+    assert_eq!(fixture.ctl.ready(), Some(token));
+    assert_eq!(fixture.finish(token, 1000).as_deref(), Ok("# 19 bytes were missed\nall others out\n"));
+    let token = fixture.waits(&mut file, u64::MAX);
+    fixture.logs("x");
+    assert_eq!(fixture.ctl.ready(), None, "nothing is ever that far");
+    assert_eq!(fixture.ctl.cancel(token), Cancel::Cancelled);
+}
+
+#[test]
+fn readers_and_what_waits_are_bounded() {
+    let mut fixture = Fixture::new(1000);
+    let mut open: Vec<CtlFile> = (0..READERS_MAX).map(|_| fixture.open("log")).collect();
+    let mut one_more = fixture.walk("log");
+    assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Err(Error::ENFILE));
+    let tokens: Vec<Token> = (0..WAITING_MAX).map(|at| fixture.waits(&mut open[at % READERS_MAX], 0)).collect();
+    assert_eq!(fixture.read(&mut open[0], 0, 10), Err(Error::EAGAIN));
+    // The other text has room of its own.
+    let mut intervals = fixture.open("latency.hlog");
+    let other = fixture.waits(&mut intervals, 1000);
+    assert!(!tokens.contains(&other), "tokens are never the same");
+    fixture.logs("line");
+    let woken: Vec<Token> = std::iter::from_fn(|| {
+        let token = fixture.ctl.ready()?;
+        assert_eq!(fixture.finish(token, 10).as_deref(), Ok("line\n"));
+        Some(token)
+    })
+    .collect();
+    assert_eq!(woken, tokens, "all of them, in order");
+    assert_eq!(fixture.ctl.cancel(other), Cancel::Cancelled);
+    open.into_iter().chain([intervals]).for_each(|file| fixture.close(file));
+    assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Ok(()));
+}
+
+/// The histograms of a log, by tag, read as a tool reads them.
+fn parse(text: &str) -> Vec<(String, f64, f64, Histogram<u64>)> {
+    let entries = IntervalLogIterator::new(text.as_bytes()).map(|entry| entry.expect("a sound log"));
+    let intervals = entries.filter_map(|entry| match entry {
+        LogEntry::Interval(interval) => Some(interval),
+        _ => None,
+    });
+    intervals
+        .map(|interval| {
+            let bytes = base64(interval.encoded_histogram());
+            let histogram = Deserializer::new().deserialize(&mut bytes.as_slice()).expect("a sound histogram");
+            let tag = interval.tag().map(|tag: Tag<'_>| tag.as_str().to_owned()).expect("each has a tag");
+            (tag, interval.start_timestamp().as_secs_f64(), interval.duration().as_secs_f64(), histogram)
+        })
+        .collect()
+}
+
+/// RFC 4648, section 4.
+fn base64(text: &str) -> Vec<u8> {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let value = |c: u8| digits.iter().position(|&digit| digit == c).map(|at| at as u32);
+    let four = |four: &[u8]| {
+        let bits = four.iter().fold(0, |bits, &c| bits << 6 | value(c).unwrap_or(0));
+        let len = 3 - four.iter().filter(|&&c| c == b'=').count();
+        bits.to_be_bytes()[1..=len].to_vec()
+    };
+    text.as_bytes().chunks(4).flat_map(four).collect()
+}
+
+#[test]
+fn each_interval_is_a_line_per_type_that_tools_can_read() {
+    let mut fixture = Fixture::new(1000);
+    fixture.stats.replied(Kind::TREAD, 1);
+    let mut file = fixture.open("latency.hlog");
+    let head = done(fixture.read(&mut file, 0, 10_000));
+    let start = "#[Histogram log format version 1.3]\n#[StartTime: 1700000000.250 (seconds since epoch)]\n";
+    assert!(head.starts_with(start) && head.ends_with("\"Interval_Compressed_Histogram\"\n"), "{head}");
+    let token = fixture.waits(&mut file, head.len() as u64);
+    for ns in [5000, 7_000_000, u64::MAX] {
+        fixture.stats.replied(Kind::TREAD, ns);
+    }
+    fixture.stats.replied(Kind::TWALK, 42_000);
+    assert_eq!(fixture.ctl.ready(), None);
+    fixture.ctl.tick(at(1));
+    assert_eq!(fixture.ctl.ready(), Some(token));
+    let first = fixture.finish(token, 10_000).expect("lines");
+    // A second without a request has no line, and its reader waits on.
+    let token = fixture.waits(&mut file, (head.len() + first.len()) as u64);
+    fixture.ctl.tick(at(2));
+    assert_eq!(fixture.ctl.ready(), None);
+    fixture.stats.replied(Kind::TREAD, 1_000_000);
+    fixture.ctl.tick(at(4));
+    assert_eq!(fixture.ctl.ready(), Some(token));
+    let second = fixture.finish(token, 10_000).expect("a line");
+    let found = parse(&(head + &first + &second));
+    let of: Vec<_> = found.iter().map(|(tag, start, length, h)| (tag.as_str(), *start, *length, h.len())).collect();
+    let began = 1_700_000_000.25;
+    assert_eq!(
+        of,
+        [("Twalk", began, 1.0, 1), ("Tread", began, 1.0, 3), ("Tread", began + 2.0, 2.0, 1)],
+        "what was before the open is in none"
+    );
+    let read = &found[1].3;
+    assert!(read.count_between(5000, 5000) == 1 && read.count_between(6_990_000, 7_010_000) == 1);
+    assert!(read.max() >= 60_000_000_000, "slower ones count as 60 s");
+    assert!(first.lines().nth(1).is_some_and(|line| line.starts_with("Tag=Tread,1700000000.250,1.000,60")), "{first}");
+}
+
+#[test]
+fn intervals_are_kept_for_nobody() {
+    let mut fixture = Fixture::new(1000);
+    fixture.stats.replied(Kind::TREAD, 1000);
+    fixture.ctl.tick(at(1));
+    let file = fixture.open("latency.hlog");
+    let mut second = fixture.open("latency.hlog");
+    fixture.stats.replied(Kind::TREAD, 1000);
+    fixture.ctl.tick(at(2));
+    fixture.close(file);
+    let text = done(fixture.read(&mut second, 0, 100_000));
+    assert_eq!(parse(&text).len(), 1, "the other one reads on");
+    fixture.stats.replied(Kind::TREAD, 1000);
+    fixture.close(second);
+    fixture.stats.replied(Kind::TREAD, 1000);
+    fixture.ctl.tick(at(3));
+    let mut third = fixture.open("latency.hlog");
+    fixture.ctl.tick(at(4));
+    let text = done(fixture.read(&mut third, 0, 100_000));
+    assert_eq!(parse(&text).len(), 0, "{text}");
+}
+
+/// The slowest of readers: 256 KiB of lines go by while it does not look.
+#[test]
+fn a_log_of_intervals_with_a_gap_can_still_be_read() {
+    let mut fixture = Fixture::new(1000);
+    let mut file = fixture.open("latency.hlog");
+    let head = done(fixture.read(&mut file, 0, 10_000));
+    for second in 1..300 {
+        (0..1000).for_each(|n| fixture.stats.replied(Kind::TREAD, (second * 7919 + n * n * 104_729) % 50_000_000));
+        fixture.ctl.tick(at(second));
+    }
+    let rest = done(fixture.read(&mut file, head.len() as u64, 1 << 20));
+    let text = head + &rest;
+    let found = parse(&text);
+    let comment = text.lines().find(|line| line.ends_with("bytes were missed")).expect("lines were missed");
+    assert!(comment.starts_with("# "), "{comment}");
+    assert!(found.len() > 50 && found.len() < 298, "{} lines", found.len());
+    assert!(rest.len() <= 257 << 10);
+}

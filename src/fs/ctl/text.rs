@@ -1,0 +1,118 @@
+//! The texts that are made when a file is opened.
+
+use crate::arena::Gauge;
+use crate::fs::At;
+use crate::stats::Stats;
+use crate::wire::Kind;
+use hdrhistogram::Histogram;
+use std::fmt::Write;
+
+/// Writes to a String, which takes anything.
+macro_rules! line {
+    ($text:expr, $($words:tt)*) => { writeln!($text, $($words)*).expect("a String takes anything") };
+}
+
+pub(super) fn version() -> String {
+    format!("ring9 {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// One `name value` per line. Numbers are padded, so that the length changes only when a kind of message is seen for the first time.
+pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: u64| line!(text, "{name:<28} {value:>20}");
+    stats.counters.each(&mut line);
+    let (enters, cqes) = (stats.counters.enters.get(), stats.counters.cqes.get());
+    line("cqes_per_100_enters", (cqes * 100).checked_div(enters).unwrap_or(0));
+    for kind in (0..=255).map(Kind).filter(|&kind| stats.messages(kind) > 0) {
+        // One word each, also for a number that no message has.
+        let name = kind.name().map_or_else(|| format!("messages_type_{}", kind.0), |name| format!("messages_{name}"));
+        line(&name, stats.messages(kind));
+    }
+    let latency = stats.latency();
+    for (name, at) in [("50", 0.5), ("90", 0.9), ("99", 0.99), ("99.9", 0.999)] {
+        line(&format!("service_ns_p{name}"), latency.all().value_at_quantile(at));
+    }
+    line("service_ns_max", latency.all().max());
+    let figures = [
+        ("arena_total_bytes", gauge.total_bytes()),
+        ("arena_used_bytes", gauge.used_bytes()),
+        ("arena_orphaned_bytes", gauge.orphaned_bytes()),
+        ("arena_granted_bytes", gauge.granted_bytes()),
+        ("pins", gauge.pins()),
+        ("pins_taken", gauge.pins_taken()),
+        ("gathered_bytes", gauge.gathered_bytes()),
+        ("copied_bytes", gauge.written_bytes() + gauge.filled_bytes()),
+        ("copied_small_bytes", gauge.written_bytes()),
+        ("copied_window_bytes", gauge.filled_bytes()),
+        ("landed_bytes", gauge.landed_bytes()),
+        ("growth_copied_bytes", gauge.grown_bytes()),
+        ("rewrite_copied_bytes", gauge.rewritten_bytes()),
+    ];
+    figures.into_iter().for_each(|(name, value)| line(name, value as u64));
+    text
+}
+
+/// One line per connection, under a line of names. Each is as it was at the end of that connection's last turn. The columns are padded, so that the length does not change with the
+/// figures.
+pub(super) fn connections(stats: &Stats, at: At) -> String {
+    let mut text = String::new();
+    let names = ["number", "dialect", "msize", "fids", "pending", "queued_bytes", "received_bytes", "sent_bytes"];
+    let [number, dialect, msize, fids, pending, queued, received, sent] = names;
+    line!(
+        text,
+        "{number:>6} {dialect:<8} {msize:>8} {fids:>6} {pending:>7} {queued:>12} {received:>20} {sent:>20} {:>10} {:<14} listener",
+        "age_s",
+        "trust"
+    );
+    stats.each_connection(|number, connection| {
+        line!(
+            text,
+            "{number:>6} {:<8} {:>8} {:>6} {:>7} {:>12} {:>20} {:>20} {:>10} {:<14} {}",
+            connection.dialect.get().unwrap_or("-"),
+            connection.msize.get(),
+            connection.fids.get(),
+            connection.pending.get(),
+            connection.queued_bytes.get(),
+            connection.received_bytes.get(),
+            connection.sent_bytes.get(),
+            at.mono_ns.saturating_sub(connection.since_ns) / 1_000_000_000,
+            connection.trust,
+            connection.listener,
+        );
+    });
+    text
+}
+
+/// Ticks of a percentile table on the way to each half of what is left, as HdrHistogram has them by default.
+const TICKS_PER_HALF: u32 = 5;
+
+/// The percentile table of HdrHistogram (Java: outputPercentileDistribution; `.hgrm` files), in microseconds. `None`: nothing was recorded.
+pub(super) fn percentiles(service_ns: Option<&Histogram<u64>>) -> String {
+    let us = |ns: f64| ns / 1000.0;
+    let mut text = String::new();
+    line!(text, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
+    let Some(service_ns) = service_ns else {
+        footer(&mut text, [0.0; 3], [0; 3]);
+        return text;
+    };
+    let mut count = 0;
+    for step in service_ns.iter_quantiles(TICKS_PER_HALF) {
+        count += step.count_since_last_iteration();
+        let (value, quantile) = (us(step.value_iterated_to() as f64), step.quantile_iterated_to());
+        if quantile < 1.0 {
+            line!(text, "{value:12.3} {quantile:2.12} {count:10} {:14.2}", 1.0 / (1.0 - quantile));
+        } else {
+            line!(text, "{value:12.3} {quantile:2.12} {count:10}");
+        }
+    }
+    let times = [service_ns.mean(), service_ns.stdev(), service_ns.max() as f64].map(us);
+    let sub_buckets = (2 * 10u64.pow(service_ns.sigfig().into())).next_power_of_two();
+    footer(&mut text, times, [service_ns.len(), service_ns.buckets().into(), sub_buckets]);
+    text
+}
+
+fn footer(text: &mut String, [mean, deviation, max]: [f64; 3], [count, buckets, sub_buckets]: [u64; 3]) {
+    line!(text, "#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]");
+    line!(text, "#[Max     = {max:12.3}, Total count    = {count:12}]");
+    line!(text, "#[Buckets = {buckets:12}, SubBuckets     = {sub_buckets:12}]");
+}
