@@ -22,10 +22,13 @@ class P9:
     def send(self, kind: int, body: bytes, tag: int = 1) -> None:
         self.socket.sendall(struct.pack("<IBH", 7 + len(body), kind, tag) + body)
 
+    def next(self) -> tuple[int, int, bytes]:
+        """The next reply: type, tag, body."""
+        size, kind, tag = struct.unpack("<IBH", self.exactly(7))
+        return kind, tag, self.exactly(size - 7)
+
     def receive(self) -> tuple[int, bytes]:
-        head = self.exactly(7)
-        size, kind, _ = struct.unpack("<IBH", head)
-        body = self.exactly(size - 7)
+        kind, _, body = self.next()
         if kind == 7:
             raise OSError(struct.unpack("<I", body)[0], os.strerror(struct.unpack("<I", body)[0]))
         if kind == 107:
