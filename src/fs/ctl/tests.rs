@@ -22,6 +22,8 @@ struct Fixture {
     stats: Rc<Stats>,
     log: Arc<Mutex<Lines>>,
     ctl: Ctl,
+    /// Opens so far: each is in a turn of its own.
+    turns: u64,
 }
 
 impl Fixture {
@@ -30,7 +32,7 @@ impl Fixture {
         let (stats, log) = (Rc::<Stats>::default(), Arc::new(Mutex::new(Lines::new(log_bytes_max))));
         let gauge = Arena::new(1 << 20).expect("a small mapping").gauge();
         let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&log));
-        Fixture { stats, log, ctl }
+        Fixture { stats, log, ctl, turns: 0 }
     }
 
     fn walk(&mut self, path: &str) -> CtlFile {
@@ -40,7 +42,9 @@ impl Fixture {
 
     fn open(&mut self, path: &str) -> CtlFile {
         let mut file = self.walk(path);
-        self.ctl.open(&mut file, READ, at(0)).expect("anyone may");
+        self.turns += 1;
+        let at = At { mono_ns: at(0).mono_ns + self.turns, ..at(0) };
+        self.ctl.open(&mut file, READ, at).expect("anyone may");
         file
     }
 
@@ -170,6 +174,21 @@ fn what_is_open_shows_the_moment_of_its_opening() {
 }
 
 #[test]
+fn a_text_is_made_once_in_a_turn() {
+    let mut fixture = Fixture::new(1000);
+    let text = |fixture: &mut Fixture, path: &str, seconds: u64| {
+        let mut file = fixture.walk(path);
+        fixture.ctl.open(&mut file, READ, at(seconds)).expect("anyone may");
+        done(fixture.read(&mut file, 0, 10_000))
+    };
+    let first = text(&mut fixture, "latency/Tread", 1);
+    fixture.stats.replied(Kind::TREAD, 1000);
+    assert_eq!(text(&mut fixture, "latency/Tread", 1), first);
+    assert_ne!(text(&mut fixture, "stats", 1), first, "of this file");
+    assert_ne!(text(&mut fixture, "latency/Tread", 2), first, "in this turn");
+}
+
+#[test]
 fn percentiles_are_a_table_of_hdr_histogram_in_microseconds() {
     let mut fixture = Fixture::new(1000);
     fixture.stats.replied(Kind::TWALK, 900_000);
@@ -222,6 +241,8 @@ fn connections_come_and_go() {
     let figures = ["7", "9P2000.L", "65536", "12", "3", "4000", "123456", "789", "90", "uid=1000", "unix:/run/x"];
     assert_eq!(lines[2], figures);
     assert_eq!(text.len(), early.len(), "the length that was shown still holds");
+    let other = fixture.walk("connections");
+    assert_eq!(fixture.ctl.stat(&other).expect("there").size, text.len() as u64);
     fixture.stats.disconnected(2);
     fixture.stats.disconnected(7);
     assert_eq!(fixture.text("connections").lines().count(), 1);

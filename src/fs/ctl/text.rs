@@ -52,18 +52,12 @@ pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
     text
 }
 
-/// One line per connection, under a line of names. Each is as it was at the end of that connection's last turn. The columns are padded, so that the length does not change with the
-/// figures.
+/// The names of the columns, each as wide as its figures can be.
+const COLUMNS: &str = "number dialect     msize   fids pending queued_bytes       received_bytes           sent_bytes      age_s trust          ";
+
+/// One line per connection, under a line of names. Each is as it was at the end of that connection's last turn.
 pub(super) fn connections(stats: &Stats, at: At) -> String {
-    let mut text = String::new();
-    let names = ["number", "dialect", "msize", "fids", "pending", "queued_bytes", "received_bytes", "sent_bytes"];
-    let [number, dialect, msize, fids, pending, queued, received, sent] = names;
-    line!(
-        text,
-        "{number:>6} {dialect:<8} {msize:>8} {fids:>6} {pending:>7} {queued:>12} {received:>20} {sent:>20} {:>10} {:<14} listener",
-        "age_s",
-        "trust"
-    );
+    let mut text = format!("{COLUMNS}listener\n");
     stats.each_connection(|number, connection| {
         line!(
             text,
@@ -81,6 +75,14 @@ pub(super) fn connections(stats: &Stats, at: At) -> String {
         );
     });
     text
+}
+
+/// The length of that text: the columns are padded, so it does not depend on the figures, and need not be made to be measured.
+pub(super) fn connections_len(stats: &Stats) -> usize {
+    let line = |listener: &str| COLUMNS.len() + listener.len() + 1;
+    let mut len = line("listener");
+    stats.each_connection(|_, connection| len += line(&connection.listener));
+    len
 }
 
 /// Ticks of a percentile table on the way to each half of what is left, as HdrHistogram has them by default.
