@@ -159,8 +159,8 @@ fn build(
         groups: serve.groups.is_some().then(|| users.memberships().collect()),
         ..mem::Options::default()
     };
-    let files = Join::new(&[b"", b"/"], Mem::new(arena, options), Dev::new(zeros, seed(&mut ring)));
-    let trees = Join::new(&[b"", b"/", b"dev"], files, Ctl::new(Rc::clone(&stats), gauge, log));
+    let files = Join::new((&[b"", b"/"], Mem::new(arena, options)), (&[b"dev"], Dev::new(zeros, seed(&mut ring))));
+    let trees = Join::new((&[b"", b"/", b"dev"], files), (&[b"ctl"], Ctl::new(Rc::clone(&stats), gauge, log)));
     let signals = Signals::new()?;
     let options = uring::Options {
         msize_max: serve.msize.0 as u32,

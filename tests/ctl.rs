@@ -404,16 +404,8 @@ fn serve(
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let seconds = Arc::new(AtomicU32::new(0));
     let ctl = Ctl::new(Rc::clone(&stats), arena.gauge(), log);
-    let options = Options {
-        msize_max: 1 << 20,
-        peers_max: 100,
-        users: Arc::default(),
-        busy_poll_ns: 0,
-        signals: None,
-        stats: Rc::clone(&stats),
-        grow: None,
-    };
-    let tree = Join::new(&[b"seconds"], Seconds(Arc::clone(&seconds)), ctl);
+    let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, 100) };
+    let tree = Join::new((&[b"seconds"], Seconds(Arc::clone(&seconds))), (&[b"ctl"], ctl));
     let mut server = Server::new(Kernel::new(100).expect("io_uring works here"), tree, parts, options);
     let sockets = (0..connections).map(|_| {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");

@@ -66,7 +66,7 @@ impl World {
         let arena = Arena::new(1 << 20).expect("a small mapping");
         let (zeros, gauge) = (arena.zeros(), arena.gauge());
         let mem = Mem::new(arena, Options { inodes_max: INODES, ..Options::default() });
-        let mut fs = Join::new(&[b"", b"/"], mem, Dev::new(zeros, [7; 32]));
+        let mut fs = Join::new((&[b"", b"/"], mem), (&[b"dev"], Dev::new(zeros, [7; 32])));
         fs.init(AT).expect("memory is there");
         World { fs, gauge, peers: BTreeMap::new(), now: AT }
     }

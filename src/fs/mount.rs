@@ -8,10 +8,14 @@ use super::{
 };
 use crate::wire::Qid;
 
+/// Attach names of a tree.
+pub type Names = &'static [&'static [u8]];
+
 /// The trees `a` and `b`.
 pub struct Join<A, B> {
-    /// Attach names that lead to `a`; all others lead to `b`.
-    names: &'static [&'static [u8]],
+    /// Attach names that lead to each; others lead nowhere.
+    a_names: Names,
+    b_names: Names,
     a: A,
     b: B,
 }
@@ -26,9 +30,9 @@ pub enum Either<A, B> {
 }
 
 impl<A, B> Join<A, B> {
-    /// `names` lead to `a`, all others to `b`.
-    pub fn new(names: &'static [&'static [u8]], a: A, b: B) -> Join<A, B> {
-        Join { names, a, b }
+    /// Two trees, each with the names that lead to it, exactly as they stand. A join of joins names what is in them.
+    pub fn new((a_names, a): (Names, A), (b_names, b): (Names, B)) -> Join<A, B> {
+        Join { a_names, b_names, a, b }
     }
 
     /// The first tree.
@@ -122,10 +126,12 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
     }
 
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File> {
-        if self.names.contains(&aname) {
+        if self.a_names.contains(&aname) {
             self.a.attach(user, aname).map(Either::A)
-        } else {
+        } else if self.b_names.contains(&aname) {
             self.b.attach(user, aname).map(Either::B)
+        } else {
+            Err(Error::ENOENT)
         }
     }
 
@@ -377,7 +383,8 @@ mod tests {
     type Trees = Join<Slow, Join<Slow, Slow>>;
 
     fn three_trees() -> Trees {
-        Join::new(&[b"one"], Slow::new(1), Join::new(&[b"two", b"zwei"], Slow::new(2), Slow::new(3)))
+        let inner = Join::new((&[b"two", b"zwei"], Slow::new(2)), (&[b"", b"three"], Slow::new(3)));
+        Join::new((&[b"one"], Slow::new(1)), (&[b"two", b"zwei", b"three", b""], inner))
     }
 
     fn attach(trees: &mut Trees, name: &[u8]) -> <Trees as Filesystem>::File {
@@ -385,12 +392,16 @@ mod tests {
     }
 
     #[test]
-    fn attach_names_lead_to_their_tree_and_all_others_to_the_last() {
+    fn attach_names_lead_to_their_tree_and_all_others_nowhere() {
         let mut trees = three_trees();
-        for (name, number) in [(&b"one"[..], 1), (b"two", 2), (b"zwei", 2), (b"", 3), (b"One", 3)] {
+        for (name, number) in [(&b"one"[..], 1), (b"two", 2), (b"zwei", 2), (b"", 3), (b"three", 3)] {
             let file = attach(&mut trees, name);
             let below = trees.lookup(&file, b"x").expect("there");
             assert_eq!((trees.attr(&file).path, trees.attr(&below).path), (number, number));
+        }
+        for name in [&b"One"[..], b"on", b"one/", b"/", b".."] {
+            let nobody = trees.attach(User { uid: 0, gid: 0, peer: 1 }, name);
+            assert!(matches!(nobody, Err(Error::ENOENT)));
         }
     }
 

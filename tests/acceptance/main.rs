@@ -116,12 +116,12 @@ fn dev() -> Dev {
 
 /// A join passes everything through to the tree in front.
 fn mem_before_dev(limits: &Limits) -> Join<Mem, Dev> {
-    Join::new(&[b"", b"/"], mem(limits), dev())
+    Join::new((&[b"", b"/"], mem(limits)), (&[b"dev"], dev()))
 }
 
 /// And to the tree behind.
 fn dev_before_mem(limits: &Limits) -> Join<Dev, Mem> {
-    Join::new(&[b"dev"], dev(), mem(limits))
+    Join::new((&[b"dev"], dev()), (&[b"", b"/"], mem(limits)))
 }
 
 /// F10: two trees are two file systems.
@@ -129,7 +129,7 @@ fn dev_before_mem(limits: &Limits) -> Join<Dev, Mem> {
 fn nothing_moves_between_joined_trees() {
     use ring9::fs::{Error, Filesystem, Make};
     let limits = Limits::default();
-    let mut trees = Join::new(&[b""], mem(&limits), mem(&limits));
+    let mut trees = Join::new((&[b""], mem(&limits)), (&[b"/"], mem(&limits)));
     let at = ring9::fs::At::default();
     let (a, b) = (trees.attach(tree::ROOT, b"").expect("a tree"), trees.attach(tree::ROOT, b"/").expect("a tree"));
     trees.make(&a, b"f", Make::File, 0o644, None, at).expect("a new name");

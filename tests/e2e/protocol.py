@@ -331,8 +331,9 @@ def files() -> None:
 
 def trees() -> None:
     peer = Peer()
-    check("any other aname is ctl", [ok(peer.attach(fid, aname=name)) for fid, name in enumerate([b"nowhere", b"..", b"//"], 1)], [105] * 3)
-    check("ctl has stats", [ok(peer.walk(fid, fid + 10, b"stats")) for fid in (1, 2, 3)], [111] * 3)
+    names = [b"nowhere", b"..", b"//", b"ctl/", b"/dev"]
+    check("any other aname leads nowhere", [peer.attach(fid, aname=name) for fid, name in enumerate(names, 20)], [-errno.ENOENT] * len(names))
+    check("ctl has stats", (ok(peer.attach(1, aname=b"ctl")), ok(peer.walk(1, 11, b"stats"))), (105, 111))
     peer.attach(4, aname=b"dev")
     peer.walk(4, 5, b"zero")
     link = struct.pack("<II", 0, 5) + text(b"x")
