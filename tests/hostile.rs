@@ -261,3 +261,25 @@ fn a_half_closed_peer_hears_its_replies() {
     host.until(|_| is_closed(&mut client));
     honest.ends_alone(&mut host);
 }
+
+/// H14: while the server was stopped nobody was late.
+#[test]
+fn time_in_which_the_server_was_stopped_does_not_count() {
+    let mut host = Host::new(16 * MIB);
+    let honest = Honest::in_(&mut host);
+    let mut slow = host.client(b"slow");
+    let bytes = request(|script| script.write(1, 0, &pattern(100, 1)).remove(1));
+    slow.write_all(&bytes[..5]).expect("room");
+    host.later(10);
+    host.jump(1000);
+    host.later(10);
+    let sweeps = host.stats.counters.enters.get();
+    host.until(|host| host.stats.counters.enters.get() > sweeps + 10);
+    assert!(!is_closed(&mut slow), "20 s have passed for the server");
+    slow.set_nonblocking(false).expect("a socket");
+    slow.write_all(&bytes[5..]).expect("room");
+    let heard = host.until_heard(&mut slow, 11 + 7);
+    assert_eq!(heard[4], Kind::TWRITE.0 + 1);
+    drop(slow);
+    honest.ends_alone(&mut host);
+}

@@ -25,6 +25,8 @@ use std::sync::Arc;
 const DRAIN_NS: u64 = 5_000_000_000;
 /// Replies alone may hold one part in so many of the memory.
 const ORPHANED_SHARE: usize = 8;
+/// A turn that comes so late, in nanoseconds, shows that the process was stopped.
+const STOPPED_NS: u64 = 3_000_000_000;
 /// A peer with so many unserved bytes is not received from.
 const BACKLOG_BYTES: usize = 64 << 10;
 /// What all windows together may have beyond one of the usual size for each peer.
@@ -132,6 +134,8 @@ pub struct Server<R: Ring, F: Filesystem> {
     generation: u32,
     hash_key: u64,
     at: At,
+    /// Nanoseconds in which the process was stopped.
+    stopped_ns: u64,
     /// Peers whose quiet sends were pushed since the last look at completions, with their generations.
     quiet: Vec<(u32, u32)>,
     /// When those left, in monotonic nanoseconds.
@@ -150,6 +154,8 @@ struct Accepting {
     name: Rc<str>,
     trust: Trust,
     state: AcceptState,
+    /// When it was last said that accepting fails, in monotonic nanoseconds.
+    warned_ns: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -187,6 +193,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             generation: 0,
             hash_key,
             at,
+            stopped_ns: 0,
             quiet: Vec::new(),
             left_ns: 0,
             unsettled: false,
@@ -208,7 +215,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Serves the connections of a listening socket.
     pub fn listen(&mut self, listener: Listener) {
         let Listener { fd, name, trust } = listener;
-        self.listeners.push(Accepting { fd, name, trust, state: AcceptState::Idle });
+        self.listeners.push(Accepting { fd, name, trust, state: AcceptState::Idle, warned_ns: None });
     }
 
     /// Serves a connected socket.
@@ -306,7 +313,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn turn_with(&mut self, waits: bool) -> io::Result<()> {
         self.arm_listeners()?;
         self.enter(waits)?;
-        self.at = At { wall: self.ring.wall(), mono_ns: self.ring.monotonic() };
+        self.read_clocks();
         let mut events = std::mem::take(&mut self.events);
         self.ring.drain(|user_data, res, flags| events.push((user_data, res, flags)));
         self.options.stats.counters.cqes.add(events.len() as u64);
@@ -347,11 +354,21 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
     }
 
+    /// Time in which the process was stopped (SIGSTOP, a machine that slept) does not count: nobody was slow then. It shows, since a look at deadlines is due every
+    /// second.
+    fn read_clocks(&mut self) {
+        let mono_ns = self.ring.monotonic() - self.stopped_ns;
+        let gap = mono_ns.saturating_sub(self.at.mono_ns);
+        let stopped = if self.sweeping && gap > STOPPED_NS { gap } else { 0 };
+        self.stopped_ns += stopped;
+        self.at = At { wall: self.ring.wall(), mono_ns: mono_ns - stopped };
+    }
+
     /// Submits, and waits unless there is work left.
     fn enter(&mut self, waits: bool) -> io::Result<()> {
         self.options.stats.counters.enters.up();
         if !self.quiet.is_empty() {
-            self.left_ns = self.ring.monotonic();
+            self.left_ns = self.ring.monotonic() - self.stopped_ns;
         }
         if !waits || !self.work.is_empty() || self.unsettled {
             return self.ring.submit_and_wait(0);

@@ -5,9 +5,11 @@ Usage: start.py BIN-FOLDER
 """
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -106,6 +108,43 @@ def main() -> int:
                 time.sleep(0.05)
         check("and one in place of another is served", counted is not None and counted["refused"] >= 1, counted)
         check("the most memory is shown", counted is not None and counted["memory_bound_bytes"] > 16 << 20, counted)
+        server.end()
+
+        # No descriptor is left: who is connected is served, who is not waits, and nothing spins.
+        others = [os.dup(0) for _ in range(60)]
+        server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", pass_fds=others, **few)
+        for fd in others:
+            os.close(fd)
+        pid = server.process.pid
+        clients = []
+        for _ in range(36):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(path)
+            client.sendall(struct.pack("<IBHIH", 21, 100, 0xFFFF, 8192, 8) + b"9P2000.L")
+            client.settimeout(5)
+            clients.append(client)
+        time.sleep(0.3)
+        ready = select.select(clients, [], [], 0)[0]
+        cpu = sum(map(int, open(f"/proc/{pid}/stat").read().split()[13:15]))
+        time.sleep(1)
+        spent = sum(map(int, open(f"/proc/{pid}/stat").read().split()[13:15])) - cpu
+        check("who has a descriptor is served", 0 < len(ready) < 36, len(ready))
+        check("without descriptors nothing spins", spent <= 10, f"{spent} of 100 ticks")
+        for client in ready[:12]:
+            client.close()
+        rest = [client for client in clients if client not in ready[:12]]
+        check("once there are some, who waited is served", all(client.recv(100)[4] == 101 for client in rest))
+        code, err = server.end()
+        check("and it was said once", code == 0 and err.count("accept:") == 1, f"{code} {err}")
+
+        # Whoever is at the other end of a unix socket is who it must be. Only root can be somebody else to show it.
+        server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}")
+        os.chmod(path, 0o666)
+        ask = "import os, sys; sys.path.insert(0, sys.argv[1]); import p9; os.setgid(65534); os.setuid(65534); p9.os.geteuid = lambda: int(sys.argv[3]); p9.P9(sys.argv[2])"
+        for uid, served in ((65534, True), (0, False), (1000, False)) if os.geteuid() == 0 else ():
+            done = subprocess.run([sys.executable, "-c", ask, HERE, server.addresses[0], str(uid)], capture_output=True, text=True)
+            denied = "Operation not permitted" in done.stderr
+            check(f"uid 65534 is {'let in' if served else 'refused'} as {uid}", (done.returncode == 0) == served and denied != served, done.stderr[-200:])
         server.end()
 
         # What older kernels lack, one by one and all at once.

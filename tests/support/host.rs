@@ -107,8 +107,16 @@ impl Host {
         reply
     }
 
-    /// Puts the monotonic clock forward.
+    /// Puts the monotonic clock forward while the server runs.
     pub fn later(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.jump(1);
+            self.turn();
+        }
+    }
+
+    /// Puts the monotonic clock forward, as if the server had been stopped.
+    pub fn jump(&mut self, seconds: u64) {
         self.ahead_ns.set(self.ahead_ns.get() + seconds * 1_000_000_000);
     }
 }

@@ -9,6 +9,9 @@ use nix::errno::Errno;
 use std::io;
 use std::rc::Rc;
 
+/// Nanoseconds between two warnings of the same kind.
+const WARNING_NS: u64 = 10_000_000_000;
+
 impl<R: Ring, F: Filesystem> Server<R, F> {
     pub(super) fn arm_listeners(&mut self) -> io::Result<()> {
         for index in 0..self.listeners.len() {
@@ -37,7 +40,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 self.connect_by(name, res, trust);
             }
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-                log::warn!("accept: {}: trying again in 50 ms", Errno::from_raw(-res));
+                let listener = &mut self.listeners[index];
+                if listener.warned_ns.is_none_or(|last| self.at.mono_ns > last + WARNING_NS) {
+                    listener.warned_ns = Some(self.at.mono_ns);
+                    log::warn!("accept: {}: trying again every 50 ms", Errno::from_raw(-res));
+                }
                 let token = Token::new(Op::Backoff, 0, index as u32);
                 if flight::wait(&mut self.ring, &flight::BACKOFF, token) {
                     self.listeners[index].state = AcceptState::BackingOff;
