@@ -243,6 +243,8 @@ pub struct Grant {
     pub space: Space,
     /// The offset that was asked for.
     pub offset: u64,
+    /// Where the payload would go if it were committed at once; the tree's own.
+    pub place: u64,
     /// Bytes of payload. While memory is scarce there is less space than that at first; see [`Filesystem::extend`].
     pub count: u32,
 }

@@ -324,29 +324,29 @@ impl Filesystem for Mem {
 
     fn grant(&mut self, file: &mut File, offset: u64, count: u32, _: At) -> Result<Option<Grant>> {
         let range = self.write_range(file, offset, count as usize)?;
-        let granted = range.start;
+        let place = range.start;
         let (content, store) = self.content(file.node)?;
         let mut space = Space::default();
         content.grant(store, &mut space, range).map_err(enospc)?;
-        Ok(Some(Grant { space, offset: granted, count }))
+        Ok(Some(Grant { space, offset, place, count }))
     }
 
     fn extend(&mut self, file: &mut File, grant: &mut Grant) -> Result<()> {
-        let start = grant.offset + grant.space.len() as u64;
+        let start = grant.place + grant.space.len() as u64;
         let rest = start..start + grant.missing() as u64;
         let (content, store) = self.content(file.node)?;
         content.grant(store, &mut grant.space, rest).map_err(enospc)
     }
 
     fn commit(&mut self, file: &mut File, grant: Grant, at: At) -> Result<Outcome<u32>> {
-        let Grant { space, offset, count } = grant;
+        let Grant { space, offset, place, count } = grant;
         if space.left() > 0 || space.len() < count as usize {
             // What has not arrived is whatever the memory held before.
             return Err(Error::EIO);
         }
         let range = self.write_range(file, offset, count as usize)?;
         let (content, store) = self.content(file.node)?;
-        content.commit(store, space, offset, range.start).map_err(enospc)?;
+        content.commit(store, space, place, range.start).map_err(enospc)?;
         self.wrote(file.node, file.user, at);
         Ok(Outcome::Done(count))
     }

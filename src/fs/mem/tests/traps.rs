@@ -229,6 +229,20 @@ fn a_landing_into_a_large_file_was_published_at_the_wrong_place_after_a_truncati
 }
 
 #[test]
+fn a_payload_went_to_the_end_of_a_file_that_was_append_only_no_more() {
+    // The grant kept the end of the file in place of the offset that was asked for, and what a file is, is decided at the commit.
+    let mut mem = small_tree();
+    let mut file = root(&mut mem, ROOT_USER);
+    mem.create(&mut file, b"f", READ_WRITE, 0o644, qt::APPEND, None, at(2)).expect("a new name");
+    let grant = landed(&mut mem, &mut file, 5, &[b'x'; 10]).expect("room");
+    mem.wstat(&mut file, &Change { bits: Some(0), ..Change::default() }, at(3)).expect("the owner");
+    commit(&mut mem, &mut file, grant);
+    assert_eq!(content(&mut mem, &mut file), b"\0\0\0\0\0xxxxxxxxxx");
+    mem.close(file, at(9)).expect("nothing to do");
+    nothing_left(mem);
+}
+
+#[test]
 fn a_payload_that_had_not_arrived_whole_was_published() {
     // What was in the memory before would have shown: another file's bytes.
     let mut mem = small_tree();
