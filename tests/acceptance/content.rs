@@ -326,6 +326,19 @@ pub fn old_bytes_never_show<F: Filesystem>(make: MakeTree<F>) {
         now.truncate(cut as usize);
         now.resize(start as usize + 100_000, 0);
         assert!(tree.read(file, 0, u32::MAX) == now, "from {start}, cut at {cut}");
+        // A gap in bytes that the file had before it was cut.
+        for lands in [false, true] {
+            let full = pattern(start as usize + 60, 7);
+            tree.write(file, 0, &full).expect("room");
+            tree.resize(file, cut).expect("shrinking");
+            let offset = cut + 40;
+            let put = if lands { tree.land(file, offset, b"far") } else { tree.write(file, offset, b"far") };
+            assert_eq!(put, Ok(3));
+            now = full[..cut as usize].to_vec();
+            now.resize(offset as usize, 0);
+            now.extend_from_slice(b"far");
+            assert!(tree.read(file, 0, u32::MAX) == now, "from {start}, cut at {cut}, then a gap");
+        }
         tree.close(file);
     }
     tree.end();

@@ -77,6 +77,7 @@ macro_rules! suite {
                     files_are_counted_before_anything_changes
                     further_names_count
                     bytes_run_out_before_anything_changes
+                    a_request_that_almost_fits_takes_nothing
                     targets_take_room
                     the_free_room_is_there
                     times_have_nanoseconds;

@@ -61,6 +61,11 @@ pub fn further_names_count<F: Filesystem>(make: MakeTree<F>) {
     tree.rename(ROOT, "f", "renamed").expect("takes nothing");
     tree.rename(ROOT, "1", "2").expect("does nothing");
     assert_eq!(free(&mut tree), 0);
+    tree.unlink(ROOT, "0", false).expect("there");
+    tree.file_with("alone", b"");
+    tree.unlink(ROOT, "alone", false).expect("there");
+    assert_eq!(free(&mut tree), 1, "a file with one name takes no further one along");
+    tree.link(ROOT, "renamed", "0").expect("room again");
     let held = tree.walk(ROOT, "renamed").expect("there");
     for n in 0..FEW - 2 {
         tree.unlink(ROOT, &n.to_string(), false).expect("there");
@@ -133,6 +138,26 @@ pub fn bytes_run_out_before_anything_changes<F: Filesystem>(make: MakeTree<F>) {
     tree.resize(filler, 0).expect("shrinking");
     let file = tree.open(ROOT, "2", BOTH).expect("there");
     assert_eq!(tree.write(file, 0, &[1; 70_000]), Ok(70_000));
+    tree.end();
+}
+
+/// D12: what was had for the first part of a request is given back when there is nothing for the rest.
+pub fn a_request_that_almost_fits_takes_nothing<F: Filesystem>(make: MakeTree<F>) {
+    let mut tree = Tree::new(make);
+    let filler = tree.create(ROOT, "filler", BOTH, 0o644).expect("a new name");
+    tree.file_with("f", b"content");
+    let file = tree.open(ROOT, "f", BOTH).expect("there");
+    let blocks = (0..).take_while(|&n| tree.write(filler, n << 16, b"x").is_ok()).count() as u64;
+    for left in 0..5 {
+        tree.resize(filler, (blocks - left) << 16).expect("shrinking");
+        let (before, room) = (tree.stat(file), tree.statfs());
+        for (offset, len) in [(3, 400_000), (100, 400_000), (65_000, 400_000), (1 << 20, 400_000)] {
+            assert_eq!(tree.write(file, offset, &vec![1; len]), Err(Error::ENOSPC), "{left} blocks, {len} at {offset}");
+            assert_eq!(tree.land(file, offset, &vec![1; len]), Err(Error::ENOSPC), "{left} blocks, {len} at {offset}");
+            assert_eq!((tree.stat(file), tree.statfs()), (before.clone(), room), "{left} blocks, {len} at {offset}");
+        }
+        assert_eq!(tree.read(file, 0, 100), b"content");
+    }
     tree.end();
 }
 
