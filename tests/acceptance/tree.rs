@@ -346,7 +346,12 @@ impl<F: Filesystem> Tree<F> {
         let Some(mut grant) = self.fs.grant(file, offset, data.len() as u32, at)? else {
             return self.write(id, offset, data);
         };
-        assert_eq!(grant.space.fill(data), data.len());
+        let mut arrived = grant.space.fill(data);
+        while grant.missing() > 0 {
+            self.fs.extend(file, &mut grant)?;
+            arrived += grant.space.fill(&data[arrived..]);
+        }
+        assert_eq!(arrived, data.len());
         let outcome = self.fs.commit(file, grant, at)?;
         self.settle(outcome, at)
     }

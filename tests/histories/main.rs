@@ -326,7 +326,13 @@ impl<F: Filesystem> History<F> {
         let Held { file, id, .. } = &mut self.held[place];
         let (id, ours) = (*id, self.fs.grant(file, offset as u64, len as u32, now));
         let Some((Some(mut grant), ())) = self.agree(ours, true, |_| Ok(()))? else { return Ok(false) };
-        same!(grant.space.fill(&data), len, "room for the payload");
+        let mut arrived = grant.space.fill(&data);
+        while grant.missing() > 0 {
+            let more = self.fs.extend(&mut self.held[place].file, &mut grant);
+            let Some(((), ())) = self.agree(more, true, |_| Ok(()))? else { return Ok(false) };
+            arrived += grant.space.fill(&data[arrived..]);
+        }
+        same!(arrived, len, "room for the payload");
         self.landings.push(Landing { grant, data, offset, id });
         Ok(true)
     }

@@ -23,13 +23,14 @@ const BLOCK: u64 = BLOCK_BYTES_MAX as u64;
 impl Content {
     /// Memory for `range`, to be received into; or for a first part of it, where memory is scarce. It is added to `space`. On `Full` the file is as it was.
     pub(super) fn grant(&mut self, store: &mut Store, space: &mut Space, range: Range<u64>) -> Result<(), Full> {
-        // The form changes now, once, instead of at every commit that finds it small.
         let is_large = range.end > BLOCK || matches!(self.blocks, Blocks::Large(_));
-        let first = if is_large { self.first_of_large(store)? } else { None };
         let gauge = store.arena.gauge();
         let scarce = gauge.granted_bytes() + (range.end - range.start) as usize > gauge.total_bytes() / GRANTED_SHARE;
         let end = if scarce { range.end.min((range.start / BLOCK + 1) * BLOCK) } else { range.end };
-        let spares = if end == range.end { SPARES } else { 0 };
+        let whole = end == range.end;
+        let spares = if whole { SPARES } else { 0 };
+        // The form changes now, once, instead of at every commit that finds it small; but not before it is sure that there is memory for all.
+        let first = if is_large && whole { self.first_of_large(store)? } else { None };
         let mut pieces = store.lists.pop().unwrap_or_default();
         let had = self.grant_pieces(store, &(range.start..end), is_large, first.as_ref(), &mut pieces);
         let had = had.and_then(|()| {
@@ -42,7 +43,7 @@ impl Content {
             store.arena.collect();
             return Err(full);
         }
-        if is_large {
+        if is_large && whole {
             self.take_large_form(store, first);
         }
         if space.is_empty() {
