@@ -355,7 +355,7 @@ pub trait Filesystem {
     fn wstat(&mut self, file: &mut Self::File, change: &Change<'_>, at: At) -> Result<()>;
 
     /// Hands out the entries after `cookie` (0: from the start; "." and ".." first) until `each` says false, which means that it did not
-    /// take that entry. An entry that stays through a listing comes exactly once, whatever happens to others.
+    /// take that entry. An entry that stays through a listing comes exactly once, whatever happens to others; a name that is replaced stays.
     fn list(&mut self, dir: &Self::File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
         let _ = (dir, cookie, at, each);
         Err(Error::ENOTDIR)
