@@ -38,6 +38,7 @@ impl Honest {
         host.turn();
         let gauge = host.gauge;
         assert_eq!((host.server.fids(), gauge.granted_bytes(), gauge.orphaned_bytes()), (2, 0, 0));
+        assert_eq!((host.server.window_bytes(), host.budget.fids(), host.budget.reply_bytes()), (0, 2, 0));
         assert!(gauge.used_bytes() <= self.used + 64, "{} bytes used, {} before", gauge.used_bytes(), self.used);
     }
 }

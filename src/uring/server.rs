@@ -275,6 +275,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.peers.iter().map(|(_, peer)| peer.session.fids()).sum()
     }
 
+    /// Bytes of the windows of all connections.
+    pub fn window_bytes(&self) -> usize {
+        self.spares.lent_bytes()
+    }
+
     /// Turns until a signal came and everything is closed; then the tree is cleaned up.
     pub fn run(&mut self) -> io::Result<()> {
         self.start()?;

@@ -105,6 +105,15 @@ def checks(address: str, path: str) -> None:
     after = opened(address, b"log")
     check("a reader that vanishes takes nothing with it", after.read(1, 0, 4096).count(b"a message of") == 2)
 
+    follow = [os.path.join(sys.argv[1], "r9"), "--addr", address, "--aname", "ctl", "tail", "-n", "1", "-f", "/log"]
+    with subprocess.Popen(follow, stdout=subprocess.PIPE) as tail:
+        first = tail.stdout.readline()
+        speaks_http(path)
+        second = tail.stdout.readline()
+        tail.send_signal(signal.SIGINT)
+        code = tail.wait(10)
+    check("r9 tail -f follows the log", b"a message of" in first and b"a message of" in second and code == -signal.SIGINT, (first, second, code))
+
     lines = opened(address, b"connections").read(1, 0, 1 << 16).decode().splitlines()
     # Who has vanished may take a turn or two to go.
     check("connections are listed", len(lines) >= 3 and all(line.split()[1] == "9P2000.L" and line.endswith(address) for line in lines[1:3]), lines)

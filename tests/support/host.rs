@@ -5,6 +5,7 @@ use super::script::Script;
 use super::tree_in;
 use ring9::arena::{Arena, Gauge};
 use ring9::fs::mem::Mem;
+use ring9::session::Budget;
 use ring9::stats::Stats;
 use ring9::uring::{Kernel, Options, Server, Trust};
 use ring9::wire::Dialect;
@@ -13,11 +14,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub struct Host {
     pub server: Server<Fixed<Kernel>, Mem>,
     pub stats: Rc<Stats>,
     pub gauge: Gauge,
+    pub budget: Arc<Budget>,
     ahead_ns: Rc<Cell<u64>>,
 }
 
@@ -26,13 +29,14 @@ impl Host {
         let arena = Arena::new(memory_bytes).expect("a small mapping");
         let parts = (arena.memory(), arena.heads(), arena.gauge());
         let (gauge, stats) = (arena.gauge(), Rc::new(Stats::default()));
-        let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, 200) };
+        let budget = Arc::new(Budget::default());
+        let options = Options { stats: Rc::clone(&stats), budget: Arc::clone(&budget), ..Options::new(1 << 20, 200) };
         let ring = Fixed::new(Kernel::new(200).expect("io_uring works here"));
         let ahead_ns = Rc::clone(&ring.ahead_ns);
         let mut server = Server::new(ring, tree_in(arena), parts, options);
         // Where the limit does not allow it, everything else is the same.
         let _ = server.register(memory_bytes);
-        Host { server, stats, gauge, ahead_ns }
+        Host { server, stats, gauge, budget, ahead_ns }
     }
 
     /// A client that has said nothing yet.

@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+/// What a file without an end shows as its length.
+const ENDLESS: u64 = i64::MAX as u64;
 /// Bytes that are looked at together on the way back from the end.
 const PART_BYTES: u64 = 64 << 10;
 
@@ -52,16 +54,18 @@ impl Run {
         let opened = self.client.open(fid, Access::Read).and_then(|()| self.client.stat(fid));
         let Some(attr) = self.go_on(shown(path), opened)? else { return Ok(()) };
         let found = match interval {
-            _ if attr.size > 0 => start_from_end(&mut self.client, fid, attr.size, lines),
+            _ if attr.size > 0 && attr.size < ENDLESS => start_from_end(&mut self.client, fid, attr.size, lines),
             _ => Ok(None),
         };
         let start = match self.go_on(shown(path), found)? {
             None => return Ok(()),
             Some(Some(start)) => start,
-            // Not its true length. To look for the end of a file that may wait there is to wait.
-            Some(None) if interval.is_some() => 0,
+            // Not its true length.
             Some(None) => {
-                let found = start_from_start(&mut self.client, fid, lines);
+                let found = match interval {
+                    Some(_) => start_of_stream(&mut self.client, fid, lines),
+                    None => start_from_start(&mut self.client, fid, lines),
+                };
                 let Some(start) = self.go_on(shown(path), found)? else { return Ok(()) };
                 start
             }
@@ -132,6 +136,17 @@ fn start_from_start(client: &mut Client, fid: Fid, wanted: u64) -> Result<u64, E
     })?;
     // Looking at bytes does not fail.
     Ok(poured.map_or(0, |end| lines.start(end)))
+}
+
+/// The same of a file that may wait at its end: to look for that is to wait. So of what a first request brings.
+fn start_of_stream(client: &mut Client, fid: Fid, wanted: u64) -> Result<u64, Error> {
+    let (mut lines, mut end) = (Lines::new(wanted), 0);
+    let part = (0, client.chunk());
+    client.read(fid, &[part], |offset, bytes| {
+        lines.see(offset, bytes);
+        end = offset + bytes.len() as u64;
+    })?;
+    Ok(lines.start(end))
 }
 
 #[cfg(test)]
