@@ -32,7 +32,8 @@ pub(super) enum Blocks {
         block: Block,
         grown: bool,
     },
-    Large(Map),
+    /// Boxed, so that nodes of small files do not pay for it.
+    Large(Box<Map>),
 }
 
 /// The part of block number `index` that a range of the file covers.
@@ -175,7 +176,7 @@ impl Content {
             Blocks::Small { block, .. } => Some(block),
             Blocks::None => None,
         };
-        let mut blocks = Map::default();
+        let mut blocks = Box::<Map>::default();
         match (first, old) {
             (Some(first), old) => {
                 blocks.insert(0, first);
