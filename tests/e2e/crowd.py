@@ -64,15 +64,17 @@ def with_file(address: str) -> P9:
 
 
 def idle_memory(folder: str, count: int) -> None:
-    server = Server(folder, "--memory", "16MiB", "--max-connections", str(2 * count + 100))
+    more = count // 5
+    server = Server(folder, "--memory", "16MiB", "--max-connections", str(count + more + 100))
     keep = [with_file(server.address)]
     keep += [reader(server.address) for _ in range(50)]
     empty = server.anonymous()
     keep += [reader(server.address) for _ in range(count)]
     two = server.anonymous()
-    keep += [reader(server.address, 14) for _ in range(count)]
+    keep += [reader(server.address, 14) for _ in range(more)]
     fourteen = server.anonymous()
-    each, fid = (two - empty) / count, (fourteen - two - (two - empty)) / count / 12
+    each = (two - empty) / count
+    fid = ((fourteen - two) / more - each) / 12
     check(f"{count} idle connections cost 1 KiB each beyond their fids", each - 2 * fid <= 1024, f"{each:.0f} bytes with two fids of {fid:.0f} each")
     del keep
     server.end()
@@ -220,7 +222,7 @@ if __name__ == "__main__":
     program = flags.program
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    idle = min(flags.idle, (hard - 300) // 2)
+    idle = min(flags.idle, (hard - 300) * 5 // 6)
     if idle < flags.idle:
         print(f"     RLIMIT_NOFILE is {hard}: {idle} idle connections instead of {flags.idle}")
     with tempfile.TemporaryDirectory() as folder:
