@@ -28,10 +28,7 @@ pub(super) enum Blocks {
     #[default]
     None,
     /// `grown`: it has outgrown a block once; the next growth goes straight to the largest.
-    Small {
-        block: Block,
-        grown: bool,
-    },
+    Small { block: Block, grown: bool },
     /// Boxed, so that nodes of small files do not pay for it.
     Large(Box<Map>),
 }
