@@ -3,7 +3,7 @@
 use super::fids::State;
 use super::pending::What;
 use super::{FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, Request, Session};
-use crate::fs::{At, Error, Filesystem, Outcome, Result};
+use crate::fs::{At, Error, Filesystem, NAME_BYTES_MAX, Outcome, Result};
 use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Qid, Qids, READ_HEAD, UOnly};
 use bytes::BufMut;
 
@@ -192,7 +192,12 @@ pub(super) fn iounit<F: Filesystem>(fs: &F, file: &F::File, msize: u32) -> u32 {
     }
 }
 
-/// A name that no directory can have leads nowhere; ".." leads up, and "." is not used in the protocol (walk(9P)).
+/// A name that no directory can have leads nowhere; ".." leads up, and "." is not used in the protocol (walk(9P)). One that is too long is told so, as open(2) does.
 fn check_walk_name(name: &[u8]) -> Result<()> {
-    if name.is_empty() || name == b"." || name.contains(&b'/') { Err(Error::ENOENT) } else { Ok(()) }
+    match name {
+        b"" | b"." => Err(Error::ENOENT),
+        _ if name.contains(&b'/') => Err(Error::ENOENT),
+        _ if name.len() > NAME_BYTES_MAX => Err(Error::ENAMETOOLONG),
+        _ => Ok(()),
+    }
 }
