@@ -3,7 +3,9 @@
 //! Must not know: what the files contain.
 
 use super::mode;
-use super::{At, Cancel, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Outcome, Result, Stat, Token, User};
+use super::{
+    At, Cancel, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Outcome, Result, Stat, StatFs, Token, User,
+};
 use crate::wire::{Qid, qt};
 
 /// A length without an end, for files that always have more: a client that reads no further than the length that it was shown (Linux: `fs/netfs`, where it
@@ -274,6 +276,11 @@ impl<S: Source> Filesystem for Catalog<S> {
 
     fn rename(&mut self, _: &Self::File, _: &[u8], _: &Self::File, _: &[u8], _: At) -> Result<()> {
         Err(Error::EPERM)
+    }
+
+    /// No room at all, rather than an error that df(1) stumbles over.
+    fn statfs(&self, _: &Self::File) -> Result<StatFs> {
+        Ok(StatFs { bsize: 4096, files: self.nodes.len() as u64, ..StatFs::default() })
     }
 
     fn tick(&mut self, at: At) {
