@@ -198,7 +198,9 @@ impl<F: Filesystem> History<F> {
             Op::Create { at, name, flags, mode, bits } if !self.is_open(pick(at)) => {
                 let Held { file, id, .. } = &mut self.held[pick(at)];
                 let (id, ours) = (*id, self.fs.create(file, &[name], flags, mode, bits, None, now));
-                return Ok(self.agree(ours, false, |model| model.create(id, &[name], flags, mode, bits))?.is_some());
+                return Ok(self
+                    .agree(ours, false, |model| model.create(id, &[name], flags, mode, bits, None))?
+                    .is_some());
             }
             Op::Make { at, name, kind, mode, gid } => return self.make(pick(at), name, kind, mode, gid, now),
             Op::Read { at, offset, count } => return self.read(at, offset, count, now),

@@ -42,6 +42,8 @@ struct Name {
     dir: usize,
     name: Vec<u8>,
     node: usize,
+    /// When it came to be as it is: a number that only grows.
+    since: u64,
 }
 
 /// A file value.
@@ -62,6 +64,8 @@ pub struct Model {
     pub files_max: usize,
     groups: Option<BTreeSet<(u32, u32)>>,
     pub now: Time,
+    /// Names that came to be so far.
+    named: u64,
 }
 
 const READ: u32 = 4;
@@ -71,7 +75,8 @@ const EXEC: u32 = 1;
 impl Model {
     pub fn new(files_max: usize, groups: Option<&[(u32, u32)]>, now: Time) -> Model {
         let groups = groups.map(|pairs| pairs.iter().copied().collect());
-        let mut model = Model { inodes: Vec::new(), names: Vec::new(), handles: Vec::new(), files_max, groups, now };
+        let mut model =
+            Model { inodes: Vec::new(), names: Vec::new(), handles: Vec::new(), files_max, groups, now, named: 0 };
         let root = User { uid: 0, gid: 0, peer: 0 };
         model.add_inode(What::Dir, 0o777, 0, root, 0, ROOT);
         model
@@ -114,6 +119,17 @@ impl Model {
     pub fn entries(&self, dir: usize) -> BTreeMap<Vec<u8>, usize> {
         let names = self.names_where(|entry| entry.dir == dir);
         names.into_iter().map(|place| (self.entry(place).name.clone(), self.entry(place).node)).collect()
+    }
+
+    /// When each name in a directory came to be as it is.
+    pub fn since(&self, dir: usize) -> BTreeMap<Vec<u8>, u64> {
+        let names = self.names_where(|entry| entry.dir == dir);
+        names.into_iter().map(|place| (self.entry(place).name.clone(), self.entry(place).since)).collect()
+    }
+
+    fn named(&mut self) -> u64 {
+        self.named += 1;
+        self.named
     }
 
     pub fn parent(&self, dir: usize) -> usize {
@@ -159,13 +175,10 @@ impl Model {
 
     /// Files in use, and further names.
     pub fn files_used(&self) -> usize {
-        let held = |node| self.handles.iter().flatten().any(|handle| handle.node == node);
-        (0..self.inodes.len())
-            .map(|node| match self.links(node) {
-                0 => usize::from(held(node)),
-                links => links,
-            })
-            .sum()
+        let nameless = |&node: &usize| self.links(node) == 0;
+        let held: BTreeSet<usize> = self.handles.iter().flatten().map(|handle| handle.node).filter(nameless).collect();
+        // The root, every name, and what is only held.
+        1 + self.names.iter().flatten().count() + held.len()
     }
 
     fn member(&self, user: User, gid: u32) -> bool {
@@ -233,8 +246,13 @@ impl Model {
     }
 
     pub fn keep(&mut self, handle: Handle) -> usize {
-        self.handles.push(Some(handle));
-        self.handles.len() - 1
+        let free = self.handles.iter().position(Option::is_none);
+        let at = free.unwrap_or(self.handles.len());
+        if at == self.handles.len() {
+            self.handles.push(None);
+        }
+        self.handles[at] = Some(handle);
+        at
     }
 
     pub fn handle(&self, at: usize) -> Handle {
@@ -333,7 +351,8 @@ impl Model {
     }
 
     fn add_name(&mut self, dir: usize, name: &[u8], node: usize, user: User) -> usize {
-        self.names.push(Some(Name { dir, name: name.to_vec(), node }));
+        let since = self.named();
+        self.names.push(Some(Name { dir, name: name.to_vec(), node, since }));
         self.changed(dir, user);
         self.inodes[node].ctime = self.now;
         self.names.len() - 1
@@ -352,13 +371,13 @@ impl Model {
         self.add(&dir, name, what, mode, 0, gid).map(|(node, _)| node)
     }
 
-    pub fn create(&mut self, at: usize, name: &[u8], flags: Open, mode: u32, bits: u8) -> Result<()> {
+    pub fn create(&mut self, at: usize, name: &[u8], flags: Open, mode: u32, bits: u8, gid: Option<u32>) -> Result<()> {
         let dir = self.handle(at);
         let what = if mode & mode::IFMT == mode::IFDIR { What::Dir } else { What::File };
         if what == What::Dir && (flags.write || flags.truncate || flags.remove_on_close) {
             return Err(Error::EISDIR);
         }
-        let (node, place) = self.add(&dir, name, what, mode, bits, None)?;
+        let (node, place) = self.add(&dir, name, what, mode, bits, gid)?;
         self.handles[at] = Some(Handle { node, user: dir.user, name: Some(place), open: Some(flags) });
         Ok(())
     }
@@ -495,7 +514,8 @@ impl Model {
             }
             self.take_out(there, user);
         }
-        self.names[place] = Some(Name { dir: to, name: new_name.to_vec(), node });
+        let since = self.named();
+        self.names[place] = Some(Name { dir: to, name: new_name.to_vec(), node, since });
         self.changed(from, user);
         self.changed(to, user);
         self.inodes[node].ctime = self.now;
@@ -550,7 +570,8 @@ impl Model {
             self.wrote(node, user);
         }
         if let Some((place, dir, name)) = renamed {
-            self.names[place] = Some(Name { dir, name, node });
+            let since = self.named();
+            self.names[place] = Some(Name { dir, name, node, since });
             self.changed(dir, user);
         }
         if change.uid.is_some() || change.gid.is_some() {
