@@ -1,0 +1,275 @@
+//! A client: its habits, what it has asked and not heard yet, and how it talks, listens and leaves.
+//!
+//! - `talk`: the requests.
+//! - `hear`: the replies, and what must be true of them.
+//!
+//! Must not know: the server, the ring.
+
+mod hear;
+mod talk;
+
+use crate::kernel::faults::{Fault, Faults};
+use crate::kernel::socket::Socket;
+use crate::ledger::Ledger;
+use crate::random::Random;
+use bytes::BytesMut;
+use ring9::wire::{Dialect, Kind, Tag};
+
+/// What a client does that it should not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Habits {
+    drips: bool,
+    stalls: bool,
+    vanishes: bool,
+    resets: bool,
+    never_reads: bool,
+    talks_rubbish: bool,
+    reuses_tags: bool,
+}
+
+/// A request that has no reply yet.
+#[derive(Clone, Debug)]
+struct Ask {
+    tag: Tag,
+    /// `None` for one that can only be refused.
+    kind: Option<Kind>,
+    /// Most bytes that may be read, or that were to be written.
+    count: u32,
+    /// The tag that a flush names.
+    oldtag: Tag,
+    /// Names of a walk.
+    names: usize,
+    /// The fid that the request gives another meaning, and the one that it has if that fails.
+    changes: Option<(usize, Fid)>,
+}
+
+/// What a fid stands for, as far as the client knows: it believes that what it asks for will be so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fid {
+    Free,
+    Walked,
+    File,
+    Dir { cookie: u64 },
+}
+
+const FIDS: usize = 8;
+
+/// How far a client is with leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Here,
+    /// Says nothing more, and hears the rest.
+    Leaving,
+    Gone,
+}
+
+/// One client on one connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) number: u32,
+    dialect: Dialect,
+    agreed: bool,
+    msize: u32,
+    uid: u32,
+    habits: Habits,
+    depth: usize,
+    /// Requests that it has still in mind.
+    left: usize,
+    saying: Vec<u8>,
+    said: usize,
+    heard: Vec<u8>,
+    asks: Vec<Ask>,
+    fids: [Fid; FIDS],
+    changes: Option<(usize, Fid)>,
+    tag: Tag,
+    serial: u64,
+    life: Life,
+    /// It stays in the middle of something.
+    stalled: bool,
+    /// What it hears may be anything.
+    lenient: bool,
+    out: BytesMut,
+    pub(crate) requests: u64,
+    pub(crate) replies: u64,
+    /// A line per message.
+    pub(crate) trace: Option<Vec<String>>,
+}
+
+/// What a client needs of the world.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) socket: &'a mut Socket,
+    pub(crate) random: &'a mut Random,
+    pub(crate) ledger: &'a mut Ledger,
+}
+
+impl Client {
+    pub(crate) fn new(number: u32, uid: u32, random: &mut Random, faults: &mut Faults) -> Client {
+        let mut has = |fault: Fault| {
+            let has = faults.has(fault) && random.one_in(6);
+            if has {
+                faults.count(fault);
+            }
+            has
+        };
+        let habits = Habits {
+            drips: has(Fault::PeerDrips),
+            stalls: has(Fault::PeerStalls),
+            vanishes: has(Fault::PeerVanishes),
+            resets: has(Fault::PeerResets),
+            never_reads: has(Fault::PeerNeverReads),
+            talks_rubbish: has(Fault::PeerTalksRubbish),
+            reuses_tags: has(Fault::PeerReusesTags),
+        };
+        Client {
+            number,
+            dialect: random.of(&[Dialect::P9, Dialect::U, Dialect::L, Dialect::L]),
+            agreed: false,
+            msize: random.of(&[4096, 9000, 66_000, 1 << 20]),
+            uid,
+            habits,
+            depth: random.of(&[1, 2, 8, 40]),
+            left: 1 + random.below(400),
+            saying: Vec::new(),
+            said: 0,
+            heard: Vec::new(),
+            asks: Vec::new(),
+            fids: [Fid::Free; FIDS],
+            changes: None,
+            tag: 0,
+            serial: 0,
+            life: Life::Here,
+            stalled: false,
+            lenient: false,
+            out: BytesMut::new(),
+            requests: 0,
+            replies: 0,
+            trace: None,
+        }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.life == Life::Gone
+    }
+
+    /// It owes nothing and is owed something: everything that it has asked has left it.
+    pub(crate) fn is_owed(&self) -> bool {
+        !self.asks.is_empty() && !self.lenient && self.said == self.saying.len()
+    }
+
+    /// It has said only a part of a message and will not go on.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// No new requests. Who behaves hears the rest, the others go.
+    pub(crate) fn wind_down(&mut self, socket: &mut Socket) {
+        self.left = 0;
+        if self.habits.never_reads || self.stalled {
+            self.leave(socket, true);
+        }
+        self.habits = Habits::default();
+    }
+
+    fn leave(&mut self, socket: &mut Socket, reset: bool) {
+        (socket.gone, socket.reset) = (true, socket.reset || reset);
+        socket.excuse = socket.excuse.or(Some("the client left"));
+        if reset {
+            socket.to_server.clear();
+        }
+        socket.to_client.clear();
+        self.life = Life::Gone;
+    }
+
+    fn can_say(&self, socket: &Socket) -> bool {
+        let more = self.said < self.saying.len() || self.can_ask();
+        self.life == Life::Here && !self.stalled && !socket.finished && more && socket.say_room() > 0
+    }
+
+    fn can_ask(&self) -> bool {
+        self.left > 0
+            && (self.asks.len() < self.depth || self.habits.never_reads)
+            && (self.agreed || self.asks.is_empty())
+    }
+
+    fn can_hear(&self, socket: &Socket) -> bool {
+        !self.habits.never_reads && (!socket.to_client.is_empty() || socket.is_over_for_client())
+    }
+
+    fn can_leave(&self, socket: &Socket) -> bool {
+        self.life == Life::Here
+            && self.left == 0
+            && self.said == self.saying.len()
+            && (self.asks.is_empty() || self.lenient)
+            && !socket.finished
+    }
+
+    pub(crate) fn can_act(&self, socket: &Socket) -> bool {
+        self.life != Life::Gone && (self.can_say(socket) || self.can_hear(socket) || self.can_leave(socket))
+    }
+
+    /// Does one of the things that it can do.
+    pub(crate) fn act(&mut self, around: Surroundings<'_>) {
+        let Surroundings { socket, random, ledger } = around;
+        if (self.habits.vanishes || self.habits.resets) && random.one_in(150) {
+            return self.leave(socket, self.habits.resets);
+        }
+        let says = self.can_say(socket);
+        let hears = self.can_hear(socket);
+        if says && (!hears || random.one_in(2)) {
+            self.say(socket, random, ledger);
+        } else if hears {
+            self.hear(socket, random, ledger);
+        } else if self.can_leave(socket) {
+            // Half-closed: what is under way still comes, then the end.
+            if random.one_in(2) {
+                socket.finished = true;
+                self.life = Life::Leaving;
+            } else {
+                self.leave(socket, random.one_in(2));
+            }
+        }
+    }
+
+    fn say(&mut self, socket: &mut Socket, random: &mut Random, ledger: &mut Ledger) {
+        if self.said == self.saying.len() {
+            self.saying.clear();
+            self.said = 0;
+        }
+        let batch = random.of(&[1, 1, 1, 3, 10]);
+        for _ in 0..batch {
+            if self.can_ask() && self.saying.len() - self.said < 100_000 {
+                self.ask(socket, random, ledger);
+            }
+        }
+        let rest = self.saying.len() - self.said;
+        if rest == 0 {
+            return;
+        }
+        let most = socket.say_room().min(rest);
+        let n = if self.habits.drips { most.min(1 + random.below(3)) } else { random.part(most) };
+        socket.to_server.extend(&self.saying[self.said..self.said + n]);
+        self.said += n;
+        if self.habits.stalls && self.said < self.saying.len() && random.one_in(40) {
+            (self.stalled, self.lenient) = (true, true);
+            socket.excuse = socket.excuse.or(Some("the client stalls"));
+        }
+        if self.habits.never_reads {
+            socket.excuse = socket.excuse.or(Some("the client never reads"));
+        }
+    }
+
+    fn hear(&mut self, socket: &mut Socket, random: &mut Random, ledger: &mut Ledger) {
+        if socket.to_client.is_empty() {
+            // It is over.
+            let clean = self.life == Life::Leaving && self.asks.is_empty() || self.lenient || socket.excuse.is_some();
+            let number = self.number;
+            assert!(clean, "replies: connection {number} was closed for no reason, {} requests open", self.asks.len());
+            socket.gone = true;
+            self.life = Life::Gone;
+            return;
+        }
+        let n = random.part(socket.to_client.len());
+        self.heard.extend(socket.to_client.drain(..n));
+        self.replies(ledger);
+    }
+}

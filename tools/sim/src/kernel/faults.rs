@@ -1,0 +1,115 @@
+//! What can go wrong, how often it does in one simulation, and how often it did.
+
+use crate::random::Random;
+
+macro_rules! faults {
+    ($($name:ident $text:literal,)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the texts say what they are")]
+        pub enum Fault { $($name,)* }
+
+        impl Fault {
+            /// Every kind.
+            pub const ALL: &[Fault] = &[$(Fault::$name,)*];
+
+            /// Its name, as flags and figures have it.
+            pub fn name(self) -> &'static str {
+                match self { $(Fault::$name => $text,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    ShortReceive "short-receive",
+    ShortSend "short-send",
+    ReceiveInterrupted "receive-interrupted",
+    ReceiveFails "receive-fails",
+    SendInterrupted "send-interrupted",
+    SendFails "send-fails",
+    FullSocket "full-socket",
+    NoBuffer "no-buffer",
+    MultishotEnds "multishot-ends",
+    AcceptEnds "accept-ends",
+    AcceptFails "accept-fails",
+    AcceptNoFiles "accept-no-files",
+    LateCompletion "late-completion",
+    CancelMisses "cancel-misses",
+    StaleCompletion "stale-completion",
+    QueueFull "queue-full",
+    PartialSubmit "partial-submit",
+    NothingSubmitted "nothing-submitted",
+    CompletionsOverflow "completions-overflow",
+    PopulateFails "populate-fails",
+    RegisterFails "register-fails",
+    TimeStops "time-stops",
+    PeerResets "peer-resets",
+    PeerVanishes "peer-vanishes",
+    PeerStalls "peer-stalls",
+    PeerNeverReads "peer-never-reads",
+    PeerTalksRubbish "peer-talks-rubbish",
+    PeerReusesTags "peer-reuses-tags",
+    PeerDrips "peer-drips",
+    TreeWaits "tree-waits",
+}
+
+const COUNT: usize = Fault::ALL.len();
+
+/// The rates of one simulation, and what has happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Faults {
+    per_mille: [u32; COUNT],
+    fired: [u64; COUNT],
+    calm: bool,
+}
+
+impl Faults {
+    /// By seed some kinds never happen, some now and then, some all the time.
+    pub(crate) fn new(random: &mut Random, without: &[Fault]) -> Faults {
+        let mut per_mille = [0; COUNT];
+        for &fault in Fault::ALL {
+            // Where each one ends a connection there would be nothing else.
+            let rate = match fault {
+                Fault::ReceiveFails | Fault::SendFails => random.of(&[0, 0, 1, 5, 20]),
+                _ => random.of(&[0, 0, 5, 30, 250]),
+            };
+            if !without.contains(&fault) {
+                per_mille[fault as usize] = rate;
+            }
+        }
+        Faults { per_mille, fired: [0; COUNT], calm: false }
+    }
+
+    /// None at all.
+    pub(crate) fn none() -> Faults {
+        Faults { per_mille: [0; COUNT], fired: [0; COUNT], calm: true }
+    }
+
+    /// From now on nothing goes wrong.
+    pub(crate) fn calm(&mut self) {
+        self.calm = true;
+    }
+
+    /// Whether this goes wrong now; counted.
+    pub(crate) fn fires(&mut self, fault: Fault, random: &mut Random) -> bool {
+        let fires = !self.calm && random.per_mille(self.per_mille[fault as usize]);
+        self.fired[fault as usize] += u64::from(fires);
+        fires
+    }
+
+    /// It has happened in another way.
+    pub(crate) fn count(&mut self, fault: Fault) {
+        self.fired[fault as usize] += 1;
+    }
+
+    /// Whether this may happen at all here.
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.per_mille[fault as usize] > 0
+    }
+
+    /// How often each kind has happened.
+    pub(crate) fn fired(&self) -> &[u64] {
+        &self.fired
+    }
+}

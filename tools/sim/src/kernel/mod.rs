@@ -1,0 +1,541 @@
+//! A kernel as far as ring9 can see one: submissions, completions, sockets, registered and shared buffers, timers, and a clock that it moves itself.
+//!
+//! - `sqe`: what a submission says; refuses what none should say.
+//! - `memory`: the program's memory, by address.
+//! - `socket`: the queues between client and server.
+//! - `faults`: what goes wrong, and how often.
+//! - `ops`: what each operation does, when it runs.
+//!
+//! An operation that is submitted runs when the scheduler picks it, as late and in as many parts as it likes; its completion is handed out later still. What a send
+//! names is summed up at its submission and must be the same whenever it is looked at; what a receive names is poisoned at its submission and must be poison until the
+//! kernel itself writes there.
+//!
+//! Must not know: 9P, sessions, trees.
+
+pub(crate) mod faults;
+pub(crate) mod memory;
+mod ops;
+pub(crate) mod socket;
+mod sqe;
+
+use crate::random::Random;
+use faults::{Fault, Faults};
+use io_uring::{cqueue, squeue::Entry};
+use memory::View;
+use nix::libc;
+use ring9::uring::Features;
+use socket::Socket;
+use sqe::{Kind, Sqe};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+/// The descriptor that becomes readable once the server shall end.
+pub(crate) const SIGNALS: i32 = 3;
+/// The listening socket.
+pub(crate) const LISTENER: i32 = 4;
+
+/// A completion.
+#[derive(Clone, Copy, Debug)]
+struct Cqe {
+    user_data: u64,
+    res: i32,
+    flags: u32,
+    /// Whose it is, and whether the operation goes on.
+    fd: i32,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+struct Op {
+    sqe: Sqe,
+    views: Vec<View>,
+    total: usize,
+    done: usize,
+    /// Of what a send shows.
+    sum: u64,
+    /// When a timer ends.
+    due: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fd {
+    Signals,
+    Listener,
+    Socket(usize),
+}
+
+/// The group of shared receive buffers.
+#[derive(Debug)]
+struct Buffers {
+    start: usize,
+    bytes: usize,
+    /// With the kernel, in the order in which they were given.
+    free: VecDeque<u16>,
+    /// Named by a completion that was handed out, and not given back yet.
+    lent: Vec<u16>,
+    poisoned: Vec<bool>,
+}
+
+impl Buffers {
+    fn view(&self, id: u16) -> View {
+        View { at: self.start + usize::from(id) * self.bytes, len: self.bytes }
+    }
+}
+
+/// All that it knows.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) random: Random,
+    pub(crate) faults: Faults,
+    pub(crate) features: Features,
+    /// Monotonic nanoseconds.
+    pub(crate) now: u64,
+    pub(crate) sockets: Vec<Socket>,
+    backlog: VecDeque<usize>,
+    fds: BTreeMap<i32, Fd>,
+    queued: Vec<Sqe>,
+    queue_room: usize,
+    in_flight: Vec<Op>,
+    late: VecDeque<Cqe>,
+    completed: VecDeque<Cqe>,
+    completed_room: usize,
+    overflown: VecDeque<Cqe>,
+    table: Vec<View>,
+    buffers: Option<Buffers>,
+    signalled: bool,
+    /// Addresses that several receive into at a time: the sink.
+    sinks: Vec<usize>,
+    /// Names of operations of peers that are gone.
+    past: Vec<u64>,
+    /// Connections that were closed as they came.
+    pub(crate) refused: u64,
+    /// Completions that were handed out.
+    pub(crate) events: u64,
+    /// Submissions that were taken.
+    pub(crate) submitted: u64,
+    /// The submission of this number fails.
+    pub(crate) fails_at: Option<u64>,
+    pub(crate) digest: u64,
+    pub(crate) traces: bool,
+}
+
+macro_rules! trace {
+    ($kernel:expr, $($text:tt)*) => {
+        if $kernel.traces {
+            println!("{:>12} ns  {}", $kernel.now, format_args!($($text)*));
+        }
+    };
+}
+pub(crate) use trace;
+
+impl Kernel {
+    pub(crate) fn new(mut random: Random, faults: Faults, features: Features) -> Kernel {
+        // In some simulations the queues are so short that they are full all the time.
+        let queue_room = if faults.has(Fault::QueueFull) { random.of(&[1, 2, 3, 8]) } else { 1024 };
+        let completed_room = if faults.has(Fault::CompletionsOverflow) { random.of(&[1, 2, 4]) } else { 4096 };
+        Kernel {
+            random,
+            faults,
+            features,
+            now: 5_000_000_000,
+            sockets: Vec::new(),
+            backlog: VecDeque::new(),
+            fds: BTreeMap::from([(SIGNALS, Fd::Signals), (LISTENER, Fd::Listener)]),
+            queued: Vec::new(),
+            queue_room,
+            in_flight: Vec::new(),
+            late: VecDeque::new(),
+            completed: VecDeque::new(),
+            completed_room,
+            overflown: VecDeque::new(),
+            table: Vec::new(),
+            buffers: None,
+            signalled: false,
+            sinks: Vec::new(),
+            past: Vec::new(),
+            refused: 0,
+            events: 0,
+            submitted: 0,
+            fails_at: None,
+            digest: 0,
+            traces: false,
+        }
+    }
+
+    /// From now on nothing goes wrong.
+    pub(crate) fn calm(&mut self) {
+        self.faults.calm();
+        (self.queue_room, self.completed_room) = (1024, 4096);
+    }
+
+    pub(crate) fn mix(&mut self, number: u64) {
+        self.digest = (self.digest ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
+
+    fn fires(&mut self, fault: Fault) -> bool {
+        self.faults.fires(fault, &mut self.random)
+    }
+
+    // Clients.
+
+    /// A connection that waits to be accepted; its number.
+    pub(crate) fn connect(&mut self, uid: Option<u32>) -> usize {
+        let rooms = [300, 5_000, 70_000, 300_000];
+        let mut socket = Socket::new(self.random.of(&rooms), self.random.of(&rooms), uid);
+        socket.excuse = self.signalled.then_some("the server ends");
+        self.sockets.push(socket);
+        self.backlog.push_back(self.sockets.len() - 1);
+        self.sockets.len() - 1
+    }
+
+    /// SIGTERM.
+    pub(crate) fn signal(&mut self) {
+        self.signalled = true;
+        for socket in &mut self.sockets {
+            socket.excuse = socket.excuse.or(Some("the server ends"));
+        }
+    }
+
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.signalled
+    }
+
+    /// The lowest free descriptor, as Linux has it: one that was closed is soon used again.
+    fn open(&mut self, number: usize) -> i32 {
+        let fd = (LISTENER + 1..).find(|fd| !self.fds.contains_key(fd)).expect("numbers do not end");
+        self.fds.insert(fd, Fd::Socket(number));
+        self.sockets[number].fd = Some(fd);
+        fd
+    }
+
+    fn socket(&self, fd: i32) -> usize {
+        match self.fds.get(&fd) {
+            Some(Fd::Socket(number)) => *number,
+            _ => panic!("descriptors: {fd} is no open socket"),
+        }
+    }
+
+    /// Descriptors that are open but for the signals'.
+    pub(crate) fn open_files(&self) -> usize {
+        self.fds.len() - 1
+    }
+
+    /// Operations and completions under way that touch memory of connections.
+    pub(crate) fn touching(&self) -> usize {
+        self.in_flight.iter().filter(|op| op.sqe.is_receive() || op.sqe.is_send()).count()
+    }
+
+    /// Shared buffers that the program has.
+    pub(crate) fn lent_buffers(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.lent.len())
+    }
+
+    /// Shared buffers that are not with the kernel, whoever has them.
+    pub(crate) fn missing_buffers(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.poisoned.len() - buffers.free.len())
+    }
+
+    // Submission.
+
+    pub(crate) fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
+        if self.queued.len() >= self.queue_room {
+            self.faults.count(Fault::QueueFull);
+            return false;
+        }
+        self.queued.push(sqe::decode(build()));
+        true
+    }
+
+    /// Takes what is queued, or some of it.
+    pub(crate) fn submit(&mut self) {
+        let room = self.completed_room.saturating_sub(self.completed.len()).min(self.overflown.len());
+        self.completed.extend(self.overflown.drain(..room));
+        let mut count = self.queued.len();
+        if count > 0 && self.fires(Fault::NothingSubmitted) {
+            count = 0;
+        } else if count > 1 && self.fires(Fault::PartialSubmit) {
+            count = 1 + self.random.below(count - 1);
+        }
+        for sqe in self.queued.drain(..count).collect::<Vec<_>>() {
+            self.submitted += 1;
+            self.start(sqe);
+        }
+    }
+
+    /// Submissions are left in the queue.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.queued.is_empty() && self.overflown.is_empty()
+    }
+
+    fn start(&mut self, sqe: Sqe) {
+        let views = memory::views(sqe.kind);
+        self.check_table(&sqe, &views);
+        let total: usize = views.iter().map(|view| view.len).sum();
+        let touches = sqe.is_receive() || sqe.is_send();
+        if touches {
+            let number = self.socket(sqe.fd);
+            self.sockets[number].remember(sqe.user_data);
+            assert!(total > 0 || sqe.kind == Kind::ReceiveShared, "submission: {sqe:?} of nothing");
+            self.check_alone(&sqe, &views);
+        }
+        let mut op = Op { sqe, views, total, done: 0, sum: 0, due: 0 };
+        trace!(self, "submitted {:x} {} of {total} bytes on {}", sqe.user_data, name(&sqe.kind), sqe.fd);
+        if sqe.is_receive() && sqe.kind != Kind::ReceiveShared {
+            memory::poison(&op.views, 0);
+        } else if sqe.is_send() {
+            op.sum = memory::sum(&op.views);
+        }
+        if self.fails_at == Some(self.submitted) {
+            return self.fail(op);
+        }
+        match sqe.kind {
+            Kind::Cancel { target } => self.cancel(sqe, target),
+            Kind::Timeout { ns } => {
+                op.due = self.now + ns;
+                self.in_flight.push(op);
+            }
+            _ if sqe.never_waits => self.send(op),
+            _ if sqe.is_receive() && self.fires(Fault::ReceiveInterrupted) => self.interrupt(op),
+            _ => self.in_flight.push(op),
+        }
+    }
+
+    fn check_table(&self, sqe: &Sqe, views: &[View]) {
+        let (Kind::ReadFixed { index, .. } | Kind::WriteFixed { index, .. }) = sqe.kind else { return };
+        let entry = *self.table.get(index).expect("submission: an entry that the table has");
+        let inside = |view: &View| view.at >= entry.at && view.at + view.len <= entry.at + entry.len;
+        assert!(views.iter().all(inside), "submission: a list that leaves entry {index} of the table");
+    }
+
+    /// One receive and one send at a time for a socket; and no receive into memory that another receive has. But for the sink, which is one buffer for all.
+    fn check_alone(&mut self, sqe: &Sqe, views: &[View]) {
+        for other in &self.in_flight {
+            let same = other.sqe.fd == sqe.fd && other.sqe.is_receive() == sqe.is_receive();
+            let touches = other.sqe.is_receive() || other.sqe.is_send();
+            assert!(!(same && touches), "submission: {sqe:?} while {:?} is under way", other.sqe);
+            if !sqe.is_receive() || !other.sqe.is_receive() {
+                continue;
+            }
+            if is_sink(sqe, &other.sqe) {
+                self.sinks.push(views[0].at);
+                continue;
+            }
+            let meet = |a: &View, b: &View| a.at < b.at + b.len && b.at < a.at + a.len;
+            let shared = views.iter().any(|view| other.views.iter().any(|there| meet(view, there)));
+            assert!(!shared, "memory: {sqe:?} receives where {:?} does", other.sqe);
+        }
+    }
+
+    // Completion.
+
+    /// The completion of an operation: now, or later.
+    fn post(&mut self, sqe: &Sqe, res: i32, flags: u32) {
+        let cqe = Cqe { user_data: sqe.user_data, res, flags, fd: sqe.fd };
+        // Those of one operation stay in order.
+        let behind = self.late.iter().any(|late| late.user_data == cqe.user_data);
+        if !sqe.never_waits && (behind || self.fires(Fault::LateCompletion)) {
+            self.late.push_back(cqe);
+        } else {
+            self.complete(cqe);
+        }
+    }
+
+    fn complete(&mut self, cqe: Cqe) {
+        if self.completed.len() < self.completed_room && self.overflown.is_empty() {
+            self.completed.push_back(cqe);
+        } else {
+            self.faults.count(Fault::CompletionsOverflow);
+            self.overflown.push_back(cqe);
+        }
+    }
+
+    /// Completions that could be handed out, with an enter where there is no room.
+    pub(crate) fn ready(&self) -> usize {
+        self.completed.len()
+    }
+
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(u64, i32, u32)) {
+        for Cqe { user_data, res, flags, .. } in std::mem::take(&mut self.completed) {
+            self.events += 1;
+            self.mix(user_data);
+            self.mix((res as u32 as u64) << 32 | u64::from(flags));
+            if let (Some(id), Some(buffers)) = (cqueue::buffer_select(flags), &mut self.buffers) {
+                buffers.lent.push(id);
+            }
+            trace!(self, "completed {user_data:x} with {res}, flags {flags:x}");
+            each(user_data, res, flags);
+        }
+    }
+
+    // The scheduler's choices.
+
+    /// Operations that can go on now.
+    pub(crate) fn runnable(&self, into: &mut Vec<usize>) {
+        into.extend((0..self.in_flight.len()).filter(|&at| self.can_run(&self.in_flight[at])));
+    }
+
+    fn can_run(&self, op: &Op) -> bool {
+        match op.sqe.kind {
+            Kind::Accept => !self.backlog.is_empty(),
+            Kind::Poll => self.signalled,
+            Kind::Timeout { .. } => op.due <= self.now,
+            Kind::Populate { .. } | Kind::Cancel { .. } => true,
+            _ => {
+                let socket = &self.sockets[self.socket(op.sqe.fd)];
+                if op.sqe.is_receive() { socket.is_readable() } else { socket.send_room() > 0 || socket.is_deaf() }
+            }
+        }
+    }
+
+    /// Some of its work is done.
+    pub(crate) fn run(&mut self, index: usize) {
+        let op = self.in_flight.remove(index);
+        match op.sqe.kind {
+            Kind::Accept => self.accept(op),
+            Kind::Poll => self.post(&op.sqe, 1, 0),
+            Kind::Timeout { .. } => self.post(&op.sqe, -libc::ETIME, 0),
+            Kind::Populate { .. } => {
+                let res = if self.fires(Fault::PopulateFails) { -libc::ENOMEM } else { 0 };
+                self.post(&op.sqe, res, 0);
+            }
+            Kind::ReceiveShared => self.receive_shared(op),
+            _ if op.sqe.is_receive() => self.receive(op),
+            _ => self.send(op),
+        }
+    }
+
+    /// Completions that are held back.
+    pub(crate) fn late(&self) -> usize {
+        self.late.len()
+    }
+
+    /// Hands one of them out, the first of its operation.
+    pub(crate) fn deliver(&mut self, index: usize) {
+        let user_data = self.late[index].user_data;
+        let first = self.late.iter().position(|cqe| cqe.user_data == user_data).expect("it is there");
+        let cqe = self.late.remove(first).expect("it is there");
+        self.complete(cqe);
+    }
+
+    /// Now and then comes what is long over.
+    pub(crate) fn haunt(&mut self) {
+        if !self.past.is_empty() && self.fires(Fault::StaleCompletion) {
+            let user_data = self.past[self.random.below(self.past.len())];
+            let res = self.random.of(&[0, 1, 100, -libc::ECANCELED, -libc::EPIPE]);
+            self.complete(Cqe { user_data, res, flags: 0, fd: -1 });
+        }
+    }
+
+    /// When the next timer ends.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        let timers = self.in_flight.iter().filter(|op| matches!(op.sqe.kind, Kind::Timeout { .. }));
+        timers.map(|op| op.due).min()
+    }
+
+    // Registration and the rest.
+
+    pub(crate) fn register_table(&mut self, entries: u32) -> io::Result<()> {
+        assert!(self.table.is_empty(), "registration: one table");
+        self.table = vec![View { at: 0, len: 0 }; entries as usize];
+        Ok(())
+    }
+
+    pub(crate) fn register_region(&mut self, slot: u32, start: usize, len: usize) -> io::Result<()> {
+        if len > 0 && self.fires(Fault::RegisterFails) {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        assert!(len <= 1 << 30, "registration: an entry has at most 1 GiB");
+        self.table[slot as usize] = View { at: start, len };
+        Ok(())
+    }
+
+    pub(crate) fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) {
+        assert!(count.is_power_of_two() && self.buffers.is_none(), "registration: one group, of a power of two");
+        let free = (0..count).collect();
+        let poisoned = vec![false; usize::from(count)];
+        self.buffers = Some(Buffers { start: start as usize, bytes: bytes as usize, free, lent: Vec::new(), poisoned });
+    }
+
+    pub(crate) fn return_buffer(&mut self, id: u16) {
+        let buffers = self.buffers.as_mut().expect("registration: buffers are shared before they are given back");
+        let lent = buffers.lent.iter().position(|&lent| lent == id);
+        buffers.lent.swap_remove(lent.expect("shared buffers: one is given back that was not lent, or twice"));
+        memory::poison(&[buffers.view(id)], 0);
+        buffers.poisoned[usize::from(id)] = true;
+        buffers.free.push_back(id);
+    }
+
+    /// Lets go of the memory of the shared buffers, at the end of it all.
+    pub(crate) fn forget_buffers(&self) {
+        if let Some(buffers) = &self.buffers {
+            memory::forget(buffers.start, buffers.bytes * buffers.poisoned.len());
+        }
+    }
+
+    pub(crate) fn shutdown(&mut self, fd: i32) {
+        let number = self.socket(fd);
+        trace!(self, "connection {number}: shut down");
+        self.sockets[number].shut = true;
+    }
+
+    /// It could not take all of the last send.
+    pub(crate) fn was_full(&self, fd: i32) -> bool {
+        self.sockets[self.socket(fd)].was_full
+    }
+
+    /// The server has a reason to end this connection.
+    pub(crate) fn excuse(&mut self, fd: i32, why: &'static str) {
+        let number = self.socket(fd);
+        self.sockets[number].excuse = Some(why);
+    }
+
+    pub(crate) fn close(&mut self, fd: i32) {
+        let Some(was) = self.fds.remove(&fd) else { panic!("descriptors: {fd} is closed and is not open") };
+        let under_way = self.in_flight.iter().any(|op| op.sqe.fd == fd) || self.late.iter().any(|cqe| cqe.fd == fd);
+        assert!(!under_way, "descriptors: {fd} is closed with operations in flight");
+        if let Fd::Socket(number) = was {
+            trace!(self, "connection {number}: closed");
+            let socket = &mut self.sockets[number];
+            (socket.closed, socket.fd) = (true, None);
+            if !socket.shut {
+                self.refused += 1;
+                socket.excuse = Some("it was refused");
+            }
+            // What named its operations is never used again.
+            let names = std::mem::take(&mut self.sockets[number].names);
+            self.past.extend(names);
+            let excess = self.past.len().saturating_sub(64);
+            self.past.drain(..excess);
+        }
+    }
+
+    pub(crate) fn peer_identity(&self, fd: i32) -> Option<u32> {
+        self.sockets[self.socket(fd)].uid
+    }
+}
+
+/// The sink is one buffer for all: receives into it start at the same place, with at most its length.
+fn is_sink(a: &Sqe, b: &Sqe) -> bool {
+    matches!((a.kind, b.kind), (Kind::Receive { at: a, .. }, Kind::Receive { at: b, .. }) if a == b)
+}
+
+fn name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Receive { .. } => "receive",
+        Kind::ReceiveShared => "receive into shared buffers",
+        Kind::ReceiveList { .. } => "receive into a list",
+        Kind::ReadFixed { .. } => "read through the table",
+        Kind::Send { .. } => "send",
+        Kind::SendList { .. } => "send of a list",
+        Kind::WriteFixed { .. } => "write through the table",
+        Kind::Accept => "accept",
+        Kind::Poll => "poll",
+        Kind::Cancel { .. } => "cancel",
+        Kind::Timeout { .. } => "time-out",
+        Kind::Populate { .. } => "populate",
+    }
+}

@@ -1,0 +1,195 @@
+//! The 64 bytes of a submission, decoded and checked (Linux: `include/uapi/linux/io_uring.h`, struct io_uring_sqe). **Unsafe**: reads an opaque type as its bytes.
+//!
+//! What ring9 has no reason to submit is refused, whether a kernel would take it or not.
+
+use io_uring::squeue::Entry;
+use nix::libc;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// recv(2) into one buffer.
+    Receive { at: usize, len: usize },
+    /// A receive that goes on, into shared buffers.
+    ReceiveShared,
+    /// recvmsg(2), until the list is full.
+    ReceiveList { header: usize },
+    /// readv(2) through a registered buffer.
+    ReadFixed { list: usize, count: usize, index: usize },
+    /// send(2) of one buffer.
+    Send { at: usize, len: usize },
+    /// sendmsg(2).
+    SendList { header: usize },
+    /// writev(2) through a registered buffer.
+    WriteFixed { list: usize, count: usize, index: usize },
+    /// An accept(2) that goes on.
+    Accept,
+    /// One poll for readability.
+    Poll,
+    /// Ends another operation.
+    Cancel { target: u64 },
+    /// Ends after so many nanoseconds.
+    Timeout { ns: u64 },
+    /// madvise(2) with MADV_POPULATE_WRITE.
+    Populate { at: usize, len: usize },
+}
+
+/// A submission.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sqe {
+    pub(crate) kind: Kind,
+    pub(crate) fd: i32,
+    pub(crate) user_data: u64,
+    /// No completion if all goes well.
+    pub(crate) quiet: bool,
+    /// It ends at once, whatever the socket takes.
+    pub(crate) never_waits: bool,
+}
+
+impl Sqe {
+    pub(crate) fn is_receive(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Receive { .. } | Kind::ReceiveShared | Kind::ReceiveList { .. } | Kind::ReadFixed { .. }
+        )
+    }
+
+    pub(crate) fn is_send(&self) -> bool {
+        matches!(self.kind, Kind::Send { .. } | Kind::SendList { .. } | Kind::WriteFixed { .. })
+    }
+}
+
+const BUFFER_SELECT: u8 = 1 << 5;
+const CQE_SKIP_SUCCESS: u8 = 1 << 6;
+const MULTISHOT_RECEIVE: u16 = 1 << 1;
+const MULTISHOT_ACCEPT: u16 = 1 << 0;
+const RWF_NOWAIT: u32 = 8;
+const NOSIGNAL: u32 = libc::MSG_NOSIGNAL as u32;
+const WAITALL: u32 = libc::MSG_WAITALL as u32;
+const DONTWAIT: u32 = libc::MSG_DONTWAIT as u32;
+
+struct Fields {
+    opcode: u8,
+    flags: u8,
+    priority: u16,
+    fd: i32,
+    off: u64,
+    addr: u64,
+    len: u32,
+    op_flags: u32,
+    user_data: u64,
+    buffer: u16,
+    rest: [u8; 22],
+}
+
+impl Fields {
+    fn of(bytes: &[u8; 64]) -> Fields {
+        let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        Fields {
+            opcode: bytes[0],
+            flags: bytes[1],
+            priority: (long(0) >> 16) as u16,
+            fd: (long(0) >> 32) as i32,
+            off: long(8),
+            addr: long(16),
+            len: long(24) as u32,
+            op_flags: (long(24) >> 32) as u32,
+            user_data: long(32),
+            buffer: long(40) as u16,
+            rest: bytes[42..].try_into().expect("22 bytes"),
+        }
+    }
+
+    /// Anything but these is a mistake: flags of the entry, the priority, flags of the operation, a buffer.
+    fn allow(&self, flags: u8, priority: u16, op_flags: u32, buffer: bool) {
+        let fits = self.flags & !flags == 0
+            && self.priority == priority
+            && self.op_flags & !op_flags == 0
+            && (buffer || self.buffer == 0)
+            && self.rest == [0; 22];
+        assert!(
+            fits,
+            "submission: opcode {}: flags {:#x}, priority {:#x}, flags of the operation {:#x}, buffer {}",
+            self.opcode, self.flags, self.priority, self.op_flags, self.buffer
+        );
+    }
+}
+
+/// Decodes an entry. Panics where it is one that no kernel should be given.
+pub(crate) fn decode(entry: Entry) -> Sqe {
+    #[expect(unsafe_code, reason = "the crate shows no field of an entry")]
+    // SAFETY: an Entry is `repr(transparent)` over the 64 bytes that the kernel is given, all of them initialised.
+    let bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
+    let sqe = Fields::of(&bytes);
+    let (at, len) = (sqe.addr as usize, sqe.len as usize);
+    let kind = match sqe.opcode {
+        9 => {
+            sqe.allow(CQE_SKIP_SUCCESS, 0, NOSIGNAL | WAITALL | DONTWAIT, false);
+            Kind::SendList { header: at }
+        }
+        10 => {
+            sqe.allow(0, 0, WAITALL, false);
+            Kind::ReceiveList { header: at }
+        }
+        6 => {
+            sqe.allow(0, 0, libc::POLLIN as u32, false);
+            Kind::Poll
+        }
+        11 => {
+            sqe.allow(0, 0, 0, false);
+            assert!(sqe.off == 0 && len == 1, "submission: a time-out has one time and counts no completions");
+            Kind::Timeout { ns: nanoseconds(at) }
+        }
+        13 => {
+            sqe.allow(0, MULTISHOT_ACCEPT, libc::SOCK_CLOEXEC as u32, false);
+            assert!(at == 0 && sqe.off == 0, "submission: nobody asks for the address");
+            Kind::Accept
+        }
+        14 => {
+            sqe.allow(0, 0, 0, false);
+            Kind::Cancel { target: sqe.addr }
+        }
+        25 => {
+            assert!(sqe.op_flags == libc::MADV_POPULATE_WRITE as u32, "submission: advice {}", sqe.op_flags);
+            Kind::Populate { at, len }
+        }
+        26 => {
+            sqe.allow(CQE_SKIP_SUCCESS, 0, NOSIGNAL | WAITALL | DONTWAIT, false);
+            assert!(sqe.op_flags & NOSIGNAL != 0, "submission: a send that raises SIGPIPE");
+            Kind::Send { at, len }
+        }
+        27 if sqe.flags & BUFFER_SELECT != 0 => {
+            sqe.allow(BUFFER_SELECT, MULTISHOT_RECEIVE, 0, true);
+            assert!(at == 0 && len == 0, "submission: shared buffers, and one of its own");
+            Kind::ReceiveShared
+        }
+        27 => {
+            sqe.allow(0, 0, 0, false);
+            Kind::Receive { at, len }
+        }
+        60 => {
+            sqe.allow(0, 0, 0, true);
+            Kind::ReadFixed { list: at, count: len, index: sqe.buffer.into() }
+        }
+        61 => {
+            sqe.allow(CQE_SKIP_SUCCESS, 0, RWF_NOWAIT, true);
+            Kind::WriteFixed { list: at, count: len, index: sqe.buffer.into() }
+        }
+        other => panic!("submission: opcode {other}"),
+    };
+    let never_waits = match kind {
+        Kind::Send { .. } | Kind::SendList { .. } => sqe.op_flags & DONTWAIT != 0,
+        Kind::WriteFixed { .. } => sqe.op_flags & RWF_NOWAIT != 0,
+        _ => false,
+    };
+    let quiet = sqe.flags & CQE_SKIP_SUCCESS != 0;
+    assert!(!quiet || never_waits, "submission: who is not told of the end must know it from the submission");
+    Sqe { kind, fd: sqe.fd, user_data: sqe.user_data, quiet, never_waits }
+}
+
+#[expect(unsafe_code, reason = "it plays the kernel")]
+fn nanoseconds(at: usize) -> u64 {
+    // SAFETY: whoever pushed the entry keeps the time that it names.
+    let [seconds, nanoseconds] = unsafe { *(at as *const [i64; 2]) };
+    seconds as u64 * 1_000_000_000 + nanoseconds as u64
+}

@@ -1,0 +1,122 @@
+//! What each connection has asked to be written, and what the tree has shown it: so that every write and every reply can be held against what was executed.
+//!
+//! A tree is entered in the order in which the server serves; the replies of a connection leave in that order. So what a client hears is found in the list of what it
+//! was shown, front to back; and what the tree is given to write is found in the list of what the client said. Requests that fail leave gaps, which is why it is
+//! searched for and not taken from the front.
+
+use ring9::fs::{Stat, Time};
+use ring9::wire::Qid;
+use std::collections::VecDeque;
+
+/// A file as it was shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) qid: Qid,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) nlink: u64,
+    pub(crate) size: u64,
+    pub(crate) blocks: u64,
+    pub(crate) times: [Time; 4],
+    pub(crate) name: Vec<u8>,
+    pub(crate) target: Vec<u8>,
+}
+
+impl Shown {
+    pub(crate) fn of(stat: &Stat<'_>) -> Shown {
+        Shown {
+            qid: stat.qid,
+            mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
+            nlink: stat.nlink,
+            size: stat.size,
+            blocks: stat.blocks,
+            times: [stat.atime, stat.mtime, stat.ctime, stat.btime],
+            name: stat.name.to_vec(),
+            target: stat.target.to_vec(),
+        }
+    }
+}
+
+/// An answer of the tree that a reply shows.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// Bytes of a file.
+    Bytes(Vec<u8>),
+    /// Entries of a directory: cookie and file.
+    Entries(Vec<(u64, Shown)>),
+    /// A file.
+    File(Shown),
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+struct Account {
+    writes: VecDeque<(u64, Vec<u8>)>,
+    answers: VecDeque<Answer>,
+    /// Operations that wait in the tree.
+    waiting: usize,
+}
+
+/// All of them, by number; and figures.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    accounts: Vec<Account>,
+    /// Writes that were executed, replies that were held against what was executed, operations of the tree.
+    pub(crate) writes: u64,
+    pub(crate) answers: u64,
+    pub(crate) operations: u64,
+}
+
+impl Ledger {
+    fn account(&mut self, number: u32) -> &mut Account {
+        let number = number as usize;
+        if self.accounts.len() <= number {
+            self.accounts.resize_with(number + 1, Account::default);
+        }
+        &mut self.accounts[number]
+    }
+
+    /// A client is about to say this.
+    pub(crate) fn asks_to_write(&mut self, number: u32, offset: u64, bytes: Vec<u8>) {
+        self.account(number).writes.push_back((offset, bytes));
+    }
+
+    /// The tree is given this to write. A payload that comes in parts is not found as one: then a part of what was said must be it.
+    pub(crate) fn writes(&mut self, number: u32, offset: u64, bytes: &[u8]) {
+        self.writes += 1;
+        let writes = &mut self.account(number).writes;
+        let Some(at) = writes.iter().position(|(place, said)| *place == offset && said == bytes) else {
+            panic!("writes: {} bytes at {offset} that connection {number} has not said so", bytes.len());
+        };
+        writes.drain(..=at);
+    }
+
+    /// The tree shows this.
+    pub(crate) fn shows(&mut self, number: u32, answer: Answer) {
+        self.account(number).answers.push_back(answer);
+    }
+
+    /// A client hears something that was shown.
+    pub(crate) fn hears(&mut self, number: u32, what: &str, is_it: impl Fn(&Answer) -> bool) -> Answer {
+        self.answers += 1;
+        let answers = &mut self.account(number).answers;
+        let Some(at) = answers.iter().position(is_it) else {
+            panic!("replies: connection {number} hears {what} that was not shown: torn, or of another moment");
+        };
+        answers.drain(..at);
+        answers.pop_front().expect("found just now")
+    }
+
+    /// One more, or one less, waits.
+    pub(crate) fn waits(&mut self, number: u32, more: bool) {
+        let waiting = &mut self.account(number).waiting;
+        *waiting = if more { *waiting + 1 } else { *waiting - 1 };
+    }
+
+    pub(crate) fn waiting(&mut self, number: u32) -> usize {
+        self.account(number).waiting
+    }
+}

@@ -1,0 +1,41 @@
+//! A simulated kernel behind ring9's loop, clients in front of it, and oracles that watch both: everything by a seed, so that what fails once fails again.
+//!
+//! ```text
+//!   clients  <-- queues -->  kernel  <-- Ring -->  the server's loop and sessions  <-- Filesystem -->  watch --> memfs
+//!      |                        |                                                                        |
+//!      `------ ledger ----------'------------------ oracles (they panic) -------------------------------'--> model
+//! ```
+//! - `kernel`: sockets, completions, registered and shared buffers, timers, faults.
+//! - `client`: requests in all dialects, habits, and what must be true of replies.
+//! - `watch`: the tree under test and a naive model, operation by operation.
+//! - `ledger`: what was asked to be written and what was shown, by connection.
+//! - `world`: who goes on next.
+//! - `run`: one simulation, what is checked in each turn and at the end.
+//! - `shrink`: the shortest plan that still fails.
+//!
+//! An oracle says its name in front of what it has found: submission, registration, descriptors, memory, "shared buffers", replies, flush, writes, model, bounds, leaks,
+//! stall. A panic of the server without such a name is its own assertion.
+
+mod client;
+mod kernel;
+mod ledger;
+#[path = "../../../tests/histories/model.rs"]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "shared with a test of the file system, which uses all of it"
+)]
+mod model;
+mod random;
+mod run;
+mod shrink;
+mod watch;
+mod world;
+
+pub use kernel::faults::Fault;
+pub use random::Random;
+pub use run::{Figures, Plan, run};
+pub use shrink::{oracle, shrink};
+pub use watch::{File as WatchedFile, Watch};
+pub use world::SimKernel;

@@ -1,0 +1,106 @@
+//! `ring9-sim`: one seed with a trace, or many with figures.
+
+mod many;
+
+use clap::Parser;
+use many::Many;
+use ring9_sim::{Fault, Plan, oracle, run};
+use std::ops::Range;
+use std::process::ExitCode;
+
+/// Simulates a kernel and clients around ring9's loop.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Flags {
+    /// One seed.
+    #[arg(long, conflicts_with = "seeds", required_unless_present_any = ["seeds", "sweep"])]
+    seed: Option<u64>,
+    /// Seeds FROM..TO, without the last one; each is run twice, and both must be the same.
+    #[arg(long, value_parser = range)]
+    seeds: Option<Range<u64>>,
+    /// For each seed FROM..TO: lets the first submission fail, then the second, and so on, until a run ends before it comes to that.
+    #[arg(long, value_parser = range, conflicts_with_all = ["seed", "seeds"])]
+    sweep: Option<Range<u64>>,
+    /// Steps before nothing goes wrong any more.
+    #[arg(long, default_value_t = 5000)]
+    steps: u64,
+    /// Clients in all, instead of as many as come.
+    #[arg(long)]
+    clients: Option<usize>,
+    /// Kinds of fault to leave out; "all" leaves out all.
+    #[arg(long, value_delimiter = ',', value_parser = faults)]
+    without: Vec<Faults>,
+    /// Lets the submission of this number fail.
+    #[arg(long)]
+    fails_at: Option<u64>,
+    /// Says everything that happens.
+    #[arg(long)]
+    trace: bool,
+    /// Ends with the first seed that fails, as it is.
+    #[arg(long)]
+    first: bool,
+    /// Processes at a time; as many as there are processors, unless said otherwise.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Is one of those processes: figures in a form for the one that started it.
+    #[arg(long, hide = true)]
+    worker: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Faults(Vec<Fault>);
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("FROM..TO")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    Ok(number(from)?..number(to)?)
+}
+
+fn faults(text: &str) -> Result<Faults, String> {
+    if text == "all" {
+        return Ok(Faults(Fault::ALL.to_vec()));
+    }
+    let found = Fault::ALL.iter().find(|fault| fault.name() == text);
+    found.map(|&fault| Faults(vec![fault])).ok_or_else(|| {
+        let names: Vec<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+impl Flags {
+    fn plan(&self, seed: u64) -> Plan {
+        Plan {
+            clients: self.clients,
+            without: self.without.iter().flat_map(|faults| faults.0.clone()).collect(),
+            fails_at: self.fails_at,
+            traces: self.trace,
+            ..Plan::new(seed, self.steps)
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    // What has failed is said once, by whoever catches it.
+    std::panic::set_hook(Box::new(|_| ()));
+    let all_well = if let Some(seed) = flags.seed {
+        one(&flags.plan(seed))
+    } else if let (Some(seeds), true) = (&flags.seeds, flags.worker) {
+        many::work(seeds.clone(), |seed| flags.plan(seed), flags.first)
+    } else if let Some(seeds) = &flags.seeds {
+        let jobs = flags.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+        Many { seeds: seeds.clone(), jobs, first: flags.first }.run()
+    } else {
+        many::sweep(flags.sweep.clone().expect("one of the three"), |seed| flags.plan(seed))
+    };
+    if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(plan: &Plan) -> bool {
+    let figures = run(plan);
+    match &figures {
+        Ok(figures) => println!("{figures:?}"),
+        Err(why) => println!("seed {}: {} says: {why}", plan.seed, oracle(why)),
+    }
+    figures.is_ok()
+}

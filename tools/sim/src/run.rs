@@ -1,0 +1,342 @@
+//! One simulation: a server, a world, and what must be true in every turn and at the end.
+
+use crate::kernel::Kernel;
+use crate::kernel::faults::{Fault, Faults};
+use crate::kernel::memory;
+use crate::ledger::Ledger;
+use crate::random::Random;
+use crate::watch::Watch;
+use crate::world::{Phase, SimKernel, World, faults_of};
+use ring9::arena::{Arena, Gauge};
+use ring9::fs::At;
+use ring9::fs::mem::{Mem, Options as MemOptions};
+use ring9::limits::Bounds;
+use ring9::session::Budget;
+use ring9::stats::Stats;
+use ring9::uring::{BACKLOG_BYTES_ALL, Features, Grow, Listener, Options, Ring, Server, Trust, WINDOW_BYTES};
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What to simulate.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// Steps before it becomes calm.
+    pub steps: u64,
+    /// Clients in all; as many as come if `None`.
+    pub clients: Option<usize>,
+    /// Kinds of fault that do not happen.
+    pub without: Vec<Fault>,
+    /// The submission of this number fails.
+    pub fails_at: Option<u64>,
+    /// A line for everything that happens.
+    pub traces: bool,
+}
+
+impl Plan {
+    /// The usual one.
+    pub fn new(seed: u64, steps: u64) -> Plan {
+        Plan { seed, steps, clients: None, without: Vec::new(), fails_at: None, traces: false }
+    }
+}
+
+/// What has happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// The same for the same plan.
+    pub digest: u64,
+    /// Choices of the scheduler.
+    pub steps: u64,
+    /// Completions that the server was handed, and submissions that it made.
+    pub events: u64,
+    /// Submissions.
+    pub submitted: u64,
+    /// Messages of clients, and replies that they heard.
+    pub requests: u64,
+    /// Replies.
+    pub replies: u64,
+    /// Operations of the tree that were held against the model.
+    pub operations: u64,
+    /// Writes and replies that were held against each other.
+    pub checked: u64,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Virtual nanoseconds.
+    pub lasted_ns: u64,
+    /// How often each kind of fault has happened.
+    pub fired: Vec<u64>,
+}
+
+impl Figures {
+    /// As a line, for [`read`](Self::read).
+    pub fn line(&self) -> String {
+        let first =
+            [self.digest, self.steps, self.events, self.submitted, self.requests, self.replies, self.operations];
+        let then = [self.checked, self.accepted, self.lasted_ns];
+        let numbers: Vec<String> = first.iter().chain(&then).chain(&self.fired).map(u64::to_string).collect();
+        numbers.join(" ")
+    }
+
+    /// From a line.
+    pub fn read(line: &str) -> Option<Figures> {
+        let numbers: Vec<u64> = line.split(' ').map_while(|number| number.parse().ok()).collect();
+        let [
+            digest,
+            steps,
+            events,
+            submitted,
+            requests,
+            replies,
+            operations,
+            checked,
+            accepted,
+            lasted_ns,
+            ref fired @ ..,
+        ] = numbers[..]
+        else {
+            return None;
+        };
+        let fired = fired.to_vec();
+        (fired.len() == Fault::ALL.len()).then_some(Figures {
+            digest,
+            steps,
+            events,
+            submitted,
+            requests,
+            replies,
+            operations,
+            checked,
+            accepted,
+            lasted_ns,
+            fired,
+        })
+    }
+
+    /// Adds those of another simulation.
+    pub fn add(&mut self, one: &Figures) {
+        self.digest = self.digest.wrapping_add(one.digest);
+        self.steps += one.steps;
+        self.events += one.events;
+        self.submitted += one.submitted;
+        self.requests += one.requests;
+        self.replies += one.replies;
+        self.operations += one.operations;
+        self.checked += one.checked;
+        self.accepted += one.accepted;
+        self.lasted_ns = self.lasted_ns.saturating_add(one.lasted_ns);
+        self.fired.resize(Fault::ALL.len(), 0);
+        self.fired.iter_mut().zip(&one.fired).for_each(|(all, one)| *all += one);
+    }
+}
+
+/// Simulates; the oracle that has found something, and what.
+pub fn run(plan: &Plan) -> Result<Figures, String> {
+    let result = panic::catch_unwind(AssertUnwindSafe(|| simulate(plan)));
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
+    })
+}
+
+struct Simulation {
+    server: Server<SimKernel, Watch<Mem>>,
+    world: Rc<RefCell<World>>,
+    gauge: Gauge,
+    budget: Arc<Budget>,
+    stats: Rc<Stats>,
+    bounds: Bounds,
+}
+
+impl Simulation {
+    fn new(plan: &Plan) -> Simulation {
+        let mut random = Random::new(plan.seed);
+        let faults = faults_of(plan.seed, &plan.without);
+        let memory_bytes = random.of(&[1 << 20, 2 << 20, 4 << 20, 16 << 20]);
+        let region_bytes = random.of(&[512 << 10, 1 << 30, 1 << 30]);
+        let files = random.of(&[10, 40, 40]);
+        let features =
+            Features { vectored_fixed: random.below(4) > 0, defer_taskrun: true, multishot: random.below(4) > 0 };
+        let peers_max = random.of(&[2, 6, 100]);
+        let arena = Arena::with_regions(memory_bytes, region_bytes).expect("a small mapping");
+        let (memory, gauge) = (arena.memory(), arena.gauge());
+        let parts = (memory, arena.heads(), gauge);
+        let hash_key = random.number();
+        let mem = Mem::new(arena, MemOptions { inodes_max: files, hash_key, root: (0, 0, 0o777), groups: None });
+        let ledger = Rc::new(RefCell::new(Ledger::default()));
+        let tree_faults = if faults.has(Fault::TreeWaits) { faults.clone() } else { Faults::none() };
+        let watch = Watch::new(mem, files, Random::new(random.number()), tree_faults, Rc::clone(&ledger));
+        let clients_max = random.of(&[1, 2, 4, 8]);
+        let grows = random.one_in(4);
+        let trust = random.of(&[Trust::All, Trust::All, Trust::All, Trust::PeerUid]);
+        let ends_early = random.one_in(8);
+        let busy_poll_ns = random.of(&[0, 0, 0, 5_000]);
+        let mut kernel = Kernel::new(random, faults, features);
+        (kernel.traces, kernel.fails_at) = (plan.traces, plan.fails_at);
+        let mut world = World::new(kernel, ledger, plan.steps);
+        world.clients_max = clients_max;
+        world.to_come = plan.clients.unwrap_or(usize::MAX);
+        world.identities = trust == Trust::PeerUid;
+        world.ends_early = ends_early;
+        let stats = Rc::new(Stats::default());
+        (world.stats, world.gauge) = (Rc::clone(&stats), Some(gauge));
+        let world = Rc::new(RefCell::new(world));
+        let budget = Arc::new(Budget::default());
+        let registered = if grows { memory.len() / 4 } else { memory.len() };
+        let options = Options {
+            stats: Rc::clone(&stats),
+            budget: Arc::clone(&budget),
+            busy_poll_ns,
+            signals: Some(crate::kernel::SIGNALS),
+            grow: grows.then(|| Grow::from(registered)),
+            ..Options::new(1 << 20, peers_max)
+        };
+        let mut server = Server::new(SimKernel(Rc::clone(&world)), watch, parts, options);
+        // Where it cannot be registered everything goes by address.
+        let _ = server.register(registered);
+        server.listen(Listener { fd: crate::kernel::LISTENER, name: "sim".into(), trust });
+        let bounds = Bounds { memory: memory.len() as u64, inodes: files as u64, connections: peers_max as u64 };
+        Simulation { server, world, gauge, budget, stats, bounds }
+    }
+
+    /// What must be true after every turn.
+    fn check(&mut self) {
+        let holders = self.bounds.holders();
+        let bound = |name: &str| holders.iter().find(|(holder, _)| *holder == name).expect("a holder").1 as usize;
+        let windows = self.server.window_bytes();
+        assert!(
+            windows <= bound("receive buffers")
+                && windows <= self.bounds.connections as usize * WINDOW_BYTES + 2 * BACKLOG_BYTES_ALL,
+            "bounds: {windows} bytes of windows"
+        );
+        assert!(
+            self.budget.reply_bytes() <= bound("replies"),
+            "bounds: {} bytes of replies",
+            self.budget.reply_bytes()
+        );
+        assert!(self.gauge.used_bytes() <= bound("files"), "bounds: {} bytes of blocks", self.gauge.used_bytes());
+        assert!(self.server.peers() <= self.bounds.connections as usize, "bounds: {} peers", self.server.peers());
+        let refused = self.stats.counters.refused.get();
+        assert_eq!(self.world.borrow().kernel.refused, refused, "descriptors: closed without a shutdown");
+        assert_eq!(
+            self.world.borrow().kernel.lent_buffers(),
+            0,
+            "shared buffers: not given back in the turn that saw them"
+        );
+    }
+
+    fn turn(&mut self) {
+        self.server.turn().expect("the simulated ring works");
+        self.check();
+    }
+
+    fn storm(&mut self) {
+        let early = {
+            let mut world = self.world.borrow_mut();
+            world.ends_early.then(|| world.kernel.random.number() % world.storm_steps.max(1))
+        };
+        while !self.world.borrow().is_over() || self.server.peers() > 0 {
+            self.turn();
+            let mut world = self.world.borrow_mut();
+            if world.phase == Phase::Storm && early.is_some_and(|early| world.steps > early) {
+                world.kernel.signal();
+            }
+            if world.at_rest {
+                drop(world);
+                self.rest();
+                break;
+            }
+            drop(world);
+            if self.server.is_over() {
+                self.world.borrow_mut().become_calm();
+                break;
+            }
+        }
+    }
+
+    /// Nothing can happen any more: then everyone must have what they are owed.
+    fn rest(&mut self) {
+        let mut world = self.world.borrow_mut();
+        if world.phase == Phase::Storm {
+            world.become_calm();
+            world.at_rest = false;
+            drop(world);
+            return self.storm();
+        }
+        assert!(world.is_over(), "stall: clients are left and nothing happens any more");
+        drop(world);
+        assert_eq!(self.server.peers(), 0, "leaks: connections whose clients are gone");
+    }
+
+    /// Everybody is gone: so must be all that they had. Then the server ends.
+    fn end(mut self) -> Figures {
+        if !self.server.is_over() {
+            self.given_back();
+            self.world.borrow_mut().kernel.signal();
+            self.world.borrow_mut().at_rest = false;
+            while !self.server.is_over() {
+                self.turn();
+                assert!(!self.world.borrow().at_rest || self.server.is_over(), "stall: the server does not end");
+            }
+        }
+        self.given_back();
+        let kernel = &mut *self.server.ring();
+        assert_eq!(kernel.0.borrow().kernel.open_files(), 0, "leaks: descriptors");
+        let at = At { wall: kernel.wall(), mono_ns: kernel.monotonic() };
+        let tree = self.server.fs();
+        tree.check_all_and_remove(at);
+        let arena = tree.inner().arena();
+        let (free, usable) = (arena.free_bytes(), arena.usable_bytes());
+        assert_eq!(free, usable, "leaks: blocks that no file and no operation has");
+        let tree_waits = tree.fired();
+        let memory = arena.memory();
+        memory::forget(memory.address(), memory.len());
+        let world = self.world.borrow();
+        world.kernel.forget_buffers();
+        let mut fired = world.kernel.faults.fired().to_vec();
+        fired[Fault::TreeWaits as usize] += tree_waits;
+        let ledger = world.ledger.borrow();
+        Figures {
+            digest: world.kernel.digest,
+            steps: world.steps,
+            events: world.kernel.events,
+            submitted: world.kernel.submitted,
+            requests: world.clients.iter().map(|client| client.requests).sum(),
+            replies: world.clients.iter().map(|client| client.replies).sum(),
+            operations: ledger.operations,
+            checked: ledger.writes + ledger.answers,
+            accepted: self.stats.counters.accepted.get(),
+            lasted_ns: world.kernel.now - 5_000_000_000,
+            fired,
+        }
+    }
+
+    fn given_back(&mut self) {
+        let gauge = self.gauge;
+        self.server.fs().let_go();
+        assert_eq!(self.server.peers(), 0, "leaks: connections");
+        assert_eq!((gauge.pins(), gauge.granted_bytes()), (0, 0), "leaks: pins, bytes of grants");
+        assert_eq!(
+            (self.server.fids(), self.budget.fids(), self.budget.reply_bytes()),
+            (0, 0, 0),
+            "leaks: fids, replies"
+        );
+        assert_eq!(self.server.window_bytes(), 0, "leaks: windows");
+        assert_eq!(self.server.fs().handles(), 0, "leaks: file values");
+        let world = self.world.borrow();
+        assert_eq!(
+            (world.kernel.touching(), world.kernel.missing_buffers()),
+            (0, 0),
+            "leaks: operations, shared buffers"
+        );
+    }
+}
+
+fn simulate(plan: &Plan) -> Figures {
+    let mut simulation = Simulation::new(plan);
+    simulation.server.start().expect("the tree starts");
+    simulation.storm();
+    simulation.end()
+}

@@ -1,0 +1,626 @@
+//! A tree that plays every operation on a naive model as well and compares the two; and that lets some of them wait.
+//!
+//! The order in which the server enters the tree is the order of execution: the model follows it, so that every result must be the one that this order gives. An
+//! attach name says which connection it is ("c7"): what is shown to it goes into the ledger.
+//!
+//! Where memfs has no memory the model, which knows of none, stays as it was.
+
+use crate::kernel::faults::{Fault, Faults};
+use crate::ledger::{Answer, Ledger, Shown};
+use crate::model::{self, Model, What};
+use crate::random::Random;
+use ring9::arena::Space;
+use ring9::fs::{
+    At, Cancel, Change, Entry, Error, Filesystem, Grant, Iovec, Make, Open, Out, Outcome, Part, Result, Stat, StatFs,
+    Token, User,
+};
+use ring9::wire::{Qid, qt};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// A file value of the tree, and its handle in the model.
+#[derive(Debug)]
+pub struct File<T> {
+    file: T,
+    id: usize,
+    number: u32,
+    peer: u32,
+    listing: RefCell<Option<Listing>>,
+}
+
+/// A listing under way.
+#[derive(Debug)]
+struct Listing {
+    cookie: u64,
+    /// Names that were there when it began, and since when.
+    there: BTreeMap<Vec<u8>, u64>,
+    seen: BTreeMap<Vec<u8>, usize>,
+}
+
+/// An operation that waits.
+struct Waiting {
+    token: Token,
+    number: u32,
+    /// When it ends, in monotonic nanoseconds.
+    due: u64,
+    told: bool,
+    can_be_taken_back: bool,
+    result: Waited,
+}
+
+enum Waited {
+    Read(Iovec),
+    Count(u32),
+}
+
+struct Play {
+    model: Model,
+    /// By file of the model: qid.path, and the version after so many changes.
+    qids: BTreeMap<usize, (u64, u32, u64)>,
+    random: Random,
+    faults: Faults,
+}
+
+/// The tree.
+pub struct Watch<F: Filesystem> {
+    fs: F,
+    play: RefCell<Play>,
+    ledger: Rc<RefCell<Ledger>>,
+    waiting: Vec<Waiting>,
+    serial: u64,
+    now: At,
+}
+
+macro_rules! same {
+    ($ours:expr, $models:expr, $($what:tt)*) => {{
+        let (ours, models) = (&$ours, &$models);
+        assert!(ours == models, "model: {}: {ours:?}, by the model {models:?}", format_args!($($what)*));
+    }};
+}
+
+impl Play {
+    /// A file keeps its number, and its version is new exactly when its content is.
+    fn check_qid(&mut self, node: usize, qid: Qid) {
+        let changes = self.model.inodes[node].changes;
+        if let Some(&(path, version, as_of)) = self.qids.get(&node) {
+            same!(qid.path, path, "qid.path of file {node}");
+            same!(qid.version != version, changes != as_of, "a new version of file {node}");
+        } else {
+            let taken = self.qids.values().any(|&(path, ..)| path == qid.path);
+            assert!(!taken, "model: qid.path {} is used again", qid.path);
+        }
+        assert!(qid.version != 0, "model: version 0 of file {node}");
+        self.qids.insert(node, (qid.path, qid.version, changes));
+    }
+
+    /// Compares two results. Where memfs alone has no memory the model is left as it was.
+    fn agree<T, U>(
+        &mut self,
+        what: &str,
+        ours: &Result<T>,
+        needs_memory: bool,
+        does: impl FnOnce(&mut Model) -> Result<U>,
+    ) -> Option<U> {
+        if needs_memory && ours.as_ref().is_err_and(|&error| error == Error::ENOSPC) {
+            return None;
+        }
+        match (ours, does(&mut self.model)) {
+            (Ok(_), Ok(models)) => Some(models),
+            (Err(ours), Err(models)) if *ours == models => None,
+            (ours, models) => {
+                panic!("model: {what}: {:?}, by the model {:?}", ours.as_ref().map(|_| ()), models.map(|_| ()))
+            }
+        }
+    }
+
+    fn compare(&self, stat: &Stat<'_>, id: usize) {
+        let handle = self.model.handle(id);
+        let node = handle.node;
+        let inode = &self.model.inodes[node];
+        let (size, rdev, target) = match &inode.what {
+            What::File => (inode.data.len(), (0, 0), &b""[..]),
+            What::Symlink(target) => (target.len(), (0, 0), &target[..]),
+            What::Device { major, minor, .. } => (0, (*major, *minor), &b""[..]),
+            _ => (0, (0, 0), &b""[..]),
+        };
+        same!(stat.mode, self.model.mode(node), "mode of file {node}");
+        same!((stat.uid, stat.gid, stat.muid), (inode.uid, inode.gid, inode.muid), "owners of file {node}");
+        same!(stat.nlink, self.model.nlink(node), "links of file {node}");
+        same!((stat.size, stat.rdev), (size as u64, rdev), "size and device of file {node}");
+        same!(stat.target, target, "target of file {node}");
+        same!(stat.name, &self.model.name_of(&handle)[..], "name of file {node}");
+        let times = [inode.atime, inode.mtime, inode.ctime, inode.btime];
+        same!([stat.atime, stat.mtime, stat.ctime, stat.btime], times, "times of file {node}");
+    }
+}
+
+impl<F: Filesystem> Watch<F> {
+    /// Watches a tree that is empty but for a root of mode 0777 that root has, with room for so many files.
+    pub(crate) fn new(
+        fs: F,
+        files_max: usize,
+        random: Random,
+        faults: Faults,
+        ledger: Rc<RefCell<Ledger>>,
+    ) -> Watch<F> {
+        let model = Model::new(files_max, None, At::default().wall);
+        let play = RefCell::new(Play { model, qids: BTreeMap::new(), random, faults });
+        Watch { fs, play, ledger, waiting: Vec::new(), serial: 0, now: At::default() }
+    }
+
+    /// The same for who has no clients to account for: nothing waits.
+    pub fn alone(fs: F, files_max: usize) -> Watch<F> {
+        Watch::new(fs, files_max, Random::new(0), Faults::none(), Rc::default())
+    }
+
+    /// The tree itself.
+    pub(crate) fn inner(&self) -> &F {
+        &self.fs
+    }
+
+    /// How often operations had to wait.
+    pub(crate) fn fired(&self) -> u64 {
+        self.play.borrow().faults.fired()[Fault::TreeWaits as usize]
+    }
+
+    /// File values in use, by the model.
+    pub(crate) fn handles(&self) -> usize {
+        self.play.borrow().model.handles.iter().flatten().count()
+    }
+
+    /// What waits for nobody any more is given up; but what could be finished has been.
+    pub(crate) fn let_go(&mut self) {
+        assert!(!self.waiting.iter().any(|waiting| waiting.told), "leaks: an operation that could be finished");
+        self.waiting.clear();
+    }
+
+    fn keep(&self, file: F::File, id: usize, number: u32, peer: u32) -> File<F::File> {
+        File { file, id, number, peer, listing: RefCell::new(None) }
+    }
+
+    fn play(&self, at: At) -> std::cell::RefMut<'_, Play> {
+        self.ledger.borrow_mut().operations += 1;
+        let mut play = self.play.borrow_mut();
+        play.model.now = at.wall;
+        play
+    }
+
+    /// Lets an operation wait that has been done.
+    fn wait(&mut self, file: &File<F::File>, can_be_taken_back: bool, result: Waited) -> Token {
+        self.serial += 1;
+        let token = Token { peer: file.peer, serial: self.serial };
+        let due = self.now.mono_ns + self.play.borrow_mut().random.of(&[0, 1_000, 100_000, 1_000_000_000]);
+        self.ledger.borrow_mut().waits(file.number, true);
+        self.waiting.push(Waiting { token, number: file.number, due, told: false, can_be_taken_back, result });
+        token
+    }
+
+    fn waits(&self) -> bool {
+        let mut play = self.play.borrow_mut();
+        let Play { random, faults, .. } = &mut *play;
+        faults.fires(Fault::TreeWaits, random)
+    }
+
+    /// Every name and every byte is as in the model; then all of it goes. Nobody else has a file any more.
+    pub(crate) fn check_all_and_remove(&mut self, at: At) {
+        let user = User { uid: 0, gid: 0, peer: 0 };
+        let root = self.fs.attach(user, b"").expect("the root is there");
+        let mut dirs = vec![(root, model::ROOT)];
+        let mut play = self.play.borrow_mut();
+        let mut done = Vec::new();
+        while let Some((dir, node)) = dirs.pop() {
+            let mut names = Vec::new();
+            let each = &mut |entry: &Entry<'_>| {
+                names.push(entry.stat.name.to_vec());
+                true
+            };
+            self.fs.list(&dir, 0, at, each).expect("model: a directory can be listed");
+            let mut names = names.split_off(2);
+            names.sort();
+            let entries = play.model.entries(node);
+            same!(names, entries.keys().cloned().collect::<Vec<_>>(), "names of directory {node}");
+            for (name, &below) in &entries {
+                let mut file = self.fs.lookup(&dir, name).expect("model: what is listed is there");
+                play.check_qid(below, self.fs.attr(&file));
+                match play.model.inodes[below].what {
+                    What::Dir => {
+                        dirs.push((file, below));
+                        continue;
+                    }
+                    What::File => {
+                        let read = Open { read: true, ..Open::default() };
+                        self.fs.open(&mut file, read, at).expect("model: nobody has it open");
+                        let mut all = Iovec::default();
+                        let done = self.fs.read(&mut file, 0, all.out(u32::MAX), at);
+                        same!(done, Ok(Outcome::Done(())), "a read");
+                        assert!(all.to_vec() == play.model.inodes[below].data, "model: content of file {below}");
+                    }
+                    _ => {}
+                }
+                let _ = self.fs.close(file, at);
+            }
+            done.push((dir, entries));
+        }
+        while let Some((dir, entries)) = done.pop() {
+            for (name, below) in entries {
+                let is_dir = play.model.inodes[below].what == What::Dir;
+                self.fs.unlink(&dir, &name, is_dir, at).expect("model: what is there can be removed");
+            }
+            let _ = self.fs.close(dir, at);
+        }
+        // What was given back last is collected when something is needed next.
+        let root = self.fs.attach(user, b"").expect("the root is there");
+        self.fs.make(&root, b"last", Make::Symlink(b"target"), 0o777, None, at).expect("leaks: there is room now");
+        self.fs.unlink(&root, b"last", false, at).expect("it is there");
+        let _ = self.fs.close(root, at);
+    }
+}
+
+/// The bytes of a payload that has landed.
+fn landed(grant: Grant) -> (Grant, Vec<u8>) {
+    let Grant { space, offset, place, count } = grant;
+    assert!(space.left() == 0, "writes: a payload is published before it is whole");
+    let len = space.len();
+    let (pieces, spares) = space.into_parts();
+    let bytes = pieces[..pieces.len() - spares].iter().flat_map(|piece| piece.bytes()).copied().collect();
+    let mut space = Space::new(pieces, spares);
+    space.advance(len);
+    (Grant { space, offset, place, count }, bytes)
+}
+
+impl<F: Filesystem> Filesystem for Watch<F> {
+    type File = File<F::File>;
+
+    fn init(&mut self, at: At) -> Result<()> {
+        self.now = at;
+        for time in {
+            let root = &mut self.play.get_mut().model.inodes[model::ROOT];
+            [&mut root.atime, &mut root.mtime, &mut root.ctime, &mut root.btime]
+        } {
+            *time = at.wall;
+        }
+        self.fs.init(at)
+    }
+
+    fn cleanup(&mut self) -> Result<()> {
+        self.fs.cleanup()
+    }
+
+    fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File> {
+        let number = std::str::from_utf8(aname).ok().and_then(|name| name.strip_prefix('c')?.parse().ok());
+        let number = number.ok_or(Error::ENOENT)?;
+        let file = self.fs.attach(user, b"")?;
+        let id = self.play(self.now).model.attach(user);
+        Ok(self.keep(file, id, number, user.peer))
+    }
+
+    fn lookup(&mut self, dir: &Self::File, name: &[u8]) -> Result<Self::File> {
+        let ours = self.fs.lookup(&dir.file, name);
+        let models = self.play(self.now).agree("lookup", &ours, false, |model| model.lookup(dir.id, name));
+        let file = ours?;
+        Ok(self.keep(file, models.expect("they agree"), dir.number, dir.peer))
+    }
+
+    fn duplicate(&mut self, file: &Self::File) -> Self::File {
+        let ours = self.fs.duplicate(&file.file);
+        let id = self.play(self.now).model.duplicate(file.id);
+        self.keep(ours, id, file.number, file.peer)
+    }
+
+    fn attr(&self, file: &Self::File) -> Qid {
+        let qid = self.fs.attr(&file.file);
+        let mut play = self.play.borrow_mut();
+        let node = play.model.handle(file.id).node;
+        play.check_qid(node, qid);
+        qid
+    }
+
+    fn iounit(&self, file: &Self::File) -> u32 {
+        self.fs.iounit(&file.file)
+    }
+
+    fn open(&mut self, file: &mut Self::File, flags: Open, at: At) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.open(&mut file.file, flags, at);
+        self.play(at).agree("open", &ours, false, |model| model.open(file.id, flags));
+        ours
+    }
+
+    fn create(
+        &mut self,
+        dir: &mut Self::File,
+        name: &[u8],
+        flags: Open,
+        mode: u32,
+        bits: u8,
+        gid: Option<u32>,
+        at: At,
+    ) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.create(&mut dir.file, name, flags, mode, bits, gid, at);
+        self.play(at).agree("create", &ours, false, |model| model.create(dir.id, name, flags, mode, bits, gid));
+        ours
+    }
+
+    fn read(&mut self, file: &mut Self::File, offset: u64, mut out: Out<'_>, at: At) -> Result<Outcome<()>> {
+        self.now = at;
+        let room = out.room();
+        let mut ours = Iovec::default();
+        let outcome = self.fs.read(&mut file.file, offset, ours.out(room), at)?;
+        same!(outcome, Outcome::Done(()), "a read");
+        let offset = usize::try_from(offset).expect("64 bits");
+        let want = self.play(at).model.read(file.id, offset, room as usize);
+        assert!(
+            ours.to_vec() == want,
+            "model: {} bytes read at {offset}, by the model {}, or other ones",
+            ours.len(),
+            want.len()
+        );
+        if room > 0 && self.waits() {
+            return Ok(Outcome::Pending(self.wait(file, true, Waited::Read(ours))));
+        }
+        self.ledger.borrow_mut().shows(file.number, Answer::Bytes(want));
+        hand_over(ours, &mut out);
+        Ok(Outcome::Done(()))
+    }
+
+    fn write(&mut self, file: &mut Self::File, offset: u64, data: &[u8], at: At) -> Result<Outcome<u32>> {
+        self.now = at;
+        let ours = self.fs.write(&mut file.file, offset, data, at);
+        let too_far = offset.checked_add(data.len() as u64).is_none_or(|end| end > i64::MAX as u64);
+        let appends = {
+            let play = self.play.borrow();
+            let handle = play.model.handle(file.id);
+            let bits = play.model.inodes[handle.node].bits;
+            bits & qt::APPEND != 0 || handle.open.is_some_and(|open| open.append)
+        };
+        if too_far && !appends && !data.is_empty() {
+            assert!(ours.is_err(), "model: a write beyond all that a file can have");
+            return ours;
+        }
+        self.ledger.borrow_mut().writes(file.number, offset, data);
+        let wrote = self.play(at).agree("write", &ours, true, |model| {
+            model.write(file.id, offset as usize, data);
+            Ok(())
+        });
+        if wrote.is_some() {
+            same!(ours, Ok(Outcome::Done(data.len() as u32)), "a write");
+            if self.waits() {
+                return Ok(Outcome::Pending(self.wait(file, false, Waited::Count(data.len() as u32))));
+            }
+        }
+        ours
+    }
+
+    fn grant(&mut self, file: &mut Self::File, offset: u64, count: u32, at: At) -> Result<Option<Grant>> {
+        self.now = at;
+        self.fs.grant(&mut file.file, offset, count, at)
+    }
+
+    fn extend(&mut self, file: &mut Self::File, grant: &mut Grant) -> Result<()> {
+        self.fs.extend(&mut file.file, grant)
+    }
+
+    fn discards(&self, file: &Self::File) -> bool {
+        self.fs.discards(&file.file)
+    }
+
+    fn commit(&mut self, file: &mut Self::File, grant: Grant, at: At) -> Result<Outcome<u32>> {
+        self.now = at;
+        let (grant, bytes) = landed(grant);
+        let offset = grant.offset;
+        self.ledger.borrow_mut().writes(file.number, offset, &bytes);
+        let ours = self.fs.commit(&mut file.file, grant, at);
+        same!(ours, Ok(Outcome::Done(bytes.len() as u32)), "a commit");
+        self.play(at).model.write(file.id, offset as usize, &bytes);
+        if self.waits() {
+            return Ok(Outcome::Pending(self.wait(file, false, Waited::Count(bytes.len() as u32))));
+        }
+        ours
+    }
+
+    fn close(&mut self, file: Self::File, at: At) -> Result<()> {
+        self.now = at;
+        self.play(at).model.close(file.id);
+        self.fs.close(file.file, at)
+    }
+
+    fn remove(&mut self, file: &mut Self::File, at: At) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.remove(&mut file.file, at);
+        self.play(at).agree("remove", &ours, false, |model| model.remove(file.id));
+        ours
+    }
+
+    fn stat(&self, file: &Self::File) -> Result<Stat<'_>> {
+        let stat = self.fs.stat(&file.file)?;
+        let mut play = self.play.borrow_mut();
+        play.compare(&stat, file.id);
+        let node = play.model.handle(file.id).node;
+        play.check_qid(node, stat.qid);
+        self.ledger.borrow_mut().shows(file.number, Answer::File(Shown::of(&stat)));
+        Ok(stat)
+    }
+
+    fn wstat(&mut self, file: &mut Self::File, change: &Change<'_>, at: At) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.wstat(&mut file.file, change, at);
+        let far = change.size.is_some_and(|size| size > 1 << 40);
+        if far {
+            assert!(ours.is_err(), "model: no size of this simulation is that far");
+            return ours;
+        }
+        self.play(at).agree("wstat", &ours, change.size.is_some(), |model| model.wstat(file.id, change));
+        ours
+    }
+
+    fn list(&mut self, dir: &Self::File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+        self.now = at;
+        let mut taken = Vec::new();
+        let mut at_end = true;
+        self.fs.list(&dir.file, cookie, at, &mut |entry| {
+            let takes = each(entry);
+            at_end &= takes;
+            if takes {
+                taken.push((entry.cookie, Shown::of(&entry.stat)));
+            }
+            takes
+        })?;
+        let mut play = self.play(at);
+        let node = play.model.handle(dir.id).node;
+        play.model.inodes[node].atime = at.wall;
+        let entries = play.model.entries(node);
+        let mut listing = dir.listing.borrow_mut();
+        if listing.as_ref().is_none_or(|listing| listing.cookie != cookie) {
+            let fresh = Listing { cookie: 0, there: play.model.since(node), seen: BTreeMap::new() };
+            *listing = (cookie == 0).then_some(fresh);
+        }
+        let mut last = cookie;
+        for (cookie, shown) in &taken {
+            assert!(*cookie > last && *cookie < 1 << 63, "model: cookie {cookie} behind {last}");
+            last = *cookie;
+            let there = match &shown.name[..] {
+                b"." => Some(node),
+                b".." => Some(play.model.parent(node)),
+                name => entries.get(name).copied(),
+            };
+            let there = there.expect("model: what is listed is there");
+            play.check_qid(there, shown.qid);
+            if let Some(listing) = &mut *listing {
+                *listing.seen.entry(shown.name.clone()).or_default() += 1;
+            }
+        }
+        if let Some(of) = &mut *listing {
+            of.cookie = last;
+            if at_end {
+                let now = play.model.since(node);
+                for (name, _) in of.there.iter().filter(|&(name, since)| now.get(name) == Some(since)) {
+                    same!(of.seen.get(name), Some(&1), "{name:?} stayed and is listed so often");
+                }
+                *listing = None;
+            }
+        }
+        drop(play);
+        self.ledger.borrow_mut().shows(dir.number, Answer::Entries(taken));
+        Ok(())
+    }
+
+    fn make(
+        &mut self,
+        dir: &Self::File,
+        name: &[u8],
+        what: Make<'_>,
+        mode: u32,
+        gid: Option<u32>,
+        at: At,
+    ) -> Result<Qid> {
+        self.now = at;
+        let ours = self.fs.make(&dir.file, name, what, mode, gid, at);
+        let mut play = self.play(at);
+        let needs_memory = matches!(what, Make::Symlink(_));
+        let made = play.agree("make", &ours, needs_memory, |model| model.make(dir.id, name, what, mode, gid));
+        if let (Some(node), Ok(qid)) = (made, &ours) {
+            play.check_qid(node, *qid);
+        }
+        ours
+    }
+
+    fn link(&mut self, dir: &Self::File, name: &[u8], file: &Self::File, at: At) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.link(&dir.file, name, &file.file, at);
+        self.play(at).agree("link", &ours, false, |model| model.link(dir.id, name, file.id));
+        ours
+    }
+
+    fn unlink(&mut self, dir: &Self::File, name: &[u8], want_dir: bool, at: At) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.unlink(&dir.file, name, want_dir, at);
+        self.play(at).agree("unlink", &ours, false, |model| model.unlink(dir.id, name, want_dir));
+        ours
+    }
+
+    fn rename(&mut self, from: &Self::File, name: &[u8], to: &Self::File, new_name: &[u8], at: At) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.rename(&from.file, name, &to.file, new_name, at);
+        self.play(at).agree("rename", &ours, false, |model| model.rename(from.id, name, to.id, new_name));
+        ours
+    }
+
+    fn rename_file(&mut self, file: &mut Self::File, to: &Self::File, new_name: &[u8], at: At) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.rename_file(&mut file.file, &to.file, new_name, at);
+        self.play(at).agree("rename of a file", &ours, false, |model| model.rename_file(file.id, to.id, new_name));
+        ours
+    }
+
+    fn fsync(&mut self, file: &Self::File, data_only: bool) -> Result<Outcome<()>> {
+        self.fs.fsync(&file.file, data_only)?;
+        if self.waits() {
+            return Ok(Outcome::Pending(self.wait(file, true, Waited::Count(0))));
+        }
+        Ok(Outcome::Done(()))
+    }
+
+    fn statfs(&self, file: &Self::File) -> Result<StatFs> {
+        let room = self.fs.statfs(&file.file)?;
+        let play = self.play.borrow();
+        let free = play.model.files_max.saturating_sub(play.model.files_used());
+        same!(room.ffree, free as u64, "free files");
+        Ok(room)
+    }
+
+    fn tick(&mut self, at: At) {
+        self.now = at;
+        self.fs.tick(at);
+    }
+
+    fn ready(&mut self) -> Option<Token> {
+        let now = self.now.mono_ns;
+        let due = self.waiting.iter_mut().find(|waiting| waiting.due <= now && !waiting.told)?;
+        due.told = true;
+        Some(due.token)
+    }
+
+    fn finish(&mut self, token: Token, mut out: Out<'_>, at: At) -> Result<u32> {
+        self.now = at;
+        let at = self.waiting.iter().position(|waiting| waiting.token == token);
+        let waiting = self.waiting.remove(at.expect("flush: what is finished waited, and once"));
+        self.ledger.borrow_mut().waits(waiting.number, false);
+        match waiting.result {
+            Waited::Count(count) => Ok(count),
+            Waited::Read(bytes) => {
+                let count = bytes.len() as u32;
+                // Nobody wants it where there is no room.
+                if out.room() > 0 {
+                    self.ledger.borrow_mut().shows(waiting.number, Answer::Bytes(bytes.to_vec()));
+                    hand_over(bytes, &mut out);
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    fn cancel(&mut self, token: Token) -> Cancel {
+        let Some(at) = self.waiting.iter().position(|waiting| waiting.token == token) else {
+            panic!("flush: {token:?} is cancelled and does not wait")
+        };
+        let late = self.play.borrow_mut().random.one_in(3);
+        if self.waiting[at].told || !self.waiting[at].can_be_taken_back || late {
+            return Cancel::TooLate;
+        }
+        let waiting = self.waiting.remove(at);
+        self.ledger.borrow_mut().waits(waiting.number, false);
+        Cancel::Cancelled
+    }
+}
+
+/// What was read goes where it is wanted, pinned as it is.
+fn hand_over(mut from: Iovec, to: &mut Out<'_>) {
+    for part in std::mem::take(from.parts_mut()) {
+        match part {
+            Part::Slice(slice) => to.slice(slice),
+            Part::Small(range) => to.bytes(&from.small()[range]),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The kernel and the clients together: who goes on next, by seed; and the ring that the server is given.
+
+use crate::client::{Client, Surroundings};
+use crate::kernel::faults::{Fault, Faults};
+use crate::kernel::{Kernel, trace};
+use crate::ledger::Ledger;
+use io_uring::squeue::Entry;
+use ring9::arena::Gauge;
+use ring9::fs::Time;
+use ring9::stats::Stats;
+use ring9::uring::{Features, Ring};
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+/// How far a simulation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Clients come and go, and all that may go wrong does.
+    Storm,
+    /// Nothing goes wrong any more; clients hear what they are owed and leave.
+    Calm,
+}
+
+/// All but the server.
+pub(crate) struct World {
+    pub(crate) kernel: Kernel,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) ledger: Rc<RefCell<Ledger>>,
+    pub(crate) phase: Phase,
+    /// Clients that are still to come.
+    pub(crate) to_come: usize,
+    /// Clients at a time.
+    pub(crate) clients_max: usize,
+    /// Steps done, and after how many it becomes calm.
+    pub(crate) steps: u64,
+    pub(crate) storm_steps: u64,
+    /// Nothing can happen any more, unless the server does something.
+    pub(crate) at_rest: bool,
+    /// Whether unix sockets say who is there.
+    pub(crate) identities: bool,
+    /// The server was told to end while clients were there.
+    pub(crate) ends_early: bool,
+    /// What the server counts and holds; how many it has evicted so far.
+    pub(crate) stats: Rc<Stats>,
+    pub(crate) gauge: Option<Gauge>,
+    evicted: u64,
+    runnable: Vec<usize>,
+}
+
+/// Calm must set in within so many steps.
+const CALM_STEPS_MAX: u64 = 3_000_000;
+/// And every request must have its reply within so many virtual nanoseconds.
+const CALM_NS_MAX: u64 = 400_000_000_000;
+
+impl World {
+    pub(crate) fn new(kernel: Kernel, ledger: Rc<RefCell<Ledger>>, storm_steps: u64) -> World {
+        World {
+            kernel,
+            clients: Vec::new(),
+            ledger,
+            phase: Phase::Storm,
+            to_come: 0,
+            clients_max: 0,
+            steps: 0,
+            storm_steps,
+            at_rest: false,
+            identities: false,
+            ends_early: false,
+            stats: Rc::default(),
+            gauge: None,
+            evicted: 0,
+            runnable: Vec::new(),
+        }
+    }
+
+    fn here(&self) -> usize {
+        self.clients.iter().filter(|client| !client.is_gone()).count()
+    }
+
+    /// Everyone has left, and nobody comes any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase == Phase::Calm && self.here() == 0
+    }
+
+    fn arrive(&mut self) {
+        self.to_come -= 1;
+        let random = &mut self.kernel.random;
+        let uid = random.of(&[0, 0, 0, 1, 1000]);
+        let identity = self.identities.then_some(if random.one_in(4) { 0 } else { uid });
+        let number = self.kernel.connect(identity);
+        let mut client = Client::new(number as u32, uid, &mut self.kernel.random, &mut self.kernel.faults);
+        client.trace = self.kernel.traces.then(Vec::new);
+        trace!(self.kernel, "connection {number}: {client:?}");
+        self.clients.push(client);
+    }
+
+    pub(crate) fn become_calm(&mut self) {
+        trace!(self.kernel, "calm");
+        self.phase = Phase::Calm;
+        self.to_come = 0;
+        self.kernel.calm();
+        for client in self.clients.iter_mut().filter(|client| !client.is_gone()) {
+            client.wind_down(&mut self.kernel.sockets[client.number as usize]);
+        }
+    }
+
+    /// One thing happens that may happen; false if there is none, however long one waits.
+    fn step(&mut self) -> bool {
+        self.steps += 1;
+        if self.phase == Phase::Storm && self.steps >= self.storm_steps {
+            self.become_calm();
+            return true;
+        }
+        let over = self.steps - self.storm_steps.min(self.steps);
+        assert!(over < CALM_STEPS_MAX, "stall: calm does not set in within {CALM_STEPS_MAX} steps");
+        self.kernel.now += self.kernel.random.below(20_000) as u64;
+        self.kernel.haunt();
+        let mut runnable = std::mem::take(&mut self.runnable);
+        runnable.clear();
+        self.kernel.runnable(&mut runnable);
+        let operations = runnable.len();
+        let late = self.kernel.late();
+        let sockets = &self.kernel.sockets;
+        let able = |client: &&Client| client.can_act(&sockets[client.number as usize]);
+        let talkers: usize = self.clients.iter().filter(able).count();
+        let arrivals = usize::from(self.to_come > 0 && self.here() < self.clients_max);
+        let choices = operations * 2 + late + talkers * 2 + arrivals;
+        if choices == 0 {
+            self.runnable = runnable;
+            return self.wait();
+        }
+        let choice = self.kernel.random.below(choices);
+        self.kernel.mix(choice as u64);
+        if choice < operations * 2 {
+            self.kernel.run(runnable[choice / 2]);
+        } else if choice < operations * 2 + late {
+            self.kernel.deliver(choice - operations * 2);
+        } else if choice < operations * 2 + late + talkers * 2 {
+            let talker = (choice - operations * 2 - late) / 2;
+            self.act(talker);
+        } else {
+            self.arrive();
+        }
+        self.runnable = runnable;
+        true
+    }
+
+    /// The client of this number among those that can act does something.
+    fn act(&mut self, talker: usize) {
+        let World { kernel, clients, ledger, .. } = self;
+        let Kernel { sockets, random, .. } = kernel;
+        let mut able = clients.iter_mut().filter(|client| client.can_act(&sockets[client.number as usize]));
+        let client = able.nth(talker).expect("counted just now");
+        let socket = &mut sockets[client.number as usize];
+        client.act(Surroundings { socket, random, ledger: &mut ledger.borrow_mut() });
+        if let Some(lines) = &mut client.trace {
+            lines.drain(..).for_each(|line| println!("{:>12} ns  {line}", kernel.now));
+        }
+    }
+
+    /// Nothing happens before the next timer ends.
+    fn wait(&mut self) -> bool {
+        let Some(due) = self.kernel.next_timer() else {
+            self.at_rest = true;
+            return false;
+        };
+        self.check_nobody_waits();
+        let calm = self.phase == Phase::Calm;
+        assert!(!calm || due < self.kernel.now + CALM_NS_MAX, "stall: a timer far away");
+        self.kernel.now = self.kernel.now.max(due);
+        true
+    }
+
+    /// Only a timer can end the sleep: then whoever has asked must have been answered. But for who is at fault, and for what waits in the tree.
+    fn check_nobody_waits(&self) {
+        if self.kernel.is_signalled() {
+            return;
+        }
+        for client in self.clients.iter().filter(|client| !client.is_gone()) {
+            let socket = &self.kernel.sockets[client.number as usize];
+            let served = socket.fd.is_some() && socket.excuse.is_none() && !client.is_stalled();
+            let waits = self.ledger.borrow_mut().waiting(client.number) > 0;
+            assert!(
+                !(served && client.is_owed() && !waits),
+                "stall: connection {} waits for a reply, and the server for a timer ({} bytes not received)",
+                client.number,
+                socket.to_server.len()
+            );
+        }
+    }
+
+    /// The server ends a connection; to have its memory back, if it has just counted that.
+    fn shutdown(&mut self, fd: RawFd) {
+        let evicted = self.stats.counters.evicted.get();
+        if std::mem::replace(&mut self.evicted, evicted) < evicted {
+            let gauge = self.gauge.as_ref().expect("set before the server runs");
+            let scarce = gauge.orphaned_bytes() > gauge.total_bytes() / 8;
+            assert!(scarce, "bounds: a connection is ended for its memory, and there is enough");
+            assert!(self.kernel.was_full(fd), "bounds: {fd} is ended for its memory, and its socket is not full");
+            self.kernel.excuse(fd, "it was evicted");
+        }
+        self.kernel.shutdown(fd);
+    }
+
+    fn submit_and_wait(&mut self, want: u32) {
+        self.kernel.now += self.kernel.random.below(3_000) as u64;
+        self.kernel.submit();
+        self.at_rest = false;
+        if self.kernel.has_queued() {
+            // Who has submitted less than asked does not wait (Linux: `io_uring/io_uring.c`, io_uring_enter).
+            return;
+        }
+        if self.phase == Phase::Storm {
+            let (random, faults) = (&mut self.kernel.random, &mut self.kernel.faults);
+            // Rare whatever the rate: it moves everything that is due.
+            if random.one_in(50) && faults.fires(Fault::TimeStops, random) {
+                self.kernel.now += 4_000_000_000 + self.kernel.random.number() % 1_000_000_000_000;
+            }
+        }
+        // What is wanted is waited for; beyond that only happens what can happen at once.
+        while self.kernel.ready() < want as usize {
+            if !self.step() {
+                return;
+            }
+        }
+        for _ in 0..self.kernel.random.below(3) {
+            if !self.can_step() {
+                return;
+            }
+            self.step();
+        }
+    }
+
+    /// Whether something can happen without a timer.
+    fn can_step(&mut self) -> bool {
+        let mut runnable = std::mem::take(&mut self.runnable);
+        runnable.clear();
+        self.kernel.runnable(&mut runnable);
+        let sockets = &self.kernel.sockets;
+        let can = !runnable.is_empty()
+            || self.kernel.late() > 0
+            || self.to_come > 0 && self.here() < self.clients_max
+            || self.clients.iter().any(|client| client.can_act(&sockets[client.number as usize]));
+        self.runnable = runnable;
+        can
+    }
+}
+
+/// The simulated kernel, as the server sees it.
+#[derive(Clone)]
+pub struct SimKernel(pub(crate) Rc<RefCell<World>>);
+
+impl Ring for SimKernel {
+    fn features(&self) -> Features {
+        self.0.borrow().kernel.features
+    }
+
+    #[expect(unsafe_code, reason = "the seam's promise: see the trait")]
+    unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
+        self.0.borrow_mut().kernel.push(build)
+    }
+
+    fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
+        self.0.borrow_mut().submit_and_wait(want);
+        Ok(())
+    }
+
+    fn is_settled(&mut self) -> bool {
+        self.0.borrow().kernel.is_settled()
+    }
+
+    fn drain(&mut self, each: impl FnMut(u64, i32, u32)) {
+        self.0.borrow_mut().kernel.drain(each);
+    }
+
+    fn has_work(&mut self) -> bool {
+        let mut world = self.0.borrow_mut();
+        let _ = world.can_step() && world.step();
+        world.kernel.ready() > 0
+    }
+
+    fn register_table(&mut self, entries: u32) -> io::Result<()> {
+        self.0.borrow_mut().kernel.register_table(entries)
+    }
+
+    #[expect(unsafe_code, reason = "the seam's promise: see the trait")]
+    unsafe fn register_region(&mut self, slot: u32, start: usize, len: usize) -> io::Result<()> {
+        self.0.borrow_mut().kernel.register_region(slot, start, len)
+    }
+
+    #[expect(unsafe_code, reason = "the seam's promise: see the trait")]
+    unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()> {
+        self.0.borrow_mut().kernel.share_buffers(start, count, bytes);
+        Ok(())
+    }
+
+    #[expect(unsafe_code, reason = "the seam's promise: see the trait")]
+    unsafe fn return_buffer(&mut self, id: u16) {
+        self.0.borrow_mut().kernel.return_buffer(id);
+    }
+
+    fn shutdown(&mut self, fd: RawFd) {
+        // A simulation that has failed is over: nothing more is said.
+        if !std::thread::panicking() {
+            self.0.borrow_mut().shutdown(fd);
+        }
+    }
+
+    fn close(&mut self, fd: RawFd) {
+        self.0.borrow_mut().kernel.close(fd);
+    }
+
+    fn peer_identity(&mut self, fd: RawFd) -> Option<u32> {
+        self.0.borrow().kernel.peer_identity(fd)
+    }
+
+    fn monotonic(&mut self) -> u64 {
+        let mut world = self.0.borrow_mut();
+        world.kernel.now += 100;
+        world.kernel.now
+    }
+
+    fn wall(&mut self) -> Time {
+        let now = self.0.borrow().kernel.now;
+        Time { sec: 1_700_000_000 + (now / 1_000_000_000) as i64, nsec: (now % 1_000_000_000) as u32 }
+    }
+
+    fn entropy(&mut self) -> u64 {
+        self.0.borrow_mut().kernel.random.number()
+    }
+}
+
+/// Which kinds of fault a seed has, before it begins.
+pub(crate) fn faults_of(seed: u64, without: &[Fault]) -> Faults {
+    Faults::new(&mut crate::random::Random::new(seed ^ 0xfa_0175), without)
+}
