@@ -542,6 +542,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         counters.received_bytes.add(n as u64);
         peer.shown.received_bytes.add(n as u64);
         let open = peer.life == Life::Open;
+        // Of a receive into shared buffers: cancelled, or no buffer was left. Whatever it was is submitted again.
+        let again = matches!(errno(res), Some(Errno::EINTR | Errno::EAGAIN | Errno::ECANCELED | Errno::ENOBUFS));
         lend(&mut self.batches, &mut peer.session);
         match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
             Receiving::Window if n > 0 => {
@@ -556,6 +558,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     peer.session.skipped(&mut self.fs, n, self.at);
                 }
             }
+            Receiving::Blocks(inbound) if open && again => peer.receiving = Receiving::MoreBlocks(inbound),
             Receiving::Blocks(inbound) => {
                 let (landing, gather) = inbound.into_parts();
                 // Dropping the landing of a peer that is going abandons its write.
@@ -568,13 +571,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Receiving::Window | Receiving::Sink | Receiving::Shared { .. } => {}
             Receiving::Nothing | Receiving::MoreBlocks(_) => unreachable!("a CQE of a receive ends one in flight"),
         }
-        if n > 0 || !open {
+        if n > 0 || again || !open {
             return;
         }
         match errno(res) {
             None => peer.life = Life::Finishing,
-            // Of a receive into shared buffers: cancelled, or no buffer was left. It is submitted again.
-            Some(Errno::EINTR | Errno::EAGAIN | Errno::ECANCELED | Errno::ENOBUFS) => {}
             Some(error) => {
                 log::debug!("peer {slot}: receive: {error}");
                 self.end(slot);
