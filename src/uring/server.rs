@@ -393,12 +393,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.ring.submit_and_wait(1)
     }
 
-    /// Ends the quiet sends that have no CQE: they have sent everything.
+    /// Once everything is submitted: ends the quiet sends that have no CQE (they have sent everything), and tidies the table.
     fn settle(&mut self) {
-        self.unsettled = !self.quiet.is_empty() && !self.ring.is_settled();
-        if self.unsettled {
+        let due = !self.quiet.is_empty() || self.table.is_untidy();
+        self.unsettled = due && !self.ring.is_settled();
+        if !due || self.unsettled {
             return;
         }
+        self.table.tidy(&mut self.ring);
         let mut quiet = std::mem::take(&mut self.quiet);
         for (slot, generation) in quiet.drain(..) {
             let peer = self.peers.get(slot as usize).filter(|peer| peer.generation == generation);

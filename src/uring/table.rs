@@ -1,7 +1,7 @@
 //! Which parts of the arena are in the ring's table of registered buffers, and where.
 //!
 //! A region (1 GiB at most) has two slots of the table and uses one at a time: to grow, the longer range is registered in the other slot and the old
-//! one is given up, which the kernel defers until no operation uses it.
+//! one is given up, which the kernel defers until no operation uses it; but not before everything that names it was submitted.
 
 use super::ring::Ring;
 use crate::arena::Memory;
@@ -18,13 +18,15 @@ struct Entry {
 pub(crate) struct Table {
     memory: Memory,
     entries: Vec<Entry>,
+    /// Slots that nothing new is submitted through.
+    given_up: Vec<u16>,
     enabled: bool,
 }
 
 impl Table {
     /// Nothing is registered.
     pub(crate) fn new(memory: Memory) -> Table {
-        Table { memory, entries: vec![Entry::default(); memory.regions()], enabled: false }
+        Table { memory, entries: vec![Entry::default(); memory.regions()], given_up: Vec::new(), enabled: false }
     }
 
     /// Registers the first `bytes` of the arena, in addition to what is there.
@@ -45,16 +47,32 @@ impl Table {
             unsafe {
                 ring.register_region(slot.into(), self.memory.address() + region.start, len)?;
             }
+            // What is still queued for a range from the same start lies in the longer one as well.
+            self.given_up.retain(|&old| old != slot);
             if entry.len > 0 {
-                #[expect(unsafe_code, reason = "as above")]
-                // SAFETY: an empty range names no memory.
-                unsafe {
-                    ring.register_region(entry.slot.into(), 0, 0)?;
-                }
+                self.given_up.push(entry.slot);
             }
             *entry = Entry { slot, len };
         }
         Ok(())
+    }
+
+    /// Slots were given up and are not empty yet.
+    pub(crate) fn is_untidy(&self) -> bool {
+        !self.given_up.is_empty()
+    }
+
+    /// Empties the slots that were given up. Only when everything that was pushed is submitted: the kernel looks a slot up at the submission.
+    pub(crate) fn tidy(&mut self, ring: &mut impl Ring) {
+        for slot in self.given_up.drain(..) {
+            #[expect(unsafe_code, reason = "the ring asks for it")]
+            // SAFETY: an empty range names no memory.
+            let emptied = unsafe { ring.register_region(slot.into(), 0, 0) };
+            if let Err(error) = emptied {
+                // Its pages stay registered twice until the next growth takes the slot.
+                log::debug!("slot {slot} of the table: {error}");
+            }
+        }
     }
 
     /// Bytes registered in all.
