@@ -292,10 +292,12 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Before the first turn: readies the tree and arms what waits for signals.
     pub fn start(&mut self) -> io::Result<()> {
         self.fs.init(self.at).map_err(io::Error::other)?;
-        if let Some(fd) = self.options.signals {
-            self.retry(|server| flight::poll(&mut server.ring, fd, Token::new(Op::Signal, 0, 0)))?;
-        }
-        Ok(())
+        self.watch_signals()
+    }
+
+    fn watch_signals(&mut self) -> io::Result<()> {
+        let Some(fd) = self.options.signals else { return Ok(()) };
+        self.retry(|server| flight::poll(&mut server.ring, fd, Token::new(Op::Signal, 0, 0)))
     }
 
     /// Whether a drain has ended.
@@ -444,6 +446,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     self.close_listener(token.slot as usize);
                 }
             }
+            Op::Signal if errno(res).is_some() => self.watch_signals()?,
             Op::Signal => self.begin_drain()?,
             Op::Cancel => {}
             Op::Populate => self.populated(res),
