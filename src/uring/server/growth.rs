@@ -7,6 +7,9 @@ use crate::uring::ring::{Ring, errno};
 use crate::uring::token::{Op, Token};
 use std::io;
 
+/// Most bytes that are populated at once.
+const STEP_BYTES_MAX: usize = 1 << 30;
+
 impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Populates and registers more of the arena once three quarters of what is populated are in use.
     pub(super) fn grow(&mut self) -> io::Result<()> {
@@ -15,7 +18,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if grow.running.is_some() || grow.populated >= total || self.gauge.used_bytes() < grow.populated / 4 * 3 {
             return Ok(());
         }
-        let until = (grow.populated * 2).min(total);
+        // The length in an SQE has 32 bits.
+        let until = (grow.populated * 2).min(grow.populated + STEP_BYTES_MAX).min(total);
         let (start, len) = (self.memory.address() + grow.populated, until - grow.populated);
         self.retry(|server| flight::populate(&mut server.ring, start, len, Token::new(Op::Populate, 0, 0)))?;
         self.options.grow = Some(Grow { running: Some(until), ..grow });
