@@ -46,6 +46,9 @@ struct Flags {
     /// The server to start [default: ring9, beside this program]
     #[arg(long, value_name = "PATH", conflicts_with = "addr")]
     server: Option<PathBuf>,
+    /// Memory of the server that is started. The less, the sooner blocks are used again; below 16MiB, large writes may get theirs piece by piece
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    memory: String,
     /// A running server instead; repeatable, for one that has several addresses
     #[arg(long, value_name = "ADDR")]
     addr: Vec<Address>,
@@ -121,7 +124,7 @@ fn run(flags: &Flags) -> anyhow::Result<usize> {
     }
     println!("planted faults: all {} found", planted::histories().len());
     let mut server = match flags.addr.as_slice() {
-        [] => Server::start(&program(flags)?)?,
+        [] => Server::start(&program(flags)?, &flags.memory)?,
         addresses => Server::running(addresses),
     };
     let mut counts = Counts::default();

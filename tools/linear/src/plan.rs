@@ -39,12 +39,15 @@ pub(crate) struct CutPlan {
     pub(crate) regrow: bool,
 }
 
-/// A part of a history: all clients start together, and it ends when all are done.
+/// A part of a history: all clients start together, and it ends when all are done. Then one of them reads the whole file. What is lost in a crowd may have been
+/// overwritten as well as lost; by then, only what was written last has an excuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Round {
     pub(crate) cut: Option<CutPlan>,
     /// By client.
     pub(crate) steps: Vec<Vec<Step>>,
+    /// Of the first client, when all are done.
+    pub(crate) closing: Vec<Step>,
 }
 
 /// A history to be.
@@ -79,7 +82,7 @@ impl Plan {
         };
         // All at one address, or each where it likes; the same for the dialect.
         let one = (random.percent(60), random.below(addresses), random.of(&[Dialect::L, Dialect::U, Dialect::P9]));
-        let depth_max = random.of(&[1, 2, 4, 8, 16]);
+        let depth_max = random.of(&[1, 2, 3, 4, 8, 16]);
         let clients: Vec<ClientPlan> = (0..random.of(&[2, 3, 4, 5, 6, 7, 8]))
             .map(|_| ClientPlan {
                 address: if one.0 { one.1 } else { random.below(addresses) },
@@ -96,7 +99,7 @@ impl Plan {
             grid,
         };
         let ops = OPS.start + random.below(OPS.len());
-        let rounds = 1 + random.below(4);
+        let rounds = 1 + random.below(8);
         let per_client = ops.div_ceil(rounds * clients.len());
         let rounds = (0..rounds)
             .map(|number| Round {
@@ -105,6 +108,7 @@ impl Plan {
                     .iter()
                     .map(|client| (0..per_client).map(|_| mix.step(random, client)).collect())
                     .collect(),
+                closing: mix.closing(&clients[0]),
             })
             .collect();
         Plan { number, grid, clients, rounds }
@@ -130,6 +134,13 @@ impl Mix {
         }
         let kept = if random.percent(50) { 0 } else { random.below(self.grid.cells()) };
         random.percent(60).then_some(CutPlan { kept, regrow })
+    }
+
+    /// Reads of the whole file, each as large as a message may be.
+    fn closing(&self, client: &ClientPlan) -> Vec<Step> {
+        let carried = (client.msize - IOHDR) as usize / REGION_BYTES * self.grid.per_region();
+        let all = 0..self.grid.cells();
+        all.clone().step_by(carried).map(|at| Step { is_write: false, cells: at..all.end.min(at + carried) }).collect()
     }
 
     fn step(&self, random: &mut Random, client: &ClientPlan) -> Step {
@@ -176,9 +187,11 @@ mod tests {
             assert!(plan.grid.cells() <= CELLS_MAX && (2..=8).contains(&plan.clients.len()));
             for round in &plan.rounds {
                 assert!(round.cut.is_none_or(|cut| cut.kept < plan.grid.cells()));
+                assert_eq!(round.closing.iter().map(|step| step.cells.len()).sum::<usize>(), plan.grid.cells());
                 for (client, steps) in plan.clients.iter().zip(&round.steps) {
                     assert!(steps.len() * plan.rounds.len() <= SEQ_MAX as usize);
-                    for step in steps {
+                    let closing = if *client == plan.clients[0] { round.closing.as_slice() } else { &[] };
+                    for step in steps.iter().chain(closing) {
                         assert!(!step.cells.is_empty() && step.cells.end <= plan.grid.cells(), "{step:?}");
                         assert!(plan.grid.bytes(&step.cells).len() <= (client.msize - IOHDR) as usize, "{step:?}");
                     }

@@ -62,6 +62,7 @@ pub(crate) fn play(plan: &Plan, title: String, addresses: &[Address]) -> anyhow:
             threads.into_iter().map(|thread| thread.join().expect("a client does not panic")).collect::<Vec<_>>()
         });
         played.into_iter().collect::<anyhow::Result<()>>()?;
+        players[0].play(plan, &round.closing, clock)?;
     }
     players[0].client.remove(Client::ROOT, name.as_bytes(), false)?;
     let mut ops: Vec<Op> = players.into_iter().flat_map(|player| player.ops).collect();

@@ -28,14 +28,14 @@ impl Server {
     }
 
     /// Starts one with a unix socket and a TCP port, and waits for its ready line.
-    pub(crate) fn start(program: &Path) -> anyhow::Result<Server> {
+    pub(crate) fn start(program: &Path, memory: &str) -> anyhow::Result<Server> {
         let folder = std::env::temp_dir().join(format!("ring9-linear-{}", std::process::id()));
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
         let spawned = Command::new(program)
-            .args(["--memory", "256MiB", "--trust", "all", "--listen"])
+            .args(["--memory", memory, "--trust", "all", "--listen"])
             .arg(format!("unix:{}", folder.join("socket").display()))
             .args(["--listen", "tcp:127.0.0.1:0"])
             .stdout(Stdio::piped())
