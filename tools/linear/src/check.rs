@@ -45,10 +45,10 @@ impl Violation {
 /// The violation that takes the fewest operations to show.
 pub(crate) fn check(history: &History) -> Option<Violation> {
     let writes: BTreeMap<WriteId, usize> =
-        history.ops.iter().enumerate().filter(|(_, op)| op.is_write()).map(|(at, op)| (op.id, at)).collect();
+        history.ops.iter().enumerate().filter(|(_, op)| op.is_change()).map(|(at, op)| (op.id, at)).collect();
     let reads = history.ops.iter().enumerate().filter_map(|(at, op)| match &op.what {
         What::Read(values) => Some((at, op, values.as_slice())),
-        What::Write => None,
+        What::Write | What::Resize => None,
     });
     let replies = reads.flat_map(|(at, op, values)| {
         let unreadable = values.iter().zip(op.cells.clone()).find_map(|(value, cell)| unreadable(at, value, cell));
@@ -97,7 +97,8 @@ fn half_seen(
                 }
                 // Not so if the other cell was cut off since.
                 Value::Initial
-                    if history.life(other, history.ops[first].call_ns) == history.life(other, read.call_ns) =>
+                    if history.life(other, history.ops[first].call_ns) == history.life(other, read.call_ns)
+                        && !history.may_be_resized(other, history.ops[first].call_ns, read.ret_ns) =>
                 {
                     let why = format!(
                         "{seen} here and still zeros in region {} of the same reply: the write covers both",
@@ -117,7 +118,7 @@ fn disordered(history: &History, writes: &BTreeMap<WriteId, usize>, cell: usize)
     let mut lives: BTreeMap<usize, Vec<Access>> = BTreeMap::new();
     for (at, op) in history.ops.iter().enumerate().filter(|(_, op)| op.cells.contains(&cell)) {
         let value = match &op.what {
-            What::Write => Some(op.id),
+            What::Write | What::Resize => Some(op.id),
             What::Read(values) => match values[cell - op.cells.start] {
                 Value::Initial => None,
                 Value::Written(write) => Some(write),
@@ -125,11 +126,35 @@ fn disordered(history: &History, writes: &BTreeMap<WriteId, usize>, cell: usize)
                 Value::Alien(_) | Value::Torn { .. } => continue,
             },
         };
-        let access = Access { op: at, is_write: op.is_write(), value, call_ns: op.call_ns, ret_ns: op.ret_ns };
+        let access = Access { op: at, is_write: op.is_change(), value, call_ns: op.call_ns, ret_ns: op.ret_ns };
         lives.entry(history.life(cell, op.call_ns)).or_default().push(access);
     }
-    let faults = lives.values().filter_map(|accesses| register::check(accesses).err());
+    let faults = lives.values().filter_map(|accesses| in_order(history, accesses).err());
     faults.map(|fault| told(history, writes, cell, &fault)).min_by_key(|violation| violation.ops.len())
+}
+
+/// Resizes leave the zeros that were there at first, so a read of zeros may have seen either. Trying all combinations would take for ever; what is looked at
+/// is everything without these reads, and then each of them by itself: there has to be one thing that it can have seen.
+fn in_order(history: &History, accesses: &[Access]) -> Result<(), Fault> {
+    let resizes = accesses.iter().filter(|access| history.ops[access.op].what == What::Resize);
+    let resizes: Vec<Option<WriteId>> = resizes.map(|access| access.value).collect();
+    if resizes.is_empty() {
+        return register::check(accesses);
+    }
+    let (zeros, mut others): (Vec<Access>, Vec<Access>) = accesses.iter().partition(|access| access.value.is_none());
+    register::check(&others)?;
+    for read in zeros {
+        let mut explained = |value| {
+            others.push(Access { value, ..read });
+            let checked = register::check(&others);
+            others.pop();
+            checked
+        };
+        if !resizes.iter().any(|&resize| explained(resize).is_ok()) {
+            explained(None)?;
+        }
+    }
+    Ok(())
 }
 
 fn told(history: &History, writes: &BTreeMap<WriteId, usize>, cell: usize, fault: &Fault) -> Violation {

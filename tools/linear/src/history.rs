@@ -60,6 +60,8 @@ pub(crate) enum What {
     Write,
     /// One value for each of its cells.
     Read(Vec<Value>),
+    /// The file ends where its cells begin, and they are zeros from then on. There are none if it gets its whole length.
+    Resize,
 }
 
 /// One request and its reply.
@@ -79,11 +81,17 @@ impl Op {
         self.what == What::Write
     }
 
-    /// They may have taken effect in either order, and one could have seen it.
+    /// What it leaves in its cells is there afterwards.
+    pub(crate) fn is_change(&self) -> bool {
+        matches!(self.what, What::Write | What::Resize)
+    }
+
+    /// A read or a write, and a write, which may have taken effect in either order.
     fn overlaps(&self, other: &Op) -> bool {
         let in_time = self.call_ns <= other.ret_ns && other.call_ns <= self.ret_ns;
         let in_place = self.cells.start < other.cells.end && other.cells.start < self.cells.end;
-        in_time && in_place && (self.is_write() || other.is_write())
+        let resizes = self.what == What::Resize || other.what == What::Resize;
+        in_time && in_place && !resizes && (self.is_write() || other.is_write())
     }
 }
 
@@ -113,6 +121,12 @@ impl History {
         self.cuts.iter().filter(|cut| cut.kept <= cell && cut.at_ns < call_ns).count()
     }
 
+    /// Whether a change of the length may have taken a cell within this time.
+    pub(crate) fn may_be_resized(&self, cell: usize, from_ns: u64, to_ns: u64) -> bool {
+        let resizes = self.ops.iter().filter(|op| op.what == What::Resize && op.cells.contains(&cell));
+        resizes.into_iter().any(|op| op.call_ns <= to_ns && from_ns <= op.ret_ns)
+    }
+
     /// Pairs of operations of two clients that overlap in time on a cell, one of them a write. What one client has in flight at the same time does not count,
     /// although it overlaps: a server that takes each connection in turn is not tried by it.
     pub(crate) fn overlapping_pairs(&self) -> usize {
@@ -130,6 +144,7 @@ impl History {
         let bytes = self.grid.bytes(&op.cells);
         let saw = match &op.what {
             What::Write => format!("writes {}", op.id),
+            What::Resize => format!("makes the file end here ({})", op.id),
             What::Read(values) => {
                 let here = cell.map_or(0..values.len(), |cell| cell - op.cells.start..cell - op.cells.start + 1);
                 let seen: Vec<_> = values[here].iter().map(Value::to_string).collect();
@@ -174,6 +189,7 @@ mod tests {
         assert_eq!(pairs(vec![op(0, 0..2, 1..9, What::Write), op(1, 2..4, 5..12, read())]), 0, "other places");
         assert_eq!(pairs(vec![op(0, 0..2, 1..4, What::Write), op(1, 1..3, 5..12, read())]), 0, "other times");
         assert_eq!(pairs(vec![op(0, 0..2, 1..9, What::Write), op(0, 1..3, 5..12, read())]), 0, "one client");
+        assert_eq!(pairs(vec![op(0, 0..2, 1..9, What::Write), op(1, 1..4, 5..12, What::Resize)]), 0, "a resize");
     }
 
     #[test]

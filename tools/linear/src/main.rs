@@ -19,7 +19,7 @@ mod server;
 use anyhow::{Context, bail};
 use check::Violation;
 use clap::Parser;
-use history::History;
+use history::{History, What};
 use plan::Plan;
 use ring9::client::Address;
 use server::Server;
@@ -69,6 +69,7 @@ struct Counts {
     /// Operations on one register: what the requests were to the checker.
     accesses: usize,
     landings: usize,
+    resizes: usize,
     violations: usize,
 }
 
@@ -78,7 +79,9 @@ impl Counts {
         let large = writes.clone().filter(|op| history.grid.bytes(&op.cells).len() > ring9::session::BULK_BYTES_MIN);
         let (writes, large) = (writes.count(), large.count());
         self.writes += writes;
-        self.reads += history.ops.len() - writes;
+        let resizes = history.ops.iter().filter(|op| op.what == What::Resize).count();
+        self.resizes += resizes;
+        self.reads += history.ops.len() - writes - resizes;
         self.landings += large;
         self.accesses += history.ops.iter().map(|op| op.cells.len()).sum::<usize>();
         match history.overlapping_pairs() {
@@ -92,13 +95,14 @@ impl Counts {
         let (least, median) = (self.pairs.first().unwrap_or(&0), self.pairs.get(self.pairs.len() / 2).unwrap_or(&0));
         format!(
             "linear: {} histories, {} operations ({} on single registers), overlapping pairs min {least} median {median}, {} reads, {} writes ({} above 16 KiB), \
-             {} histories set aside, {} violations",
+             {} changes of length, {} histories set aside, {} violations",
             self.pairs.len(),
-            self.reads + self.writes,
+            self.reads + self.writes + self.resizes,
             self.accesses,
             self.reads,
             self.writes,
             self.landings,
+            self.resizes,
             self.set_aside,
             self.violations
         )

@@ -26,8 +26,17 @@ pub(crate) struct ClientPlan {
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    pub(crate) is_write: bool,
+    pub(crate) ask: Ask,
+    /// What it covers; of a change of the length, what it takes.
     pub(crate) cells: Range<usize>,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Read,
+    Write,
+    Resize,
 }
 
 /// What the file becomes before a round, while nothing is in flight.
@@ -66,6 +75,8 @@ struct Mix {
     large_percent: usize,
     hot_percent: usize,
     hot_region: usize,
+    /// Changes of the length while others read and write.
+    resizes_percent: usize,
     grid: Grid,
 }
 
@@ -96,6 +107,7 @@ impl Plan {
             large_percent: random.of(&[10, 40, 70]),
             hot_percent: random.of(&[50, 80]),
             hot_region: random.below(grid.regions),
+            resizes_percent: random.of(&[0, 0, 0, 2, 5]),
             grid,
         };
         let ops = OPS.start + random.below(OPS.len());
@@ -140,11 +152,18 @@ impl Mix {
     fn closing(&self, client: &ClientPlan) -> Vec<Step> {
         let carried = (client.msize - IOHDR) as usize / REGION_BYTES * self.grid.per_region();
         let all = 0..self.grid.cells();
-        all.clone().step_by(carried).map(|at| Step { is_write: false, cells: at..all.end.min(at + carried) }).collect()
+        all.clone().step_by(carried).map(|at| Step { ask: Ask::Read, cells: at..all.end.min(at + carried) }).collect()
     }
 
     fn step(&self, random: &mut Random, client: &ClientPlan) -> Step {
-        let is_write = random.percent(self.writes_percent);
+        if random.percent(self.resizes_percent) {
+            let end = self.grid.cells();
+            // To nothing, to some length, or to all.
+            let some = random.below(end);
+            let kept = random.of(&[0, some, end]);
+            return Step { ask: Ask::Resize, cells: kept..end };
+        }
+        let ask = if random.percent(self.writes_percent) { Ask::Write } else { Ask::Read };
         let carried = (client.msize - IOHDR) as usize / REGION_BYTES;
         let most = if random.percent(self.large_percent) { carried } else { 1 };
         let regions = 1 + random.below(most.min(self.grid.regions));
@@ -164,7 +183,7 @@ impl Mix {
             cells.start += usize::from(late);
             cells.end -= usize::from(early && cells.len() > 1);
         }
-        Step { is_write, cells }
+        Step { ask, cells }
     }
 }
 
@@ -192,7 +211,11 @@ mod tests {
                     assert!(steps.len() * plan.rounds.len() <= SEQ_MAX as usize);
                     let closing = if *client == plan.clients[0] { round.closing.as_slice() } else { &[] };
                     for step in steps.iter().chain(closing) {
-                        assert!(!step.cells.is_empty() && step.cells.end <= plan.grid.cells(), "{step:?}");
+                        assert!(step.cells.end <= plan.grid.cells(), "{step:?}");
+                        if step.ask == Ask::Resize {
+                            continue;
+                        }
+                        assert!(!step.cells.is_empty(), "{step:?}");
                         assert!(plan.grid.bytes(&step.cells).len() <= (client.msize - IOHDR) as usize, "{step:?}");
                     }
                 }
@@ -210,7 +233,7 @@ mod tests {
             plans.iter().flat_map(move |plan| {
                 let grid = plan.grid;
                 rounds(plan).into_iter().flat_map(move |round| {
-                    round.steps.into_iter().flatten().map(move |step| (step.is_write, grid.bytes(&step.cells)))
+                    round.steps.into_iter().flatten().map(move |step| (step.ask, grid.bytes(&step.cells)))
                 })
             })
         };
@@ -220,9 +243,13 @@ mod tests {
         for address in 0..2 {
             assert!(clients().filter(|client| client.address == address).count() > 100, "address {address}");
         }
-        assert!(steps().filter(|(is_write, bytes)| *is_write && bytes.len() > 16 << 10).count() > 1_000, "landings");
-        assert!(steps().filter(|(is_write, bytes)| *is_write && bytes.len() < 4096).count() > 1_000, "parts");
+        assert!(
+            steps().filter(|(ask, bytes)| *ask == Ask::Write && bytes.len() > 16 << 10).count() > 1_000,
+            "landings"
+        );
+        assert!(steps().filter(|(ask, bytes)| *ask == Ask::Write && bytes.len() < 4096).count() > 1_000, "parts");
         assert!(steps().filter(|(_, bytes)| bytes.start % 4096 != 0).count() > 1_000, "unaligned");
+        assert!(steps().filter(|(ask, bytes)| *ask == Ask::Resize && !bytes.is_empty()).count() > 300, "resizes");
         assert!(plans.iter().filter(|plan| plan.rounds.iter().skip(1).any(|round| round.cut.is_some())).count() > 50);
     }
 }

@@ -16,6 +16,10 @@ fn history(ops: Vec<Op>) -> History {
     History { number: NUMBER, title: "planted".into(), grid: GRID, ops, cuts: Vec::new() }
 }
 
+fn resize(cells: Range<usize>, at: Range<u64>) -> Op {
+    Op { id: WriteId { client: 4, seq: 1 }, cells, call_ns: at.start, ret_ns: at.end, what: What::Resize }
+}
+
 fn write(id: WriteId, cells: Range<usize>, at: Range<u64>) -> Op {
     Op { id, cells, call_ns: at.start, ret_ns: at.end, what: What::Write }
 }
@@ -60,6 +64,14 @@ pub(crate) fn histories() -> Vec<(&'static str, History)> {
         ("a value from nowhere", history(vec![write(A, 0..1, 10..20), read(1, 0..1, 30..40, &left(A, 1..2))])),
         ("what a cut has taken", cut),
         (
+            "what a resize has taken",
+            history(vec![write(A, 0..2, 10..20), resize(0..2, 30..40), read(1, 0..1, 50..60, &a)]),
+        ),
+        (
+            "zeros that no resize explains",
+            history(vec![resize(0..2, 10..20), write(A, 0..2, 30..40), read(1, 0..1, 50..60, &[0; 4096])]),
+        ),
+        (
             "half of two writes",
             history(vec![write(A, 0..2, 10..90), write(B, 0..2, 10..90), read(1, 0..2, 20..80, &both)]),
         ),
@@ -89,6 +101,8 @@ mod tests {
             ("a torn region", "torn: "),
             ("a read from the future", "before the write of what it saw"),
             ("a value from nowhere", "nothing that was ever written here"),
+            ("what a resize has taken", "c1.1 comes before c4.1"),
+            ("zeros that no resize explains", "c1.1 comes before zeros"),
             ("what a cut has taken", "since the file was cut"),
             ("half of two writes", "c1.1 here and c2.1 in region 1"),
             ("half of one write", "still zeros in region 1"),
@@ -102,6 +116,7 @@ mod tests {
     #[test]
     fn sound_histories_pass() {
         let (a, b) = (left(A, 0..1), left(B, 0..1));
+        let half = [left(A, 0..1), vec![0; 4096]].concat();
         let mixed = [left(A, 0..1), left(B, 1..2)].concat();
         let mut cut = history(vec![write(A, 0..2, 10..20), read(1, 0..2, 40..50, &a)]);
         cut.cuts.push(Cut { at_ns: 30, kept: 1 });
@@ -117,6 +132,15 @@ mod tests {
             ),
             ("nothing yet", history(vec![write(A, 0..1, 10..20), read(1, 0..1, 15..40, &[0; 4096])])),
             ("cut off", cut),
+            (
+                "a resize during a write",
+                history(vec![
+                    write(A, 0..2, 10..90),
+                    resize(1..2, 20..80),
+                    read(1, 0..2, 30..70, &half),
+                    read(2, 0..2, 95..99, &a),
+                ]),
+            ),
             // B's write covers the second region alone, so both are whole.
             (
                 "two writes side by side",

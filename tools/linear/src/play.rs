@@ -4,9 +4,9 @@
 //! took effect within the time that is written down for it, and the check can miss a fault but cannot invent one.
 
 use crate::history::{Cut, History, Op, What, WriteId};
-use crate::plan::{CutPlan, Plan, Step};
+use crate::plan::{Ask, CutPlan, Plan, Step};
 use anyhow::{Context, bail};
-use ring9::client::{Access, Address, Client};
+use ring9::client::{Access, Address, Attr, Client};
 use ring9::fs::Change;
 use ring9::wire::{Data, Fid, Message};
 use std::cell::Cell;
@@ -93,14 +93,9 @@ impl Player {
 
     /// Changes the length, while nobody else is at work.
     fn cut(&mut self, plan: &Plan, cut: CutPlan) -> anyhow::Result<()> {
-        let kept = if cut.kept == 0 { 0 } else { plan.grid.start(cut.kept) };
-        let whole = plan.grid.start(plan.grid.cells());
-        let sizes = [Some(kept), cut.regrow.then_some(whole)];
-        for size in sizes.into_iter().flatten() {
-            let change = Change { size: Some(size as u64), ..Change::default() };
-            self.client.set(self.writing, &change, &Default::default())?;
-        }
-        Ok(())
+        let whole = cut.regrow.then(|| plan.grid.cells());
+        let mut ends = [Some(cut.kept), whole].into_iter().flatten();
+        ends.try_for_each(|end| Ok(self.client.set(self.writing, &size(plan, end), &Attr::default())?))
     }
 
     /// All steps, `depth` at a time: the next ones when all of these are answered.
@@ -116,22 +111,25 @@ impl Player {
         let mut parts = Vec::with_capacity(steps.len());
         for (nth, step) in steps.iter().enumerate() {
             let start = self.payload.len();
-            if step.is_write {
+            if step.ask == Ask::Write {
                 grid.fill(plan.number, &step.cells, id(nth), &mut self.payload);
             }
             parts.push(start..self.payload.len());
         }
+        let resize =
+            |step: &Step| self.client.set_message(self.writing, &size(plan, step.cells.start), &Attr::default());
+        let resizes: Vec<Message<'static>> = steps.iter().map(resize).collect();
         let (payload, reading, writing) = (&self.payload, self.reading, self.writing);
         let calls: Vec<Cell<u64>> = vec![Cell::new(0); steps.len()];
         // The transport asks for a message just before it puts its bytes out.
-        let messages = steps.iter().zip(&parts).zip(&calls).map(|((step, part), call)| {
+        let messages = steps.iter().zip(&parts).zip(&calls).zip(&resizes).map(|(((step, part), call), &resize)| {
             let bytes = grid.bytes(&step.cells);
             let (offset, count) = (bytes.start as u64, bytes.len() as u32);
             call.set(clock.now());
-            if step.is_write {
-                Message::Twrite { fid: writing, offset, data: Data::Here(&payload[part.clone()]) }
-            } else {
-                Message::Tread { fid: reading, offset, count }
+            match step.ask {
+                Ask::Write => Message::Twrite { fid: writing, offset, data: Data::Here(&payload[part.clone()]) },
+                Ask::Read => Message::Tread { fid: reading, offset, count },
+                Ask::Resize => resize,
             }
         });
         let (ops, mut wrong) = (&mut self.ops, None);
@@ -139,6 +137,7 @@ impl Player {
             let (ret_ns, step) = (clock.now(), &steps[nth]);
             let what = match reply {
                 Ok(Message::Rread { data: Data::Here(bytes) }) => What::Read(grid.see(plan.number, &step.cells, bytes)),
+                Ok(Message::Rsetattr { .. } | Message::Rwstat { .. }) => What::Resize,
                 Ok(Message::Rwrite { count }) if count as usize == parts[nth].len() => What::Write,
                 Ok(other) => return wrong = Some(format!("{step:?} was answered {other:?}")),
                 Err(error) => return wrong = Some(format!("{step:?} was refused: {error}")),
@@ -150,6 +149,12 @@ impl Player {
             None => Ok(()),
         }
     }
+}
+
+/// The file ends in front of this cell; of the first one, nothing is left.
+fn size(plan: &Plan, cell: usize) -> Change<'static> {
+    let size = if cell == 0 { 0 } else { plan.grid.start(cell) };
+    Change { size: Some(size as u64), ..Change::default() }
 }
 
 fn open(client: &mut Client, name: &[u8], access: Access) -> anyhow::Result<Fid> {
