@@ -93,7 +93,7 @@ impl Plan {
         };
         // All at one address, or each where it likes; the same for the dialect.
         let one = (random.percent(60), random.below(addresses), random.of(&[Dialect::L, Dialect::U, Dialect::P9]));
-        let depth_max = random.of(&[1, 2, 3, 4, 8, 16]);
+        let depth_max = random.of(&[1, 1, 2, 2, 4, 16]);
         let clients: Vec<ClientPlan> = (0..random.of(&[2, 3, 4, 5, 6, 7, 8]))
             .map(|_| ClientPlan {
                 address: if one.0 { one.1 } else { random.below(addresses) },
@@ -103,9 +103,9 @@ impl Plan {
             })
             .collect();
         let mix = Mix {
-            writes_percent: random.of(&[30, 50, 70]),
-            large_percent: random.of(&[10, 40, 70]),
-            hot_percent: random.of(&[50, 80]),
+            writes_percent: random.of(&[20, 35, 60]),
+            large_percent: random.of(&[10, 30, 60]),
+            hot_percent: random.of(&[20, 60]),
             hot_region: random.below(grid.regions),
             resizes_percent: random.of(&[0, 0, 0, 2, 5]),
             grid,
