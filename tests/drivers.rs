@@ -1,6 +1,6 @@
 //! One conversation, every way of driving a session: the same bytes come back.
 //!
-//! Here are the session in memory at every chunking, the loop on a ring that misbehaves, and the loop on the real ring. The drivers of other runtimes are compared
+//! Here are the session in memory at every chunking, and the loop on the real ring. The simulated one is compared in `tools/sim`, the drivers of other runtimes
 //! with the same conversation in `bench/baselines`.
 
 mod support;
@@ -15,7 +15,6 @@ use std::net::Shutdown;
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use support::fake_ring::{FD, FakeRing};
 use support::fixed::Fixed;
 use support::{Random, Style, drive, drive_on, script::conversation, tree_in};
 
@@ -75,61 +74,6 @@ fn server<R: Ring>(ring: R, arena: Arena, register: bool) -> (Server<R, Mem>, Rc
         server.register(bytes).expect("the memory can be registered");
     }
     (server, stats)
-}
-
-#[test]
-fn a_ring_that_completes_late_short_and_out_of_order_gives_the_same_bytes() {
-    let mut seen = support::fake_ring::Seen::default();
-    for dialect in DIALECTS {
-        let requests = conversation(dialect);
-        let both = [SMALL, LARGE].map(|region| expected(dialect, region));
-        for seed in 0..150 {
-            let small = seed % 3 == 0;
-            let arena = arena(if small { SMALL } else { LARGE });
-            let expected = &both[usize::from(!small)];
-            let fixed = seed % 4 != 0;
-            let gauge = arena.gauge();
-            let (mut server, _) = server(FakeRing::new(seed, requests.clone(), fixed), arena, fixed);
-            server.connect(FD, Trust::All);
-            let mut turns = 0;
-            while !server.ring().closed {
-                server.turn().expect("the ring works");
-                turns += 1;
-                assert!(turns < 2_000_000, "{} seed {seed}: the loop hangs", dialect.name());
-            }
-            let what = format!("{} seed {seed}", dialect.name());
-            assert_same(&server.ring().heard, expected, &what);
-            assert_eq!((server.peers(), gauge.pins()), (0, 0), "{what}: everything was given back");
-            let ring = server.ring().seen;
-            seen.short_receives += ring.short_receives;
-            seen.short_sends += ring.short_sends;
-            seen.out_of_order += ring.out_of_order;
-            seen.fixed_sends += ring.fixed_sends;
-            seen.fixed_landings += ring.fixed_landings;
-            seen.plain_sends += ring.plain_sends;
-            seen.plain_landings += ring.plain_landings;
-            seen.full_sockets += ring.full_sockets;
-            seen.quiet_sends += ring.quiet_sends;
-            seen.shared_receives += ring.shared_receives;
-            seen.without_buffer += ring.without_buffer;
-            seen.cancelled += ring.cancelled;
-        }
-    }
-    let counts = [
-        seen.short_receives,
-        seen.short_sends,
-        seen.out_of_order,
-        seen.fixed_sends,
-        seen.fixed_landings,
-        seen.plain_sends,
-        seen.plain_landings,
-        seen.full_sockets,
-        seen.quiet_sends,
-        seen.shared_receives,
-        seen.without_buffer,
-        seen.cancelled,
-    ];
-    assert!(counts.iter().all(|&count| count > 100), "every fault has happened: {seen:?}");
 }
 
 #[test]
@@ -200,22 +144,4 @@ fn talk(mut socket: UnixStream, requests: &[u8], size: usize) -> Vec<u8> {
     }
     socket.shutdown(Shutdown::Write).expect("nothing more to say");
     listener.join().expect("the listener heard everything")
-}
-
-/// More requests at once than are served in one turn: for those that are left no completion will come.
-#[test]
-fn what_a_cap_has_left_is_served_without_a_further_request() {
-    let mut script = support::script::Script::new(Dialect::L);
-    script.attach(0);
-    for _ in 0..300 {
-        script.stat(0);
-    }
-    for seed in 0..10 {
-        let (mut server, stats) = server(FakeRing::new(seed, script.bytes.to_vec(), true), arena(LARGE), true);
-        server.connect(FD, Trust::All);
-        while !server.ring().closed {
-            server.turn().expect("the ring works");
-        }
-        assert_eq!(stats.counters.replies.get(), 302, "seed {seed}");
-    }
 }

@@ -4,6 +4,7 @@
 //! printed with its seed.
 #![allow(missing_docs, unreachable_pub, reason = "nobody else uses this")]
 
+#[allow(dead_code, reason = "the simulator in tools/sim uses the rest")]
 mod model;
 mod ops;
 

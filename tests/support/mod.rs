@@ -1,7 +1,6 @@
-//! What the tests of drivers share: a conversation in each dialect, its expected replies, fixed clocks, a ring that misbehaves.
+//! What the tests of drivers share: a conversation in each dialect, its expected replies, fixed clocks.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part, and another workspace includes it")]
 
-pub mod fake_ring;
 pub mod fixed;
 pub mod host;
 pub mod script;

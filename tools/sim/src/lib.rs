@@ -39,3 +39,8 @@ pub use run::{Figures, Plan, run};
 pub use shrink::{oracle, shrink};
 pub use watch::{File as WatchedFile, Watch};
 pub use world::SimKernel;
+
+/// So many requests of a seed, one behind the other, with a version in front: mostly ones that make sense.
+pub fn script(seed: u64, dialect: ring9::wire::Dialect, count: usize) -> Vec<u8> {
+    client::Client::monologue(seed, dialect, count)
+}

@@ -39,6 +39,9 @@ struct Flags {
     /// Ends with the first seed that fails, as it is.
     #[arg(long)]
     first: bool,
+    /// Fails if any kind of fault has never happened.
+    #[arg(long)]
+    all_faults: bool,
     /// Processes at a time; as many as there are processors, unless said otherwise.
     #[arg(long)]
     jobs: Option<usize>,
@@ -89,7 +92,7 @@ fn main() -> ExitCode {
         many::work(seeds.clone(), |seed| flags.plan(seed), flags.first)
     } else if let Some(seeds) = &flags.seeds {
         let jobs = flags.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-        Many { seeds: seeds.clone(), jobs, first: flags.first }.run()
+        Many { seeds: seeds.clone(), jobs, first: flags.first, all_faults: flags.all_faults }.run()
     } else {
         many::sweep(flags.sweep.clone().expect("one of the three"), |seed| flags.plan(seed))
     };

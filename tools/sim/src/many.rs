@@ -79,6 +79,8 @@ pub(crate) struct Many {
     pub(crate) seeds: Range<u64>,
     pub(crate) jobs: usize,
     pub(crate) first: bool,
+    /// Every kind of fault must have happened.
+    pub(crate) all_faults: bool,
 }
 
 #[derive(Default)]
@@ -125,6 +127,12 @@ impl Many {
         let fired = |fault: &Fault| all.fired.get(*fault as usize).copied().unwrap_or(0);
         let counts: Vec<String> = Fault::ALL.iter().map(|fault| format!("{} {}", fault.name(), fired(fault))).collect();
         println!("faults: {}", counts.join(", "));
+        let missing: Vec<&str> =
+            Fault::ALL.iter().filter(|fault| fired(fault) == 0).map(|fault| fault.name()).collect();
+        if self.all_faults && !missing.is_empty() {
+            println!("never happened: {}", missing.join(", "));
+            return false;
+        }
         failed == 0
     }
 }

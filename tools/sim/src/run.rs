@@ -250,6 +250,8 @@ impl Simulation {
             }
             drop(world);
             if self.server.is_over() {
+                let told = self.world.borrow().kernel.is_signalled();
+                assert!(told, "stall: the server has ended and was not told to");
                 self.world.borrow_mut().become_calm();
                 break;
             }

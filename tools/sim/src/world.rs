@@ -1,9 +1,11 @@
 //! The kernel and the clients together: who goes on next, by seed; and the ring that the server is given.
 
+use crate::client::scripted::Scripted;
 use crate::client::{Client, Surroundings};
 use crate::kernel::faults::{Fault, Faults};
 use crate::kernel::{Kernel, trace};
 use crate::ledger::Ledger;
+use crate::random::Random;
 use io_uring::squeue::Entry;
 use ring9::arena::Gauge;
 use ring9::fs::Time;
@@ -27,6 +29,8 @@ pub(crate) enum Phase {
 pub(crate) struct World {
     pub(crate) kernel: Kernel,
     pub(crate) clients: Vec<Client>,
+    /// Or one that has nothing of its own to say.
+    pub(crate) scripted: Option<Scripted>,
     pub(crate) ledger: Rc<RefCell<Ledger>>,
     pub(crate) phase: Phase,
     /// Clients that are still to come.
@@ -59,6 +63,7 @@ impl World {
         World {
             kernel,
             clients: Vec::new(),
+            scripted: None,
             ledger,
             phase: Phase::Storm,
             to_come: 0,
@@ -126,7 +131,8 @@ impl World {
         let able = |client: &&Client| client.can_act(&sockets[client.number as usize]);
         let talkers: usize = self.clients.iter().filter(able).count();
         let arrivals = usize::from(self.to_come > 0 && self.here() < self.clients_max);
-        let choices = operations * 2 + late + talkers * 2 + arrivals;
+        let scripted = usize::from(self.can_speak());
+        let choices = operations * 2 + late + talkers * 2 + arrivals + scripted * 2;
         if choices == 0 {
             self.runnable = runnable;
             return self.wait();
@@ -140,11 +146,19 @@ impl World {
         } else if choice < operations * 2 + late + talkers * 2 {
             let talker = (choice - operations * 2 - late) / 2;
             self.act(talker);
-        } else {
+        } else if choice < operations * 2 + late + talkers * 2 + arrivals {
             self.arrive();
+        } else if let Some(scripted) = &mut self.scripted {
+            let Kernel { sockets, random, .. } = &mut self.kernel;
+            scripted.act(&mut sockets[scripted.number], random);
         }
         self.runnable = runnable;
         true
+    }
+
+    /// Whoever says a script can go on.
+    fn can_speak(&self) -> bool {
+        self.scripted.as_ref().is_some_and(|scripted| scripted.can_act(&self.kernel.sockets[scripted.number]))
     }
 
     /// The client of this number among those that can act does something.
@@ -178,6 +192,8 @@ impl World {
         if self.kernel.is_signalled() {
             return;
         }
+        let silent = self.scripted.is_none();
+        assert!(silent, "stall: the server waits for a timer in the middle of a conversation");
         for client in self.clients.iter().filter(|client| !client.is_gone()) {
             let socket = &self.kernel.sockets[client.number as usize];
             let served = socket.fd.is_some() && socket.excuse.is_none() && !client.is_stalled();
@@ -242,6 +258,7 @@ impl World {
         let can = !runnable.is_empty()
             || self.kernel.late() > 0
             || self.to_come > 0 && self.here() < self.clients_max
+            || self.can_speak()
             || self.clients.iter().any(|client| client.can_act(&sockets[client.number as usize]));
         self.runnable = runnable;
         can
@@ -251,6 +268,53 @@ impl World {
 /// The simulated kernel, as the server sees it.
 #[derive(Clone)]
 pub struct SimKernel(pub(crate) Rc<RefCell<World>>);
+
+/// Faults after which a conversation goes on.
+const HARMLESS: &[Fault] = &[
+    Fault::ShortReceive,
+    Fault::ShortSend,
+    Fault::ReceiveInterrupted,
+    Fault::SendInterrupted,
+    Fault::FullSocket,
+    Fault::NoBuffer,
+    Fault::MultishotEnds,
+    Fault::LateCompletion,
+    Fault::CancelMisses,
+    Fault::QueueFull,
+    Fault::PartialSubmit,
+    Fault::NothingSubmitted,
+    Fault::CompletionsOverflow,
+];
+
+impl SimKernel {
+    /// One with a connected socket, at whose other end somebody says a script and hears the replies: whole, however late, short and out of order.
+    pub fn with_script(seed: u64, script: &[u8], vectored_fixed: bool) -> (SimKernel, RawFd) {
+        let mut random = Random::new(seed);
+        let without: Vec<Fault> = Fault::ALL.iter().copied().filter(|fault| !HARMLESS.contains(fault)).collect();
+        let faults = faults_of(seed, &without);
+        let features = Features { vectored_fixed, defer_taskrun: true, multishot: random.below(3) > 0 };
+        let in_turn = random.one_in(2);
+        let mut world = World::new(Kernel::new(random, faults, features), Rc::default(), u64::MAX);
+        let (number, fd) = world.kernel.pair();
+        world.scripted = Some(Scripted::new(number, script, in_turn));
+        (SimKernel(Rc::new(RefCell::new(world))), fd)
+    }
+
+    /// What the other end has heard.
+    pub fn heard(&self) -> Vec<u8> {
+        let world = self.0.borrow();
+        let Some(scripted) = &world.scripted else { return Vec::new() };
+        // What is on its way is heard in the end.
+        let rest = world.kernel.sockets[scripted.number].to_client.iter().copied();
+        scripted.heard.iter().copied().chain(rest).collect()
+    }
+
+    /// How often each kind of fault has happened.
+    pub fn fired(&self) -> Vec<(&'static str, u64)> {
+        let world = self.0.borrow();
+        Fault::ALL.iter().map(|fault| fault.name()).zip(world.kernel.faults.fired().iter().copied()).collect()
+    }
+}
 
 impl Ring for SimKernel {
     fn features(&self) -> Features {
@@ -334,5 +398,5 @@ impl Ring for SimKernel {
 
 /// Which kinds of fault a seed has, before it begins.
 pub(crate) fn faults_of(seed: u64, without: &[Fault]) -> Faults {
-    Faults::new(&mut crate::random::Random::new(seed ^ 0xfa_0175), without)
+    Faults::new(&mut Random::new(seed ^ 0xfa_0175), without)
 }

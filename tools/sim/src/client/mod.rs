@@ -2,10 +2,12 @@
 //!
 //! - `talk`: the requests.
 //! - `hear`: the replies, and what must be true of them.
+//! - `scripted`: one that only says what it was given.
 //!
 //! Must not know: the server, the ring.
 
 mod hear;
+pub(crate) mod scripted;
 mod talk;
 
 use crate::kernel::faults::{Fault, Faults};
@@ -71,6 +73,8 @@ pub(crate) struct Client {
     agreed: bool,
     msize: u32,
     uid: u32,
+    /// Says to the tree which connection it is.
+    aname: String,
     habits: Habits,
     depth: usize,
     /// Requests that it has still in mind.
@@ -126,6 +130,7 @@ impl Client {
             agreed: false,
             msize: random.of(&[4096, 9000, 66_000, 1 << 20]),
             uid,
+            aname: format!("c{number}"),
             habits,
             depth: random.of(&[1, 2, 8, 40]),
             left: 1 + random.below(400),
@@ -145,6 +150,22 @@ impl Client {
             replies: 0,
             trace: None,
         }
+    }
+
+    /// So many requests, said without hearing anything.
+    pub(crate) fn monologue(seed: u64, dialect: Dialect, count: usize) -> Vec<u8> {
+        let mut random = Random::new(seed);
+        let mut socket = Socket::new(0, 0, None);
+        let mut client = Client::new(0, 0, &mut random, &mut Faults::none());
+        (client.dialect, client.msize, client.left) = (dialect, 1 << 20, count);
+        client.aname.clear();
+        while client.left > 0 {
+            client.ask(&mut socket, &mut random, &mut Ledger::default());
+            // As if the version had been agreed on.
+            client.agreed = true;
+            client.asks.clear();
+        }
+        client.saying
     }
 
     pub(crate) fn is_gone(&self) -> bool {

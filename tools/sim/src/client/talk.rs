@@ -82,13 +82,14 @@ impl Client {
     }
 
     fn attach(&mut self, fid: u32) {
-        let aname = format!("c{}", self.number);
+        let aname = std::mem::take(&mut self.aname);
         let uname = self.uid.to_string();
         let n_uname = Ext(self.uid);
         self.put(
             Message::Tattach { fid, afid: NOFID, uname: uname.as_bytes(), aname: aname.as_bytes(), n_uname },
             None,
         );
+        self.aname = aname;
     }
 
     /// The next request gives a fid this meaning.

@@ -188,6 +188,13 @@ impl Kernel {
         self.sockets.len() - 1
     }
 
+    /// A connection that needs no accept; its number and descriptor.
+    pub(crate) fn pair(&mut self) -> (usize, i32) {
+        let number = self.connect(None);
+        self.backlog.clear();
+        (number, self.open(number))
+    }
+
     /// SIGTERM.
     pub(crate) fn signal(&mut self) {
         self.signalled = true;
