@@ -80,6 +80,9 @@ pub struct Arena {
     free_ids: Vec<u32>,
     /// All but head slots and zeros.
     usable_bytes: usize,
+    /// Allocations until one fails that need not.
+    #[cfg(test)]
+    pub(crate) fails_in: Option<usize>,
 }
 
 impl Arena {
@@ -104,7 +107,15 @@ impl Arena {
         buddy.reserve_chunk(memory.zero_chunk());
         let blocks_max = memory.len() / BLOCK_BYTES_MIN;
         let shared = Shared::leak(memory, blocks_max);
-        Ok(Arena { shared, buddy, infos: Vec::new(), free_ids: Vec::new(), usable_bytes })
+        Ok(Arena {
+            shared,
+            buddy,
+            infos: Vec::new(),
+            free_ids: Vec::new(),
+            usable_bytes,
+            #[cfg(test)]
+            fails_in: None,
+        })
     }
 
     /// The mapping, for whoever registers it.
@@ -142,6 +153,13 @@ impl Arena {
         let order = order_of(bytes);
         if self.shared.has_returns() {
             self.collect();
+        }
+        #[cfg(test)]
+        if let Some(left) = &mut self.fails_in {
+            *left = left.wrapping_sub(1);
+            if *left == 0 {
+                return Err(Full);
+            }
         }
         let unit = self.buddy.alloc(order).ok_or(Full)?;
         let id = match self.free_ids.pop() {

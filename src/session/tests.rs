@@ -5,6 +5,7 @@ mod classic;
 mod framing;
 mod linux;
 mod payloads;
+mod refused;
 mod waiting;
 
 use super::testtree::Tree;

@@ -116,6 +116,18 @@ impl Mem {
         mem
     }
 
+    /// The allocation of this number fails.
+    #[cfg(test)]
+    pub(crate) fn fail_at(&mut self, number: usize) {
+        self.store.arena.fails_in = Some(number);
+    }
+
+    /// Whether it has come to that.
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.store.arena.fails_in.is_some_and(|left| left == 0 || left > usize::MAX / 2)
+    }
+
     /// The memory behind it.
     pub fn arena(&self) -> &Arena {
         &self.store.arena

@@ -22,7 +22,7 @@ struct Flags {
     #[arg(long, value_parser = range, conflicts_with_all = ["seed", "seeds"])]
     sweep: Option<Range<u64>>,
     /// Steps before nothing goes wrong any more.
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = 6000)]
     steps: u64,
     /// Clients in all, instead of as many as come.
     #[arg(long)]

@@ -235,7 +235,8 @@ impl Simulation {
     fn storm(&mut self) {
         let early = {
             let mut world = self.world.borrow_mut();
-            world.ends_early.then(|| world.kernel.random.number() % world.storm_steps.max(1))
+            // In the last sixth, so that there is a storm before.
+            world.ends_early.then(|| world.storm_steps - world.kernel.random.number() % (world.storm_steps / 6 + 1))
         };
         while !self.world.borrow().is_over() || self.server.peers() > 0 {
             self.turn();
