@@ -77,7 +77,10 @@ fn a_landing_offers_the_rest_and_its_last_byte_publishes() {
     let mut session = session(&mut fs);
     let shown = HEAD + 5_000;
     let received = session.receive(&mut fs, AT, &bytes[..shown]).expect("a sound request");
-    assert_eq!((received.consumed, received.need), (shown, Need { more: LEN - 5_000, skip: 0, held: false }));
+    assert_eq!(
+        (received.consumed, received.need),
+        (shown, Need { more: LEN - 5_000, skip: 0, held: false, again: false })
+    );
     assert_eq!(session.deadline(), Some(AT.mono_ns + allowance_ns(bytes.len())));
     let mut landing = session.landing().expect("a large write is under way");
     assert!(session.landing().is_none(), "there is one");

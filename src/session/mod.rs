@@ -122,8 +122,10 @@ pub struct Need {
     pub more: usize,
     /// Bytes that may be thrown away without being shown.
     pub skip: usize,
-    /// A cap was reached: whole messages may be left. Show them again once replies have left, or in the next turn.
+    /// A cap was reached: whole messages may be left. Show them again once replies have left or what waits has ended; or in the next turn, see `again`.
     pub held: bool,
+    /// The cap is that of one call: another one goes on at once, and nothing else will bring it about.
+    pub again: bool,
 }
 
 /// Why one cannot go on with a peer.
@@ -240,10 +242,11 @@ impl<F: Filesystem> Session<F> {
                 self.begin(size, at);
                 break;
             }
-            if served == self.config.messages_max || self.is_capped(head.kind) {
+            let capped = self.is_capped(head.kind);
+            if capped || served == self.config.messages_max {
                 // That it waits is not the peer's doing.
                 self.begun = None;
-                need.held = true;
+                (need.held, need.again) = (true, !capped);
                 break;
             }
             served += 1;

@@ -10,7 +10,7 @@
 use super::buffers::Window;
 use super::flight::{Inbound, Outbound};
 use crate::fs::Filesystem;
-use crate::session::Session;
+use crate::session::{Need, Session};
 use crate::stats::Connection;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -71,6 +71,8 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) skip: usize,
     /// Whole messages may be left in the window because a cap was reached.
     pub(crate) held: bool,
+    /// They would be served at once: only the share of a turn was used up.
+    pub(crate) again: bool,
     /// The window has bytes that the session has not seen.
     pub(crate) fresh: bool,
     /// When its last large payload began, in monotonic nanoseconds. For a while after that it receives into a window of its own, where payloads can land.
@@ -95,12 +97,18 @@ impl<F: Filesystem> Peer<F> {
             sending: Sending::Nothing,
             skip: 0,
             held: false,
+            again: false,
             fresh: false,
             bulk_ns: None,
             idle_sweeps: 0,
             listed: false,
             shown,
         }
+    }
+
+    /// Notes what the session waits for.
+    pub(crate) fn note(&mut self, need: Need) {
+        (self.held, self.again, self.skip) = (need.held, need.again, need.skip);
     }
 
     /// The replies on their way out.

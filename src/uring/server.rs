@@ -606,7 +606,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             if peer.life == Life::Open && peer.window.unread().is_empty() && !peer.held {
                 lend(batches, &mut peer.session);
                 let received = peer.session.receive(fs, *at, bytes)?;
-                (peer.held, peer.skip) = (received.need.held, received.need.skip);
+                peer.note(received.need);
                 if received.bulk {
                     peer.bulk_ns = Some(at.mono_ns);
                 }
@@ -682,7 +682,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.batches.extend(self.peers[slot as usize].session.take_spare());
         let draining = self.drain.is_some();
         let peer = &self.peers[slot as usize];
-        let at_rest = matches!(peer.sending, Sending::Nothing) && !peer.held;
+        let at_rest = matches!(peer.sending, Sending::Nothing) && !peer.again;
         if at_rest && (peer.life == Life::Finishing || draining) {
             self.end(slot);
         }
@@ -698,8 +698,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.options.stats.disconnected(slot);
             self.options.stats.counters.closed.up();
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);
-        } else if peer.held && matches!(peer.sending, Sending::Nothing) && peer.life != Life::Closing {
-            // A cap was reached and no CQE will come for what is left.
+        } else if peer.again && matches!(peer.sending, Sending::Nothing) && peer.life != Life::Closing {
+            // No CQE will come for what is left.
             peer.listed = true;
             self.later.push(slot);
         }
@@ -709,6 +709,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn serve(&mut self, slot: u32) {
         let peer = &mut self.peers[slot as usize];
         let due = std::mem::take(&mut peer.fresh) | std::mem::take(&mut peer.held);
+        peer.again &= !due;
         if !due || !matches!(peer.receiving, Receiving::Nothing | Receiving::Shared { .. }) {
             return;
         }
@@ -716,8 +717,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         match peer.session.receive(&mut self.fs, self.at, peer.window.unread()) {
             Ok(received) => {
                 peer.window.consume(received.consumed);
-                peer.held = received.need.held;
-                peer.skip = received.need.skip;
+                peer.note(received.need);
                 if received.bulk {
                     peer.bulk_ns = Some(self.at.mono_ns);
                 }

@@ -72,11 +72,14 @@ fn a_call_serves_so_many_messages_and_no_more_than_may_be_queued() {
     let mut peer = Peer::with(Dialect::L, Config { messages_max: 2, ..config() });
     let bytes = frame(1, &walk(0, 0, &[]), Dialect::L).repeat(3);
     let received = peer.session.receive(&mut peer.tree, AT, &bytes).expect("not broken");
-    assert_eq!((received.consumed, received.need), (bytes.len() / 3 * 2, Need { held: true, ..Need::default() }));
+    assert_eq!(
+        (received.consumed, received.need),
+        (bytes.len() / 3 * 2, Need { held: true, again: true, ..Need::default() })
+    );
     assert_eq!(peer.lines().len(), 2);
     let mut peer = Peer::with(Dialect::L, Config { queued_bytes_max: 1, ..config() });
     let received = peer.session.receive(&mut peer.tree, AT, &bytes).expect("not broken");
-    assert_eq!((received.consumed, received.need.held), (bytes.len() / 3, true));
+    assert_eq!((received.consumed, received.need), (bytes.len() / 3, Need { held: true, ..Need::default() }));
     assert_eq!((peer.session.queued_bytes(), peer.lines().len()), (9, 1));
     let received = peer.session.receive(&mut peer.tree, AT, &bytes[received.consumed..]).expect("not broken");
     assert!(received.need.held && received.consumed > 0, "goes on once replies have left");

@@ -67,7 +67,7 @@ fn a_file_that_keeps_nothing_needs_no_payload() {
     let mut peer = peer(b"null");
     let bytes = large(1, 40_000);
     let need = peer.feed(&bytes[..100]).expect("not broken");
-    assert_eq!(need, Need { more: 40_000 - 77, skip: 40_000 - 77, held: false });
+    assert_eq!(need, Need { more: 40_000 - 77, skip: 40_000 - 77, held: false, again: false });
     peer.session.skipped(&mut peer.tree, 30_000, AT);
     peer.hears(&[]);
     peer.session.skipped(&mut peer.tree, 10_000 - 77, AT);
@@ -88,7 +88,7 @@ fn a_refused_payload_is_skipped_and_then_answered() {
         assert_eq!(peer.lines().len(), 1);
         let bytes = large(fid, 20_000);
         let need = peer.feed(&bytes[..23]).expect("not broken");
-        assert_eq!(need, Need { more: 20_000, skip: 20_000, held: false });
+        assert_eq!(need, Need { more: 20_000, skip: 20_000, held: false, again: false });
         // Shown or skipped, in any mix.
         peer.feed(&bytes[23..5_023]).expect("not broken");
         peer.session.skipped(&mut peer.tree, 15_000, AT);
