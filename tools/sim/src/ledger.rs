@@ -64,6 +64,8 @@ struct Account {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     accounts: Vec<Account>,
+    /// The tree may have no memory to lend: then payloads are written in parts.
+    pub(crate) in_parts: bool,
     /// Writes that were executed, replies that were held against what was executed, operations of the tree.
     pub(crate) writes: u64,
     pub(crate) answers: u64,
@@ -71,6 +73,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    pub(crate) fn new(in_parts: bool) -> Ledger {
+        Ledger { in_parts, ..Ledger::default() }
+    }
+
     fn account(&mut self, number: u32) -> &mut Account {
         let number = number as usize;
         if self.accounts.len() <= number {
@@ -84,14 +90,19 @@ impl Ledger {
         self.account(number).writes.push_back((offset, bytes));
     }
 
-    /// The tree is given this to write. A payload that comes in parts is not found as one: then a part of what was said must be it.
+    /// The tree is given this to write: all of what was said at once, or a part of it.
     pub(crate) fn writes(&mut self, number: u32, offset: u64, bytes: &[u8]) {
         self.writes += 1;
         let writes = &mut self.account(number).writes;
-        let Some(at) = writes.iter().position(|(place, said)| *place == offset && said == bytes) else {
-            panic!("writes: {} bytes at {offset} that connection {number} has not said so", bytes.len());
-        };
-        writes.drain(..=at);
+        if let Some(at) = writes.iter().position(|(place, said)| *place == offset && said == bytes) {
+            writes.drain(..=at);
+            return;
+        }
+        let is_part = writes.iter().any(|(place, said)| {
+            let from = usize::try_from(offset.wrapping_sub(*place)).unwrap_or(usize::MAX);
+            said.get(from..from.saturating_add(bytes.len())).is_some_and(|part| part == bytes)
+        });
+        assert!(is_part, "writes: {} bytes at {offset} that connection {number} has not said so", bytes.len());
     }
 
     /// The tree shows this.

@@ -1,7 +1,7 @@
 //! One simulation: a server, a world, and what must be true in every turn and at the end.
 
 use crate::kernel::Kernel;
-use crate::kernel::faults::{Fault, Faults};
+use crate::kernel::faults::Fault;
 use crate::kernel::memory;
 use crate::ledger::Ledger;
 use crate::random::Random;
@@ -165,8 +165,8 @@ impl Simulation {
         let parts = (memory, arena.heads(), gauge);
         let hash_key = random.number();
         let mem = Mem::new(arena, MemOptions { inodes_max: files, hash_key, root: (0, 0, 0o777), groups: None });
-        let ledger = Rc::new(RefCell::new(Ledger::default()));
-        let tree_faults = if faults.has(Fault::TreeWaits) { faults.clone() } else { Faults::none() };
+        let ledger = Rc::new(RefCell::new(Ledger::new(faults.has(Fault::TreeLendsNothing))));
+        let tree_faults = faults.clone();
         let watch = Watch::new(mem, files, Random::new(random.number()), tree_faults, Rc::clone(&ledger));
         let clients_max = random.of(&[1, 2, 4, 8]);
         let grows = random.one_in(4);
@@ -293,13 +293,13 @@ impl Simulation {
         let arena = tree.inner().arena();
         let (free, usable) = (arena.free_bytes(), arena.usable_bytes());
         assert_eq!(free, usable, "leaks: blocks that no file and no operation has");
-        let tree_waits = tree.fired();
+        let of_tree = [Fault::TreeWaits, Fault::TreeLendsNothing].map(|fault| (fault, tree.fired(fault)));
         let memory = arena.memory();
         memory::forget(memory.address(), memory.len());
         let world = self.world.borrow();
         world.kernel.forget_buffers();
         let mut fired = world.kernel.faults.fired().to_vec();
-        fired[Fault::TreeWaits as usize] += tree_waits;
+        of_tree.iter().for_each(|&(fault, count)| fired[fault as usize] += count);
         let ledger = world.ledger.borrow();
         Figures {
             digest: world.kernel.digest,

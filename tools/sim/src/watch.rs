@@ -69,6 +69,8 @@ pub struct Watch<F: Filesystem> {
     ledger: Rc<RefCell<Ledger>>,
     waiting: Vec<Waiting>,
     serial: u64,
+    /// What waits does so for long.
+    lazy: bool,
     now: At,
 }
 
@@ -144,9 +146,11 @@ impl<F: Filesystem> Watch<F> {
         faults: Faults,
         ledger: Rc<RefCell<Ledger>>,
     ) -> Watch<F> {
+        let mut random = random;
+        let lazy = random.one_in(2);
         let model = Model::new(files_max, None, At::default().wall);
         let play = RefCell::new(Play { model, qids: BTreeMap::new(), random, faults });
-        Watch { fs, play, ledger, waiting: Vec::new(), serial: 0, now: At::default() }
+        Watch { fs, play, ledger, waiting: Vec::new(), serial: 0, lazy, now: At::default() }
     }
 
     /// The same for who has no clients to account for: nothing waits.
@@ -159,9 +163,9 @@ impl<F: Filesystem> Watch<F> {
         &self.fs
     }
 
-    /// How often operations had to wait.
-    pub(crate) fn fired(&self) -> u64 {
-        self.play.borrow().faults.fired()[Fault::TreeWaits as usize]
+    /// How often this has happened.
+    pub(crate) fn fired(&self, fault: Fault) -> u64 {
+        self.play.borrow().faults.fired()[fault as usize]
     }
 
     /// File values in use, by the model.
@@ -190,16 +194,25 @@ impl<F: Filesystem> Watch<F> {
     fn wait(&mut self, file: &File<F::File>, can_be_taken_back: bool, result: Waited) -> Token {
         self.serial += 1;
         let token = Token { peer: file.peer, serial: self.serial };
-        let due = self.now.mono_ns + self.play.borrow_mut().random.of(&[0, 1_000, 100_000, 1_000_000_000]);
+        let due = self.now.mono_ns
+            + if self.lazy {
+                1_000_000_000
+            } else {
+                self.play.borrow_mut().random.of(&[0, 1_000, 100_000, 1_000_000_000])
+            };
         self.ledger.borrow_mut().waits(file.number, true);
         self.waiting.push(Waiting { token, number: file.number, due, told: false, can_be_taken_back, result });
         token
     }
 
-    fn waits(&self) -> bool {
+    fn fires(&self, fault: Fault) -> bool {
         let mut play = self.play.borrow_mut();
         let Play { random, faults, .. } = &mut *play;
-        faults.fires(Fault::TreeWaits, random)
+        faults.fires(fault, random)
+    }
+
+    fn waits(&self) -> bool {
+        self.fires(Fault::TreeWaits)
     }
 
     /// Every name and every byte is as in the model; then all of it goes. Nobody else has a file any more.
@@ -395,6 +408,9 @@ impl<F: Filesystem> Filesystem for Watch<F> {
 
     fn grant(&mut self, file: &mut Self::File, offset: u64, count: u32, at: At) -> Result<Option<Grant>> {
         self.now = at;
+        if self.fires(Fault::TreeLendsNothing) {
+            return Ok(None);
+        }
         self.fs.grant(&mut file.file, offset, count, at)
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub(crate) stats: Rc<Stats>,
     pub(crate) gauge: Option<Gauge>,
     evicted: u64,
+    /// Turns in a row that did nothing and did not wait.
+    idle_turns: u32,
     runnable: Vec<usize>,
 }
 
@@ -76,6 +78,7 @@ impl World {
             stats: Rc::default(),
             gauge: None,
             evicted: 0,
+            idle_turns: 0,
             runnable: Vec::new(),
         }
     }
@@ -222,6 +225,7 @@ impl World {
 
     fn submit_and_wait(&mut self, want: u32) {
         self.kernel.now += self.kernel.random.below(3_000) as u64;
+        let submitted = self.kernel.has_queued();
         self.kernel.submit();
         self.at_rest = false;
         if self.kernel.has_queued() {
@@ -235,6 +239,10 @@ impl World {
                 self.kernel.now += 4_000_000_000 + self.kernel.random.number() % 1_000_000_000_000;
             }
         }
+        // Who does not wait has something to do.
+        let idle = want == 0 && self.kernel.ready() == 0 && self.kernel.is_settled() && !submitted;
+        self.idle_turns = if idle { self.idle_turns + 1 } else { 0 };
+        assert!(self.idle_turns < 1000, "stall: the server turns and turns, and has nothing to do");
         // What is wanted is waited for; beyond that only happens what can happen at once.
         while self.kernel.ready() < want as usize {
             if !self.step() {

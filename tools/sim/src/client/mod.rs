@@ -27,6 +27,8 @@ struct Habits {
     never_reads: bool,
     talks_rubbish: bool,
     reuses_tags: bool,
+    /// Asks for the same again and again, without waiting for an answer.
+    hoards: bool,
 }
 
 /// A request that has no reply yet.
@@ -123,6 +125,7 @@ impl Client {
             never_reads: has(Fault::PeerNeverReads),
             talks_rubbish: has(Fault::PeerTalksRubbish),
             reuses_tags: has(Fault::PeerReusesTags),
+            hoards: has(Fault::PeerHoards),
         };
         Client {
             number,
@@ -132,8 +135,8 @@ impl Client {
             uid,
             aname: format!("c{number}"),
             habits,
-            depth: random.of(&[1, 2, 8, 40]),
-            left: 1 + random.below(400),
+            depth: if habits.hoards { 700 } else { random.of(&[1, 2, 8, 40, 600]) },
+            left: if habits.hoards { 2000 } else { 1 + random.below(400) },
             saying: Vec::new(),
             said: 0,
             heard: Vec::new(),
@@ -256,7 +259,7 @@ impl Client {
             self.saying.clear();
             self.said = 0;
         }
-        let batch = random.of(&[1, 1, 1, 3, 10]);
+        let batch = random.of(&[1, 1, 1, 3, 10, 90]);
         for _ in 0..batch {
             if self.can_ask() && self.saying.len() - self.said < 100_000 {
                 self.ask(socket, random, ledger);

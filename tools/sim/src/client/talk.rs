@@ -32,6 +32,9 @@ impl Client {
             self.lenient = true;
             return self.put(Message::Tread { fid: 1, offset: 0, count: 10 }, Some(tag));
         }
+        if self.habits.hoards && self.has(|fid| fid == Fid::File) {
+            return if random.one_in(40) { self.flush(random) } else { self.read(random) };
+        }
         match random.below(100) {
             0..=17 => self.walk(random),
             18..=27 => self.open(random),
@@ -74,7 +77,7 @@ impl Client {
 
     fn new_tag(&mut self) -> Tag {
         loop {
-            self.tag = (self.tag + 1) % 300;
+            self.tag = (self.tag + 1) % 1000;
             if self.asks.iter().all(|ask| ask.tag != self.tag) {
                 return self.tag;
             }
@@ -344,8 +347,8 @@ impl Client {
         let count = if random.one_in(6) { self.asks.len() } else { 1 };
         for at in 0..count {
             let some = (!self.asks.is_empty()).then(|| if count > 1 { at } else { random.below(self.asks.len()) });
-            let oldtag = some.map_or(random.below(300) as Tag, |at| self.asks[at].tag);
-            if self.asks.len() < 250 {
+            let oldtag = some.map_or(random.below(1000) as Tag, |at| self.asks[at].tag);
+            if self.asks.len() < 900 {
                 self.put(Message::Tflush { oldtag }, None);
             }
         }

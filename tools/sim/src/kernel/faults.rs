@@ -51,7 +51,9 @@ faults! {
     PeerTalksRubbish "peer-talks-rubbish",
     PeerReusesTags "peer-reuses-tags",
     PeerDrips "peer-drips",
+    PeerHoards "peer-hoards",
     TreeWaits "tree-waits",
+    TreeLendsNothing "tree-lends-nothing",
 }
 
 const COUNT: usize = Fault::ALL.len();
@@ -72,6 +74,7 @@ impl Faults {
             // Where each one ends a connection there would be nothing else.
             let rate = match fault {
                 Fault::ReceiveFails | Fault::SendFails => random.of(&[0, 0, 1, 5, 20]),
+                Fault::TreeWaits => random.of(&[0, 0, 5, 50, 900]),
                 _ => random.of(&[0, 0, 5, 30, 250]),
             };
             if !without.contains(&fault) {
