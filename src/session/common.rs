@@ -29,7 +29,9 @@ impl<F: Filesystem> Session<F> {
 
     /// version(9P): starts the session anew. All I/O is abandoned and all fids are clunked; nothing of the old session is answered any more.
     fn version(&mut self, fs: &mut F, request: Request, msize: u32, version: &[u8], at: At) -> Result<()> {
-        self.reset(fs, at);
+        if !planted!("version-keeps-the-old-session") {
+            self.reset(fs, at);
+        }
         let agreed = Dialect::negotiate(version);
         self.dialect = agreed;
         self.msize = FIRST_MESSAGE_BYTES_MAX;
@@ -104,7 +106,7 @@ impl<F: Filesystem> Session<F> {
                 Err(_) => break,
             }
         }
-        if done == names.len() {
+        if done == names.len() || planted!("partial-walk-moves-newfid") {
             let file = match reached {
                 Some(file) => file,
                 None => fs.duplicate(&from.file),
@@ -120,7 +122,7 @@ impl<F: Filesystem> Session<F> {
     }
 
     fn read(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, count: u32, at: At) -> Result<()> {
-        let room = count.min(self.msize - IOHDR);
+        let room = if planted!("read-not-clamped") { count } else { count.min(self.msize - IOHDR) };
         let held = self.fids.get(fid)?;
         match held.state {
             State::Open { read: true, .. } => {}
@@ -162,7 +164,15 @@ impl<F: Filesystem> Session<F> {
     fn clunk(&mut self, fs: &mut F, request: Request, fid: Fid, at: At) -> Result<()> {
         let held = self.fids.take(fid)?;
         self.interrupt(fs, fid);
-        fs.close(held.file, at)?;
+        let twin = planted!("clunk-failure-keeps-fid").then(|| fs.duplicate(&held.file));
+        let closed = fs.close(held.file, at);
+        if let Some(twin) = twin {
+            match closed {
+                Ok(()) => give_back(fs, twin, at),
+                Err(_) => drop(self.fids.put(fid, twin)),
+            }
+        }
+        closed?;
         self.reply(fs.gate(), request, &Message::Rclunk {});
         Ok(())
     }
@@ -172,6 +182,10 @@ impl<F: Filesystem> Session<F> {
         let mut held = self.fids.take(fid)?;
         self.interrupt(fs, fid);
         let removed = fs.remove(&mut held.file, at);
+        if planted!("remove-failure-keeps-fid") && removed.is_err() {
+            self.fids.put(fid, held.file);
+            return removed;
+        }
         let closed = fs.close(held.file, at);
         removed.and(closed)?;
         self.reply(fs.gate(), request, &Message::Rremove {});

@@ -116,7 +116,9 @@ impl Segments {
     }
 
     fn discharge(&mut self) {
-        if let Some(budget) = self.0.charged.take() {
+        if let Some(budget) = self.0.charged.take()
+            && !planted!("reply-budget-kept")
+        {
             budget.give_reply_bytes(self.0.iovec.small().len());
         }
     }

@@ -49,11 +49,23 @@ impl Shared {
     ) -> Option<T> {
         let id = cqueue::buffer_select(flags)?;
         assert!(id < SHARED_COUNT && n <= SHARED_BYTES, "the kernel keeps to the buffers that it was given");
+        let is_early = planted!("shared-buffer-returned-early");
+        if is_early {
+            // SAFETY: none. That is the bug.
+            unsafe { ring.return_buffer(id) };
+        }
         // SAFETY: one of the buffers, initialised, and ours since the CQE: the kernel does not write to it before it has it back.
         let bytes = unsafe { std::slice::from_raw_parts(self.0.add(usize::from(id) * SHARED_BYTES), n) };
         let seen = see(bytes);
-        // SAFETY: the CQE named it, and `bytes` is not used any more.
-        unsafe { ring.return_buffer(id) };
+        let is_kept = planted!("shared-buffer-kept") && !cqueue::more(flags);
+        if !is_early && !is_kept {
+            // SAFETY: the CQE named it, and `bytes` is not used any more.
+            unsafe { ring.return_buffer(id) };
+        }
+        if planted!("shared-buffer-returned-twice") {
+            // SAFETY: none. That is the bug.
+            unsafe { ring.return_buffer(id) };
+        }
         Some(seen)
     }
 }

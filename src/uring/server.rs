@@ -227,6 +227,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn connect_by(&mut self, listener: Rc<str>, fd: RawFd, trust: Trust) {
         let trust = match trust {
             Trust::All => session::Trust::All,
+            Trust::Squash if planted!("squash-believes") => session::Trust::All,
             Trust::Squash => session::Trust::Squash,
             Trust::PeerUid => match self.ring.peer_identity(fd) {
                 Some(uid) => session::Trust::Uid(uid),
@@ -366,7 +367,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn read_clocks(&mut self) {
         let mono_ns = self.ring.monotonic() - self.stopped_ns;
         let gap = mono_ns.saturating_sub(self.at.mono_ns);
-        let stopped = if self.sweeping && gap > STOPPED_NS { gap } else { 0 };
+        let stopped = if self.sweeping && gap > STOPPED_NS && !planted!("stopped-time-counts") { gap } else { 0 };
         self.stopped_ns += stopped;
         self.at = At { wall: self.ring.wall(), mono_ns: mono_ns - stopped };
     }
@@ -399,7 +400,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn settle(&mut self) {
         let due = !self.quiet.is_empty() || self.table.is_untidy();
         self.unsettled = due && !self.ring.is_settled();
-        if !due || self.unsettled {
+        if !due || self.unsettled && !planted!("quiet-settled-too-early") {
             return;
         }
         self.table.tidy(&mut self.ring);
@@ -418,7 +419,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Pushes, and where the queue is full submits what is there and pushes again.
     fn retry(&mut self, mut push: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
-        while !push(self) {
+        while !push(self) && !planted!("full-queue-drops") {
             self.options.stats.counters.enters.up();
             self.ring.submit_and_wait(0)?;
         }
@@ -448,7 +449,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
             Op::Signal if errno(res).is_some() => self.watch_signals()?,
             Op::Signal => self.begin_drain()?,
-            Op::Cancel => {}
+            Op::Cancel => {
+                if planted!("freed-at-the-cancel")
+                    && let Some(peer) = self.peers.get_mut(token.slot as usize)
+                {
+                    peer.receiving = Receiving::Nothing;
+                    self.list(token.slot);
+                }
+            }
             Op::Populate => self.populated(res),
             Op::Sweep => {
                 self.sweeping = false;
@@ -456,7 +464,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 self.fs.tick(self.at);
             }
             Op::Receive | Op::Send => {
-                let known = self.peers.get(token.slot as usize).is_some_and(|peer| peer.generation == token.generation);
+                let known = self
+                    .peers
+                    .get(token.slot as usize)
+                    .is_some_and(|peer| peer.generation == token.generation || planted!("generation-forgotten"));
                 if !known {
                     self.options.stats.counters.cqes_stale.up();
                     if let Some(shared) = &mut self.shared {
@@ -523,7 +534,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let goes = if self.gauge.orphaned_bytes() > self.memory.len() / ORPHANED_SHARE {
             // Only a socket that is full holds replies.
             let out = open().filter_map(|(slot, peer)| Some((peer.outbound()?, slot as u32)));
-            out.filter(|(out, _)| out.waits).map(|(out, slot)| (out.began_ns, slot)).min()
+            let waiting = out.filter(|(out, _)| out.waits).map(|(out, slot)| (out.began_ns, slot));
+            if planted!("the-wrong-one-evicted") { waiting.max() } else { waiting.min() }
         } else if self.spares.lent_bytes() > self.options.peers_max * WINDOW_BYTES + BACKLOG_BYTES_ALL {
             open().map(|(slot, peer)| (peer.window.capacity() as u64, slot as u32)).max()
         } else {
@@ -566,6 +578,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Receiving::Blocks(inbound) if open && again => peer.receiving = Receiving::MoreBlocks(inbound),
             Receiving::Blocks(inbound) => {
                 let (landing, gather) = inbound.into_parts();
+                let n = if planted!("short-receive-taken-as-whole") && n > 0 { landing.left() } else { n };
                 // Dropping the landing of a peer that is going abandons its write.
                 let rest = if open && n > 0 { peer.session.landed(&mut self.fs, landing, n, self.at) } else { None };
                 match rest {
@@ -576,10 +589,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Receiving::Window | Receiving::Sink | Receiving::Shared { .. } => {}
             Receiving::Nothing | Receiving::MoreBlocks(_) => unreachable!("a CQE of a receive ends one in flight"),
         }
+        if planted!("enobufs-never-armed-again") && errno(res) == Some(Errno::ENOBUFS) {
+            peer.receiving = Receiving::Shared { ends: true };
+        }
         if n > 0 || again || !open {
             return;
         }
         match errno(res) {
+            None if planted!("half-close-drops-replies") => self.end(slot),
             None => peer.life = Life::Finishing,
             Some(error) => {
                 log::debug!("peer {slot}: receive: {error}");
@@ -592,7 +609,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn received_shared(&mut self, slot: u32, res: i32, flags: u32) {
         let Server { peers, shared, ring, fs, spares, batches, options, at, .. } = self;
         let peer = &mut peers[slot as usize];
-        if !io_uring::cqueue::more(flags) {
+        if !io_uring::cqueue::more(flags) && !planted!("multishot-end-missed") {
             peer.receiving = Receiving::Nothing;
         }
         let counters = &options.stats.counters;
@@ -637,17 +654,22 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         };
         out.ended(&mut self.heads);
         let stats = &self.options.stats;
-        let failed = errno(res).filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN));
+        let failed = errno(res)
+            .filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN) || planted!("eagain-ends-the-peer"));
         let n = res.max(0) as usize;
         stats.counters.sent_bytes.add(n as u64);
         peer.shown.sent_bytes.add(n as u64);
         if failed.is_none() && n < out.offered {
             stats.counters.sends_short.up();
         }
+        let n = if planted!("short-send-taken-as-whole") && n > 0 { out.offered } else { n };
         out.segments.advance(n, |reply| stats.replied(reply.kind, now.saturating_sub(reply.at_ns)));
         if out.segments.len() > 0 && failed.is_none() && peer.life != Life::Closing {
             // A gather is cut where its list ends; otherwise the socket is full.
             out.waits = n < out.offered;
+            if planted!("drained-since-last-progress") {
+                out.due_ns = now + session::allowance_ns(out.segments.len());
+            }
             peer.sending = Sending::MoreReplies(out);
             return;
         }
@@ -661,7 +683,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn put_away(&mut self, out: Outbound) {
         let (mut segments, gather) = out.into_parts();
         self.gathers.push(gather);
-        segments.clear();
+        if !planted!("failed-send-keeps-its-pins") {
+            segments.clear();
+        }
         self.batches.push(segments);
     }
 
@@ -691,10 +715,13 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         let peer = &mut self.peers[slot as usize];
         peer.show();
-        if peer.life == Life::Closing && !peer.in_flight() {
+        if peer.life == Life::Closing && (!peer.in_flight() || planted!("freed-in-flight")) {
             let mut peer = self.peers.remove(slot as usize);
             peer.window.discard(&mut self.spares);
             self.ring.close(peer.fd);
+            if planted!("closed-twice") {
+                self.ring.close(peer.fd);
+            }
             self.options.stats.disconnected(slot);
             self.options.stats.counters.closed.up();
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);

@@ -183,7 +183,8 @@ impl Mem {
         let Kind::File(content) = &node.kind else { return Err(Error::EINVAL) };
         let appends = node.bits & qt::APPEND != 0 || file.open.is_some_and(|open| open.append);
         let start = if appends { content.size } else { offset };
-        match start.checked_add(count as u64) {
+        let end = start.checked_add(count as u64);
+        match end.or(planted!("offset-plus-count-wraps").then_some(start.wrapping_add(count as u64))) {
             Some(end) if end <= SIZE_MAX => Ok(start..end),
             _ => Err(Error::EFBIG),
         }
@@ -193,7 +194,7 @@ impl Mem {
     fn wrote(&mut self, key: Key, user: User, at: At) {
         let node = &mut self.nodes[key];
         node.changed(user.uid, at);
-        if user.uid != 0 {
+        if user.uid != 0 && !planted!("set-id-kept-on-write") {
             node.permissions = permit::without_set_id(node.permissions);
         }
     }
@@ -352,13 +353,15 @@ impl Filesystem for Mem {
 
     fn commit(&mut self, file: &mut File, grant: Grant, at: At) -> Result<Outcome<u32>> {
         let Grant { space, offset, place, count } = grant;
-        if space.left() > 0 || space.len() < count as usize {
+        if !planted!("publish-before-whole") && (space.left() > 0 || space.len() < count as usize) {
             // What has not arrived is whatever the memory held before.
             return Err(Error::EIO);
         }
         let range = self.write_range(file, offset, count as usize)?;
         let (content, store) = self.content(file.node)?;
-        content.commit(store, space, place, range.start).map_err(enospc)?;
+        content
+            .commit(store, space, place, if planted!("append-where-granted") { place } else { range.start })
+            .map_err(enospc)?;
         self.wrote(file.node, file.user, at);
         Ok(Outcome::Done(count))
     }
@@ -424,7 +427,7 @@ impl Filesystem for Mem {
         };
         if change.uid.is_some() || change.gid.is_some() {
             (node.uid, node.gid) = (change.uid.unwrap_or(node.uid), change.gid.unwrap_or(node.gid));
-            if !node.is_dir() {
+            if !node.is_dir() && !planted!("set-id-kept-on-chown") {
                 node.permissions = permit::without_set_id(node.permissions);
             }
         }

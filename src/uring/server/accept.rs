@@ -32,7 +32,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         match errno(res) {
             None if self.drain.is_some() || self.peers.len() >= self.options.peers_max => {
                 self.options.stats.counters.refused.up();
-                self.ring.close(res);
+                if !planted!("refused-connection-leaks") {
+                    self.ring.close(res);
+                }
             }
             None => {
                 let Accepting { name, trust, .. } = &self.listeners[index];
@@ -46,7 +48,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     log::warn!("accept: {}: trying again every 50 ms", Errno::from_raw(-res));
                 }
                 let token = Token::new(Op::Backoff, 0, index as u32);
-                if flight::wait(&mut self.ring, &flight::BACKOFF, token) {
+                if !planted!("accept-tries-at-once") && flight::wait(&mut self.ring, &flight::BACKOFF, token) {
                     self.listeners[index].state = AcceptState::BackingOff;
                 }
             }
