@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""Switches on the planted bugs of src/planted.rs, one at a time, and asks which test finds each.
+
+Usage: planted.py ROOT [--only a,b] [--quick] [--without sim,hostile] [--release BINARY]
+
+Builds the tests once with `--features planted`, into target/planted. A checker is a test binary of the root package, or the simulated kernel where
+`ring9-sim` was built. First all of them run with no bug switched on: they must pass. Then for each bug they run from the quickest to the slowest, until one
+fails; a hang is a failure. Exits with 1 if a bug escapes.
+
+`--release` looks into a binary instead: nothing of all this may be in it.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+# One or two of each room, and none that is found late.
+QUICK = [
+    "trailing-bytes-accepted",  # wire
+    "tag-in-flight-accepted",  # session
+    "partial-walk-moves-newfid",  # session
+    "rename-into-own-subtree",  # fs/mem
+    "sealed-lowered-at-truncate",  # fs/mem
+    "copy-on-write-skipped",  # arena
+    "freed-in-flight",  # uring
+    "enobufs-never-armed-again",  # uring
+]
+# What checks no behaviour of the server, or checks it by numbers that other work on the machine changes.
+NO_CHECKERS = {"rooms"}
+AT_ONCE = 2
+# A checker that takes so many times as long as with no bug hangs; but so many seconds are always allowed.
+SLOWER, SECONDS_MIN = 4, 15
+SECONDS_MAX = 300
+# Of memory in use. Tests reserve far more, since an arena is never unmapped.
+MEMORY_BYTES_MAX = 3 << 30
+SIM_SEEDS = "0..200"
+
+
+def listed(root):
+    """Name, section and text of each bug, in the order of the list."""
+    text = open(os.path.join(root, "src/planted.rs")).read()
+    return re.findall(r'^    "([^"]+)"\s+"[^"]+"\s+"([^"]+)"\s+"([^"]+)";$', text, re.M)
+
+
+def cargo(root, *words):
+    command = ["cargo", *words, "--features", "planted", "--target-dir", "target/planted"]
+    return subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def build(root):
+    """The checkers by name, each with its command."""
+    checkers = {}
+    for line in cargo(root, "test", "--no-run", "--message-format", "json").splitlines():
+        made = json.loads(line)
+        if made.get("executable") and made.get("profile", {}).get("test"):
+            name = "lib" if "lib" in made["target"]["kind"] else made["target"]["name"]
+            if name not in NO_CHECKERS:
+                checkers[name] = [made["executable"]]
+    if os.path.exists(os.path.join(root, "tools/sim")):
+        cargo(root, "build", "--workspace", "--bins")
+    simulator = os.path.join(root, "target/planted/debug/ring9-sim")
+    if os.path.exists(simulator):
+        checkers["sim"] = [simulator, "--seeds", SIM_SEEDS]
+    return checkers
+
+
+running = set()
+lock = threading.Lock()
+
+
+def run(root, command, bug, seconds_max):
+    """How a checker fails, in a few words, or None; and how long it took."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RING9_")}
+    environment["RUST_BACKTRACE"] = "0"
+    if bug:
+        environment["RING9_PLANTED"] = bug
+
+    def limits():
+        # A bug may leave a dump of all its memory.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    start = time.monotonic()
+    process = subprocess.Popen(
+        command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True, preexec_fn=limits,
+    )
+    with lock:
+        running.add(process.pid)
+    output = None
+    try:
+        how = "hang"
+        while time.monotonic() < start + seconds_max and output is None:
+            try:
+                output = process.communicate(timeout=0.5)[0].decode(errors="replace")
+                how = None if process.returncode == 0 else symptom(output, process.returncode)
+            except subprocess.TimeoutExpired:
+                # A bug may take all the memory of the machine.
+                if memory_bytes(process.pid) > MEMORY_BYTES_MAX:
+                    how = "takes memory without end"
+                    break
+    finally:
+        with lock:
+            running.discard(process.pid)
+        try:
+            # The session that it began, and nothing else.
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.communicate()
+    return how, time.monotonic() - start
+
+
+def memory_bytes(pid):
+    try:
+        resident = open(f"/proc/{pid}/statm").read().split()[1]
+    except OSError:
+        return 0
+    return int(resident) * resource.getpagesize()
+
+
+def symptom(output, code):
+    """The test that failed and what it said; without one, how the process ended."""
+    panic = re.search(r"^thread '([^']*)'[^\n]* panicked at ([^\n]*):\n([^\n]*)(?:\n([^\n]*))?", output, re.M)
+    if panic:
+        test, place, message, more = panic.groups()
+        # A list of what went wrong begins with an empty line.
+        message = message.strip() or (more or "").strip()
+        return f"{test.removeprefix('tests::')}: {message or place}"
+    if code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    lines = [line for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit code {code}"
+
+
+def hunt(root, order, limits, bug):
+    """The checker that finds the bug, how, and the seconds until then."""
+    start = time.monotonic()
+    for name, command in order:
+        how, _ = run(root, command, bug, limits[name])
+        if how:
+            return name, how, time.monotonic() - start
+    return None, "", time.monotonic() - start
+
+
+def holds_none(path, bugs):
+    """Whether a binary has no trace of a planted bug."""
+    content = open(path, "rb").read()
+    found = [word for word in ["RING9_PLANTED", *(bug for bug, _, _ in bugs)] if word.encode() in content]
+    print(f"{path}: {len(bugs) + 1} words looked for, {len(found)} found" + "".join(f"\n  {word}" for word in found))
+    return not found
+
+
+def end_children(*_):
+    with lock:
+        for pid in running:
+            os.killpg(pid, signal.SIGKILL)
+    os._exit(1)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root")
+    parser.add_argument("--only", help="names with commas between")
+    parser.add_argument("--quick", action="store_true", help="a choice over all rooms")
+    parser.add_argument("--without", default="", help="checkers that are not to run")
+    parser.add_argument("--release", help="only look into this binary")
+    options = parser.parse_args()
+    root = os.path.abspath(options.root)
+    bugs = listed(root)
+    if not bugs:
+        sys.exit("no planted bugs in the list")
+    if options.release:
+        sys.exit(0 if holds_none(options.release, bugs) else 1)
+    wanted = QUICK if options.quick else options.only.split(",") if options.only else [bug for bug, _, _ in bugs]
+    unknown = set(wanted) - {bug for bug, _, _ in bugs}
+    if unknown:
+        sys.exit(f"no such planted bug: {', '.join(sorted(unknown))}")
+    bugs = [bug for bug in bugs if bug[0] in wanted]
+    signal.signal(signal.SIGTERM, end_children)
+    signal.signal(signal.SIGINT, end_children)
+
+    checkers = build(root)
+    for name in options.without.split(","):
+        checkers.pop(name, None)
+    seconds, wrong = {}, []
+    for name, command in checkers.items():
+        how, seconds[name] = run(root, command, None, SECONDS_MAX)
+        if how:
+            wrong.append(name)
+        print(f"{name:<12} {seconds[name]:6.1f} s  {how or 'passes with no bug'}", flush=True)
+    if wrong:
+        print(f"these fail with no bug switched on: {', '.join(wrong)}")
+        sys.exit(1)
+    # The simulated kernel first: it is what the bugs of the ring are for.
+    order = sorted(checkers.items(), key=lambda item: (item[0] != "sim", seconds[item[0]]))
+    limits = {name: max(SECONDS_MIN, SLOWER * taken) for name, taken in seconds.items()}
+
+    print(f"\n{'bug':<32} {'for':<5} {'found by':<12} {'s':>6}  how")
+    caught, escaped = 0, []
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        for (bug, section, what), found in zip(bugs, pool.map(lambda bug: hunt(root, order, limits, bug[0]), bugs)):
+            name, how, taken = found
+            if name:
+                caught += 1
+            else:
+                escaped.append(f"{bug}: {what}")
+            section = section.split(":")[0]
+            print(f"{bug:<32} {section:<5} {name or 'NONE':<12} {taken:6.1f}  {how[:150]}", flush=True)
+    for line in escaped:
+        print(f"escaped: {line}")
+    print(f"{caught} of {len(bugs)} caught")
+    sys.exit(1 if escaped else 0)
+
+
+if __name__ == "__main__":
+    main()
