@@ -2,8 +2,10 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part, and another workspace includes it")]
 
 pub mod fixed;
+pub mod hand_ring;
 pub mod host;
 pub mod script;
+pub mod sqe;
 
 use ring9::arena::Arena;
 use ring9::fs::mem::{Mem, Options};

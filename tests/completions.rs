@@ -1,0 +1,276 @@
+//! The loop, one completion at a time: what each must end, and what it must not. Sections and numbers are those of docs/hostile-inputs.md.
+
+mod support;
+
+use ring9::arena::{Arena, Gauge};
+use ring9::fs::mem::Mem;
+use ring9::stats::Stats;
+use ring9::uring::{Listener, Options, SHARED_COUNT, Server, Trust};
+use ring9::wire::{Dialect, Kind, Message};
+use std::rc::Rc;
+use support::hand_ring::{ACCEPT, HandRing};
+use support::host::request;
+use support::script::{Script, pattern};
+use support::sqe::{ASYNC_CANCEL, CQE_F_MORE, TIMEOUT};
+use support::tree_in;
+
+const LISTENER: i32 = 5;
+const FD: i32 = 100;
+const EPERM: u8 = 1;
+const EINTR: i32 = 4;
+const EAGAIN: i32 = 11;
+const EMFILE: i32 = 24;
+const EPIPE: i32 = 32;
+const ETIME: i32 = 62;
+const ECONNRESET: i32 = 104;
+const ENOBUFS: i32 = 105;
+const ECANCELED: i32 = 125;
+
+struct Host {
+    server: Server<HandRing, Mem>,
+    stats: Rc<Stats>,
+    gauge: Gauge,
+}
+
+impl Host {
+    fn new(ring: HandRing) -> Host {
+        let arena = Arena::new(16 << 20).expect("a small mapping");
+        let (parts, gauge) = ((arena.memory(), arena.heads(), arena.gauge()), arena.gauge());
+        let stats = Rc::new(Stats::default());
+        let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, 1) };
+        Host { server: Server::new(ring, tree_in(arena), parts, options), stats, gauge }
+    }
+
+    /// With one peer, which has fid 1 open on a new file of this length.
+    fn with_peer(ring: HandRing, len: usize) -> Host {
+        let mut host = Host::new(ring);
+        host.server.connect(FD, Trust::All);
+        host.turns();
+        let mut script = Script::new(Dialect::L);
+        script.attach(0).walk(0, 1, &[]).create(1, b"file").write(1, 0, &pattern(len, 1));
+        host.says(&script.bytes);
+        assert_eq!(last_kind(&host.ring().heard), Kind::TWRITE.0 + 1);
+        host.ring().heard.clear();
+        host
+    }
+
+    fn ring(&mut self) -> &mut HandRing {
+        self.server.ring()
+    }
+
+    /// So many that what a completion leads to is submitted.
+    fn turns(&mut self) {
+        (0..3).for_each(|_| self.server.turn_now().expect("the ring works"));
+    }
+
+    fn says(&mut self, bytes: &[u8]) {
+        self.ring().says(FD, bytes);
+        self.turns();
+    }
+
+    fn ends(&mut self, user_data: u64, res: i32, flags: u32) {
+        self.ring().ends(user_data, res, flags);
+        self.turns();
+    }
+}
+
+fn messages(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut all = Vec::new();
+    while let Some(head) = ring9::wire::head(bytes) {
+        let (this, rest) = bytes.split_at(head.size as usize);
+        all.push(this);
+        bytes = rest;
+    }
+    all
+}
+
+fn last_kind(bytes: &[u8]) -> u8 {
+    messages(bytes).last().expect("a reply")[4]
+}
+
+/// H4: a connection above the bound is closed at once.
+#[test]
+fn a_refused_connection_is_closed() {
+    let mut host = Host::new(HandRing::new());
+    host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All });
+    host.turns();
+    let accept = host.ring().of(ACCEPT)[0];
+    host.ends(accept.user_data, FD, CQE_F_MORE);
+    host.ends(accept.user_data, FD + 1, CQE_F_MORE);
+    assert_eq!((host.server.peers(), host.stats.counters.refused.get()), (1, 1));
+    assert_eq!(host.ring().closed, [FD + 1]);
+}
+
+/// H3: without descriptors, accepting again at once would fail again at once.
+#[test]
+fn a_listener_without_descriptors_pauses() {
+    let mut host = Host::new(HandRing::new());
+    host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All });
+    host.turns();
+    let accept = host.ring().of(ACCEPT)[0];
+    host.ends(accept.user_data, -EMFILE, 0);
+    assert!(host.ring().of(ACCEPT).is_empty(), "it waits first");
+    let pause = host.ring().of(TIMEOUT)[0];
+    host.ends(pause.user_data, -ETIME, 0);
+    assert_eq!(host.ring().of(ACCEPT).len(), 1);
+}
+
+/// I4: a slot is used again, and a completion of its last peer comes late.
+#[test]
+fn a_late_completion_is_not_the_next_peers() {
+    let mut host = Host::new(HandRing::new());
+    host.server.connect(FD, Trust::All);
+    host.turns();
+    let old = host.ring().receives(FD)[0];
+    host.ends(old.user_data, 0, 0);
+    assert_eq!((host.server.peers(), &host.ring().closed[..]), (0, &[FD][..]));
+    host.server.connect(FD, Trust::All);
+    host.turns();
+    host.ends(old.user_data, 0, 0);
+    assert_eq!((host.server.peers(), host.stats.counters.cqes_stale.get()), (1, 1));
+    host.says(&Script::new(Dialect::L).bytes);
+    assert_eq!(last_kind(&host.ring().heard), Kind::TVERSION.0 + 1);
+}
+
+/// I3, I7, I10: a receive ends for a reason that says nothing about the peer.
+#[test]
+fn a_receive_that_ends_is_armed_again() {
+    let mut host = Host::with_peer(HandRing::new(), 100);
+    for error in [EINTR, EAGAIN, ECANCELED, ENOBUFS] {
+        let receive = host.ring().receives(FD)[0];
+        host.ends(receive.user_data, -error, 0);
+        assert_eq!(host.ring().receives(FD).len(), 1, "after error {error}");
+    }
+    host.ring().says_last(FD, &request(|script| script.read(1, 0, 100)));
+    host.turns();
+    assert_eq!((host.ring().receives(FD).len(), host.ring().heard.len()), (1, 111));
+    assert_eq!(host.ring().buffers_here(), usize::from(SHARED_COUNT));
+}
+
+/// I2, I3: a socket that is full, or takes a part, hears the rest later.
+#[test]
+fn a_send_that_is_cut_short_goes_on() {
+    let mut host = Host::with_peer(HandRing::new(), 5000);
+    for socket_bytes in [0, 1, 11, 12, 5010] {
+        host.ring().socket_bytes = socket_bytes;
+        host.ring().heard.clear();
+        host.says(&request(|script| script.read(1, 0, 5000)));
+        while host.ring().heard.len() < 5011 {
+            host.ring().hears(FD, 3000);
+            host.turns();
+        }
+        assert!(host.ring().heard[11..] == pattern(5000, 1), "a socket of {socket_bytes} bytes");
+    }
+    assert_eq!((host.server.peers(), host.gauge.pins()), (1, 0));
+}
+
+/// I8: a peer breaks while its reply is on its way. What the kernel may still read stays, and so does the number of the descriptor.
+#[test]
+fn a_peer_stays_until_nothing_is_in_flight() {
+    let mut host = Host::with_peer(HandRing::new(), 10_000);
+    host.ring().socket_bytes = 0;
+    host.says(&request(|script| script.read(1, 0, 10_000)));
+    let receive = host.ring().receives(FD)[0];
+    host.ends(receive.user_data, -ECONNRESET, 0);
+    assert_eq!(host.ring().shut, [FD]);
+    assert_eq!((host.server.peers(), host.gauge.pins()), (1, 1));
+    assert!(host.ring().closed.is_empty());
+    let send = host.ring().send(FD);
+    host.ends(send.user_data, -EPIPE, 0);
+    assert_eq!((host.server.peers(), host.gauge.pins()), (0, 0));
+    assert_eq!(host.ring().closed, [FD]);
+}
+
+/// I8: the cancellation has ended, its target has not: it may bring bytes yet, which belong in front of whatever the next receive brings.
+#[test]
+fn a_cancellation_does_not_end_its_target() {
+    let mut host = Host::with_peer(HandRing::new(), 10);
+    let payload = request(|script| script.write(1, 0, &pattern(100_000, 2)));
+    host.says(&payload[..1000]);
+    let cancel = host.ring().of(ASYNC_CANCEL)[0];
+    let target = host.ring().receives(FD)[0];
+    host.ends(cancel.user_data, 0, 0);
+    assert_eq!(host.ring().receives(FD).len(), 1, "no second one beside it");
+    host.says(&payload[1000..3000]);
+    host.ends(target.user_data, -ECANCELED, 0);
+    host.says(&payload[3000..]);
+    assert_eq!(last_kind(&host.ring().heard), Kind::TWRITE.0 + 1);
+    host.says(&request(|script| script.read(1, 0, 100_000)));
+    assert!(messages(&host.ring().heard)[1][11..] == pattern(100_000, 2));
+}
+
+/// I5: a quiet send has no completion. As long as it may still be in the queue, that says nothing.
+#[test]
+fn a_quiet_send_that_is_not_submitted_is_not_over() {
+    let mut host = Host::with_peer(HandRing::new(), 10_000);
+    let replies = host.stats.counters.replies.get();
+    host.ring().stuck = true;
+    host.says(&request(|script| script.read(1, 0, 10_000)));
+    assert_eq!((host.stats.counters.replies.get(), host.gauge.pins()), (replies, 1));
+    host.ring().stuck = false;
+    host.turns();
+    assert_eq!((host.stats.counters.replies.get(), host.gauge.pins()), (replies + 1, 0));
+    assert!(host.ring().heard[11..] == pattern(10_000, 1));
+}
+
+/// I6: a queue with one place. Whatever finds it full is submitted all the same.
+#[test]
+fn a_full_queue_loses_nothing() {
+    for multishot in [true, false] {
+        let mut ring = HandRing::new();
+        (ring.room, ring.multishot) = (1, multishot);
+        let mut host = Host::with_peer(ring, 100);
+        for _ in 0..3 {
+            host.says(&request(|script| script.read(1, 0, 100)));
+        }
+        assert_eq!(host.ring().heard.len(), 3 * 111);
+        assert_eq!((host.ring().receives(FD).len(), host.ring().of(TIMEOUT).len()), (1, 1), "and the next sweep waits");
+    }
+}
+
+/// H5: a peer takes a little of its reply every two seconds. What counts is the time in all.
+#[test]
+fn a_reply_has_a_total_deadline() {
+    let mut host = Host::with_peer(HandRing::new(), 10_000);
+    host.ring().socket_bytes = 0;
+    host.says(&request(|script| script.read(1, 0, 10_000)));
+    for second in (0..40).step_by(2) {
+        // 30 s and 10,000 bytes at 64 KiB/s.
+        assert_eq!(host.ring().shut.is_empty(), second <= 30, "after {second} s");
+        if second <= 30 {
+            host.ring().hears(FD, 1);
+        }
+        host.turns();
+        host.ring().now_ns += 2_000_000_000;
+        let sweep = host.ring().of(TIMEOUT)[0];
+        host.ends(sweep.user_data, -ETIME, 0);
+    }
+}
+
+/// Attaches as root and makes a file; its owner, or the errno of the attach.
+fn owner(identity: Option<u32>, trust: Trust) -> Result<u32, u8> {
+    let mut host = Host::new(HandRing::new());
+    host.ring().identity = identity;
+    host.server.connect(FD, trust);
+    host.turns();
+    let mut script = Script::new(Dialect::L);
+    script.attach(0).walk(0, 1, &[]).create(1, b"file").stat(1);
+    host.says(&script.bytes);
+    let heard = host.ring().heard.clone();
+    let replies = messages(&heard);
+    match Message::parse(replies.last().expect("a reply"), Dialect::L).expect("a message").1 {
+        Message::Rgetattr { uid, .. } => Ok(uid),
+        _ => Err(replies[1][7]),
+    }
+}
+
+/// K1, K3: what a listener's trust makes of a peer that says it is root.
+#[test]
+fn the_trust_of_a_listener_decides_who_a_peer_is() {
+    const NOBODY: u32 = 65534;
+    assert_eq!(owner(None, Trust::All), Ok(0));
+    assert_eq!(owner(Some(0), Trust::Squash), Ok(NOBODY));
+    assert_eq!(owner(Some(0), Trust::PeerUid), Ok(0));
+    assert_eq!(owner(Some(1000), Trust::PeerUid), Err(EPERM));
+    assert_eq!(owner(None, Trust::PeerUid), Ok(NOBODY), "who cannot be known is nobody");
+}
