@@ -1,7 +1,7 @@
 //! Planted bugs: slips that have killed servers like this one, switched on one at a time to see that a test finds each.
 //!
-//! `planted!("name")` is a bool. Without the feature `planted` it is the constant false, so that nothing of the bug is compiled. With the feature it is true if the
-//! environment variable `RING9_PLANTED` has that name; it is looked at once.
+//! `planted!("name")` is a bool. Without the feature `planted` it is the constant false, so that nothing of the bug is compiled. With the feature it is true if
+//! the environment variable `RING9_PLANTED` has that name; it is looked at once.
 //!
 //! A name that is not in the list does not compile. `tests/rooms.rs` checks that each is used exactly once, in the file that the list says.
 //! `tests/e2e/planted.py` turns on one after the other and asks which test fails.
@@ -12,7 +12,11 @@
 #[cfg(not(feature = "planted"))]
 macro_rules! planted {
     ($name:literal) => {
-        const { $crate::planted::never($name) }
+        // An item: `cargo check` looks at those, too.
+        {
+            const NEVER: bool = $crate::planted::never($name);
+            NEVER
+        }
     };
 }
 
@@ -20,7 +24,10 @@ macro_rules! planted {
 #[cfg(feature = "planted")]
 macro_rules! planted {
     ($name:literal) => {
-        $crate::planted::is_on(const { $crate::planted::number($name) })
+        $crate::planted::is_on({
+            const NUMBER: usize = $crate::planted::number($name);
+            NUMBER
+        })
     };
 }
 
