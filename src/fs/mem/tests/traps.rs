@@ -128,19 +128,22 @@ fn unpublished_bytes_showed_when_the_size_grew_over_a_landing() {
     // never committed.
     let mut mem = small_tree();
     let mut file = create(&mut mem, b"file", READ_WRITE);
-    for grow_by_write in [false, true] {
+    for (grow_by_write, arrived) in [(false, 8000), (true, 8000), (false, 1000), (true, 1000)] {
         for start in [100, BLOCK as u64 + 100] {
             resize(&mut mem, &mut file, 0).expect("shrinking");
             write(&mut mem, &mut file, 0, &vec![b'a'; start as usize]).expect("room");
             // Room behind the end in the same block, so that the landing is in place.
             write(&mut mem, &mut file, start, &[b'x'; 9000]).expect("room");
             resize(&mut mem, &mut file, start).expect("shrinking");
-            let grant = landed(&mut mem, &mut file, start, &[b'!'; 8000]).expect("room");
+            let mut grant = mem.grant(&mut file, start, 8000, at(5)).expect("room").expect("memory to land in");
+            grant.space.fill(&vec![b'!'; arrived]);
             if grow_by_write {
                 write(&mut mem, &mut file, start + 4000, b"z").expect("room");
             } else {
                 resize(&mut mem, &mut file, start + 4001).expect("room");
             }
+            // The rest comes into memory that must not be the file's any more.
+            grant.space.fill(&vec![b'!'; 8000 - arrived]);
             let seen = content(&mut mem, &mut file);
             assert!(
                 seen[start as usize..start as usize + 4000].iter().all(|&byte| byte == 0),
