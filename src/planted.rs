@@ -53,6 +53,7 @@ bugs! {
     "flushes-out-of-order"         "session/pending.rs" "B5"  "several flushes of one request are answered from the last to the first";
     "reply-after-rflush"           "session/pending.rs" "B6"  "a flush that comes too late is answered at once, and the request after it";
     "flushed-request-stays"        "session/pending.rs" "B10" "a request that was taken back keeps its tag";
+    "held-peer-spins"              "uring/server.rs"    "B2"  "a peer whose requests wait keeps the loop from sleeping";
     // Fids and walks.
     "newfid-in-use-accepted"       "session/fids.rs"    "C2"  "a new fid takes the place of one that is in use";
     "clunk-failure-keeps-fid"      "session/common.rs"  "C5"  "a clunk that fails leaves the fid";
@@ -101,6 +102,8 @@ bugs! {
     // Ring and kernel.
     "short-send-taken-as-whole"    "uring/server.rs"    "I2"  "what a short send has left is never sent";
     "short-receive-taken-as-whole" "uring/server.rs"    "I2"  "a payload is published when its first bytes have landed";
+    "landing-dropped-when-interrupted" "uring/server.rs" "I3" "a receive into blocks that was interrupted gives its landing up";
+    "poll-error-is-a-signal"       "uring/server.rs"    "I3"  "a poll of the signals that fails begins the drain";
     "eagain-ends-the-peer"         "uring/server.rs"    "I3"  "a full socket counts as a broken one";
     "generation-forgotten"         "uring/server.rs"    "I4"  "a late completion is taken for one of the next peer in the slot";
     "quiet-settled-too-early"      "uring/server.rs"    "I5"  "a quiet send that is still in the queue counts as sent";
@@ -114,6 +117,7 @@ bugs! {
     "multishot-end-missed"         "uring/server.rs"    "I10" "a receive that has ended counts as armed";
     "head-slot-given-back-early"   "uring/flight.rs"    "I1"  "the heads of a reply on its way are overwritten by another peer's";
     "gather-spans-entries"         "uring/flight.rs"    "I14" "a gather names one entry of the table and reaches into another";
+    "slot-emptied-at-once"         "uring/table.rs"     "I14" "a slot of the table is emptied although a queued submission names it";
     // Identity.
     "squash-believes"              "uring/server.rs"    "K1"  "on a listener that squashes everyone is whom they say";
     "peer-uid-ignored"             "session/users.rs"   "K3"  "a peer may act for any user";

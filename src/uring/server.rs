@@ -447,7 +447,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     self.close_listener(token.slot as usize);
                 }
             }
-            Op::Signal if errno(res).is_some() => self.watch_signals()?,
+            Op::Signal if errno(res).is_some() && !planted!("poll-error-is-a-signal") => self.watch_signals()?,
             Op::Signal => self.begin_drain()?,
             Op::Cancel => {
                 if planted!("freed-at-the-cancel")
@@ -575,7 +575,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     peer.session.skipped(&mut self.fs, n, self.at);
                 }
             }
-            Receiving::Blocks(inbound) if open && again => peer.receiving = Receiving::MoreBlocks(inbound),
+            Receiving::Blocks(inbound) if open && again && !planted!("landing-dropped-when-interrupted") => {
+                peer.receiving = Receiving::MoreBlocks(inbound)
+            }
             Receiving::Blocks(inbound) => {
                 let (landing, gather) = inbound.into_parts();
                 let n = if planted!("short-receive-taken-as-whole") && n > 0 { landing.left() } else { n };
@@ -725,7 +727,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.options.stats.disconnected(slot);
             self.options.stats.counters.closed.up();
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);
-        } else if peer.again && matches!(peer.sending, Sending::Nothing) && peer.life != Life::Closing {
+        } else if (peer.again || peer.held && planted!("held-peer-spins"))
+            && matches!(peer.sending, Sending::Nothing)
+            && peer.life != Life::Closing
+        {
             // No CQE will come for what is left.
             peer.listed = true;
             self.later.push(slot);

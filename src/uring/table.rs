@@ -54,6 +54,9 @@ impl Table {
             }
             *entry = Entry { slot, len };
         }
+        if planted!("slot-emptied-at-once") {
+            self.tidy(ring);
+        }
         Ok(())
     }
 

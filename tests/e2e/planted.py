@@ -3,8 +3,7 @@
 
 Usage: planted.py ROOT [--only a,b] [--quick] [--without sim,hostile] [--release BINARY]
 
-Builds the tests once with `--features planted`, into target/planted. A checker is a test binary of the root package, or the simulated kernel where
-`ring9-sim` was built. First all of them run with no bug switched on: they must pass. Then for each bug they run from the quickest to the slowest, until one
+Builds the tests once with `--features planted`, into target/planted. A checker is a test binary of the root package, or the simulated kernel. First all of them run with no bug switched on: they must pass. Then for each bug they run from the quickest to the slowest, until one
 fails; a hang is a failure. Exits with 1 if a bug escapes.
 
 `--release` looks into a binary instead: nothing of all this may be in it.
@@ -41,7 +40,7 @@ SLOWER, SECONDS_MIN = 4, 15
 SECONDS_MAX = 300
 # Of memory in use. Tests reserve far more, since an arena is never unmapped.
 MEMORY_BYTES_MAX = 3 << 30
-SIM_SEEDS = "0..200"
+SIM = ["--seeds", "1..801", "--first", "--jobs", "1"]
 
 
 def listed(root):
@@ -64,10 +63,8 @@ def build(root):
             name = "lib" if "lib" in made["target"]["kind"] else made["target"]["name"]
             if name not in NO_CHECKERS:
                 checkers[name] = [made["executable"]]
-    cargo(root, "build", "--workspace", "--bins")
-    simulator = os.path.join(root, "target/planted/debug/ring9-sim")
-    if os.path.exists(simulator):
-        checkers["sim"] = [simulator, "--seeds", SIM_SEEDS]
+    cargo(root, "build", "--package", "ring9-sim", "--profile", "sim")
+    checkers["sim"] = [os.path.join(root, "target/planted/sim/ring9-sim"), *SIM]
     return checkers
 
 
@@ -135,6 +132,9 @@ def symptom(output, code):
         return f"{test.removeprefix('tests::')}: {message or place}"
     if code < 0:
         return f"signal {signal.Signals(-code).name}"
+    found = re.search(r"^seed \d+: .*$", output, re.M)
+    if found:
+        return found[0]
     lines = [line for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else f"exit code {code}"
 
