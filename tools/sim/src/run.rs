@@ -170,7 +170,8 @@ impl Simulation {
         let watch = Watch::new(mem, files, Random::new(random.number()), tree_faults, Rc::clone(&ledger));
         let clients_max = random.of(&[1, 2, 4, 8]);
         let grows = random.one_in(4);
-        let trust = random.of(&[Trust::All, Trust::All, Trust::All, Trust::PeerUid]);
+        let trust = random.of(&[Trust::All, Trust::All, Trust::All, Trust::PeerUid, Trust::PeerUid, Trust::Squash]);
+        let identities = random.one_in(2);
         let ends_early = random.one_in(8);
         let busy_poll_ns = random.of(&[0, 0, 0, 5_000]);
         let mut kernel = Kernel::new(random, faults, features);
@@ -178,7 +179,7 @@ impl Simulation {
         let mut world = World::new(kernel, ledger, plan.steps);
         world.clients_max = clients_max;
         world.to_come = plan.clients.unwrap_or(usize::MAX);
-        world.identities = trust == Trust::PeerUid;
+        world.identities = trust == Trust::PeerUid && identities;
         world.ends_early = ends_early;
         let stats = Rc::new(Stats::default());
         (world.stats, world.gauge) = (Rc::clone(&stats), Some(gauge));

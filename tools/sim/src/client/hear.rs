@@ -49,7 +49,7 @@ impl Client {
         if failed {
             assert!(
                 self.lenient
-                    || ask.kind != Some(Kind::TFLUSH) && (ask.kind != Some(Kind::TVERSION) || self.msize < 4096),
+                    || ask.kind != Some(Kind::TFLUSH) && (ask.kind != Some(Kind::TVERSION) || ask.count < 4096),
                 "flush: connection {number} hears {} for {ask:?}",
                 message.line(tag, self.dialect)
             );

@@ -14,6 +14,9 @@ impl Client {
     pub(super) fn ask(&mut self, socket: &mut Socket, random: &mut Random, ledger: &mut Ledger) {
         self.left -= 1;
         self.requests += 1;
+        if !self.agreed && random.one_in(30) {
+            return self.before_the_version(socket, random);
+        }
         if !self.agreed {
             return self
                 .put(Message::Tversion { msize: self.msize, version: self.dialect.name().as_bytes() }, Some(NOTAG));
@@ -46,8 +49,8 @@ impl Client {
             82..=86 => self.change(random),
             87..=90 => self.clunk(random),
             91..=93 => self.names(random),
-            94..=97 => self.flush(random),
-            98 => self.special(random),
+            94..=95 => self.flush(random),
+            96..=98 => self.special(random),
             _ => self.start_again(random),
         }
     }
@@ -62,6 +65,7 @@ impl Client {
         match message {
             Message::Tread { count, .. } | Message::Treaddir { count, .. } => ask.count = count,
             Message::Twrite { data, .. } => ask.count = data.len() as u32,
+            Message::Tversion { msize, .. } => ask.count = msize,
             Message::Tflush { oldtag } => ask.oldtag = oldtag,
             Message::Twalk { wnames, .. } => ask.names = wnames.len(),
             _ => {}
@@ -354,18 +358,83 @@ impl Client {
         }
     }
 
-    fn special(&mut self, random: &mut Random) {
-        match random.below(3) {
-            0 => self.put(Message::Tauth { afid: 6, uname: b"root", aname: b"", n_uname: Ext(0) }, None),
-            1 => {
-                let uname = b"root";
-                self.put(Message::Tattach { fid: 7, afid: NOFID, uname, aname: b"nowhere", n_uname: Ext(0) }, None);
-            }
-            _ => {
-                // An R-message, in a frame of its own right: refused, and one goes on.
-                self.put_as(Message::Rversion { msize: 1, version: b"" }, None, None);
-            }
+    /// What is asked before a version is agreed on: a version that is none yet, or what ends the connection.
+    fn before_the_version(&mut self, socket: &mut Socket, random: &mut Random) {
+        let version = self.dialect.name().as_bytes();
+        if random.one_in(2) {
+            return self.put(Message::Tversion { msize: random.below(4096) as u32, version }, Some(NOTAG));
         }
+        self.lenient = true;
+        socket.excuse = socket.excuse.or(Some("the client asks before the version"));
+        self.put(Message::Tclunk { fid: 0 }, None);
+    }
+
+    /// Mistakes that are answered with an error, and what only one dialect has.
+    fn special(&mut self, random: &mut Random) {
+        let fid = self.pick(random, |fid| fid == Fid::Walked) as u32;
+        let (name, n_uname) = (random.of(NAMES), Ext(0));
+        match random.below(8) {
+            0 => self.put(Message::Tauth { afid: 6, uname: b"root", aname: b"", n_uname }, None),
+            1 => self.put(Message::Tattach { fid: 7, afid: NOFID, uname: b"root", aname: b"nowhere", n_uname }, None),
+            2 => self.put(Message::Tattach { fid: 7, afid: 6, uname: b"root", aname: b"", n_uname }, None),
+            3 => self.put(Message::Twalk { fid: 0, newfid: NOFID, wnames: Names::list(&[]) }, None),
+            // Refused, and one goes on.
+            4 => self.put_as(Message::Rversion { msize: 1, version: b"" }, None, None),
+            _ if self.dialect == Dialect::L => self.special_linux(random, fid, name),
+            _ => self.special_classic(random, fid, name),
+        }
+    }
+
+    fn special_linux(&mut self, random: &mut Random, fid: u32, name: &[u8]) {
+        let gid = 0;
+        let setattr = |valid, atime_nsec| Message::Tsetattr {
+            fid,
+            valid,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            atime_sec: 1,
+            atime_nsec,
+            mtime_sec: 0,
+            mtime_nsec: 0,
+        };
+        match random.below(8) {
+            0 => self.put(Message::Tsymlink { fid, name, target: b"", gid }, None),
+            1 => {
+                let mode = random.of(&[0o20644, 0o60644, 0o140644, 0o644, 0o30644]);
+                self.put(Message::Tmknod { dfid: fid, name, mode, major: 1, minor: 3, gid }, None);
+            }
+            2 => self.put(Message::Tlopen { fid, flags: random.of(&[3, 0o200000]) }, None),
+            3 => self.put(Message::Txattrwalk { fid, newfid: 7, name: b"user.x" }, None),
+            4 => self.put(setattr(0x90, random.of(&[5, 2_000_000_000])), None),
+            5 => self.put(setattr(0x1000, 0), None),
+            _ => self.put(Message::Tlcreate { fid, name: b"..", flags: 3, mode: 0o644, gid }, None),
+        }
+    }
+
+    fn special_classic(&mut self, random: &mut Random, fid: u32, name: &[u8]) {
+        let dont = Stat::dont_touch();
+        let stat = match random.below(6) {
+            0 => Stat { uid: b"root", gid: b"5", ..dont },
+            1 => Stat { gid: b"nobody-knows", ..dont },
+            2 => Stat { mode: 0x8000_01ff, ..dont },
+            3 => Stat { muid: b"somebody", ..dont },
+            4 => Stat { n_uid: UOnly(0), n_gid: UOnly(5), ..dont },
+            _ => {
+                let (perm, extension) = random.of(&[
+                    (0x0100_0000_u32, &b"5"[..]),
+                    (0x0100_0000, b"x"),
+                    (0x0080_0000, b"z 1 3"),
+                    (0x0080_0000, b""),
+                    (0x0200_0000, b""),
+                    (0x0300_0000, b"a"),
+                ]);
+                let mode = random.of(&[0, 1, 0x80]);
+                return self.put(Message::Tcreate { fid, name, perm, mode, extension: UOnly(extension) }, None);
+            }
+        };
+        self.put(Message::Twstat { fid, stat }, None);
     }
 
     /// The session anew, whatever is under way.
@@ -382,7 +451,10 @@ impl Client {
     fn rubbish(&mut self, socket: &mut Socket, random: &mut Random) {
         self.lenient = true;
         socket.excuse = socket.excuse.or(Some("the client talks rubbish"));
-        match random.below(5) {
+        match random.below(7) {
+            // So many that are none that it is not worth listening to.
+            5 => (0..70).for_each(|_| self.saying.extend_from_slice(&[9, 0, 0, 0, 1, 1, 0, 1, 2])),
+            6 => self.put(Message::Tclunk { fid: 9 }, Some(NOTAG)),
             0 => self.saying.extend_from_slice(&[3, 0, 0, 0, 120, 0, 0]),
             1 => self.saying.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 118, 1, 0]),
             2 => self.saying.extend_from_slice(&[9, 0, 0, 0, 120, 1, 0, 1, 2]),
