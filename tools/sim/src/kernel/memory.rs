@@ -6,9 +6,11 @@
 
 use super::sqe::Kind;
 use nix::libc::{iovec, msghdr};
+use std::collections::VecDeque;
 
 /// A byte that nobody writes on purpose in long runs.
-pub(crate) const POISON: u8 = 0xa5;
+const POISON: u8 = 0xa5;
+const POISONED: [u8; 4096] = [POISON; 4096];
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +54,10 @@ fn parts(views: &[View], from: usize, to: usize, mut each: impl FnMut(View)) {
 }
 
 /// Appends bytes `from..to` of these views.
-pub(crate) fn read(views: &[View], from: usize, to: usize, into: &mut impl Extend<u8>) {
+pub(crate) fn read(views: &[View], from: usize, to: usize, into: &mut VecDeque<u8>) {
     parts(views, from, to, |view| {
         // SAFETY: see the head of this file.
-        into.extend(unsafe { std::slice::from_raw_parts(view.at as *const u8, view.len) }.iter().copied());
+        into.extend(unsafe { std::slice::from_raw_parts(view.at as *const u8, view.len) });
     });
 }
 
@@ -83,7 +85,8 @@ pub(crate) fn is_poisoned(views: &[View], from: usize) -> bool {
     let mut all = true;
     parts(views, from, usize::MAX, |view| {
         // SAFETY: see the head of this file.
-        all &= unsafe { std::slice::from_raw_parts(view.at as *const u8, view.len) }.iter().all(|&byte| byte == POISON);
+        let bytes = unsafe { std::slice::from_raw_parts(view.at as *const u8, view.len) };
+        all &= bytes.chunks(POISONED.len()).all(|chunk| *chunk == POISONED[..chunk.len()]);
     });
     all
 }

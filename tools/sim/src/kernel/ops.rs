@@ -131,7 +131,7 @@ impl Kernel {
         if short {
             n = self.random.part(n);
         }
-        let bytes: Vec<u8> = self.sockets[number].to_server.drain(..n).collect();
+        let bytes = self.sockets[number].take(n);
         memory::write(&op.views, op.done, &bytes);
         op.done += n;
         trace!(self, "connection {number}: {n} bytes received");
@@ -167,7 +167,7 @@ impl Kernel {
         if self.fires(Fault::ShortReceive) {
             n = self.random.part(n);
         }
-        let bytes: Vec<u8> = self.sockets[number].to_server.drain(..n).collect();
+        let bytes = self.sockets[number].take(n);
         memory::poison(&view, n);
         memory::write(&view, 0, &bytes);
         trace!(self, "connection {number}: {n} bytes received into shared buffer {id}");

@@ -52,6 +52,16 @@ impl Socket {
         }
     }
 
+    /// Takes the first `n` bytes that the client has said.
+    pub(crate) fn take(&mut self, n: usize) -> Vec<u8> {
+        let (front, back) = self.to_server.as_slices();
+        let mut taken = Vec::with_capacity(n);
+        taken.extend_from_slice(&front[..n.min(front.len())]);
+        taken.extend_from_slice(&back[..n - taken.len()]);
+        self.to_server.drain(..n);
+        taken
+    }
+
     pub(crate) fn remember(&mut self, user_data: u64) {
         if !self.names.contains(&user_data) {
             self.names.push(user_data);
