@@ -439,7 +439,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             return Ok(());
         };
         match token.op {
-            Op::Accept => self.accepted(token.slot as usize, res, flags),
+            Op::Accept => self.accepted(token.slot as usize, res, flags)?,
             Op::Backoff => {
                 let listener = &mut self.listeners[token.slot as usize];
                 listener.state = AcceptState::Idle;

@@ -24,7 +24,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         Ok(())
     }
 
-    pub(super) fn accepted(&mut self, index: usize, res: i32, flags: u32) {
+    pub(super) fn accepted(&mut self, index: usize, res: i32, flags: u32) -> io::Result<()> {
         // IORING_CQE_F_MORE (io_uring_prep_multishot_accept(3)): the accept stays armed.
         if !io_uring::cqueue::more(flags) {
             self.listeners[index].state = AcceptState::Idle;
@@ -47,8 +47,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     listener.warned_ns = Some(self.at.mono_ns);
                     log::warn!("accept: {}: trying again every 50 ms", Errno::from_raw(-res));
                 }
-                let token = Token::new(Op::Backoff, 0, index as u32);
-                if !planted!("accept-tries-at-once") && flight::wait(&mut self.ring, &flight::BACKOFF, token) {
+                if !planted!("accept-tries-at-once") {
+                    let token = Token::new(Op::Backoff, 0, index as u32);
+                    self.retry(|server| flight::wait(&mut server.ring, &flight::BACKOFF, token))?;
                     self.listeners[index].state = AcceptState::BackingOff;
                 }
             }
@@ -58,6 +59,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if self.drain.is_some() && self.listeners[index].state == AcceptState::Idle {
             self.close_listener(index);
         }
+        Ok(())
     }
 
     pub(super) fn close_listener(&mut self, index: usize) {
