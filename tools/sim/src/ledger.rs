@@ -56,6 +56,8 @@ pub(crate) enum Answer {
 struct Account {
     writes: VecDeque<(u64, Vec<u8>)>,
     answers: VecDeque<Answer>,
+    /// Whom it acts for.
+    uid: Option<u32>,
     /// Operations that wait in the tree.
     waiting: usize,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Ledger {
     accounts: Vec<Account>,
     /// The tree may have no memory to lend: then payloads are written in parts.
     pub(crate) in_parts: bool,
+    /// Operations may wait in the tree.
+    pub(crate) may_wait: bool,
     /// Writes that were executed, replies that were held against what was executed, operations of the tree.
     pub(crate) writes: u64,
     pub(crate) answers: u64,
@@ -73,8 +77,19 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(in_parts: bool) -> Ledger {
-        Ledger { in_parts, ..Ledger::default() }
+    pub(crate) fn new(in_parts: bool, may_wait: bool) -> Ledger {
+        Ledger { in_parts, may_wait, ..Ledger::default() }
+    }
+
+    /// Whom a connection acts for, by the trust in it.
+    pub(crate) fn is(&mut self, number: u32, uid: u32) {
+        self.account(number).uid = Some(uid);
+    }
+
+    /// The tree is entered on somebody's behalf.
+    pub(crate) fn enters(&mut self, number: u32, uid: u32) {
+        let by_trust = self.account(number).uid;
+        assert!(by_trust == Some(uid), "trust: connection {number} acts for {uid}, and may for {by_trust:?}");
     }
 
     fn account(&mut self, number: u32) -> &mut Account {

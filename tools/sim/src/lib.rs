@@ -14,7 +14,7 @@
 //! - `shrink`: the shortest plan that still fails.
 //!
 //! An oracle says its name in front of what it has found: submission, registration, descriptors, memory, "shared buffers", replies, flush, writes, model, bounds, leaks,
-//! stall. A panic of the server without such a name is its own assertion.
+//! stall, trust. A panic of the server without such a name is its own assertion.
 
 mod client;
 mod kernel;

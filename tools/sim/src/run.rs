@@ -165,7 +165,8 @@ impl Simulation {
         let parts = (memory, arena.heads(), gauge);
         let hash_key = random.number();
         let mem = Mem::new(arena, MemOptions { inodes_max: files, hash_key, root: (0, 0, 0o777), groups: None });
-        let ledger = Rc::new(RefCell::new(Ledger::new(faults.has(Fault::TreeLendsNothing))));
+        let ledger =
+            Rc::new(RefCell::new(Ledger::new(faults.has(Fault::TreeLendsNothing), faults.has(Fault::TreeWaits))));
         let tree_faults = faults.clone();
         let watch = Watch::new(mem, files, Random::new(random.number()), tree_faults, Rc::clone(&ledger));
         let clients_max = random.of(&[1, 2, 4, 8]);
@@ -179,6 +180,7 @@ impl Simulation {
         let mut world = World::new(kernel, ledger, plan.steps);
         world.clients_max = clients_max;
         world.to_come = plan.clients.unwrap_or(usize::MAX);
+        world.trust = Some(trust);
         world.identities = trust == Trust::PeerUid && identities;
         world.ends_early = ends_early;
         let stats = Rc::new(Stats::default());

@@ -18,6 +18,7 @@ const ORACLES: &[&str] = &[
     "bounds",
     "leaks",
     "stall",
+    "trust",
 ];
 
 /// Which oracle has found it.

@@ -303,6 +303,7 @@ impl<F: Filesystem> Filesystem for Watch<F> {
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File> {
         let number = std::str::from_utf8(aname).ok().and_then(|name| name.strip_prefix('c')?.parse().ok());
         let number = number.ok_or(Error::ENOENT)?;
+        self.ledger.borrow_mut().enters(number, user.uid);
         let file = self.fs.attach(user, b"")?;
         let id = self.play(self.now).model.attach(user);
         Ok(self.keep(file, id, number, user.peer))

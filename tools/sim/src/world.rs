@@ -9,8 +9,9 @@ use crate::random::Random;
 use io_uring::squeue::Entry;
 use ring9::arena::Gauge;
 use ring9::fs::Time;
+use ring9::session::NOBODY;
 use ring9::stats::Stats;
-use ring9::uring::{Features, Ring};
+use ring9::uring::{Features, Ring, Trust};
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::RawFd;
@@ -44,6 +45,8 @@ pub(crate) struct World {
     pub(crate) at_rest: bool,
     /// Whether unix sockets say who is there.
     pub(crate) identities: bool,
+    /// In whom the listener trusts.
+    pub(crate) trust: Option<Trust>,
     /// The server was told to end while clients were there.
     pub(crate) ends_early: bool,
     /// What the server counts and holds; how many it has evicted so far.
@@ -74,6 +77,7 @@ impl World {
             storm_steps,
             at_rest: false,
             identities: false,
+            trust: None,
             ends_early: false,
             stats: Rc::default(),
             gauge: None,
@@ -98,6 +102,12 @@ impl World {
         let uid = random.of(&[0, 0, 0, 1, 1000]);
         let identity = self.identities.then_some(if random.one_in(4) { 0 } else { uid });
         let number = self.kernel.connect(identity);
+        let acts_for = match (self.trust, identity) {
+            (Some(Trust::All), _) | (Some(Trust::PeerUid), Some(0)) => uid,
+            (Some(Trust::PeerUid), Some(uid)) => uid,
+            _ => NOBODY,
+        };
+        self.ledger.borrow_mut().is(number as u32, acts_for);
         let mut client = Client::new(number as u32, uid, &mut self.kernel.random, &mut self.kernel.faults);
         client.trace = self.kernel.traces.then(Vec::new);
         trace!(self.kernel, "connection {number}: {client:?}");

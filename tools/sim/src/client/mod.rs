@@ -220,11 +220,7 @@ impl Client {
     }
 
     fn can_leave(&self, socket: &Socket) -> bool {
-        self.life == Life::Here
-            && self.left == 0
-            && self.said == self.saying.len()
-            && (self.asks.is_empty() || self.lenient)
-            && !socket.finished
+        self.life == Life::Here && self.left == 0 && self.said == self.saying.len() && !socket.finished
     }
 
     pub(crate) fn can_act(&self, socket: &Socket) -> bool {
@@ -239,18 +235,21 @@ impl Client {
         }
         let says = self.can_say(socket);
         let hears = self.can_hear(socket);
+        // Some wait until they have heard everything, others say that they will say no more.
+        if self.can_leave(socket) && (random.one_in(4) || !hears && !says) {
+            let heard_all = self.asks.is_empty() || self.lenient;
+            if heard_all && random.one_in(2) {
+                return self.leave(socket, random.one_in(2));
+            }
+            // Half-closed: what is under way still comes, then the end.
+            socket.finished = true;
+            self.life = Life::Leaving;
+            return;
+        }
         if says && (!hears || random.one_in(2)) {
             self.say(socket, random, ledger);
         } else if hears {
             self.hear(socket, random, ledger);
-        } else if self.can_leave(socket) {
-            // Half-closed: what is under way still comes, then the end.
-            if random.one_in(2) {
-                socket.finished = true;
-                self.life = Life::Leaving;
-            } else {
-                self.leave(socket, random.one_in(2));
-            }
         }
     }
 
@@ -285,7 +284,9 @@ impl Client {
     fn hear(&mut self, socket: &mut Socket, random: &mut Random, ledger: &mut Ledger) {
         if socket.to_client.is_empty() {
             // It is over.
-            let clean = self.life == Life::Leaving && self.asks.is_empty() || self.lenient || socket.excuse.is_some();
+            // What waits in the tree is given up when nothing more can be said.
+            let heard_all = self.asks.is_empty() || ledger.may_wait;
+            let clean = self.life == Life::Leaving && heard_all || self.lenient || socket.excuse.is_some();
             let number = self.number;
             assert!(clean, "replies: connection {number} was closed for no reason, {} requests open", self.asks.len());
             socket.gone = true;

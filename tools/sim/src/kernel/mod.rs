@@ -34,6 +34,9 @@ pub(crate) const SIGNALS: i32 = 3;
 /// The listening socket.
 pub(crate) const LISTENER: i32 = 4;
 
+/// How long a listener waits when it has failed.
+const PAUSE_NS: u64 = 50_000_000;
+
 /// A completion.
 #[derive(Clone, Copy, Debug)]
 struct Cqe {
@@ -103,6 +106,8 @@ pub(crate) struct Kernel {
     table: Vec<View>,
     buffers: Option<Buffers>,
     signalled: bool,
+    /// When an accept has failed for want of descriptors or memory.
+    accept_failed: Option<u64>,
     /// Addresses that several receive into at a time: the sink.
     sinks: Vec<usize>,
     /// Names of operations of peers that are gone.
@@ -151,6 +156,7 @@ impl Kernel {
             table: Vec::new(),
             buffers: None,
             signalled: false,
+            accept_failed: None,
             sinks: Vec::new(),
             past: Vec::new(),
             refused: 0,
@@ -301,6 +307,14 @@ impl Kernel {
         }
         match sqe.kind {
             Kind::Cancel { target } => self.cancel(sqe, target),
+            Kind::Accept => {
+                let failed = self.accept_failed.take();
+                assert!(
+                    failed.is_none_or(|at| self.now >= at + PAUSE_NS),
+                    "descriptors: accepting again without a pause"
+                );
+                self.in_flight.push(op);
+            }
             Kind::Timeout { ns } => {
                 op.due = self.now + ns;
                 self.in_flight.push(op);

@@ -62,6 +62,7 @@ impl Kernel {
 
     pub(super) fn accept(&mut self, op: Op) {
         if self.fires(Fault::AcceptNoFiles) {
+            self.accept_failed = Some(self.now);
             let error = self.random.of(&[libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM]);
             return self.post(&op.sqe, -error, 0);
         }
