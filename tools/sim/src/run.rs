@@ -187,7 +187,7 @@ impl Simulation {
         (world.stats, world.gauge) = (Rc::clone(&stats), Some(gauge));
         let world = Rc::new(RefCell::new(world));
         let budget = Arc::new(Budget::default());
-        let registered = if grows { memory.len() / 4 } else { memory.len() };
+        let registered = if grows { memory.len() / 16 } else { memory.len() };
         let options = Options {
             stats: Rc::clone(&stats),
             budget: Arc::clone(&budget),

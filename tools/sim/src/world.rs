@@ -238,10 +238,8 @@ impl World {
         let submitted = self.kernel.has_queued();
         self.kernel.submit();
         self.at_rest = false;
-        if self.kernel.has_queued() {
-            // Who has submitted less than asked does not wait (Linux: `io_uring/io_uring.c`, io_uring_enter).
-            return;
-        }
+        // Who has submitted less than asked does not wait (Linux: `io_uring/io_uring.c`, io_uring_enter).
+        let want = if self.kernel.has_queued() { 0 } else { want };
         if self.phase == Phase::Storm {
             let (random, faults) = (&mut self.kernel.random, &mut self.kernel.faults);
             // Rare whatever the rate: it moves everything that is due.

@@ -308,7 +308,8 @@ impl Kernel {
         match sqe.kind {
             Kind::Cancel { target } => self.cancel(sqe, target),
             Kind::Accept => {
-                let failed = self.accept_failed.take();
+                // Unless it was the pause itself that failed.
+                let failed = self.accept_failed.take().filter(|_| self.fails_at.is_none());
                 assert!(
                     failed.is_none_or(|at| self.now >= at + PAUSE_NS),
                     "descriptors: accepting again without a pause"
