@@ -44,6 +44,11 @@ impl<A, B> Join<A, B> {
     pub fn b(&mut self) -> &mut B {
         &mut self.b
     }
+
+    /// Takes them apart again.
+    pub fn into_parts(self) -> (A, B) {
+        (self.a, self.b)
+    }
 }
 
 /// Does the same with either tree and its file.

@@ -133,6 +133,12 @@ impl Mem {
         &self.store.arena
     }
 
+    /// Empties the tree and gives its memory back, for the next one: an arena is never unmapped, so whoever makes many trees makes them in the same.
+    pub fn into_arena(mut self) -> Arena {
+        self.cleanup().expect("memory is always released");
+        self.store.arena
+    }
+
     fn stat_named<'a>(&'a self, node: &'a Node, name: &'a [u8]) -> Stat<'a> {
         let (size, blocks) = match &node.kind {
             Kind::File(content) | Kind::Symlink(content) => {
