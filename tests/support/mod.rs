@@ -9,8 +9,8 @@ pub mod sqe;
 
 use ring9::arena::Arena;
 use ring9::fs::mem::{Mem, Options};
-use ring9::fs::{At, Time};
-use ring9::session::{Config, Landing, Segments, Session, Trust};
+use ring9::fs::{At, Filesystem, Time};
+use ring9::session::{Broken, Config, Landing, Segments, Session, Trust};
 
 /// The only moment there is.
 pub const AT: At = At { wall: Time { sec: 1_700_000_000, nsec: 123_456_789 }, mono_ns: 5_000_000_000 };
@@ -23,7 +23,7 @@ pub fn tree() -> Mem {
 /// The same in a given memory.
 pub fn tree_in(arena: Arena) -> Mem {
     let mut mem = Mem::new(arena, Options::default());
-    ring9::fs::Filesystem::init(&mut mem, AT).expect("nothing can fail");
+    mem.init(AT).expect("nothing can fail");
     mem
 }
 
@@ -49,44 +49,77 @@ pub fn drive(requests: &[u8], pieces: impl Iterator<Item = usize>, style: Style)
 /// The same on a given tree.
 pub fn drive_on(mut fs: Mem, requests: &[u8], pieces: impl Iterator<Item = usize>, style: Style) -> Vec<u8> {
     let mut session = Session::new(config());
+    let driven = feed(&mut session, &mut fs, requests, pieces, style);
+    assert_eq!(driven.broken, None, "a sound conversation");
+    assert_eq!(driven.left, 0, "every message was served");
+    session.close(&mut fs, AT);
+    driven.replies
+}
+
+/// What came of a client's bytes.
+#[derive(Debug)]
+pub struct Driven {
+    pub replies: Vec<u8>,
+    /// Why the session did not go on, if it did not.
+    pub broken: Option<Broken>,
+    /// Bytes of a message that was not whole in the end, as far as the session kept them with its driver.
+    pub left: usize,
+}
+
+/// Feeds these bytes to a session, whatever they are, and takes its replies. The session is left open.
+pub fn feed<F: Filesystem>(
+    session: &mut Session<F>,
+    fs: &mut F,
+    requests: &[u8],
+    mut pieces: impl Iterator<Item = usize>,
+    style: Style,
+) -> Driven {
     let (mut replies, mut inbox, mut fed) = (Vec::new(), Vec::new(), 0);
-    let mut pieces = pieces;
+    let mut piece = |left: usize| pieces.next().unwrap_or(usize::MAX).clamp(1, left);
     while fed < requests.len() {
-        let mut n = pieces.next().unwrap_or(usize::MAX).clamp(1, requests.len() - fed);
-        if style == Style::Landings && inbox.is_empty() {
-            let mut at_hand = session.landing();
-            if at_hand.is_some() {
-                while let Some(mut landing) = at_hand.take() {
-                    n = n.min(landing.left());
-                    fill(&mut landing, &requests[fed..fed + n]);
-                    fed += n;
-                    at_hand = session.landed(&mut fs, landing, n, AT);
-                    n = pieces.next().unwrap_or(usize::MAX).clamp(1, (requests.len() - fed).max(1));
-                }
-                collect(&mut session, &fs, &mut replies);
-                continue;
+        if style == Style::Landings
+            && inbox.is_empty()
+            && let Some(landing) = session.landing()
+        {
+            let mut at_hand = Some(landing);
+            // Where the bytes end before the payload, the landing is dropped, as if the peer had gone.
+            while fed < requests.len()
+                && let Some(mut landing) = at_hand.take()
+            {
+                let n = piece(requests.len() - fed).min(landing.left());
+                fill(&mut landing, &requests[fed..fed + n]);
+                fed += n;
+                at_hand = session.landed(fs, landing, n, AT);
             }
+            collect(session, fs, &mut replies);
+            continue;
         }
+        let n = piece(requests.len() - fed);
         inbox.extend_from_slice(&requests[fed..fed + n]);
         fed += n;
         loop {
-            let received = session.receive(&mut fs, AT, &inbox).expect("a sound conversation");
+            let received = match session.receive(fs, AT, &inbox) {
+                Ok(received) => received,
+                Err(broken) => {
+                    collect(session, fs, &mut replies);
+                    return Driven { replies, broken: Some(broken), left: inbox.len() };
+                }
+            };
             inbox.drain(..received.consumed);
-            collect(&mut session, &fs, &mut replies);
+            let said = collect(session, fs, &mut replies);
             if style == Style::Landings && received.need.skip > 0 {
                 let n = received.need.skip.min(requests.len() - fed);
-                session.skipped(&mut fs, n, AT);
+                session.skipped(fs, n, AT);
                 fed += n;
-                collect(&mut session, &fs, &mut replies);
+                collect(session, fs, &mut replies);
             }
             if !received.need.held {
                 break;
             }
+            assert!(received.consumed > 0 || said, "a session that is held goes on once its replies have left");
         }
     }
-    assert!(inbox.is_empty(), "every message was served");
-    session.close(&mut fs, AT);
-    replies
+    Driven { replies, broken: None, left: inbox.len() }
 }
 
 fn fill(landing: &mut Landing, bytes: &[u8]) {
@@ -98,12 +131,15 @@ fn fill(landing: &mut Landing, bytes: &[u8]) {
     }
 }
 
-fn collect(session: &mut Session<Mem>, fs: &Mem, replies: &mut Vec<u8>) {
+/// Takes all replies; whether there were any.
+fn collect<F: Filesystem>(session: &mut Session<F>, fs: &F, replies: &mut Vec<u8>) -> bool {
+    let before = replies.len();
     while let Some(mut batch) = session.take(fs) {
         replies.extend_from_slice(&Segments::to_vec(&batch));
         batch.advance(batch.len(), |_| ());
         session.recycle(batch);
     }
+    replies.len() > before
 }
 
 /// A small seeded source of numbers.
