@@ -10,7 +10,7 @@ pub mod sqe;
 use ring9::arena::Arena;
 use ring9::fs::mem::{Mem, Options};
 use ring9::fs::{At, Filesystem, Time};
-use ring9::session::{Broken, Config, Landing, Segments, Session, Trust};
+use ring9::session::{Broken, Config, Landing, Session, Trust};
 
 /// The only moment there is.
 pub const AT: At = At { wall: Time { sec: 1_700_000_000, nsec: 123_456_789 }, mono_ns: 5_000_000_000 };
@@ -122,7 +122,7 @@ pub fn feed<F: Filesystem>(
     Driven { replies, broken: None, left: inbox.len() }
 }
 
-fn fill(landing: &mut Landing, bytes: &[u8]) {
+pub fn fill(landing: &mut Landing, bytes: &[u8]) {
     let mut bytes = bytes;
     for rest in landing.unfilled() {
         let n = rest.len().min(bytes.len());
@@ -135,7 +135,7 @@ fn fill(landing: &mut Landing, bytes: &[u8]) {
 fn collect<F: Filesystem>(session: &mut Session<F>, fs: &F, replies: &mut Vec<u8>) -> bool {
     let before = replies.len();
     while let Some(mut batch) = session.take(fs) {
-        replies.extend_from_slice(&Segments::to_vec(&batch));
+        batch.views().for_each(|view| replies.extend_from_slice(view.bytes));
         batch.advance(batch.len(), |_| ());
         session.recycle(batch);
     }
