@@ -134,8 +134,7 @@ impl<F: Filesystem> Session<F> {
         let users = std::sync::Arc::clone(&self.config.users);
         let stat = fs.stat(&self.fids.get(fid)?.file)?;
         let gate = fs.gate();
-        convert::with_record(&stat, dialect, &users, |stat| self.reply(gate, request, &Message::Rstat { stat }));
-        Ok(())
+        convert::with_record(&stat, dialect, &users, |stat| self.reply_text(gate, request, &Message::Rstat { stat }))
     }
 
     fn wstat(&mut self, fs: &mut F, request: Request, fid: Fid, record: &crate::wire::Stat<'_>, at: At) -> Result<()> {

@@ -183,8 +183,7 @@ impl<F: Filesystem> Session<F> {
         if stat.mode & mode::IFMT != mode::IFLNK {
             return Err(Error::EINVAL);
         }
-        self.reply(fs.gate(), request, &Message::Rreadlink { target: stat.target });
-        Ok(())
+        self.reply_text(fs.gate(), request, &Message::Rreadlink { target: stat.target })
     }
 
     /// Whole entries behind a cookie. The client keeps what fits its buffer and may come back to any cookie that it was given.

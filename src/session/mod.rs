@@ -351,9 +351,20 @@ impl<F: Filesystem> Session<F> {
     fn reply(&mut self, gate: Gate, request: Request, message: &Message<'_>) {
         let dialect = self.dialect.unwrap_or(Dialect::P9);
         self.trace('<', message, request.tag);
+        let size = message.size(dialect);
+        debug_assert!(size <= self.msize as usize, "{message:?} of {size} bytes");
         let batch = self.out.batch(gate);
-        batch.iovec().put_small(message.size(dialect), |small| message.emit(request.tag, dialect, small));
+        batch.iovec().put_small(size, |small| message.emit(request.tag, dialect, small));
         batch.end_reply(request.kind, request.at_ns);
+    }
+
+    /// The same with a message that shows a text of a file, which may not fit the smallest msize: a peer could not receive it, and many end the connection.
+    fn reply_text(&mut self, gate: Gate, request: Request, message: &Message<'_>) -> Result<(), Error> {
+        if message.size(self.dialect.unwrap_or(Dialect::P9)) > self.msize as usize {
+            return Err(Error::EMSGSIZE);
+        }
+        self.reply(gate, request, message);
+        Ok(())
     }
 
     fn reply_error(&mut self, gate: Gate, request: Request, error: Error) {
