@@ -166,7 +166,9 @@ fn wire(said: &[Side], heard: &[Side], transcripts: &[PathBuf]) -> Vec<(String, 
     for path in transcripts {
         let text = fs::read_to_string(path).expect("a transcript is text");
         for line in text.lines().filter_map(|line| line.strip_prefix("> ")) {
-            let name = line.split(' ').next().unwrap_or_default().to_owned();
+            // A payload that is said so many times is another way to write a line.
+            let times = if line.contains("*\"") { "-times" } else { "" };
+            let name = format!("{}{times}", line.split(' ').next().unwrap_or_default());
             if name.starts_with('T') && line.len() < 200 && kinds.insert(name.clone()) {
                 seeds.push((format!("line-{name}"), [&[byte_of(Dialect::L) | 4], line.as_bytes()].concat()));
             }

@@ -322,6 +322,9 @@ list_fields! {
     Qids Qid, qid, &[Qid { kind: 0x80, version: 1, path: 2 }, Qid { kind: 0, version: 3, path: 4 }];
 }
 
+/// Largest payload that a line may stand for: far above any msize.
+const TEXT_PAYLOAD_BYTES_MAX: u64 = 16 << 20;
+
 impl<'a> Field<'a> for Data<'a> {
     #[inline]
     fn parse(reader: &mut Reader<'a>, dialect: Dialect) -> Result<Self, Error> {
@@ -357,7 +360,13 @@ impl<'a> Field<'a> for Data<'a> {
     fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
         let text = text.unwrap_or("\"\"");
         let bytes = match text.find(['"', ':', '*']).map(|at| (&text[..at], &text[at..at + 1], &text[at + 1..])) {
-            Some((times, "*", piece)) => quoted(piece)?.repeat(number(times)? as usize),
+            Some((times, "*", piece)) => {
+                let (times, piece) = (number(times)?, quoted(piece)?);
+                if times.saturating_mul(piece.len() as u64) > TEXT_PAYLOAD_BYTES_MAX {
+                    return Err(format!("a payload has at most {TEXT_PAYLOAD_BYTES_MAX} bytes"));
+                }
+                piece.repeat(times as usize)
+            }
             Some((count, ":", bytes)) => {
                 let bytes = quoted(bytes)?;
                 if bytes.len() as u64 == number(count)? { bytes } else { return Err(format!("not {count} bytes")) }
