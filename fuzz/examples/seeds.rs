@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use ring9::wire::{self, Data, Dialect, Message, NOTAG, READ_HEAD, Tag, WRITE_HEAD};
 use ring9_fuzz::like::{like, tag_code};
 use ring9_fuzz::script::{How, Script, Step, World};
-use ring9_fuzz::support::script::conversation;
+use ring9_fuzz::support::script::{Script as Script9p, conversation, pattern};
 use ring9_fuzz::wire::byte_of;
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,8 +19,8 @@ const SESSION_BYTES_MAX: usize = 2000;
 const LARGE: usize = 16_500;
 /// All others.
 const SMALL: usize = 48;
-/// Ways to cut a stream.
-const PIECES: [&[u16]; 6] = [&[], &[1], &[7], &[23, 1], &[300, 11, 64], &[4096, 3]];
+/// Ways to cut a stream; it is tried whole in any case.
+const PIECES: [&[u16]; 5] = [&[1], &[7], &[23, 1], &[300, 11, 64], &[4096, 3]];
 
 /// One side of a connection, message by message.
 struct Side {
@@ -40,7 +40,10 @@ fn main() {
         if path.extension().is_some_and(|end| end == "said") { said.push(side) } else { heard.push(side) }
     }
     for dialect in [Dialect::L, Dialect::U, Dialect::P9] {
-        said.push(Side { name: format!("script-{}", dialect.name()), frames: frames(&conversation(dialect), dialect) });
+        let name = |of: &str| format!("{of}-{}", dialect.name());
+        said.push(Side { name: name("script"), frames: frames(&conversation(dialect), dialect) });
+        said.push(Side { name: name("large"), frames: frames(&large_write(dialect, 1), dialect) });
+        said.push(Side { name: name("refused"), frames: frames(&large_write(dialect, 7), dialect) });
     }
     let transcripts = files(&here.join("../tests/transcripts"));
     said.extend(transcripts.iter().map(|path| transcript(path)));
@@ -78,6 +81,14 @@ fn version(said: &[u8]) -> Dialect {
         Ok((_, Message::Tversion { version, .. })) => Dialect::negotiate(version).unwrap_or(Dialect::P9),
         _ => Dialect::P9,
     }
+}
+
+/// What a large write does, with nothing behind it that would hide it. Fid 1 is the file, 7 is nobody.
+fn large_write(dialect: Dialect, fid: u32) -> Vec<u8> {
+    let mut script = Script9p::new(dialect);
+    script.attach(0).walk(0, 1, &[]).create(1, b"large").write(1, 5, b"before").write(fid, 7, &pattern(LARGE + 1, 1));
+    script.stat(1).read(1, 0, 19_000).clunk(1).list(0);
+    script.bytes.to_vec()
 }
 
 /// Whole messages.
@@ -190,7 +201,9 @@ fn novel(side: &Side, seen: &mut BTreeSet<(Dialect, u8, u8)>) -> Option<Vec<(Dia
     for pair in frames.windows(2) {
         is_new |= seen.insert((pair[1].0, pair[0].1[4], pair[1].1[4]));
     }
-    is_new.then_some(frames)
+    // Large payloads take another way than small ones.
+    let is_large = frames.iter().any(|(_, frame)| frame.len() > LARGE);
+    (is_new || is_large).then_some(frames)
 }
 
 fn streams(said: &[Side]) -> Vec<(String, Vec<u8>)> {

@@ -5,11 +5,12 @@
 
 use crate::support::AT;
 use ring9::arena::Arena;
-use ring9::fs::Filesystem;
 use ring9::fs::dev::Dev;
 use ring9::fs::mem::{Mem, Options};
 use ring9::fs::mount::Join;
+use ring9::fs::{Filesystem, StatFs, User, mode};
 use std::cell::Cell;
+use std::mem;
 
 /// The files under "" and the devices under "dev", as the server joins them.
 pub type Trees = Join<Mem, Dev>;
@@ -51,8 +52,9 @@ pub fn with_trees<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Tree
     let mem = Mem::new(kept.arena, options);
     let mut trees = Join::new((&[b"", b"/"], mem), (&[b"dev"], Dev::new(zeros, [7; 32])));
     trees.init(AT).expect("memory is there");
-    let (trees, result) = run(trees);
+    let (mut trees, result) = run(trees);
     assert_eq!((gauge.pins(), gauge.granted_bytes()), (0, 0), "pins and granted bytes after all sessions are closed");
+    remove_all(&mut trees);
     let arena = trees.into_parts().0.into_arena();
     assert_eq!(
         (gauge.used_bytes(), gauge.orphaned_bytes()),
@@ -62,6 +64,40 @@ pub fn with_trees<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Tree
     let poison = poison.filter(|_| written() == before);
     KEPT.set(Some(Kept { arena, poison }));
     result
+}
+
+/// Removes every name. A file that is in no directory and in nobody's hands must be gone.
+fn remove_all(trees: &mut Trees) {
+    let root = trees.attach(User { uid: 0, gid: 0, peer: 0 }, b"").expect("there are files");
+    let mut path: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let mut dir = trees.duplicate(&root);
+        for name in &path {
+            let below = trees.lookup(&dir, name).expect("just listed");
+            trees.close(mem::replace(&mut dir, below), AT).expect("merely walked to");
+        }
+        let mut names: Vec<(Vec<u8>, bool)> = Vec::new();
+        let listed = trees.list(&dir, 0, AT, &mut |entry| {
+            let is_dir = entry.stat.mode & mode::IFMT == mode::IFDIR;
+            names.push((entry.stat.name.to_vec(), is_dir));
+            true
+        });
+        listed.expect("a directory");
+        names.retain(|(name, _)| !matches!(&name[..], b"." | b".."));
+        let full = names.into_iter().find(|(name, is_dir)| trees.unlink(&dir, name, *is_dir, AT).is_err());
+        trees.close(dir, AT).expect("merely walked to");
+        match full {
+            Some((name, _)) => path.push(name),
+            None => {
+                if path.pop().is_none() {
+                    break;
+                }
+            }
+        }
+    }
+    let StatFs { files, ffree, .. } = trees.statfs(&root).expect("sizes are known");
+    assert_eq!(files - ffree, 1, "files in nobody's hands, the root included");
+    trees.close(root, AT).expect("merely walked to");
 }
 
 /// Fills all memory that blocks are made of.

@@ -342,7 +342,8 @@ impl<F: Filesystem> Peer<F> {
         }
         let served = self.arrived - self.inbox.len();
         let unanswered = self.asked.iter().find(|asked| asked.end <= served);
-        assert!(unanswered.is_none(), "no reply to {:?}", unanswered.map(|asked| &asked.frame));
+        let unanswered = unanswered.map(|asked| (asked.kind(), asked.tag()));
+        assert!(unanswered.is_none(), "no reply to {unanswered:?}");
         assert_eq!(self.session.fids(), self.fids.len(), "fids: the client has {:?}", self.fids);
     }
 
@@ -378,17 +379,18 @@ impl<F: Filesystem> Peer<F> {
         }
         assert!(
             reply.len() <= self.msize as usize,
-            "a reply of {} bytes, {} agreed: {request:?}",
+            "a reply of {} bytes, {} agreed: {}",
             reply.len(),
-            self.msize
+            self.msize,
+            request.line(asked.tag(), dialect)
         );
         let kind = Kind(reply[4]);
         let is_error = kind != asked.kind().reply();
         if is_error {
             self.check_error(asked, reply, dialect);
         }
-        let (_, message) =
-            Message::parse(reply, dialect).unwrap_or_else(|error| panic!("{error}: a reply to {request:?}"));
+        let (_, message) = Message::parse(reply, dialect)
+            .unwrap_or_else(|error| panic!("{error}: a reply to {}", request.line(asked.tag(), dialect)));
         self.follow(&request, &message, is_error);
         if !is_error {
             check_bounds(&request, &message, dialect, self.msize);
