@@ -79,7 +79,7 @@ impl How {
     }
 }
 
-/// Steps that are not [`Step::Say`].
+/// Steps that are not [`Step::Say`]. They come first, so that kept inputs stay what they are when there is more to say.
 const OTHERS: usize = 5;
 
 impl<'a> Arbitrary<'a> for Script {
@@ -96,16 +96,16 @@ impl<'a> Arbitrary<'a> for Script {
 impl<'a> Arbitrary<'a> for Step {
     fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Step> {
         let op = usize::from(u.arbitrary::<u8>()?) % (SAYS + OTHERS);
-        Ok(match op.checked_sub(SAYS) {
-            None => {
+        Ok(match op {
+            0 => Step::Deliver(How(u.arbitrary()?), u.arbitrary()?),
+            1 => Step::Take(How(u.arbitrary()?)),
+            2 => Step::Sent,
+            3 => Step::Vanish(How(u.arbitrary()?)),
+            4 => Step::Wait(u.arbitrary()?),
+            _ => {
                 let (how, tag) = (How(u.arbitrary()?), u.arbitrary()?);
-                Step::Say { how, tag, say: Say::decode(op, u)? }
+                Step::Say { how, tag, say: Say::decode(op - OTHERS, u)? }
             }
-            Some(0) => Step::Deliver(How(u.arbitrary()?), u.arbitrary()?),
-            Some(1) => Step::Take(How(u.arbitrary()?)),
-            Some(2) => Step::Sent,
-            Some(3) => Step::Vanish(How(u.arbitrary()?)),
-            Some(_) => Step::Wait(u.arbitrary()?),
         })
     }
 }
@@ -118,14 +118,14 @@ impl Script {
         for step in &self.steps {
             match step {
                 Step::Say { how, tag, say } => {
-                    bytes.extend([say.place() as u8, how.0, *tag]);
+                    bytes.extend([(OTHERS + say.place()) as u8, how.0, *tag]);
                     bytes.extend(say.operands());
                 }
-                Step::Deliver(how, amount) => bytes.extend([SAYS as u8, how.0, *amount]),
-                Step::Take(how) => bytes.extend([SAYS as u8 + 1, how.0]),
-                Step::Sent => bytes.push(SAYS as u8 + 2),
-                Step::Vanish(how) => bytes.extend([SAYS as u8 + 3, how.0]),
-                Step::Wait(seconds) => bytes.extend([SAYS as u8 + 4, *seconds]),
+                Step::Deliver(how, amount) => bytes.extend([0, how.0, *amount]),
+                Step::Take(how) => bytes.extend([1, how.0]),
+                Step::Sent => bytes.push(2),
+                Step::Vanish(how) => bytes.extend([3, how.0]),
+                Step::Wait(seconds) => bytes.extend([4, *seconds]),
             }
         }
         bytes
