@@ -18,8 +18,7 @@ impl Client {
             return self.before_the_version(socket, random);
         }
         if !self.agreed {
-            return self
-                .put(Message::Tversion { msize: self.msize, version: self.dialect.name().as_bytes() }, Some(NOTAG));
+            return self.version();
         }
         if self.fids[0] == Fid::Free {
             let fid = if random.one_in(30) { 3 } else { 0 };
@@ -53,6 +52,11 @@ impl Client {
             96..=98 => self.special(random),
             _ => self.start_again(random),
         }
+    }
+
+    /// Asks for its version.
+    pub(super) fn version(&mut self) {
+        self.put(Message::Tversion { msize: self.msize, version: self.dialect.name().as_bytes() }, Some(NOTAG));
     }
 
     fn put(&mut self, message: Message<'_>, tag: Option<Tag>) {
@@ -444,7 +448,7 @@ impl Client {
         }
         self.agreed = false;
         self.fids = [Fid::Free; FIDS];
-        self.put(Message::Tversion { msize: self.msize, version: self.dialect.name().as_bytes() }, Some(NOTAG));
+        self.version();
     }
 
     /// Bytes after which nothing need be right.
