@@ -91,7 +91,7 @@ fn last_kind(bytes: &[u8]) -> u8 {
 /// H4: a connection above the bound is closed at once.
 #[test]
 fn a_refused_connection_is_closed() {
-    let mut host = Host::new(HandRing::new());
+    let mut host = Host::new(HandRing::default());
     host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All });
     host.turns();
     let accept = host.ring().of(ACCEPT)[0];
@@ -104,7 +104,7 @@ fn a_refused_connection_is_closed() {
 /// H3: without descriptors, accepting again at once would fail again at once.
 #[test]
 fn a_listener_without_descriptors_pauses() {
-    let mut host = Host::new(HandRing::new());
+    let mut host = Host::new(HandRing::default());
     host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All });
     host.turns();
     let accept = host.ring().of(ACCEPT)[0];
@@ -118,7 +118,7 @@ fn a_listener_without_descriptors_pauses() {
 /// I4: a slot is used again, and a completion of its last peer comes late.
 #[test]
 fn a_late_completion_is_not_the_next_peers() {
-    let mut host = Host::new(HandRing::new());
+    let mut host = Host::new(HandRing::default());
     host.server.connect(FD, Trust::All);
     host.turns();
     let old = host.ring().receives(FD)[0];
@@ -135,7 +135,7 @@ fn a_late_completion_is_not_the_next_peers() {
 /// I3, I7, I10: a receive ends for a reason that says nothing about the peer.
 #[test]
 fn a_receive_that_ends_is_armed_again() {
-    let mut host = Host::with_peer(HandRing::new(), 100);
+    let mut host = Host::with_peer(HandRing::default(), 100);
     for error in [EINTR, EAGAIN, ECANCELED, ENOBUFS] {
         let receive = host.ring().receives(FD)[0];
         host.ends(receive.user_data, -error, 0);
@@ -150,7 +150,7 @@ fn a_receive_that_ends_is_armed_again() {
 /// I2, I3: a socket that is full, or takes a part, hears the rest later.
 #[test]
 fn a_send_that_is_cut_short_goes_on() {
-    let mut host = Host::with_peer(HandRing::new(), 5000);
+    let mut host = Host::with_peer(HandRing::default(), 5000);
     for socket_bytes in [0, 1, 11, 12, 5010] {
         host.ring().socket_bytes = socket_bytes;
         host.ring().heard.clear();
@@ -167,7 +167,7 @@ fn a_send_that_is_cut_short_goes_on() {
 /// I8: a peer breaks while its reply is on its way. What the kernel may still read stays, and so does the number of the descriptor.
 #[test]
 fn a_peer_stays_until_nothing_is_in_flight() {
-    let mut host = Host::with_peer(HandRing::new(), 10_000);
+    let mut host = Host::with_peer(HandRing::default(), 10_000);
     host.ring().socket_bytes = 0;
     host.says(&request(|script| script.read(1, 0, 10_000)));
     let receive = host.ring().receives(FD)[0];
@@ -184,7 +184,7 @@ fn a_peer_stays_until_nothing_is_in_flight() {
 /// I8: the cancellation has ended, its target has not: it may bring bytes yet, which belong in front of whatever the next receive brings.
 #[test]
 fn a_cancellation_does_not_end_its_target() {
-    let mut host = Host::with_peer(HandRing::new(), 10);
+    let mut host = Host::with_peer(HandRing::default(), 10);
     let payload = request(|script| script.write(1, 0, &pattern(100_000, 2)));
     host.says(&payload[..1000]);
     let cancel = host.ring().of(ASYNC_CANCEL)[0];
@@ -202,7 +202,7 @@ fn a_cancellation_does_not_end_its_target() {
 /// I5: a quiet send has no completion. As long as it may still be in the queue, that says nothing.
 #[test]
 fn a_quiet_send_that_is_not_submitted_is_not_over() {
-    let mut host = Host::with_peer(HandRing::new(), 10_000);
+    let mut host = Host::with_peer(HandRing::default(), 10_000);
     let replies = host.stats.counters.replies.get();
     host.ring().stuck = true;
     host.says(&request(|script| script.read(1, 0, 10_000)));
@@ -217,7 +217,7 @@ fn a_quiet_send_that_is_not_submitted_is_not_over() {
 #[test]
 fn a_full_queue_loses_nothing() {
     for multishot in [true, false] {
-        let mut ring = HandRing::new();
+        let mut ring = HandRing::default();
         (ring.room, ring.multishot) = (1, multishot);
         let mut host = Host::with_peer(ring, 100);
         for _ in 0..3 {
@@ -231,7 +231,7 @@ fn a_full_queue_loses_nothing() {
 /// H5: a peer takes a little of its reply every two seconds. What counts is the time in all.
 #[test]
 fn a_reply_has_a_total_deadline() {
-    let mut host = Host::with_peer(HandRing::new(), 10_000);
+    let mut host = Host::with_peer(HandRing::default(), 10_000);
     host.ring().socket_bytes = 0;
     host.says(&request(|script| script.read(1, 0, 10_000)));
     for second in (0..40).step_by(2) {
@@ -249,7 +249,7 @@ fn a_reply_has_a_total_deadline() {
 
 /// Attaches as root and makes a file; its owner, or the errno of the attach.
 fn owner(identity: Option<u32>, trust: Trust) -> Result<u32, u8> {
-    let mut host = Host::new(HandRing::new());
+    let mut host = Host::new(HandRing::default());
     host.ring().identity = identity;
     host.server.connect(FD, trust);
     host.turns();

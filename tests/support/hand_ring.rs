@@ -35,8 +35,8 @@ pub struct HandRing {
     free: Vec<u16>,
 }
 
-impl HandRing {
-    pub fn new() -> HandRing {
+impl Default for HandRing {
+    fn default() -> HandRing {
         HandRing {
             multishot: true,
             room: 100,
@@ -54,7 +54,9 @@ impl HandRing {
             free: Vec::new(),
         }
     }
+}
 
+impl HandRing {
     /// What is in flight of this kind.
     pub fn of(&self, opcode: u8) -> Vec<Sqe> {
         self.in_flight.iter().filter(|sqe| sqe.opcode == opcode).copied().collect()
