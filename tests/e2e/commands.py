@@ -339,6 +339,8 @@ def dead_servers(program: str, ring9: str, scratch: str) -> None:
 
 
 def main() -> int:
+    # For the children as well: jobs in the background of a script are started without it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = os.path.abspath(sys.argv[1])
     ring9, program = os.path.join(folder, "ring9"), os.path.join(folder, "r9")
     os.umask(0o022)

@@ -148,6 +148,8 @@ def checks(address: str, path: str) -> None:
 
 
 def main() -> int:
+    # For the children as well: jobs in the background of a script are started without it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "sock")
         command = [os.path.join(sys.argv[1], "ring9"), "--memory", "16MiB", "--trace", "--listen", f"unix:{path}"]
