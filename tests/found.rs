@@ -1,6 +1,8 @@
 //! What the fuzz targets do with every file of their corpora, and with every input that was ever found to break something (docs/fuzzing.md): without libFuzzer.
 #![allow(dead_code, unreachable_pub, reason = "the modules are those of another crate")]
 
+#[path = "../fuzz/src/kernel.rs"]
+mod kernel;
 #[path = "../fuzz/src/like.rs"]
 mod like;
 #[path = "../fuzz/src/memory.rs"]
@@ -59,4 +61,19 @@ fn each_request_of_a_script_has_one_reply_and_nothing_is_left() {
         let script = Script::arbitrary_take_rest(Unstructured::new(input)).expect("scripts are made of any bytes");
         session::play(&script);
     });
+}
+
+#[test]
+fn a_script_finds_in_the_tree_what_a_naive_model_has() {
+    for target in ["session", "model"] {
+        replay(target, if target == "session" { 40 } else { 0 }, |input| {
+            let script = Script::arbitrary_take_rest(Unstructured::new(input)).expect("scripts are made of any bytes");
+            session::play_watched(&script);
+        });
+    }
+}
+
+#[test]
+fn the_oracles_of_the_simulated_kernel_agree_with_every_schedule() {
+    replay("kernel", 40, kernel::check);
 }

@@ -3,6 +3,7 @@
 //!
 //! Must not know: libFuzzer.
 
+pub mod kernel;
 pub mod like;
 pub mod memory;
 pub mod say;

@@ -30,8 +30,19 @@ thread_local! {
     static KEPT: Cell<Option<Kept>> = const { Cell::new(None) };
 }
 
-/// Runs something on an empty tree whose memory is full of `poison`, if that is asked for. The tree must come back with nothing in use by any session.
+/// Runs something on empty trees whose memory is full of `poison`, if that is asked for. They must come back with nothing in use by any session.
 pub fn with_trees<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Trees) -> (Trees, T)) -> T {
+    with_mem(poison, options, |mem| {
+        let zeros = mem.arena().zeros();
+        let mut trees = Join::new((&[b"", b"/"], mem), (&[b"dev"], Dev::new(zeros, [7; 32])));
+        trees.init(AT).expect("memory is there");
+        let (trees, result) = run(trees);
+        (trees.into_parts().0, result)
+    })
+}
+
+/// The same without devices, and before the tree is started.
+pub fn with_mem<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Mem) -> (Mem, T)) -> T {
     let kept = KEPT.take();
     let mut kept =
         kept.unwrap_or_else(|| Kept { arena: Arena::new(MEMORY_BYTES).expect("a small mapping"), poison: None });
@@ -40,7 +51,7 @@ pub fn with_trees<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Tree
     {
         fill(&mut kept.arena, poison);
     }
-    let (gauge, zeros) = (kept.arena.gauge(), kept.arena.zeros());
+    let gauge = kept.arena.gauge();
     let written = || {
         gauge.written_bytes()
             + gauge.filled_bytes()
@@ -49,13 +60,10 @@ pub fn with_trees<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Tree
             + gauge.rewritten_bytes()
     };
     let before = written();
-    let mem = Mem::new(kept.arena, options);
-    let mut trees = Join::new((&[b"", b"/"], mem), (&[b"dev"], Dev::new(zeros, [7; 32])));
-    trees.init(AT).expect("memory is there");
-    let (mut trees, result) = run(trees);
+    let (mut mem, result) = run(Mem::new(kept.arena, options));
     assert_eq!((gauge.pins(), gauge.granted_bytes()), (0, 0), "pins and granted bytes after all sessions are closed");
-    remove_all(&mut trees);
-    let arena = trees.into_parts().0.into_arena();
+    remove_all(&mut mem);
+    let arena = mem.into_arena();
     assert_eq!(
         (gauge.used_bytes(), gauge.orphaned_bytes()),
         (0, 0),
@@ -67,25 +75,25 @@ pub fn with_trees<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Tree
 }
 
 /// Removes every name. A file that is in no directory and in nobody's hands must be gone.
-fn remove_all(trees: &mut Trees) {
-    let root = trees.attach(User { uid: 0, gid: 0, peer: 0 }, b"").expect("there are files");
+fn remove_all(mem: &mut Mem) {
+    let root = mem.attach(User { uid: 0, gid: 0, peer: 0 }, b"").expect("there are files");
     let mut path: Vec<Vec<u8>> = Vec::new();
     loop {
-        let mut dir = trees.duplicate(&root);
+        let mut dir = mem.duplicate(&root);
         for name in &path {
-            let below = trees.lookup(&dir, name).expect("just listed");
-            trees.close(mem::replace(&mut dir, below), AT).expect("merely walked to");
+            let below = mem.lookup(&dir, name).expect("just listed");
+            mem.close(mem::replace(&mut dir, below), AT).expect("merely walked to");
         }
         let mut names: Vec<(Vec<u8>, bool)> = Vec::new();
-        let listed = trees.list(&dir, 0, AT, &mut |entry| {
+        let listed = mem.list(&dir, 0, AT, &mut |entry| {
             let is_dir = entry.stat.mode & mode::IFMT == mode::IFDIR;
             names.push((entry.stat.name.to_vec(), is_dir));
             true
         });
         listed.expect("a directory");
         names.retain(|(name, _)| !matches!(&name[..], b"." | b".."));
-        let full = names.into_iter().find(|(name, is_dir)| trees.unlink(&dir, name, *is_dir, AT).is_err());
-        trees.close(dir, AT).expect("merely walked to");
+        let full = names.into_iter().find(|(name, is_dir)| mem.unlink(&dir, name, *is_dir, AT).is_err());
+        mem.close(dir, AT).expect("merely walked to");
         match full {
             Some((name, _)) => path.push(name),
             None => {
@@ -95,9 +103,9 @@ fn remove_all(trees: &mut Trees) {
             }
         }
     }
-    let StatFs { files, ffree, .. } = trees.statfs(&root).expect("sizes are known");
+    let StatFs { files, ffree, .. } = mem.statfs(&root).expect("sizes are known");
     assert_eq!(files - ffree, 1, "files in nobody's hands, the root included");
-    trees.close(root, AT).expect("merely walked to");
+    mem.close(root, AT).expect("merely walked to");
 }
 
 /// Fills all memory that blocks are made of.

@@ -1,6 +1,6 @@
 //! Two clients of one tree play a script: one reply to each request, in order, of the right kind and within its bounds; and in the end nothing is left.
 //!
-//! What the files say is not looked at here, so the tree may be any: [`play_on`] takes one that compares itself with something else as well.
+//! The tree may be any ([`play_on`]). What files say is looked at where it compares itself with a model ([`play_watched`]).
 
 use crate::memory::{self, Trees};
 use crate::say::tag_of;
@@ -10,6 +10,7 @@ use ring9::fs::mem::Options;
 use ring9::fs::{At, Filesystem};
 use ring9::session::{BULK_BYTES_MIN, Broken, Budget, Config, Landing, Segments, Session, Trust};
 use ring9::wire::{self, Dialect, DirEntry, Fid, IOHDR, Kind, Message, NOTAG, Stat, Tag};
+use ring9_sim::Watch;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -26,6 +27,18 @@ pub fn play(script: &Script) {
     memory::with_trees(None, Options { inodes_max, ..Options::default() }, |mut trees: Trees| {
         play_on(&mut trees, script);
         (trees, ())
+    });
+}
+
+/// Plays it on a small memfs that plays everything on a naive model as well.
+pub fn play_watched(script: &Script) {
+    let inodes_max = if script.world.tree & 4 == 0 { 1 << 20 } else { 6 };
+    memory::with_mem(None, Options { inodes_max, root: (0, 0, 0o777), ..Options::default() }, |mem| {
+        let mut watch = Watch::alone(mem, inodes_max);
+        watch.init(AT).expect("memory is there");
+        play_on(&mut watch, script);
+        watch.check_all_and_remove(AT);
+        (watch.into_inner(), ())
     });
 }
 

@@ -35,9 +35,9 @@ mod world;
 
 pub use kernel::faults::Fault;
 pub use random::Random;
-pub use run::{Figures, Plan, run};
+pub use run::{Figures, INPUT_STEPS, Plan, run};
 pub use shrink::{oracle, shrink};
-pub use watch::{File as WatchedFile, Watch};
+pub use watch::{FAR, File as WatchedFile, Watch};
 pub use world::SimKernel;
 
 /// So many requests of a seed, one behind the other, with a version in front: mostly ones that make sense.

@@ -4,8 +4,9 @@ mod many;
 
 use clap::Parser;
 use many::Many;
-use ring9_sim::{Fault, Plan, oracle, run};
+use ring9_sim::{Fault, INPUT_STEPS, Plan, oracle, run};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Simulates a kernel and clients around ring9's loop.
@@ -13,17 +14,20 @@ use std::process::ExitCode;
 #[command(version)]
 struct Flags {
     /// One seed.
-    #[arg(long, conflicts_with = "seeds", required_unless_present_any = ["seeds", "sweep"])]
+    #[arg(long, conflicts_with = "seeds", required_unless_present_any = ["seeds", "sweep", "input"])]
     seed: Option<u64>,
+    /// An input of the fuzz target "kernel": a seed, and the first choices.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "sweep"])]
+    input: Option<PathBuf>,
     /// Seeds FROM..TO, without the last one; each is run twice, and both must be the same.
     #[arg(long, value_parser = range)]
     seeds: Option<Range<u64>>,
     /// For each seed FROM..TO: lets the first submission fail, then the second, and so on, until a run ends before it comes to that.
     #[arg(long, value_parser = range, conflicts_with_all = ["seed", "seeds"])]
     sweep: Option<Range<u64>>,
-    /// Steps before nothing goes wrong any more.
-    #[arg(long, default_value_t = 6000)]
-    steps: u64,
+    /// Steps before nothing goes wrong any more; 6000, or 300 with an input.
+    #[arg(long)]
+    steps: Option<u64>,
     /// Clients in all, instead of as many as come.
     #[arg(long)]
     clients: Option<usize>,
@@ -77,7 +81,7 @@ impl Flags {
             without: self.without.iter().flat_map(|faults| faults.0.clone()).collect(),
             fails_at: self.fails_at,
             traces: self.trace,
-            ..Plan::new(seed, self.steps)
+            ..Plan::new(seed, self.steps.unwrap_or(6000))
         }
     }
 }
@@ -88,6 +92,17 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| ()));
     let all_well = if let Some(seed) = flags.seed {
         one(&flags.plan(seed))
+    } else if let Some(path) = &flags.input {
+        match std::fs::read(path) {
+            Ok(input) => {
+                let of_input = Plan::of_input(&input, flags.steps.unwrap_or(INPUT_STEPS));
+                one(&Plan { seed: of_input.seed, schedule: of_input.schedule, steps: of_input.steps, ..flags.plan(0) })
+            }
+            Err(error) => {
+                eprintln!("ring9-sim: {}: {error}", path.display());
+                false
+            }
+        }
     } else if let (Some(seeds), true) = (&flags.seeds, flags.worker) {
         many::work(seeds.clone(), |seed| flags.plan(seed), flags.first)
     } else if let Some(seeds) = &flags.seeds {

@@ -1,21 +1,33 @@
 //! A small seeded source of numbers; the only one of a simulation.
 
-/// xorshift64*.
+/// xorshift64*, behind choices that were given.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    given: std::vec::IntoIter<u8>,
+}
 
 impl Random {
     /// The same numbers for the same seed.
     pub fn new(seed: u64) -> Random {
-        Random((seed ^ 0x5eed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Random::following(seed, Vec::new())
+    }
+
+    /// The first numbers are these, two bytes each, so that [`below`](Self::below) chooses what they say; then come those of the seed.
+    pub fn following(seed: u64, given: Vec<u8>) -> Random {
+        Random { state: (seed ^ 0x5eed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, given: given.into_iter() }
     }
 
     /// Any number.
     pub fn number(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        if let Some(low) = self.given.next() {
+            let high = self.given.next().unwrap_or_default();
+            return u64::from(u16::from_le_bytes([low, high])) << 16;
+        }
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
     /// Below `bound`, which is not 0.

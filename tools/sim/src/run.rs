@@ -19,11 +19,16 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// Steps of a simulation whose first choices are an input of the fuzz target.
+pub const INPUT_STEPS: u64 = 300;
+
 /// What to simulate.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Everything random comes from it.
     pub seed: u64,
+    /// But for the first choices, which are these (two bytes each): an input of the fuzz target.
+    pub schedule: Vec<u8>,
     /// Steps before it becomes calm.
     pub steps: u64,
     /// Clients in all; as many as come if `None`.
@@ -39,7 +44,14 @@ pub struct Plan {
 impl Plan {
     /// The usual one.
     pub fn new(seed: u64, steps: u64) -> Plan {
-        Plan { seed, steps, clients: None, without: Vec::new(), fails_at: None, traces: false }
+        Plan { seed, schedule: Vec::new(), steps, clients: None, without: Vec::new(), fails_at: None, traces: false }
+    }
+
+    /// What any bytes stand for: two of a seed, which has the kinds of fault and what comes last; then choices.
+    pub fn of_input(input: &[u8], steps: u64) -> Plan {
+        let (seed, schedule) = input.split_at(input.len().min(2));
+        let seed = seed.iter().rev().fold(0, |seed, &byte| seed << 8 | u64::from(byte));
+        Plan { schedule: schedule.to_vec(), ..Plan::new(seed, steps) }
     }
 }
 
@@ -152,7 +164,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(plan: &Plan) -> Simulation {
-        let mut random = Random::new(plan.seed);
+        let mut random = Random::following(plan.seed, plan.schedule.clone());
         let faults = faults_of(plan.seed, &plan.without);
         let memory_bytes = random.of(&[1 << 20, 2 << 20, 4 << 20, 16 << 20]);
         let region_bytes = random.of(&[512 << 10, 1 << 30, 1 << 30]);

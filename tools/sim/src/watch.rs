@@ -71,8 +71,13 @@ pub struct Watch<F: Filesystem> {
     serial: u64,
     /// What waits does so for long.
     lazy: bool,
+    /// Attach names say connections, which the ledger knows.
+    has_clients: bool,
     now: At,
 }
+
+/// Largest file of [`Watch::alone`], in bytes.
+pub const FAR: u64 = 1 << 20;
 
 macro_rules! same {
     ($ours:expr, $models:expr, $($what:tt)*) => {{
@@ -150,12 +155,23 @@ impl<F: Filesystem> Watch<F> {
         let lazy = random.one_in(2);
         let model = Model::new(files_max, None, At::default().wall);
         let play = RefCell::new(Play { model, qids: BTreeMap::new(), random, faults });
-        Watch { fs, play, ledger, waiting: Vec::new(), serial: 0, lazy, now: At::default() }
+        Watch { fs, play, ledger, waiting: Vec::new(), serial: 0, lazy, has_clients: true, now: At::default() }
     }
 
-    /// The same for who has no clients to account for: nothing waits.
+    /// The same for who has no clients to account for, and may write anywhere: nothing waits, and beyond [`FAR`] everything is refused with `EFBIG`.
     pub fn alone(fs: F, files_max: usize) -> Watch<F> {
-        Watch::new(fs, files_max, Random::new(0), Faults::none(), Rc::default())
+        let watch = Watch::new(fs, files_max, Random::new(0), Faults::none(), Rc::new(RefCell::new(Ledger::idle())));
+        Watch { has_clients: false, ..watch }
+    }
+
+    /// The tree itself, when nobody watches any more.
+    pub fn into_inner(self) -> F {
+        self.fs
+    }
+
+    /// Whether a file would become longer than a model of plain bytes should be.
+    fn is_far(&self, end: Option<u64>) -> bool {
+        !self.has_clients && end.is_none_or(|end| end > FAR)
     }
 
     /// The tree itself.
@@ -216,7 +232,7 @@ impl<F: Filesystem> Watch<F> {
     }
 
     /// Every name and every byte is as in the model; then all of it goes. Nobody else has a file any more.
-    pub(crate) fn check_all_and_remove(&mut self, at: At) {
+    pub fn check_all_and_remove(&mut self, at: At) {
         let user = User { uid: 0, gid: 0, peer: 0 };
         let root = self.fs.attach(user, b"").expect("the root is there");
         let mut dirs = vec![(root, model::ROOT)];
@@ -301,7 +317,11 @@ impl<F: Filesystem> Filesystem for Watch<F> {
     }
 
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File> {
-        let number = std::str::from_utf8(aname).ok().and_then(|name| name.strip_prefix('c')?.parse().ok());
+        let number = if self.has_clients {
+            std::str::from_utf8(aname).ok().and_then(|name| name.strip_prefix('c')?.parse().ok())
+        } else {
+            [&b""[..], b"/"].contains(&aname).then_some(0)
+        };
         let number = number.ok_or(Error::ENOENT)?;
         self.ledger.borrow_mut().enters(number, user.uid);
         let file = self.fs.attach(user, b"")?;
@@ -381,7 +401,6 @@ impl<F: Filesystem> Filesystem for Watch<F> {
 
     fn write(&mut self, file: &mut Self::File, offset: u64, data: &[u8], at: At) -> Result<Outcome<u32>> {
         self.now = at;
-        let ours = self.fs.write(&mut file.file, offset, data, at);
         let too_far = offset.checked_add(data.len() as u64).is_none_or(|end| end > i64::MAX as u64);
         let appends = {
             let play = self.play.borrow();
@@ -389,6 +408,10 @@ impl<F: Filesystem> Filesystem for Watch<F> {
             let bits = play.model.inodes[handle.node].bits;
             bits & qt::APPEND != 0 || handle.open.is_some_and(|open| open.append)
         };
+        if !appends && self.is_far(offset.checked_add(data.len() as u64)) {
+            return Err(Error::EFBIG);
+        }
+        let ours = self.fs.write(&mut file.file, offset, data, at);
         if too_far && !appends && !data.is_empty() {
             assert!(ours.is_err(), "model: a write beyond all that a file can have");
             return ours;
@@ -409,7 +432,7 @@ impl<F: Filesystem> Filesystem for Watch<F> {
 
     fn grant(&mut self, file: &mut Self::File, offset: u64, count: u32, at: At) -> Result<Option<Grant>> {
         self.now = at;
-        if self.fires(Fault::TreeLendsNothing) {
+        if self.fires(Fault::TreeLendsNothing) || self.is_far(offset.checked_add(count.into())) {
             return Ok(None);
         }
         self.fs.grant(&mut file.file, offset, count, at)
@@ -462,6 +485,9 @@ impl<F: Filesystem> Filesystem for Watch<F> {
 
     fn wstat(&mut self, file: &mut Self::File, change: &Change<'_>, at: At) -> Result<()> {
         self.now = at;
+        if change.size.is_some_and(|size| self.is_far(Some(size))) {
+            return Err(Error::EFBIG);
+        }
         let ours = self.fs.wstat(&mut file.file, change, at);
         let far = change.size.is_some_and(|size| size > 1 << 40);
         if far {
