@@ -83,6 +83,14 @@ bugs! {
     "rename-onto-own-link"         "fs/mem/tree.rs"     "F3"  "a file that is renamed onto another name of itself loses one";
     "dots-created"                 "fs/mod.rs"          "F6"  "`.` and `..` can be made like any name";
     "path-used-again"              "fs/mem/node.rs"     "F11" "qid.path is that of a file that is gone";
+    // Extended attributes and locks.
+    "xattr-create-replaces"        "fs/mem/attrs.rs"    "G3"  "an attribute that must be new replaces the one that is there";
+    "capability-kept-on-write"     "fs/mem/attrs.rs"    "G5"  "a program that is written to keeps its capabilities";
+    "xattrs-outlive-the-file"      "fs/mem/attrs.rs"    "G2"  "the attributes of a file that is gone are those of the next one in its place";
+    "lock-conflict-ignored"        "fs/mem/locks.rs"    "G8"  "everyone gets every lock";
+    "locks-unbounded"              "fs/mem/locks.rs"    "G7"  "a peer may have any number of locks";
+    "unlock-takes-all"             "fs/mem/locks.rs"    "G8"  "who gives a part of a lock back loses all of it";
+    "locks-outlive-the-fid"        "fs/mem/mod.rs"      "G8"  "a lock stays when its fid is clunked";
     // Connections and resources.
     "refused-connection-leaks"     "uring/server/accept.rs" "H2" "a connection above the bound is never closed";
     "closed-twice"                 "uring/server.rs"    "H2"  "the descriptor of a peer is closed twice";

@@ -186,6 +186,41 @@ pub struct Change<'a> {
     pub touch_ctime: bool,
 }
 
+/// Whether an extended attribute may or must be there already (setxattr(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetXattr {
+    /// Either.
+    Any,
+    /// EEXIST if it is there.
+    Create,
+    /// ENODATA if it is not.
+    Replace,
+}
+
+/// What a record lock allows others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// Others may have the same.
+    Shared,
+    /// Nobody else has anything.
+    Exclusive,
+    /// Everything: it is given back.
+    None,
+}
+
+/// A range of bytes of a file that a process locks (fcntl_locking(2)). flock(2) locks all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock<'a> {
+    /// What for.
+    pub kind: LockKind,
+    /// Which bytes; up to `u64::MAX` are all that will ever be there.
+    pub range: std::ops::Range<u64>,
+    /// Which process of the client.
+    pub process: u32,
+    /// What the client calls itself, at most 255 bytes. With the process and the peer it says whose the lock is.
+    pub client: &'a [u8],
+}
+
 /// The numbers of statfs(2). Counts of blocks are in units of `bsize` bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatFs {
@@ -405,6 +440,37 @@ pub trait Filesystem {
         Ok(Outcome::Done(()))
     }
 
+    /// The value of an extended attribute. ENODATA if there is none, EOPNOTSUPP where names like this cannot be. Works on unlinked files, as do the next two.
+    fn xattr(&self, file: &Self::File, name: &[u8]) -> Result<&[u8]> {
+        let _ = (file, name);
+        Err(Error::EOPNOTSUPP)
+    }
+
+    /// Names the extended attributes that the user may know of, always in the same order.
+    fn xattrs(&self, file: &Self::File, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let _ = (file, each);
+        Err(Error::EOPNOTSUPP)
+    }
+
+    /// Sets an extended attribute to a value of at most [`XATTR_BYTES_MAX`], all at once, or removes it.
+    fn set_xattr(&mut self, file: &Self::File, name: &[u8], value: Option<&[u8]>, how: SetXattr, at: At) -> Result<()> {
+        let _ = (file, name, value, how, at);
+        Err(Error::EOPNOTSUPP)
+    }
+
+    /// Locks a range of an open file, or gives it back; false if somebody else has a part of it. Never waits. What this value has locked goes when it is
+    /// closed. ENOLCK at the tree's bound.
+    fn lock(&mut self, file: &mut Self::File, lock: &Lock<'_>) -> Result<bool> {
+        let _ = (file, lock);
+        Err(Error::EOPNOTSUPP)
+    }
+
+    /// The first lock of somebody else that would keep this one from being granted.
+    fn conflict(&self, file: &Self::File, lock: &Lock<'_>) -> Result<Option<Lock<'_>>> {
+        let _ = (file, lock);
+        Err(Error::EOPNOTSUPP)
+    }
+
     /// Sizes and counts of the tree that holds the file.
     fn statfs(&self, file: &Self::File) -> Result<StatFs> {
         let _ = file;
@@ -449,6 +515,11 @@ pub trait Filesystem {
 pub const NAME_BYTES_MAX: usize = 255;
 /// Longest target of a symbolic link in bytes (PATH_MAX less the NUL).
 pub const TARGET_BYTES_MAX: usize = 4095;
+
+/// Longest name of an extended attribute in bytes (xattr(7)).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// Largest value of one in bytes.
+pub const XATTR_BYTES_MAX: usize = 64 << 10;
 
 /// Whether a name can be made in a directory: no "", ".", "..", "/" or NUL, at most 255 bytes.
 pub fn check_name(name: &[u8]) -> Result<()> {

@@ -3,8 +3,8 @@
 //! Joins nest, so any number of trees can be served. Must not know: what the trees are.
 
 use super::{
-    At, Cancel, Change, Entry, Error, Filesystem, Gate, Grant, Make, Open, Out, Outcome, Result, Stat, StatFs, Token,
-    User,
+    At, Cancel, Change, Entry, Error, Filesystem, Gate, Grant, Lock, Make, Open, Out, Outcome, Result, SetXattr, Stat,
+    StatFs, Token, User,
 };
 use crate::wire::Qid;
 
@@ -265,6 +265,26 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
 
     fn fsync(&mut self, file: &Self::File, data_only: bool) -> Result<Outcome<()>> {
         outcome!(self, file, tree, file => tree.fsync(file, data_only))
+    }
+
+    fn xattr(&self, file: &Self::File, name: &[u8]) -> Result<&[u8]> {
+        either!(self, file, tree, file => tree.xattr(file, name))
+    }
+
+    fn xattrs(&self, file: &Self::File, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        either!(self, file, tree, file => tree.xattrs(file, each))
+    }
+
+    fn set_xattr(&mut self, file: &Self::File, name: &[u8], value: Option<&[u8]>, how: SetXattr, at: At) -> Result<()> {
+        either!(mut self, file, tree, file => tree.set_xattr(file, name, value, how, at))
+    }
+
+    fn lock(&mut self, file: &mut Self::File, lock: &Lock<'_>) -> Result<bool> {
+        either!(mut self, file, tree, file => tree.lock(file, lock))
+    }
+
+    fn conflict(&self, file: &Self::File, lock: &Lock<'_>) -> Result<Option<Lock<'_>>> {
+        either!(self, file, tree, file => tree.conflict(file, lock))
     }
 
     fn statfs(&self, file: &Self::File) -> Result<StatFs> {

@@ -4,6 +4,7 @@
 //! [`Limits`](tree::Limits). Numbers such as D3 are those of the list of hostile inputs; each case says which rows it plays.
 #![allow(missing_docs, unreachable_pub, reason = "the names of cases say what they show")]
 
+mod attrs;
 mod content;
 mod depth;
 mod listings;
@@ -81,6 +82,13 @@ macro_rules! suite {
                     targets_take_room
                     the_free_room_is_there
                     times_have_nanoseconds;
+                attrs:
+                    values_are_whole_and_go_with_their_file
+                    attributes_are_made_and_replaced_as_asked
+                    spaces_of_names_have_their_owners
+                    capabilities_go_with_a_change_of_content_or_owner
+                    attributes_have_bounds
+                    locks_exclude_others_until_they_are_closed;
                 depth:
                     a_hundred_thousand_directories_are_built_and_removed
                     a_hundred_thousand_directories_are_dropped_on_a_small_stack;

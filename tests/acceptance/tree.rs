@@ -144,6 +144,11 @@ impl<F: Filesystem> Tree<F> {
         self.keep(file)
     }
 
+    /// Does something with the tree and a file of it.
+    pub fn with_file<T>(&mut self, id: Id, does: impl FnOnce(&mut F, &mut F::File) -> T) -> T {
+        does(&mut self.fs, held_mut(&mut self.files, id))
+    }
+
     pub fn lookup(&mut self, dir: Id, name: &str) -> Result<Id> {
         let file = held(&self.files, dir);
         let found = self.fs.lookup(file, name.as_bytes())?;

@@ -4,29 +4,34 @@
 //! - `dir`: names and cookies.
 //! - `content`, `blocks`, `landing`, `store`: the bytes of files; how large payloads arrive and are published.
 //! - `permit`: who may do what.
+//! - `attrs`, `locks`: extended attributes and record locks, beside the nodes.
 //! - `tree`: names come and go.
 //!
 //! Must not know: fids, messages, sockets.
 
+mod attrs;
 mod blocks;
 mod content;
 mod dir;
 mod landing;
+pub mod locks;
 mod node;
 mod permit;
 mod store;
 mod tree;
 
 use super::{
-    At, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Outcome, Result, SetTime, Stat, StatFs, Token, User,
-    mode,
+    At, Change, Entry, Error, Filesystem, Grant, Lock, Make, Open, Out, Outcome, Result, SetTime, SetXattr, Stat,
+    StatFs, Token, User, mode,
 };
 use crate::arena::{Arena, BLOCK_BYTES_MAX, Space};
 use crate::wire::{Qid, qt};
 pub use permit::Groups;
 
+use attrs::Attrs;
 use content::Content;
 use dir::{DOT, DOT_DOT, Dir, Entry as Name};
+use locks::Locks;
 use node::{Key, Kind, Node, Nodes};
 use permit::Rights;
 use std::collections::BTreeMap;
@@ -42,7 +47,7 @@ const UNIT_BYTES: u64 = 4096;
 /// How a memfs is made.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Files and directories at a time; a further name of a file counts as one. At most 2^32 - 1.
+    /// Files and directories at a time; a further name of a file counts as one, and so does an extended attribute. At most 2^32 - 1.
     pub inodes_max: usize,
     /// A secret for the index of names.
     pub hash_key: u64,
@@ -68,6 +73,10 @@ pub struct Mem {
     further_names: usize,
     /// The number that was given to a name last.
     last_name: u64,
+    attrs: Attrs,
+    locks: Locks,
+    /// File values that have locked something, ever.
+    lockers: u64,
     store: Store,
     rights: Rights,
     inodes_max: usize,
@@ -81,6 +90,8 @@ pub struct File {
     user: User,
     link: Link,
     open: Option<Open>,
+    /// Tells it apart from others once it has locked something; 0 until then.
+    locker: u64,
 }
 
 /// The name by which a file was reached.
@@ -102,6 +113,9 @@ impl Mem {
             others: BTreeMap::new(),
             further_names: 0,
             last_name: 0,
+            attrs: Attrs::default(),
+            locks: Locks::default(),
+            lockers: 0,
             store: Store::new(arena),
             rights: Rights { groups },
             inodes_max,
@@ -131,6 +145,11 @@ impl Mem {
     /// The memory behind it.
     pub fn arena(&self) -> &Arena {
         &self.store.arena
+    }
+
+    /// Ranges of bytes that are locked.
+    pub fn locks(&self) -> usize {
+        self.locks.len()
     }
 
     /// Empties the tree and gives its memory back, for the next one: an arena is never unmapped, so whoever makes many trees makes them in the same.
@@ -203,6 +222,7 @@ impl Mem {
         if user.uid != 0 && !planted!("set-id-kept-on-write") {
             node.permissions = permit::without_set_id(node.permissions);
         }
+        self.drop_capability(key);
     }
 
     fn open_node(&mut self, key: Key, user: User, flags: Open, at: At) -> Result<()> {
@@ -239,6 +259,8 @@ impl Filesystem for Mem {
     }
 
     fn cleanup(&mut self) -> Result<()> {
+        self.locks.clear();
+        self.drop_all_xattrs();
         // The root stays, empty, and so does what is still in use, without its bytes: nothing that is held becomes invalid.
         let store = &mut self.store;
         self.nodes.retain(|key, node| {
@@ -263,7 +285,7 @@ impl Filesystem for Mem {
             return Err(Error::ENOENT);
         }
         self.nodes[ROOT].uses += 1;
-        Ok(File { node: ROOT, user, link: Link { dir: ROOT, cookie: 0, id: 0 }, open: None })
+        Ok(File { node: ROOT, user, link: Link { dir: ROOT, cookie: 0, id: 0 }, open: None, locker: 0 })
     }
 
     fn lookup(&mut self, dir: &File, name: &[u8]) -> Result<File> {
@@ -277,12 +299,12 @@ impl Filesystem for Mem {
             (entry.node, Link { dir: dir.node, cookie, id: entry.id })
         };
         self.nodes[key].uses += 1;
-        Ok(File { node: key, user: dir.user, link, open: None })
+        Ok(File { node: key, user: dir.user, link, open: None, locker: 0 })
     }
 
     fn duplicate(&mut self, file: &File) -> File {
         self.nodes[file.node].uses += 1;
-        File { node: file.node, user: file.user, link: file.link, open: None }
+        File { node: file.node, user: file.user, link: file.link, open: None, locker: 0 }
     }
 
     fn attr(&self, file: &File) -> Qid {
@@ -315,7 +337,7 @@ impl Filesystem for Mem {
             return Err(Error::EISDIR);
         }
         let (key, link) = self.add(dir, name, what, mode, bits, gid, at)?;
-        let made = File { node: key, user: dir.user, link, open: Some(flags) };
+        let made = File { node: key, user: dir.user, link, open: Some(flags), locker: 0 };
         self.nodes[key].uses += 1;
         self.nodes[key].opens = 1;
         let parent = std::mem::replace(dir, made);
@@ -373,6 +395,9 @@ impl Filesystem for Mem {
     }
 
     fn close(&mut self, file: File, at: At) -> Result<()> {
+        if file.locker != 0 && !planted!("locks-outlive-the-fid") {
+            self.locks.release(file.node, file.user.peer, file.locker);
+        }
         if file.open.is_some_and(|open| open.remove_on_close)
             && let Ok((parent, cookie)) = self.name_of(&file)
         {
@@ -436,7 +461,9 @@ impl Filesystem for Mem {
             if !node.is_dir() && !planted!("set-id-kept-on-chown") {
                 node.permissions = permit::without_set_id(node.permissions);
             }
+            self.drop_capability(file.node);
         }
+        let node = &mut self.nodes[file.node];
         if let Some(asked) = change.mode {
             node.permissions = self.rights.granted(file.user, node.gid, asked & mode::PERM);
         }
@@ -498,6 +525,31 @@ impl Filesystem for Mem {
     fn rename_file(&mut self, file: &mut File, to: &File, new_name: &[u8], at: At) -> Result<()> {
         let link = self.name_of(file)?;
         self.move_entry(link, to.node, new_name, file.user, at)
+    }
+
+    fn xattr(&self, file: &File, name: &[u8]) -> Result<&[u8]> {
+        self.find_xattr(file.node, file.user, name)
+    }
+
+    fn xattrs(&self, file: &File, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.list_xattrs(file.node, file.user, each);
+        Ok(())
+    }
+
+    fn set_xattr(&mut self, file: &File, name: &[u8], value: Option<&[u8]>, how: SetXattr, at: At) -> Result<()> {
+        self.put_xattr(file.node, file.user, name, value, how, at)
+    }
+
+    fn lock(&mut self, file: &mut File, lock: &Lock<'_>) -> Result<bool> {
+        if file.locker == 0 {
+            self.lockers += 1;
+            file.locker = self.lockers;
+        }
+        self.locks.set(file.node, file.user.peer, file.locker, lock)
+    }
+
+    fn conflict(&self, file: &File, lock: &Lock<'_>) -> Result<Option<Lock<'_>>> {
+        Ok(self.locks.conflict(file.node, file.user.peer, lock))
     }
 
     fn statfs(&self, _: &File) -> Result<StatFs> {

@@ -86,9 +86,9 @@ impl Mem {
         Ok((key, Link { dir: dir.node, cookie, id }))
     }
 
-    /// Files that can still be made. As in tmpfs(5) a further name of a file counts as one: it takes memory like one.
+    /// Files that can still be made. As in tmpfs(5) a further name of a file counts as one: it takes memory like one. So does an extended attribute.
     pub(super) fn inodes_free(&self) -> usize {
-        self.inodes_max.saturating_sub(self.nodes.len() + self.further_names)
+        self.inodes_max.saturating_sub(self.nodes.len() + self.further_names + self.attrs.len())
     }
 
     fn new_entry(&mut self, name: &[u8], node: Key) -> Entry {
@@ -178,6 +178,7 @@ impl Mem {
 
     fn free_if_unused(&mut self, key: Key) {
         if self.nodes[key].links == 0 && (self.nodes[key].uses == 0 || planted!("unlinked-file-freed")) {
+            self.drop_xattrs(key);
             let mut node = self.nodes.remove(key);
             if let Some(content) = node.charged_mut() {
                 content.clear(&mut self.store);

@@ -1,0 +1,202 @@
+//! Extended attributes (xattr(7)): by file and name, each with a value of its own in the arena.
+//!
+//! They are in a table beside the nodes, so that a file without any pays nothing. Each counts as a file, since its name takes memory like one; all values of a
+//! file together are bounded, so that one file cannot take everything.
+
+use super::content::Content;
+use super::node::{Key, Kind, Node};
+use super::permit::{READ, Rights, WRITE};
+use super::{Mem, enospc};
+use crate::fs::{At, Error, Result, SetXattr, User, XATTR_BYTES_MAX, XATTR_NAME_BYTES_MAX, mode};
+use std::collections::BTreeMap;
+
+/// Largest sum of the values of one file, in bytes.
+const VALUES_BYTES_MAX: u64 = 256 << 10;
+/// Longest list of names, each with a NUL, in bytes: a client asks for no more (XATTR_LIST_MAX).
+const LIST_BYTES_MAX: usize = 64 << 10;
+/// What makes a program act as somebody else; whoever changes the program must not inherit it (capabilities(7)).
+const CAPABILITY: &[u8] = b"security.capability";
+
+type Of = BTreeMap<Box<[u8]>, Content>;
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Attrs {
+    files: BTreeMap<Key, Of>,
+    /// Attributes of all files.
+    count: usize,
+}
+
+impl Attrs {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    fn find(&self, key: Key, name: &[u8]) -> Option<&Content> {
+        // Most files have none, and Linux asks before every write.
+        if self.files.is_empty() { None } else { self.files.get(&key)?.get(name) }
+    }
+
+    fn put(&mut self, key: Key, name: &[u8], value: Content) -> Option<Content> {
+        let old = self.files.entry(key).or_default().insert(name.into(), value);
+        self.count += usize::from(old.is_none());
+        old
+    }
+
+    fn take(&mut self, key: Key, name: &[u8]) -> Option<Content> {
+        let of = self.files.get_mut(&key)?;
+        let old = of.remove(name)?;
+        self.count -= 1;
+        if of.is_empty() {
+            self.files.remove(&key);
+        }
+        Some(old)
+    }
+
+    fn take_file(&mut self, key: Key) -> Of {
+        let of = self.files.remove(&key).unwrap_or_default();
+        self.count -= of.len();
+        of
+    }
+}
+
+/// What a name begins with decides who may see and change it.
+enum Space {
+    /// Anyone may who may read or write the file.
+    User,
+    /// Root alone, reading included.
+    Trusted,
+    /// Anyone may read, root change.
+    Security,
+    /// Access lists: anyone may read, the owner change. They are kept for the clients, which act by them.
+    AccessList,
+}
+
+fn space(name: &[u8]) -> Result<Space> {
+    let spaces = [(&b"user."[..], Space::User), (b"trusted.", Space::Trusted), (b"security.", Space::Security)];
+    let found = spaces.into_iter().find(|(prefix, _)| name.starts_with(prefix));
+    match (found, name) {
+        (Some((prefix, _)), _) if name.len() == prefix.len() || name.contains(&0) => Err(Error::EINVAL),
+        (Some(_), _) if name.len() > XATTR_NAME_BYTES_MAX => Err(Error::ERANGE),
+        (Some((_, space)), _) => Ok(space),
+        (None, b"system.posix_acl_access" | b"system.posix_acl_default") => Ok(Space::AccessList),
+        _ => Err(Error::EOPNOTSUPP),
+    }
+}
+
+/// Whether the user may read the attribute of this name (xattr(7)).
+fn check_read(rights: &Rights, node: &Node, user: User, name: &[u8]) -> Result<()> {
+    match space(name)? {
+        Space::User if !has_user_space(node) => Err(Error::ENODATA),
+        Space::User => rights.check(node, user, READ),
+        Space::Trusted if user.uid != 0 => Err(Error::ENODATA),
+        Space::AccessList if matches!(node.kind, Kind::Symlink(_)) => Err(Error::EOPNOTSUPP),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the user may set or remove it.
+fn check_write(rights: &Rights, node: &Node, user: User, name: &[u8]) -> Result<()> {
+    let owns = [0, node.uid].contains(&user.uid);
+    match space(name)? {
+        Space::User if !has_user_space(node) => Err(Error::EPERM),
+        // In a sticky directory names are the owner's, and so are these.
+        Space::User if node.is_dir() && node.permissions & mode::ISVTX != 0 && !owns => Err(Error::EPERM),
+        Space::User => rights.check(node, user, WRITE),
+        Space::Trusted | Space::Security if user.uid != 0 => Err(Error::EPERM),
+        Space::AccessList if matches!(node.kind, Kind::Symlink(_)) => Err(Error::EOPNOTSUPP),
+        Space::AccessList if !owns => Err(Error::EPERM),
+        Space::AccessList if name.ends_with(b"default") && !node.is_dir() => Err(Error::EACCES),
+        _ => Ok(()),
+    }
+}
+
+/// Anyone may write to a device or a pipe, and everything about a symbolic link is allowed: their permissions say nothing about attributes.
+fn has_user_space(node: &Node) -> bool {
+    matches!(node.kind, Kind::File(_) | Kind::Dir(_))
+}
+
+impl Mem {
+    pub(super) fn find_xattr(&self, key: Key, user: User, name: &[u8]) -> Result<&[u8]> {
+        check_read(&self.rights, &self.nodes[key], user, name)?;
+        let value = self.attrs.find(key, name).ok_or(Error::ENODATA)?;
+        Ok(value.block(0).map_or(b"", |block| self.store.arena.bytes(block, 0..value.size as usize)))
+    }
+
+    pub(super) fn list_xattrs(&self, key: Key, user: User, each: &mut dyn FnMut(&[u8])) {
+        let names = self.attrs.files.get(&key).into_iter().flat_map(BTreeMap::keys);
+        names.filter(|name| user.uid == 0 || !name.starts_with(b"trusted.")).for_each(|name| each(name));
+    }
+
+    pub(super) fn put_xattr(
+        &mut self,
+        key: Key,
+        user: User,
+        name: &[u8],
+        value: Option<&[u8]>,
+        how: SetXattr,
+        at: At,
+    ) -> Result<()> {
+        check_write(&self.rights, &self.nodes[key], user, name)?;
+        let old = self.attrs.find(key, name).map(|value| value.size);
+        match how {
+            SetXattr::Create if old.is_some() && !planted!("xattr-create-replaces") => return Err(Error::EEXIST),
+            SetXattr::Replace if old.is_none() => return Err(Error::ENODATA),
+            _ => {}
+        }
+        // An access list without entries is none: so Linux takes one back that says no more than the mode.
+        let value = value.filter(|value| !(value.is_empty() && name.starts_with(b"system.")));
+        let taken = if let Some(value) = value {
+            self.check_room(key, name, value.len(), old)?;
+            let mut content = Content::default();
+            content.write(&mut self.store, 0, value).map_err(enospc)?;
+            self.attrs.put(key, name, content)
+        } else {
+            self.attrs.take(key, name)
+        };
+        self.free_xattr(taken);
+        self.nodes[key].ctime = at.wall;
+        Ok(())
+    }
+
+    /// Whether a value fits beside the others, `old` of which it replaces.
+    fn check_room(&self, key: Key, name: &[u8], bytes: usize, old: Option<u64>) -> Result<()> {
+        if bytes > XATTR_BYTES_MAX {
+            return Err(Error::E2BIG);
+        }
+        let of = self.attrs.files.get(&key);
+        let all: u64 = of.map_or(0, |of| of.values().map(|value| value.size).sum());
+        let listed: usize = of.map_or(0, |of| of.keys().map(|name| name.len() + 1).sum());
+        let is_new = old.is_none();
+        let full = all - old.unwrap_or(0) + bytes as u64 > VALUES_BYTES_MAX
+            || is_new && (listed + name.len() + 1 > LIST_BYTES_MAX || self.inodes_free() == 0);
+        if full { Err(Error::ENOSPC) } else { Ok(()) }
+    }
+
+    /// The file's content, or its owner, is another one now.
+    pub(super) fn drop_capability(&mut self, key: Key) {
+        if self.attrs.len() > 0 && !planted!("capability-kept-on-write") {
+            let taken = self.attrs.take(key, CAPABILITY);
+            self.free_xattr(taken);
+        }
+    }
+
+    /// The file is gone.
+    pub(super) fn drop_xattrs(&mut self, key: Key) {
+        if self.attrs.len() > 0 && !planted!("xattrs-outlive-the-file") {
+            self.attrs.take_file(key).into_values().for_each(|value| self.free_xattr(Some(value)));
+        }
+    }
+
+    /// All files are.
+    pub(super) fn drop_all_xattrs(&mut self) {
+        let keys: Vec<Key> = self.attrs.files.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.drop_xattrs(key));
+    }
+
+    fn free_xattr(&mut self, value: Option<Content>) {
+        if let Some(mut value) = value {
+            value.clear(&mut self.store);
+        }
+    }
+}
