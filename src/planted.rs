@@ -114,6 +114,7 @@ bugs! {
     "poll-error-is-a-signal"       "uring/server.rs"    "I3"  "a poll of the signals that fails begins the drain";
     "eagain-ends-the-peer"         "uring/server.rs"    "I3"  "a full socket counts as a broken one";
     "generation-forgotten"         "uring/server.rs"    "I4"  "a late completion is taken for one of the next peer in the slot";
+    "task-work-not-waited-for"     "uring/ring.rs"      "I5"  "the error of a quiet send that waits as task work is not waited for";
     "quiet-settled-too-early"      "uring/server.rs"    "I5"  "a quiet send that is still in the queue counts as sent";
     "full-queue-drops"             "uring/server.rs"    "I6"  "what finds no room in the submission queue is not submitted";
     "enobufs-never-armed-again"    "uring/server.rs"    "I7"  "a receive that found no shared buffer is not submitted again";

@@ -251,6 +251,9 @@ impl World {
         let idle = want == 0 && self.kernel.ready() == 0 && self.kernel.is_settled() && !submitted;
         self.idle_turns = if idle { self.idle_turns + 1 } else { 0 };
         assert!(self.idle_turns < 1000, "stall: the server turns and turns, and has nothing to do");
+        if want > 0 {
+            self.kernel.run_task_work();
+        }
         // What is wanted is waited for; beyond that only happens what can happen at once.
         while self.kernel.ready() < want as usize {
             if !self.step() {

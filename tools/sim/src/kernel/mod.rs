@@ -100,6 +100,8 @@ pub(crate) struct Kernel {
     queue_room: usize,
     in_flight: Vec<Op>,
     late: VecDeque<Cqe>,
+    /// Those of quiet operations that wait as task work for the next enter.
+    deferred: Vec<Cqe>,
     completed: VecDeque<Cqe>,
     completed_room: usize,
     overflown: VecDeque<Cqe>,
@@ -150,6 +152,7 @@ impl Kernel {
             queue_room,
             in_flight: Vec::new(),
             late: VecDeque::new(),
+            deferred: Vec::new(),
             completed: VecDeque::new(),
             completed_room,
             overflown: VecDeque::new(),
@@ -263,6 +266,7 @@ impl Kernel {
     pub(crate) fn submit(&mut self) {
         let room = self.completed_room.saturating_sub(self.completed.len()).min(self.overflown.len());
         self.completed.extend(self.overflown.drain(..room));
+        self.run_task_work();
         let mut count = self.queued.len();
         if count > 0 && self.fires(Fault::NothingSubmitted) {
             count = 0;
@@ -281,7 +285,12 @@ impl Kernel {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.queued.is_empty() && self.overflown.is_empty()
+        self.queued.is_empty() && self.overflown.is_empty() && self.deferred.is_empty()
+    }
+
+    /// An enter, and one that waits in any case.
+    pub(crate) fn run_task_work(&mut self) {
+        std::mem::take(&mut self.deferred).into_iter().for_each(|cqe| self.complete(cqe));
     }
 
     fn start(&mut self, sqe: Sqe) {
@@ -361,6 +370,8 @@ impl Kernel {
         let behind = self.late.iter().any(|late| late.user_data == cqe.user_data);
         if !sqe.never_waits && (behind || self.fires(Fault::LateCompletion)) {
             self.late.push_back(cqe);
+        } else if sqe.quiet && self.fires(Fault::LateCompletion) {
+            self.deferred.push(cqe);
         } else {
             self.complete(cqe);
         }
@@ -517,7 +528,8 @@ impl Kernel {
 
     pub(crate) fn close(&mut self, fd: i32) {
         let Some(was) = self.fds.remove(&fd) else { panic!("descriptors: {fd} is closed and is not open") };
-        let under_way = self.in_flight.iter().any(|op| op.sqe.fd == fd) || self.late.iter().any(|cqe| cqe.fd == fd);
+        let under_way = self.in_flight.iter().any(|op| op.sqe.fd == fd)
+            || self.late.iter().chain(&self.deferred).any(|cqe| cqe.fd == fd);
         assert!(!under_way, "descriptors: {fd} is closed with operations in flight");
         if let Fd::Socket(number) = was {
             trace!(self, "connection {number}: closed");
