@@ -1,7 +1,8 @@
 //! Every bound of a server as a sum of its holders, and the relations between them.
 
 use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
-use crate::session::OWN_BYTES_MAX;
+use crate::fs::mem::locks;
+use crate::session::{ATTR_BYTES_ALL, OWN_BYTES_MAX};
 use crate::uring::{BACKLOG_BYTES_ALL, SHARED_BYTES, SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WINDOW_BYTES};
 
 /// Largest message in bytes, and the default. v9fs asks for no more over a socket (Linux: `net/9p/trans_fd.c`, MAX_SOCK_BUF).
@@ -54,7 +55,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Who may hold how many bytes of this process's memory.
-    pub fn holders(&self) -> [(&'static str, u64); 8] {
+    pub fn holders(&self) -> [(&'static str, u64); 10] {
         let windows = WINDOW_BYTES as u64;
         let turn = u64::from(SHARED_COUNT) * 2 * OWN_BYTES_MAX as u64;
         // A file has at most one block that is smaller than the largest.
@@ -71,6 +72,8 @@ impl Bounds {
                     + (self.connections + SPARE_WINDOWS as u64) * windows
                     + BACKLOG_BYTES_ALL as u64,
             ),
+            ("attributes on their way", ATTR_BYTES_ALL as u64),
+            ("locks", (locks::LOCKS_MAX * locks::BYTES_MAX) as u64),
             ("figures and log", FIGURES_BYTES),
             ("replies", REPLY_BYTES_MAX as u64 + turn + self.connections * SHORT_REPLY_BYTES),
         ]

@@ -87,6 +87,10 @@ bugs! {
     "xattr-create-replaces"        "fs/mem/attrs.rs"    "G3"  "an attribute that must be new replaces the one that is there";
     "capability-kept-on-write"     "fs/mem/attrs.rs"    "G5"  "a program that is written to keeps its capabilities";
     "xattrs-outlive-the-file"      "fs/mem/attrs.rs"    "G2"  "the attributes of a file that is gone are those of the next one in its place";
+    "xattr-set-in-part"            "session/xattr.rs"   "G3"  "an attribute is set although not all of it was written";
+    "xattr-budget-kept"            "session/xattr.rs"   "G2"  "bytes of attributes that were read or written count for ever";
+    "staged-xattr-readable"        "session/xattr.rs"   "G4"  "an attribute that is being written can be read";
+    "lock-range-wraps"             "session/lock.rs"    "G6"  "the end of a lock wraps around";
     "lock-conflict-ignored"        "fs/mem/locks.rs"    "G8"  "everyone gets every lock";
     "locks-unbounded"              "fs/mem/locks.rs"    "G7"  "a peer may have any number of locks";
     "unlock-takes-all"             "fs/mem/locks.rs"    "G8"  "who gives a part of a lock back loses all of it";

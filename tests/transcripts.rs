@@ -118,6 +118,7 @@ impl World {
             assert_eq!((peer.session.fids(), peer.session.pending()), (0, 0), "{what}");
         }
         self.fs.ready();
+        assert_eq!(self.fs.a().locks(), 0, "{what}");
         assert_eq!((self.gauge.pins(), self.gauge.granted_bytes()), (0, 0), "{what}");
         self.fs.cleanup().expect("memory is always released");
         assert_eq!(self.gauge.used_bytes(), 0, "{what}");

@@ -3,7 +3,11 @@
 //! Counts of one number each, changed by whoever drives a session, on any thread. They are bounds, not locks: two threads may each pass one by what a single
 //! request adds.
 
+use crate::fs::{Error, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of extended attributes that are being read or written, of all sessions together.
+pub const ATTR_BYTES_ALL: usize = 16 << 20;
 
 /// Bounds that hold for all sessions together.
 #[derive(Debug)]
@@ -12,6 +16,7 @@ pub struct Budget {
     reply_bytes_max: usize,
     fids: AtomicUsize,
     reply_bytes: AtomicUsize,
+    attr_bytes: AtomicUsize,
 }
 
 impl Default for Budget {
@@ -24,7 +29,8 @@ impl Default for Budget {
 impl Budget {
     /// At most so many fids; and so many bytes of replies in memory of their own (what is shown of files is theirs).
     pub fn new(fids_max: usize, reply_bytes_max: usize) -> Budget {
-        Budget { fids_max, reply_bytes_max, fids: AtomicUsize::new(0), reply_bytes: AtomicUsize::new(0) }
+        let [fids, reply_bytes, attr_bytes] = [(); 3].map(|()| AtomicUsize::new(0));
+        Budget { fids_max, reply_bytes_max, fids, reply_bytes, attr_bytes }
     }
 
     /// Fids of all sessions.
@@ -35,6 +41,23 @@ impl Budget {
     /// Bytes of replies on their way, without what they show of files.
     pub fn reply_bytes(&self) -> usize {
         self.reply_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of extended attributes that are being read or written.
+    pub fn attr_bytes(&self) -> usize {
+        self.attr_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take_attr_bytes(&self, bytes: usize) -> Result<()> {
+        if self.attr_bytes() + bytes > ATTR_BYTES_ALL {
+            return Err(Error::ENOSPC);
+        }
+        self.attr_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn give_attr_bytes(&self, bytes: usize) {
+        self.attr_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn has_fids(&self) -> bool {

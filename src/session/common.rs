@@ -86,7 +86,7 @@ impl<F: Filesystem> Session<F> {
             self.fids.check_new(newfid)?;
         }
         let from = self.fids.get(fid)?;
-        if from.state != State::Walked && (newfid == fid || self.dialect == Some(Dialect::P9) && !names.is_empty()) {
+        if !from.state.is_walked() && (newfid == fid || self.dialect == Some(Dialect::P9) && !names.is_empty()) {
             return Err(Error::EINVAL);
         }
         let mut qids = [Qid::default(); NAMES_MAX];
@@ -123,13 +123,17 @@ impl<F: Filesystem> Session<F> {
 
     fn read(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, count: u32, at: At) -> Result<()> {
         let room = if planted!("read-not-clamped") { count } else { count.min(self.msize - IOHDR) };
-        let held = self.fids.get(fid)?;
+        let held = self.fids.any(fid)?;
         match held.state {
             State::Open { read: true, .. } => {}
             State::OpenDir { .. } if self.dialect == Some(Dialect::L) => return Err(Error::EISDIR),
             State::OpenDir { .. } => {
                 let room = self.listing_room(count);
                 return self.read_dir(fs, request, fid, offset, room, at);
+            }
+            State::Attr(_) => {
+                let room = self.listing_room(count);
+                return self.read_attr(fs, request, fid, offset, room);
             }
             _ => return Err(Error::EBADF),
         }
@@ -153,9 +157,12 @@ impl<F: Filesystem> Session<F> {
     /// A write whose payload came with it.
     fn write(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, data: Data<'_>, at: At) -> Result<()> {
         self.check_writable(fid)?;
-        let held = self.fids.get(fid)?;
+        let held = self.fids.any(fid)?;
         let bytes = data.here().map_err(|_| Error::EINVAL)?;
-        let done = fs.write(&mut held.file, offset, bytes, at);
+        let done = match &mut held.state {
+            State::Attr(attr) => attr.write(offset, bytes).map(Outcome::Done),
+            _ => fs.write(&mut held.file, offset, bytes, at),
+        };
         self.answer_count(fs, request, fid, done);
         Ok(())
     }
@@ -165,7 +172,8 @@ impl<F: Filesystem> Session<F> {
         let held = self.fids.take(fid)?;
         self.interrupt(fs, fid);
         let twin = planted!("clunk-failure-keeps-fid").then(|| fs.duplicate(&held.file));
-        let closed = fs.close(held.file, at);
+        let set = if let State::Attr(attr) = &held.state { attr.commit(fs, &held.file, at) } else { Ok(()) };
+        let closed = set.and(fs.close(held.file, at));
         if let Some(twin) = twin {
             match closed {
                 Ok(()) => give_back(fs, twin, at),
@@ -181,7 +189,8 @@ impl<F: Filesystem> Session<F> {
     fn remove(&mut self, fs: &mut F, request: Request, fid: Fid, at: At) -> Result<()> {
         let mut held = self.fids.take(fid)?;
         self.interrupt(fs, fid);
-        let removed = fs.remove(&mut held.file, at);
+        let is_attr = matches!(held.state, State::Attr(_));
+        let removed = if is_attr { Err(Error::EBADF) } else { fs.remove(&mut held.file, at) };
         if planted!("remove-failure-keeps-fid") && removed.is_err() {
             self.fids.put(fid, held.file);
             return removed;

@@ -1,14 +1,18 @@
 //! The fids of one peer.
 
 use super::budget::Budget;
+use super::xattr::Attr;
 use crate::fs::{Error, Result};
 use crate::wire::{Fid, NOFID};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+/// Fids of one peer that stand for extended attributes: each may have 64 KiB of its own.
+const ATTRS_MAX: usize = 64;
+
 /// What a fid stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum State {
     /// Walked to.
     Walked,
@@ -16,6 +20,19 @@ pub(super) enum State {
     Open { read: bool, write: bool },
     /// An open directory: where a read of stat records must go on, and the cookie that stands for it.
     OpenDir { next_offset: u64, cookie: u64 },
+    /// An extended attribute of the file; only read, write and clunk know it.
+    Attr(Box<Attr>),
+}
+
+impl State {
+    pub(super) fn is_walked(&self) -> bool {
+        matches!(self, State::Walked)
+    }
+
+    /// Whether it is the file itself, and nothing beside it.
+    pub(super) fn is_file(&self) -> bool {
+        !matches!(self, State::Attr(_))
+    }
 }
 
 /// A fid with its file.
@@ -27,26 +44,35 @@ pub(super) struct Held<T> {
 /// Fids by number. Their order never decides anything.
 pub(super) struct Fids<T> {
     held: HashMap<Fid, Held<T>, Key>,
+    /// How many stand for attributes.
+    attrs: usize,
     most: usize,
     budget: Arc<Budget>,
 }
 
 impl<T> Fids<T> {
     pub(super) fn new(most: usize, hash_key: u64, budget: Arc<Budget>) -> Fids<T> {
-        Fids { held: HashMap::with_hasher(Key(hash_key | 1)), most, budget }
+        Fids { held: HashMap::with_hasher(Key(hash_key | 1)), attrs: 0, most, budget }
     }
 
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
 
-    pub(super) fn get(&mut self, fid: Fid) -> Result<&mut Held<T>> {
+    /// Whatever it stands for.
+    pub(super) fn any(&mut self, fid: Fid) -> Result<&mut Held<T>> {
         self.held.get_mut(&fid).ok_or(Error::EBADF)
     }
 
-    /// Two fids, maybe the same.
+    /// A file.
+    pub(super) fn get(&mut self, fid: Fid) -> Result<&mut Held<T>> {
+        self.held.get_mut(&fid).filter(|held| held.state.is_file()).ok_or(Error::EBADF)
+    }
+
+    /// Two files, maybe the same.
     pub(super) fn both(&self, one: Fid, other: Fid) -> Result<(&Held<T>, &Held<T>)> {
-        self.held.get(&one).zip(self.held.get(&other)).ok_or(Error::EBADF)
+        let find = |fid| self.held.get(&fid).filter(|held| held.state.is_file());
+        find(one).zip(find(other)).ok_or(Error::EBADF)
     }
 
     /// The first to change, the second to look at. EINVAL if they are one.
@@ -55,7 +81,7 @@ impl<T> Fids<T> {
             return Err(Error::EINVAL);
         }
         match self.held.get_disjoint_mut([&one, &other]) {
-            [Some(one), Some(other)] => Ok((one, other)),
+            [Some(one), Some(other)] if one.state.is_file() && other.state.is_file() => Ok((one, other)),
             _ => Err(Error::EBADF),
         }
     }
@@ -79,8 +105,34 @@ impl<T> Fids<T> {
         old
     }
 
+    /// Makes a new fid for an attribute. Where there are too many of them the file comes back.
+    pub(super) fn put_attr(&mut self, fid: Fid, file: T, attr: Attr) -> std::result::Result<(), (Error, T)> {
+        if self.attrs >= ATTRS_MAX {
+            return Err((Error::ENOSPC, file));
+        }
+        self.attrs += 1;
+        let old = self.held.insert(fid, Held { file, state: State::Attr(Box::new(attr)) });
+        debug_assert!(old.is_none(), "the number was free");
+        self.budget.add_fid();
+        Ok(())
+    }
+
+    /// A fid stands for an attribute from now on, maybe another one than before.
+    pub(super) fn become_attr(&mut self, fid: Fid, attr: Attr) -> Result<()> {
+        let held = self.held.get_mut(&fid).ok_or(Error::EBADF)?;
+        if held.state.is_file() {
+            if self.attrs >= ATTRS_MAX {
+                return Err(Error::ENOSPC);
+            }
+            self.attrs += 1;
+        }
+        held.state = State::Attr(Box::new(attr));
+        Ok(())
+    }
+
     pub(super) fn take(&mut self, fid: Fid) -> Result<Held<T>> {
         let held = self.held.remove(&fid).ok_or(Error::EBADF)?;
+        self.attrs -= usize::from(!held.state.is_file());
         self.budget.give_fids(usize::from(!planted!("fid-budget-kept")));
         Ok(held)
     }
@@ -92,6 +144,7 @@ impl<T> Fids<T> {
     /// All of them, in the order of their numbers.
     pub(super) fn take_all(&mut self) -> Vec<(Fid, Held<T>)> {
         self.budget.give_fids(self.held.len());
+        self.attrs = 0;
         let mut all: Vec<_> = self.held.drain().collect();
         all.sort_unstable_by_key(|(fid, _)| *fid);
         all

@@ -36,6 +36,12 @@ impl<F: Filesystem> Session<F> {
                 return self.lcreate(fs, request, fid, (name, flags, mode, gid), at);
             }
             Message::Treaddir { fid, offset, count } => return self.readdir(fs, request, fid, offset, count, at),
+            Message::Txattrwalk { fid, newfid, name } => return self.xattrwalk(fs, request, fid, newfid, name, at),
+            Message::Txattrcreate { fid, name, attr_size, flags } => {
+                return self.xattrcreate(fs, request, fid, name, attr_size, flags);
+            }
+            Message::Tlock { .. } => return self.lock(fs, request, message),
+            Message::Tgetlock { .. } => return self.getlock(fs, request, message),
             Message::Tgetattr { fid, request_mask } => {
                 convert::getattr(&fs.stat(&self.fids.get(fid)?.file)?, request_mask)
             }
@@ -122,7 +128,7 @@ impl<F: Filesystem> Session<F> {
     ) -> Result<()> {
         check_name(name)?;
         let held = self.fids.get(fid)?;
-        if held.state != State::Walked {
+        if !held.state.is_walked() {
             return Err(Error::EINVAL);
         }
         let open = linux_flags(flags)?;
@@ -193,7 +199,7 @@ impl<F: Filesystem> Session<F> {
         match held.state {
             State::OpenDir { .. } => {}
             State::Open { .. } => return Err(Error::ENOTDIR),
-            State::Walked => return Err(Error::EBADF),
+            State::Walked | State::Attr(_) => return Err(Error::EBADF),
         }
         let iovec = self.out.batch(fs.gate()).iovec();
         let mark = iovec.mark();

@@ -24,12 +24,14 @@ mod common;
 mod convert;
 mod fids;
 mod linux;
+mod lock;
 mod outgoing;
 mod payload;
 mod pending;
 mod users;
+mod xattr;
 
-pub use budget::Budget;
+pub use budget::{ATTR_BYTES_ALL, Budget};
 pub use outgoing::{Reply, Segments, View};
 pub use payload::Landing;
 pub use users::{NOBODY, Trust, Users};

@@ -1,6 +1,6 @@
 //! Payloads of large writes, from their head to their reply; and bytes that nobody wants.
 
-use super::fids::State;
+use super::fids::{Held, State};
 use super::pending::What;
 use super::{Broken, Request, Session};
 use crate::fs::{At, Error, Filesystem, Grant, Outcome};
@@ -74,7 +74,11 @@ impl<F: Filesystem> Session<F> {
         };
         let left = count as usize;
         let granted = self.check_writable(fid).and_then(|()| {
-            let held = self.fids.get(fid)?;
+            let held = self.fids.any(fid)?;
+            if let State::Attr(attr) = &held.state {
+                attr.check(offset, left)?;
+                return Ok(Inbound::Parts { request, fid, offset, done: 0, left });
+            }
             if fs.discards(&held.file) {
                 return Ok(Inbound::Skipping { request, left, answer: Ok(count) });
             }
@@ -101,10 +105,11 @@ impl<F: Filesystem> Session<F> {
     }
 
     pub(super) fn check_writable(&mut self, fid: Fid) -> Result<(), Error> {
-        match self.fids.get(fid)?.state {
+        match &self.fids.any(fid)?.state {
             State::Open { write: true, .. } => Ok(()),
             State::Open { .. } if planted!("write-by-a-read-fid") => Ok(()),
             State::OpenDir { .. } if self.dialect == Some(Dialect::L) => Err(Error::EISDIR),
+            State::Attr(attr) if attr.takes() => Ok(()),
             _ => Err(Error::EBADF),
         }
     }
@@ -159,7 +164,10 @@ impl<F: Filesystem> Session<F> {
         at: At,
     ) -> (u32, Option<Option<Error>>) {
         let place = offset.checked_add(done.into()).ok_or(Error::EFBIG);
-        let written = place.and_then(|place| fs.write(&mut self.fids.get(fid)?.file, place, part, at));
+        let written = place.and_then(|place| match self.fids.any(fid)? {
+            Held { state: State::Attr(attr), .. } => attr.write(place, part).map(Outcome::Done),
+            Held { file, .. } => fs.write(file, place, part, at),
+        });
         match written {
             Ok(Outcome::Done(count)) if count as usize >= part.len() => (part.len() as u32, None),
             Ok(Outcome::Done(count)) => (count, Some(None)),

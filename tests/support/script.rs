@@ -132,6 +132,19 @@ pub fn conversation(dialect: Dialect) -> Vec<u8> {
                 mtime_sec: 0,
                 mtime_nsec: 0,
             });
+            // An attribute that comes as a large payload, and one that is not whole; what there is of them.
+            script.walk(3, 10, &[]).walk(3, 11, &[]);
+            script.ask(Message::Txattrcreate { fid: 10, name: b"user.large", attr_size: 40_000, flags: 1 });
+            script.ask(Message::Txattrcreate { fid: 11, name: b"user.part", attr_size: 40_000, flags: 1 });
+            script.write(10, 0, &pattern(30_000, 10)).write(11, 0, &pattern(30_000, 11));
+            script.write(10, 30_000, &pattern(10_000, 12)).write(11, 5, &pattern(20_000, 13)).clunk(10).clunk(11);
+            script.ask(Message::Txattrwalk { fid: 3, newfid: 10, name: b"user.large" }).read(10, 100, 50_000);
+            script.ask(Message::Txattrwalk { fid: 3, newfid: 11, name: b"" }).read(11, 0, 100).clunk(10).clunk(11);
+            let (start, client_id) = (10, &b"box"[..]);
+            for (type_, length, proc_id) in [(1, 5, 1), (1, 1, 2), (0, 0, 3), (2, 2, 1), (0, 2, 3)] {
+                script.ask(Message::Tlock { fid: 3, type_, flags: 0, start, length, proc_id, client_id });
+            }
+            script.ask(Message::Tgetlock { fid: 3, type_: 2, start: 0, length: 0, proc_id: 4, client_id });
             script.ask(Message::Tunlinkat { dfid: 2, name: b"moved", flags: 0 });
             script.ask(Message::Tunlinkat { dfid: 0, name: b"dir", flags: 0x200 });
             script.ask(Message::Tstatfs { fid: 0 }).ask(Message::Tfsync { fid: 3, datasync: Opt(0) });

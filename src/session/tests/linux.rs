@@ -194,9 +194,16 @@ fn what_is_not_served_is_not_supported() {
     for _ in 0..2 * PROTOCOL_ERRORS_MAX {
         peer.fails(&Message::Txattrwalk { fid: 0, newfid: 5, name: b"" }, Error::EOPNOTSUPP);
     }
-    peer.fails(&Message::Txattrcreate { fid: 0, name: b"a", attr_size: 1, flags: 0 }, Error::EOPNOTSUPP);
-    peer.fails(&Message::Tlock { fid: 0, type_: 0, flags: 0, start, length, proc_id, client_id }, Error::EOPNOTSUPP);
-    peer.fails(&Message::Tgetlock { fid: 0, type_: 2, start, length, proc_id, client_id }, Error::EOPNOTSUPP);
+    peer.walks(1, &[]);
+    peer.send(7, &Message::Tlopen { fid: 1, flags: 0 }).expect("not broken");
+    assert_eq!(peer.lines().len(), 1);
+    peer.fails(&Message::Tlock { fid: 1, type_: 0, flags: 0, start, length, proc_id, client_id }, Error::EOPNOTSUPP);
+    peer.fails(&Message::Tgetlock { fid: 1, type_: 2, start, length, proc_id, client_id }, Error::EOPNOTSUPP);
+    peer.says(&Message::Tclunk { fid: 1 }, &Message::Rclunk {});
+    // What was announced fails when it would be set.
+    peer.walks(1, &[]);
+    peer.says(&Message::Txattrcreate { fid: 1, name: b"user.a", attr_size: 0, flags: 0 }, &Message::Rxattrcreate {});
+    peer.fails(&Message::Tclunk { fid: 1 }, Error::EOPNOTSUPP);
     peer.fails(&Message::Tstatfs { fid: 0 }, Error::EOPNOTSUPP);
     assert_eq!((peer.session.fids(), peer.session.errors), (1, 0));
     peer.ends();
