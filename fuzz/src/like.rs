@@ -1,8 +1,9 @@
 //! Messages to operands: captured traffic becomes seeds. What no table has stands for the next that one has.
 
 use crate::say::{
-    ANAMES, COUNTS, FIDS, GOOD_NAMES, LENS, LINUX_FLAGS, MASKS, MODES, MSIZES, NAMES, OFFSETS, OPEN_MODES, OWNERS,
-    PERMS, SIZES, Say, TAGS, TEXTS, UNLINK_FLAGS, USERS, VALIDS, VERSIONS,
+    ANAMES, COUNTS, FIDS, GOOD_NAMES, LENS, LINUX_FLAGS, LOCK_KINDS, LOCK_PLACES, MASKS, MODES, MSIZES, NAMES, OFFSETS,
+    OPEN_MODES, OWNERS, PERMS, PROCESSES, SIZES, Say, TAGS, TEXTS, UNLINK_FLAGS, USERS, VALIDS, VERSIONS, XATTR_FLAGS,
+    XATTR_SIZES, XATTRS,
 };
 use ring9::wire::{Message, NOFID, NOTAG, Tag};
 
@@ -82,16 +83,39 @@ pub fn like(message: &Message<'_>) -> Option<Say> {
             size: near(SIZES, size, |&size| size),
             time: 0,
         },
+        Message::Txattrwalk { fid, newfid, name } if XATTRS.contains(&name) => {
+            Say::Getxattr { fid: fid_code(fid), newfid: fid_code(newfid), name: same(XATTRS, &name) }
+        }
         Message::Txattrwalk { fid, newfid, name } => {
             Say::Xattrwalk { fid: fid_code(fid), newfid: fid_code(newfid), name: name_code(name) }
         }
+        Message::Txattrcreate { fid, name, attr_size, flags } if XATTRS.contains(&name) => Say::Setxattr {
+            fid: fid_code(fid),
+            name: same(XATTRS, &name),
+            size: near(XATTR_SIZES, attr_size, |&size| size),
+            flags: same(XATTR_FLAGS, &flags),
+        },
         Message::Txattrcreate { fid, name, .. } => Say::Xattrcreate { fid: fid_code(fid), name: name_code(name) },
         Message::Treaddir { fid, offset, count } => {
             Say::Readdir { fid: fid_code(fid), offset: offset_code(offset), count: count_code(count) }
         }
         Message::Tfsync { fid, .. } => Say::Fsync { fid: fid_code(fid) },
-        Message::Tlock { fid, .. } => Say::Lock { fid: fid_code(fid) },
-        Message::Tgetlock { fid, .. } => Say::Getlock { fid: fid_code(fid) },
+        Message::Tlock { fid, flags: 0, .. } => Say::Lock { fid: fid_code(fid) },
+        Message::Tlock { fid, type_, start, length, proc_id, .. } => Say::Lockrange {
+            fid: fid_code(fid),
+            kind: same(LOCK_KINDS, &type_),
+            start: near(LOCK_PLACES, start, |&place| place),
+            length: near(LOCK_PLACES, length, |&place| place),
+            process: same(PROCESSES, &proc_id),
+        },
+        Message::Tgetlock { fid, type_: 1, .. } => Say::Getlock { fid: fid_code(fid) },
+        Message::Tgetlock { fid, type_, start, length, proc_id, .. } => Say::Askrange {
+            fid: fid_code(fid),
+            kind: same(LOCK_KINDS, &type_),
+            start: near(LOCK_PLACES, start, |&place| place),
+            length: near(LOCK_PLACES, length, |&place| place),
+            process: same(PROCESSES, &proc_id),
+        },
         Message::Tlink { dfid, fid, name } => {
             Say::Link { dfid: fid_code(dfid), fid: fid_code(fid), name: name_code(name) }
         }

@@ -62,6 +62,7 @@ pub fn with_mem<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Mem) -
     let before = written();
     let (mut mem, result) = run(Mem::new(kept.arena, options));
     assert_eq!((gauge.pins(), gauge.granted_bytes()), (0, 0), "pins and granted bytes after all sessions are closed");
+    assert_eq!(mem.locks(), 0, "locks after all sessions are closed");
     remove_all(&mut mem);
     let arena = mem.into_arena();
     assert_eq!(

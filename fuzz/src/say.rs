@@ -74,6 +74,10 @@ says! {
     Unlinkat { fid, name, flags }
     Statfs { fid }
     Raw { kind, len, seed }
+    Getxattr { fid, newfid, name }
+    Setxattr { fid, name, size, flags }
+    Lockrange { fid, kind, start, length, process }
+    Askrange { fid, kind, start, length, process }
 }
 
 pub(crate) const FIDS: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 1000, NOFID];
@@ -242,6 +246,22 @@ pub(crate) const KINDS: &[u8] = &[
     0, 1, 6, 7, 8, 12, 14, 16, 18, 20, 22, 24, 26, 30, 40, 50, 70, 72, 74, 76, 99, 100, 101, 102, 104, 106, 107, 108,
     110, 111, 112, 114, 116, 117, 118, 120, 122, 124, 126, 128, 255,
 ];
+pub(crate) const XATTRS: &[&[u8]] = &[
+    b"user.a",
+    b"user.b",
+    b"",
+    b"trusted.a",
+    b"security.capability",
+    b"system.posix_acl_access",
+    b"system.posix_acl_default",
+    b"user.",
+    b"other.a",
+];
+pub(crate) const XATTR_SIZES: &[u64] = &[10, 0, 1, 64, 4096, 20_000, 65_535, 65_536, 65_537, u64::MAX];
+pub(crate) const XATTR_FLAGS: &[u32] = &[0, 1, 2, 3, 4];
+pub(crate) const LOCK_KINDS: &[u8] = &[0, 1, 2, 3];
+pub(crate) const LOCK_PLACES: &[u64] = &[0, 1, 2, 5, 10, 100, (1 << 63) - 1, 1 << 63, u64::MAX];
+pub(crate) const PROCESSES: &[u32] = &[1, 2, 3];
 pub(crate) const RAW_LENS: &[usize] = &[0, 1, 2, 4, 8, 13, 20, 40, 100, 300, 17_000];
 
 fn pick<T: Copy>(table: &[T], code: u8) -> T {
@@ -408,6 +428,32 @@ impl Say {
                 emit(&Message::Tunlinkat { dfid: fid_of(fid), name: name_of(name), flags: pick(UNLINK_FLAGS, flags) });
             }
             Say::Statfs { fid } => emit(&Message::Tstatfs { fid: fid_of(fid) }),
+            Say::Getxattr { fid, newfid, name } => {
+                emit(&Message::Txattrwalk { fid: fid_of(fid), newfid: fid_of(newfid), name: pick(XATTRS, name) });
+            }
+            Say::Setxattr { fid, name, size, flags } => emit(&Message::Txattrcreate {
+                fid: fid_of(fid),
+                name: pick(XATTRS, name),
+                attr_size: pick(XATTR_SIZES, size),
+                flags: pick(XATTR_FLAGS, flags),
+            }),
+            Say::Lockrange { fid, kind, start, length, process } => emit(&Message::Tlock {
+                fid: fid_of(fid),
+                type_: pick(LOCK_KINDS, kind),
+                flags: 1,
+                start: pick(LOCK_PLACES, start),
+                length: pick(LOCK_PLACES, length),
+                proc_id: pick(PROCESSES, process),
+                client_id: b"me",
+            }),
+            Say::Askrange { fid, kind, start, length, process } => emit(&Message::Tgetlock {
+                fid: fid_of(fid),
+                type_: pick(LOCK_KINDS, kind),
+                start: pick(LOCK_PLACES, start),
+                length: pick(LOCK_PLACES, length),
+                proc_id: pick(PROCESSES, process),
+                client_id: b"me",
+            }),
             Say::Raw { kind, len, seed } => {
                 let body = payload(pick(RAW_LENS, len) as u32, seed);
                 let size = u32::try_from(ring9::wire::HEAD + body.len()).expect("raw frames are small");

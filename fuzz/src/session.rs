@@ -56,7 +56,7 @@ pub fn play_on<F: Filesystem>(fs: &mut F, script: &Script) {
         driver.step(fs, step);
     }
     driver.end(fs);
-    assert_eq!((budget.fids(), budget.reply_bytes()), (0, 0), "what is left of the budget");
+    assert_eq!((budget.fids(), budget.reply_bytes(), budget.attr_bytes()), (0, 0, 0), "what is left of the budget");
 }
 
 fn config(world: World, peer: u32, budget: Arc<Budget>) -> Config {
@@ -445,6 +445,9 @@ impl<F: Filesystem> Peer<F> {
             Message::Tclunk { fid } | Message::Tremove { fid } => {
                 let was_there = self.fids.remove(&fid);
                 assert!(was_there || is_error, "fid {fid} was not there");
+            }
+            Message::Txattrwalk { fid, newfid, .. } if !is_error => {
+                assert!(self.fids.contains(&fid) && self.fids.insert(newfid), "fid {newfid} for attributes of {fid}");
             }
             Message::Tattach { fid, .. } if !is_error => assert!(self.fids.insert(fid), "fid {fid} was there"),
             Message::Twalk { fid, newfid, wnames } => {

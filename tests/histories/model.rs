@@ -1,6 +1,6 @@
 //! A file system as naive as can be: vectors, maps, and scans of everything. It knows the rules and nothing of memory.
 
-use ring9::fs::{Change, Error, Make, Open, Result, SetTime, Time, User, mode};
+use ring9::fs::{Change, Error, Lock, LockKind, Make, Open, Result, SetTime, SetXattr, Time, User, mode};
 use ring9::wire::qt;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,7 @@ pub enum What {
 pub struct Inode {
     pub what: What,
     pub data: Vec<u8>,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub permissions: u32,
     pub bits: u8,
     pub uid: u32,
@@ -46,6 +47,17 @@ struct Name {
     since: u64,
 }
 
+/// A range of bytes that somebody has locked.
+#[derive(Clone, Debug)]
+struct Locked {
+    node: usize,
+    owner: (u32, u32, Vec<u8>),
+    kind: LockKind,
+    range: std::ops::Range<u64>,
+    /// The handle by which it was locked.
+    by: usize,
+}
+
 /// A file value.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -63,6 +75,7 @@ pub struct Model {
     pub handles: Vec<Option<Handle>>,
     pub files_max: usize,
     groups: Option<BTreeSet<(u32, u32)>>,
+    locks: Vec<Locked>,
     pub now: Time,
     /// Names that came to be so far.
     named: u64,
@@ -75,8 +88,16 @@ const EXEC: u32 = 1;
 impl Model {
     pub fn new(files_max: usize, groups: Option<&[(u32, u32)]>, now: Time) -> Model {
         let groups = groups.map(|pairs| pairs.iter().copied().collect());
-        let mut model =
-            Model { inodes: Vec::new(), names: Vec::new(), handles: Vec::new(), files_max, groups, now, named: 0 };
+        let mut model = Model {
+            inodes: Vec::new(),
+            names: Vec::new(),
+            handles: Vec::new(),
+            files_max,
+            groups,
+            locks: Vec::new(),
+            now,
+            named: 0,
+        };
         let root = User { uid: 0, gid: 0, peer: 0 };
         model.add_inode(What::Dir, 0o777, 0, root, 0, ROOT);
         model
@@ -87,6 +108,7 @@ impl Model {
         self.inodes.push(Inode {
             what,
             data: Vec::new(),
+            xattrs: BTreeMap::new(),
             permissions,
             bits,
             uid: user.uid,
@@ -177,8 +199,11 @@ impl Model {
     pub fn files_used(&self) -> usize {
         let nameless = |&node: &usize| self.links(node) == 0;
         let held: BTreeSet<usize> = self.handles.iter().flatten().map(|handle| handle.node).filter(nameless).collect();
-        // The root, every name, and what is only held.
-        1 + self.names.iter().flatten().count() + held.len()
+        let with_xattrs = (0..self.inodes.len()).filter(|&node| !self.inodes[node].xattrs.is_empty());
+        let used = with_xattrs.filter(|node| self.links(*node) > 0 || held.contains(node));
+        let xattrs: usize = used.map(|node| self.inodes[node].xattrs.len()).sum();
+        // The root, every name, what is only held, and every attribute.
+        1 + self.names.iter().flatten().count() + held.len() + xattrs
     }
 
     fn member(&self, user: User, gid: u32) -> bool {
@@ -232,6 +257,7 @@ impl Model {
 
     fn wrote(&mut self, node: usize, user: User) {
         self.changed(node, user);
+        self.inodes[node].xattrs.remove(&b"security.capability"[..]);
         if user.uid != 0 {
             self.drop_set_id(node);
         }
@@ -412,6 +438,7 @@ impl Model {
 
     pub fn close(&mut self, at: usize) {
         let handle = self.handles[at].take().expect("a handle in use");
+        self.locks.retain(|lock| lock.by != at);
         if handle.open.is_some_and(|open| open.remove_on_close)
             && let Ok(place) = self.own_name(&handle)
         {
@@ -523,6 +550,131 @@ impl Model {
         Ok(())
     }
 
+    /// Whether somebody may read, or change, an attribute of this name.
+    fn may_xattr(&self, node: usize, user: User, name: &[u8], write: bool) -> Result<()> {
+        let inode = &self.inodes[node];
+        let owns = user.uid == 0 || user.uid == inode.uid;
+        let is_link = matches!(inode.what, What::Symlink(_));
+        let (space, rest) = name.split_at(name.iter().position(|&byte| byte == b'.').map_or(name.len(), |at| at + 1));
+        if let b"user." | b"trusted." | b"security." = space {
+            if rest.is_empty() || rest.contains(&0) {
+                return Err(Error::EINVAL);
+            }
+            if name.len() > 255 {
+                return Err(Error::ERANGE);
+            }
+        }
+        match (space, rest) {
+            (b"user.", _) if !matches!(inode.what, What::File | What::Dir) => {
+                Err(if write { Error::EPERM } else { Error::ENODATA })
+            }
+            (b"user.", _) if !write => self.may(node, user, READ),
+            (b"user.", _) if inode.what == What::Dir && inode.permissions & 0o1000 != 0 && !owns => Err(Error::EPERM),
+            (b"user.", _) => self.may(node, user, WRITE),
+            (b"trusted.", _) if user.uid != 0 => Err(if write { Error::EPERM } else { Error::ENODATA }),
+            (b"security.", _) if write && user.uid != 0 => Err(Error::EPERM),
+            (b"trusted." | b"security.", _) => Ok(()),
+            (b"system.", b"posix_acl_access" | b"posix_acl_default") if is_link => Err(Error::EOPNOTSUPP),
+            (b"system.", b"posix_acl_access" | b"posix_acl_default") if write && !owns => Err(Error::EPERM),
+            (b"system.", b"posix_acl_default") if write && inode.what != What::Dir => Err(Error::EACCES),
+            (b"system.", b"posix_acl_access" | b"posix_acl_default") => Ok(()),
+            _ => Err(Error::EOPNOTSUPP),
+        }
+    }
+
+    pub fn xattr(&self, at: usize, name: &[u8]) -> Result<Vec<u8>> {
+        let handle = self.handle(at);
+        self.may_xattr(handle.node, handle.user, name, false)?;
+        self.inodes[handle.node].xattrs.get(name).cloned().ok_or(Error::ENODATA)
+    }
+
+    pub fn xattrs(&self, at: usize) -> Vec<Vec<u8>> {
+        let handle = self.handle(at);
+        let names = self.inodes[handle.node].xattrs.keys();
+        names.filter(|name| handle.user.uid == 0 || !name.starts_with(b"trusted.")).cloned().collect()
+    }
+
+    pub fn set_xattr(&mut self, at: usize, name: &[u8], value: Option<&[u8]>, how: SetXattr) -> Result<()> {
+        let handle = self.handle(at);
+        self.may_xattr(handle.node, handle.user, name, true)?;
+        let xattrs = &self.inodes[handle.node].xattrs;
+        match (how, xattrs.contains_key(name)) {
+            (SetXattr::Create, true) => return Err(Error::EEXIST),
+            (SetXattr::Replace, false) => return Err(Error::ENODATA),
+            _ => {}
+        }
+        let value = value.filter(|value| !value.is_empty() || !name.starts_with(b"system."));
+        if let Some(value) = value {
+            if value.len() > 64 << 10 {
+                return Err(Error::E2BIG);
+            }
+            let others = || xattrs.iter().filter(|(other, _)| *other != name);
+            let bytes: usize = others().map(|(_, value)| value.len()).sum();
+            let listed: usize = others().map(|(name, _)| name.len() + 1).sum();
+            let is_new = !xattrs.contains_key(name);
+            let no_room = is_new && (listed + name.len() + 1 > 64 << 10 || self.files_used() >= self.files_max);
+            if bytes + value.len() > 256 << 10 || no_room {
+                return Err(Error::ENOSPC);
+            }
+        }
+        let inode = &mut self.inodes[handle.node];
+        match value {
+            Some(value) => drop(inode.xattrs.insert(name.to_vec(), value.to_vec())),
+            None => drop(inode.xattrs.remove(name)),
+        }
+        inode.ctime = self.now;
+        Ok(())
+    }
+
+    /// Whether somebody else has something that keeps this lock from being granted.
+    pub fn conflicts(&self, at: usize, lock: &Lock<'_>) -> bool {
+        let handle = self.handle(at);
+        let owner = (handle.user.peer, lock.process, lock.client.to_vec());
+        self.locks.iter().any(|held| {
+            let both = held.range.start.max(lock.range.start)..held.range.end.min(lock.range.end);
+            held.node == handle.node
+                && held.owner != owner
+                && !both.is_empty()
+                && (held.kind == LockKind::Exclusive || lock.kind == LockKind::Exclusive)
+        })
+    }
+
+    /// Whether this is locked, and all of it so, by one owner.
+    pub fn is_locked(&self, at: usize, lock: &Lock<'_>) -> bool {
+        let node = self.handle(at).node;
+        let is_part = |held: &&Locked| {
+            held.node == node
+                && held.kind == lock.kind
+                && (held.owner.1, &held.owner.2[..]) == (lock.process, lock.client)
+        };
+        let mut parts: Vec<_> = self.locks.iter().filter(is_part).map(|held| held.range.clone()).collect();
+        parts.sort_by_key(|range| range.start);
+        let end =
+            parts.iter().fold(lock.range.start, |end, part| if part.start <= end { end.max(part.end) } else { end });
+        end >= lock.range.end
+    }
+
+    pub fn lock(&mut self, at: usize, lock: &Lock<'_>) -> bool {
+        if lock.kind != LockKind::None && self.conflicts(at, lock) {
+            return false;
+        }
+        let handle = self.handle(at);
+        let owner = (handle.user.peer, lock.process, lock.client.to_vec());
+        let (mine, mut all): (Vec<_>, Vec<_>) =
+            self.locks.drain(..).partition(|held| held.node == handle.node && held.owner == owner);
+        for held in mine {
+            let left = held.range.start..held.range.end.min(lock.range.start);
+            let right = held.range.start.max(lock.range.end)..held.range.end;
+            let rest = [left, right].into_iter().filter(|rest| !rest.is_empty());
+            all.extend(rest.map(|range| Locked { range, ..held.clone() }));
+        }
+        if lock.kind != LockKind::None {
+            all.push(Locked { node: handle.node, owner, kind: lock.kind, range: lock.range.clone(), by: at });
+        }
+        self.locks = all;
+        true
+    }
+
     pub fn wstat(&mut self, at: usize, change: &Change<'_>) -> Result<()> {
         let handle = self.handle(at);
         let (node, user) = (handle.node, handle.user);
@@ -578,6 +730,7 @@ impl Model {
             let inode = &mut self.inodes[node];
             inode.uid = change.uid.unwrap_or(inode.uid);
             inode.gid = change.gid.unwrap_or(inode.gid);
+            inode.xattrs.remove(&b"security.capability"[..]);
             if !self.is_dir(node) {
                 self.drop_set_id(node);
             }

@@ -45,6 +45,8 @@ impl Shown {
 pub(crate) enum Answer {
     /// Bytes of a file.
     Bytes(Vec<u8>),
+    /// An attribute, or the names of all; a reply may show its first part.
+    Attr(Vec<u8>),
     /// Entries of a directory: cookie and file.
     Entries(Vec<(u64, Shown)>),
     /// A file.

@@ -337,12 +337,13 @@ impl Simulation {
         assert_eq!(self.server.peers(), 0, "leaks: connections");
         assert_eq!((gauge.pins(), gauge.granted_bytes()), (0, 0), "leaks: pins, bytes of grants");
         assert_eq!(
-            (self.server.fids(), self.budget.fids(), self.budget.reply_bytes()),
-            (0, 0, 0),
-            "leaks: fids, replies"
+            (self.server.fids(), self.budget.fids(), self.budget.reply_bytes(), self.budget.attr_bytes()),
+            (0, 0, 0, 0),
+            "leaks: fids, replies, attributes"
         );
         assert_eq!(self.server.window_bytes(), 0, "leaks: windows");
         assert_eq!(self.server.fs().handles(), 0, "leaks: file values");
+        assert_eq!(self.server.fs().inner().locks(), 0, "leaks: locks");
         let world = self.world.borrow();
         assert_eq!(
             (world.kernel.touching(), world.kernel.missing_buffers()),

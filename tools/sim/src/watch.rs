@@ -11,8 +11,8 @@ use crate::model::{self, Model, What};
 use crate::random::Random;
 use ring9::arena::Space;
 use ring9::fs::{
-    At, Cancel, Change, Entry, Error, Filesystem, Grant, Iovec, Make, Open, Out, Outcome, Part, Result, Stat, StatFs,
-    Token, User,
+    At, Cancel, Change, Entry, Error, Filesystem, Grant, Iovec, Lock, Make, Open, Out, Outcome, Part, Result, SetXattr,
+    Stat, StatFs, Token, User,
 };
 use ring9::wire::{Qid, qt};
 use std::cell::RefCell;
@@ -252,6 +252,7 @@ impl<F: Filesystem> Watch<F> {
             for (name, &below) in &entries {
                 let mut file = self.fs.lookup(&dir, name).expect("model: what is listed is there");
                 play.check_qid(below, self.fs.attr(&file));
+                check_xattrs(&mut self.fs, &file, &play.model.inodes[below].xattrs);
                 match play.model.inodes[below].what {
                     What::Dir => {
                         dirs.push((file, below));
@@ -278,11 +279,28 @@ impl<F: Filesystem> Watch<F> {
             }
             let _ = self.fs.close(dir, at);
         }
-        // What was given back last is collected when something is needed next.
+        // The root stays; only its attributes go.
         let root = self.fs.attach(user, b"").expect("the root is there");
+        let of_root = &play.model.inodes[model::ROOT].xattrs;
+        check_xattrs(&mut self.fs, &root, of_root);
+        for name in of_root.keys() {
+            self.fs.set_xattr(&root, name, None, SetXattr::Replace, at).expect("model: what is there can be removed");
+        }
+        // What was given back last is collected when something is needed next.
         self.fs.make(&root, b"last", Make::Symlink(b"target"), 0o777, None, at).expect("leaks: there is room now");
         self.fs.unlink(&root, b"last", false, at).expect("it is there");
         let _ = self.fs.close(root, at);
+    }
+}
+
+/// Every attribute is as in the model.
+fn check_xattrs<F: Filesystem>(fs: &mut F, file: &F::File, wanted: &BTreeMap<Vec<u8>, Vec<u8>>) {
+    let mut names = Vec::new();
+    // A tree without any need not know of them.
+    let _ = fs.xattrs(file, &mut |name| names.push(name.to_vec()));
+    same!(names, wanted.keys().cloned().collect::<Vec<_>>(), "names of attributes");
+    for (name, value) in wanted {
+        assert!(fs.xattr(file, name) == Ok(&value[..]), "model: the value of {name:?}");
     }
 }
 
@@ -603,6 +621,50 @@ impl<F: Filesystem> Filesystem for Watch<F> {
             return Ok(Outcome::Pending(self.wait(file, true, Waited::Count(0))));
         }
         Ok(Outcome::Done(()))
+    }
+
+    fn xattr(&self, file: &Self::File, name: &[u8]) -> Result<&[u8]> {
+        let ours = self.fs.xattr(&file.file, name);
+        let models = self.play(self.now).model.xattr(file.id, name);
+        same!(ours.map(<[u8]>::to_vec), models, "attribute {name:?}");
+        self.ledger.borrow_mut().shows(file.number, Answer::Attr(models.unwrap_or_default()));
+        ours
+    }
+
+    fn xattrs(&self, file: &Self::File, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let mut names = Vec::new();
+        self.fs.xattrs(&file.file, &mut |name| {
+            names.push(name.to_vec());
+            each(name);
+        })?;
+        same!(names, self.play(self.now).model.xattrs(file.id), "names of attributes");
+        let list = names.into_iter().flat_map(|name| [&name[..], b"\0"].concat()).collect();
+        self.ledger.borrow_mut().shows(file.number, Answer::Attr(list));
+        Ok(())
+    }
+
+    fn set_xattr(&mut self, file: &Self::File, name: &[u8], value: Option<&[u8]>, how: SetXattr, at: At) -> Result<()> {
+        self.now = at;
+        let ours = self.fs.set_xattr(&file.file, name, value, how, at);
+        let set = |model: &mut Model| model.set_xattr(file.id, name, value, how);
+        self.play(at).agree("set of an attribute", &ours, value.is_some(), set);
+        ours
+    }
+
+    fn lock(&mut self, file: &mut Self::File, lock: &Lock<'_>) -> Result<bool> {
+        let ours = self.fs.lock(&mut file.file, lock)?;
+        same!(ours, self.play(self.now).model.lock(file.id, lock), "{lock:?}");
+        Ok(ours)
+    }
+
+    fn conflict(&self, file: &Self::File, lock: &Lock<'_>) -> Result<Option<Lock<'_>>> {
+        let ours = self.fs.conflict(&file.file, lock)?;
+        let play = self.play(self.now);
+        same!(ours.is_some(), play.model.conflicts(file.id, lock), "what is in the way of {lock:?}");
+        if let Some(found) = &ours {
+            assert!(play.model.is_locked(file.id, found), "model: {found:?} is not there");
+        }
+        Ok(ours)
     }
 
     fn statfs(&self, file: &Self::File) -> Result<StatFs> {

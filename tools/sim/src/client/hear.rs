@@ -130,6 +130,7 @@ impl Client {
         let dialect = self.dialect;
         let heard = ledger.hears(number, "bytes of a file", |answer| match answer {
             Answer::Bytes(bytes) => bytes == data,
+            Answer::Attr(value) => value.starts_with(data) && data.is_empty() == value.is_empty(),
             // Of a directory: the entries, whole.
             Answer::Entries(listed) => dialect != Dialect::L && is_listing(data, dialect, listed),
             Answer::File(_) => false,

@@ -9,6 +9,9 @@ use ring9::wire::{Data, Dialect, Ext, IOHDR, Kind, Message, NOFID, NOTAG, Names,
 /// Names that all clients use.
 const NAMES: &[&[u8]] = &[b"a", b"b", b"c", b"d", b"dir", b"sub", b"e", b"a-longer-name-than-the-others-have"];
 
+/// Attributes that all clients use; "" is the list of all names.
+const XATTRS: &[&[u8]] = &[b"user.a", b"user.b", b"security.capability", b""];
+
 impl Client {
     /// Adds a request to what is to be said.
     pub(super) fn ask(&mut self, socket: &mut Socket, random: &mut Random, ledger: &mut Ledger) {
@@ -403,7 +406,7 @@ impl Client {
             mtime_sec: 0,
             mtime_nsec: 0,
         };
-        match random.below(8) {
+        match random.below(16) {
             0 => self.put(Message::Tsymlink { fid, name, target: b"", gid }, None),
             1 => {
                 let mode = random.of(&[0o20644, 0o60644, 0o140644, 0o644, 0o30644]);
@@ -411,10 +414,49 @@ impl Client {
             }
             2 => self.put(Message::Tlopen { fid, flags: random.of(&[3, 0o200000]) }, None),
             3 => self.put(Message::Txattrwalk { fid, newfid: 7, name: b"user.x" }, None),
+            8..=9 => self.get_xattr(random, fid),
+            10..=12 => self.set_xattr(random, fid),
+            13..=15 => self.lock(random),
             4 => self.put(setattr(0x90, random.of(&[5, 2_000_000_000])), None),
             5 => self.put(setattr(0x1000, 0), None),
             _ => self.put(Message::Tlcreate { fid, name: b"..", flags: 3, mode: 0o644, gid }, None),
         }
+    }
+
+    /// Asks for an attribute, or for the names of all, and lets go of it, all at once. Where there is none the last two are refused.
+    fn get_xattr(&mut self, random: &mut Random, fid: u32) {
+        let newfid = FIDS as u32;
+        self.put(Message::Txattrwalk { fid, newfid, name: random.of(XATTRS) }, None);
+        self.put(Message::Tread { fid: newfid, offset: 0, count: self.msize - IOHDR }, None);
+        self.put(Message::Tclunk { fid: newfid }, None);
+    }
+
+    /// Sets one, or removes it, in as many messages as Linux would.
+    fn set_xattr(&mut self, random: &mut Random, fid: u32) {
+        let own = FIDS as u32;
+        let value = vec![random.below(256) as u8; random.of(&[0, 1, 100, 5000, 20_000])];
+        let announced = value.len() + usize::from(random.one_in(8));
+        let flags = random.of(&[0, 0, 1, 2]);
+        self.put(Message::Twalk { fid, newfid: own, wnames: Names::list(&[]) }, None);
+        let (name, attr_size) = (random.of(XATTRS), announced as u64);
+        self.put(Message::Txattrcreate { fid: own, name, attr_size, flags }, None);
+        for (n, part) in value.chunks((self.msize - IOHDR) as usize).enumerate() {
+            let offset = u64::from(self.msize - IOHDR) * n as u64;
+            self.put(Message::Twrite { fid: own, offset, data: Data::Here(part) }, None);
+        }
+        self.put(Message::Tclunk { fid: own }, None);
+    }
+
+    fn lock(&mut self, random: &mut Random) {
+        let fid = self.pick(random, |fid| matches!(fid, Fid::File | Fid::Dir { .. })) as u32;
+        let (start, length) = (random.below(12) as u64, random.below(8) as u64);
+        let (proc_id, client_id) = (1 + random.below(2) as u32, &b"box"[..]);
+        let message = if random.one_in(4) {
+            Message::Tgetlock { fid, type_: random.of(&[0, 1, 2]), start, length, proc_id, client_id }
+        } else {
+            Message::Tlock { fid, type_: random.of(&[0, 0, 1, 2]), flags: 1, start, length, proc_id, client_id }
+        };
+        self.put(message, None);
     }
 
     fn special_classic(&mut self, random: &mut Random, fid: u32, name: &[u8]) {
