@@ -1,0 +1,152 @@
+"""A guest from its start to its end, and how that went."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import image
+
+# Exit codes that are not those of the command.
+MOUNT_FAILED, COMPLAINT, LOST, SERVER, UNAVAILABLE = 120, 121, 122, 123, 125
+
+# What a sound kernel does not say.
+COMPLAINTS = re.compile(rb"Oops|BUG:|WARNING:|Call Trace|Kernel panic|blocked for more than|9pnet: |9p: .*(error|bogus)|refcount|use-after|general protection", re.I)
+
+# How the guest sees the loopback of this host (QEMU's user network).
+HOST = "10.0.2.2"
+
+QEMU = "qemu-system-x86_64"
+
+
+class Server:
+    """A ring9 of this host, for one guest."""
+
+    def __init__(self, program: str, flags: list[str]) -> None:
+        self.log = tempfile.TemporaryFile()
+        listen = ["--trust", "all", "--listen", "tcp:127.0.0.1:0"]
+        try:
+            self.process = subprocess.Popen([program, *flags, *listen], stdout=subprocess.PIPE, stderr=self.log)
+        except OSError as error:
+            raise image.Unavailable(f"{program}: {error.strerror}: cargo build --release") from error
+        ready = self.process.stdout.readline()
+        if not ready.startswith(b"ring9 ready tcp:"):
+            self.process.wait()
+            raise image.Unavailable(f"{program} does not start: {self.text()}")
+        self.port = int(ready.split()[2].rsplit(b":", 1)[1])
+
+    def text(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def end(self) -> str:
+        """What it has to complain of."""
+        died = self.process.poll()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        if died is not None or code != 0:
+            return f"ring9 has ended with {died if died is not None else code}: {self.text()}"
+        return ""
+
+
+class Guest:
+    """A machine that runs one command."""
+
+    def __init__(self, kernel: str, command: str, *, mount: str = "", source: str = HOST, full: bool = False, given: dict[str, str] | None = None, memory: int = 512) -> None:
+        """`given`: paths of files of this host, by the names that they have in /given."""
+        self.folder = tempfile.mkdtemp(prefix="ring9-guest.")
+        folder = image.kernel(kernel)
+        settings = f"MOUNT='{mount}'\nFROM='{source}'\nFULL={'1' if full else ''}\n"
+        files = {"given": (0o040755, b""), "given/settings": (0o100644, settings.encode()), "given/command": (0o100755, command.encode())}
+        for name, path in (given or {}).items():
+            with open(path, "rb") as file:
+                files[f"given/{name}"] = (0o100755, file.read())
+        # Archives one behind the other are one root.
+        root = os.path.join(self.folder, "root.cpio")
+        with open(root, "wb") as out:
+            with open(os.path.join(folder, "root.cpio"), "rb") as base:
+                shutil.copyfileobj(base, out)
+            out.write(image.cpio(files))
+        self.console = os.path.join(self.folder, "console")
+        # One processor: two are slower here. String instructions as loops: they are emulated byte by byte.
+        arguments = f"""
+            -machine q35,hpet=off,smm=off,vmport=off,usb=off -accel tcg,thread=single -cpu max,-erms,-fsrm -smp 1 -m {memory} -nodefaults -no-user-config -display none
+            -no-reboot -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= -chardev stdio,id=out,signal=off -serial chardev:out
+            -chardev file,id=console,path={self.console} -serial chardev:console -kernel {folder}/vmlinux -initrd {root}
+        """.split()
+        if full:
+            arguments += ["-drive", f"file={image.userland()},format=raw,if=none,id=disk,readonly=on", "-device", "virtio-blk-pci,drive=disk"]
+        line = "console=ttyS1 loglevel=5 rdinit=/init init_on_alloc=0 mitigations=off nokaslr random.trust_cpu=on tsc=reliable no_timer_check panic=-1 net.ifnames=0"
+        try:
+            self.process = subprocess.Popen([image.need(QEMU, "qemu-system-x86"), *arguments, "-append", line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except image.Unavailable:
+            self.forget()
+            raise
+
+    def run(self, timeout: float, show=None) -> tuple[int, bytes]:
+        """The exit code of the command, or one of this module, and what the command said; `show` gets that as it comes."""
+        said = bytearray()
+
+        def hear() -> None:
+            while piece := os.read(self.process.stdout.fileno(), 1 << 16):
+                said.extend(piece)
+                if show:
+                    show(piece)
+
+        listener = threading.Thread(target=hear)
+        listener.start()
+        late = False
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            late = True
+        finally:
+            self.process.kill()
+            self.process.wait()
+            listener.join()
+        console = open(self.console, "rb").read() if os.path.exists(self.console) else b""
+        errors = self.process.stderr.read().decode(errors="replace").strip()
+        self.forget()
+        return self.judge(console, errors, late, timeout), bytes(said)
+
+    def judge(self, console: bytes, errors: str, late: bool, timeout: float) -> int:
+        complaints = [line for line in console.splitlines() if COMPLAINTS.search(line)]
+        ended = re.search(rb"^guest: exit (\d+)", console, re.M)
+        for line in complaints[:40]:
+            tell(line.decode(errors="replace"))
+        if b"guest: mount failed" in console:
+            tell(console[-1000:].decode(errors="replace"))
+            tell("the mount has failed")
+            return MOUNT_FAILED
+        if complaints:
+            tell("the kernel complains")
+            return COMPLAINT
+        if not ended:
+            tell(f"the guest is lost{f': no end within {timeout:.0f} s' if late else ''}{': ' + errors if errors else ''}")
+            tell(console[-2000:].decode(errors="replace"))
+            return LOST
+        if b"guest: still in use" in console:
+            tell("something still used the mount at the end")
+        return int(ended[1])
+
+    def forget(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def tell(line: str) -> None:
+    print(f"guest: {line}", file=sys.stderr, flush=True)
+
+
+def options(kind: str = "", *, port: int, version: str = "9p2000.L", msize: int = 262144, access: str = "client", cache: str = "none", uname: str = "root", extra: str = "") -> str:
+    """Options of a mount."""
+    first = f"trans=tcp,port={port},version={version},msize={msize},uname={uname}"
+    return ",".join(filter(None, [first, f"access={access}" if version == "9p2000.L" or access != "client" else "", f"cache={cache}", kind, extra]))
+
+
+def seconds(since: float) -> str:
+    return f"{time.monotonic() - since:.1f} s"
