@@ -30,7 +30,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MODULES = "virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net netfs fscache 9pnet 9pnet_fd 9p virtio_blk crc16 crc32c_generic libcrc32c mbcache jbd2 ext4".split()
 
 # What runs in the guest beside busybox; what they depend on comes along.
-PROGRAMS = "bash dash coreutils sed grep mawk python3-minimal libpython3-stdlib attr acl util-linux sqlite3 git tar gzip diffutils findutils stress-ng dbench fio".split()
+PROGRAMS = "bash dash mount coreutils sed grep mawk python3-minimal libpython3-stdlib attr acl util-linux sqlite3 git tar gzip diffutils findutils stress-ng dbench fio".split()
 
 # What cargo builds for the guest, without a shared library.
 CRATES = [("pjdfstest", "0.2.2"), ("fsx", "0.3.2")]
