@@ -4,10 +4,12 @@
 //! - `conn`: tags, calls and matching replies, without any I/O; also for load generators.
 //! - `transport`: a plain socket around it.
 //! - `attr`, `files`, `change`: files, in whichever dialect was agreed on.
+//! - `attached`: extended attributes and locks, which 9P2000.L alone has.
 //!
 //! Must not know: the server.
 
 mod address;
+mod attached;
 mod attr;
 mod change;
 mod conn;

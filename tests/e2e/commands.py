@@ -302,6 +302,46 @@ def strange_lengths(program: str, scratch: str) -> None:
     check("Ctrl-C ends it while it waits", (tail.returncode, rest, err) == (-signal.SIGINT, b"", b""), f"{tail.returncode} {rest} {err}")
 
 
+def attributes_and_locks(r9: R9, dialect: str) -> None:
+    if dialect != "9P2000.L":
+        r9.refuses("xattr", "ls", "/d/f", says=f"{dialect} has no extended attributes; --dialect 9P2000.L does")
+        r9.refuses("lock", "/d/f", "true", says=f"{dialect} has no locks; --dialect 9P2000.L does")
+        return
+    large = os.urandom(65536)
+    r9.does("xattr", "ls", "/d/f")
+    r9.does("xattr", "set", "/d/f", "user.a", "one")
+    r9.does("xattr", "set", "/d/f", "user.b", data=large)
+    r9.does("xattr", "set", "/d/f", "user.c", "")
+    r9.does("xattr", "ls", "/d/f", out=b"user.a\nuser.b\nuser.c\n")
+    r9.does("xattr", "get", "/d/f", "user.a", out=b"one")
+    r9.does("xattr", "get", "/d/f", "user.b", out=large)
+    r9.does("xattr", "get", "/d/f", "user.c")
+    r9.does("xattr", "rm", "/d/f", "user.b")
+    r9.refuses("xattr", "rm", "/d/f", "user.b", says="r9: xattr: /d/f: user.b: No data available")
+    r9.refuses("xattr", "get", "/d/f", "user.b", says="r9: xattr: /d/f: user.b: No data available")
+    r9.refuses("xattr", "set", "/d/f", "other", "x", says="other: Operation not supported")
+    r9.refuses("xattr", "set", "/d/f", "user.d", says="user.d: Argument list too long", data=bytes(65537))
+    r9.refuses("xattr", "ls", "/d/none", "/d/f", says="/d/none: No such file or directory", out=b"/d/f: user.a\n/d/f: user.c\n")
+    # A command runs while it is locked, and its code is that of r9.
+    r9.does("lock", "/d/f", "sh", "-c", "echo inside", out=b"inside\n")
+    r9.refuses("lock", "/d/f", "sh", "-c", "exit 7", says="", code=7)
+    r9.refuses("lock", "/d/f", "sh", "-c", "kill -9 $$", says="", code=137)
+    holder = r9.start("lock", "--bytes", "0..10", "/d/f", "sh", "-c", "echo locked; exec sleep 20 > /dev/null 2>&1")
+    read_until(holder, b"locked\n")
+    r9.refuses("lock", "--nonblock", "/d/f", "true", says="r9: /d/f: somebody else has locked it")
+    r9.refuses("lock", "--nonblock", "--shared", "--bytes", "9..20", "/d/f", "true", says="somebody else has locked it")
+    r9.does("lock", "--nonblock", "--bytes", "10..", "/d/f", "true")
+    waits = r9.start("lock", "/d/f", "echo", "at last")
+    check("r9 lock waits for who has it", not select.select([waits.stdout], [], [], 0.5)[0])
+    holder.kill()
+    holder.communicate()
+    check("and gets it when they are gone", waits.communicate(timeout=30)[0] == b"at last\n" and waits.returncode == 0)
+    r9.refuses("lock", "/d/none", "true", says="/d/none: No such file or directory")
+    r9.refuses("lock", "/d/f", "no such program", says="no such program: No such file or directory")
+    r9.refuses("lock", "--bytes", "5..5", "/d/f", "true", says="FIRST..END or FIRST..", code=2)
+    r9.refuses("lock", "/d/f", says="required", code=2)
+
+
 def progress(program: str, address: str, scratch: str) -> None:
     """On a terminal, bytes are counted."""
     local = os.path.join(scratch, "large")
@@ -357,6 +397,7 @@ def main() -> int:
                         times_and_owners(r9, dialect)
                         links_and_devices(r9, dialect)
                         appends(r9, address, dialect)
+                        attributes_and_locks(r9, dialect)
                         true_lengths(program, address, dialect, scratch)
                         r9.does("rm", "-r", "/d")
                         r9.does("ls", "/")

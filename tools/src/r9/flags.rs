@@ -203,6 +203,66 @@ pub(crate) enum Command {
     },
     /// Show how full the server is
     Df,
+    /// Extended attributes; 9P2000.L only
+    Xattr {
+        #[command(subcommand)]
+        command: XattrCommand,
+    },
+    /// Run a command while a file, or a part of it, is locked; 9P2000.L only
+    ///
+    /// The exit code is that of the command, or 128 and the number of the signal that ended it.
+    Lock {
+        /// With others who lock it so
+        #[arg(short, long)]
+        shared: bool,
+        /// Fail at once where somebody else has locked it
+        #[arg(short, long)]
+        nonblock: bool,
+        /// FIRST..END, without the last one; FIRST.. for all behind it
+        #[arg(long, value_name = "RANGE", default_value = "0..")]
+        bytes: Bytes,
+        path: OsString,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// What to do with extended attributes. Names begin with `user.`, `trusted.` or `security.`
+#[derive(Debug, Subcommand)]
+pub(crate) enum XattrCommand {
+    /// List names
+    Ls {
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Print a value, as it is
+    Get { path: OsString, name: OsString },
+    /// Set a value: the last argument, or standard input
+    Set {
+        path: OsString,
+        name: OsString,
+        #[arg(allow_hyphen_values = true)]
+        value: Option<OsString>,
+    },
+    /// Remove one
+    Rm { path: OsString, name: OsString },
+}
+
+/// A range of bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) std::ops::Range<u64>);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bytes, String> {
+        let parts = text.split_once("..").and_then(|(first, end)| {
+            let end = if end.is_empty() { u64::MAX } else { end.parse().ok()? };
+            Some(first.parse().ok()?..end)
+        });
+        let range = parts.filter(|range| !range.is_empty());
+        range.map(Bytes).ok_or_else(|| "FIRST..END or FIRST.., in bytes".into())
+    }
 }
 
 impl Command {
@@ -227,6 +287,8 @@ impl Command {
             Command::Chown { .. } => "chown",
             Command::Fsync { .. } => "fsync",
             Command::Df => "df",
+            Command::Xattr { .. } => "xattr",
+            Command::Lock { .. } => "lock",
         }
     }
 }
@@ -372,6 +434,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_have_a_first_byte_and_maybe_an_end() {
+        let range = |text: &str| text.parse::<Bytes>().ok().map(|Bytes(range)| range);
+        assert_eq!((range("0.."), range("5..7")), (Some(0..u64::MAX), Some(5..7)));
+        for text in ["", "..", "5", "7..5", "5..5", "..5", "a..b", "-1..2"] {
+            assert_eq!(range(text), None, "{text}");
+        }
     }
 
     #[test]

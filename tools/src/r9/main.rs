@@ -5,9 +5,11 @@
 //! - `view`, `tail`: what is there.
 //! - `pour`: reading to the end of a file.
 //! - `change`: everything that changes single files.
+//! - `attached`: extended attributes and locks.
 //!
 //! Must not know: which server it is.
 
+mod attached;
 mod batch;
 mod change;
 mod flags;
@@ -123,7 +125,7 @@ fn connect(flags: &Flags, address: &Address) -> Result<Client, Error> {
     Client::connect(address, flags.dialect.into(), flags.msize, (&name, uid), &flags.aname)
 }
 
-fn run(flags: Flags) -> anyhow::Result<bool> {
+fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     let address = flags.addr.clone().unwrap_or_else(Address::default_socket);
     let client = match connect(&flags, &address) {
         Ok(client) => client,
@@ -156,15 +158,18 @@ fn run(flags: Flags) -> anyhow::Result<bool> {
         Command::Chown { owner, paths } => run.chown(&owner, &paths)?,
         Command::Fsync { paths } => run.fsync(&paths)?,
         Command::Df => run.df()?,
+        Command::Xattr { command } => run.xattr(command)?,
+        Command::Lock { shared, nonblock, bytes, path, command } => {
+            return Ok(run.lock(shared, nonblock, &bytes, &path, &command)?.into());
+        }
     }
     run.progress.finish_and_clear();
-    Ok(!run.failed)
+    Ok(if run.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn main() -> ExitCode {
     match run(Flags::of_process()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         // Whoever reads has had enough (`r9 cat big | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
