@@ -8,7 +8,7 @@ use ring9::arena::Arena;
 use ring9::fs::dev::Dev;
 use ring9::fs::mem::{Mem, Options};
 use ring9::fs::mount::Join;
-use ring9::fs::{Filesystem, StatFs, User, mode};
+use ring9::fs::{Filesystem, SetXattr, StatFs, User, mode};
 use std::cell::Cell;
 use std::mem;
 
@@ -75,7 +75,7 @@ pub fn with_mem<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Mem) -
     result
 }
 
-/// Removes every name. A file that is in no directory and in nobody's hands must be gone.
+/// Removes every name, and the attributes of the root, which stays. A file that is in no directory and in nobody's hands must be gone.
 fn remove_all(mem: &mut Mem) {
     let root = mem.attach(User { uid: 0, gid: 0, peer: 0 }, b"").expect("there are files");
     let mut path: Vec<Vec<u8>> = Vec::new();
@@ -103,6 +103,11 @@ fn remove_all(mem: &mut Mem) {
                 }
             }
         }
+    }
+    let mut attributes: Vec<Vec<u8>> = Vec::new();
+    mem.xattrs(&root, &mut |name| attributes.push(name.to_vec())).expect("the root may list its own");
+    for name in attributes {
+        mem.set_xattr(&root, &name, None, SetXattr::Any, AT).expect("just listed");
     }
     let StatFs { files, ffree, .. } = mem.statfs(&root).expect("sizes are known");
     assert_eq!(files - ffree, 1, "files in nobody's hands, the root included");
