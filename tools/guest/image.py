@@ -40,8 +40,6 @@ class Unavailable(Exception):
     """Something is missing on the host, with how to get it."""
 
 
-INIT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "init")
-
 ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/tmp:/bin/sh\ntests:x:1001:1001::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
     "group": "root:x:0:\nann:x:1000:\ntests:x:1001:\nnobody:x:65534:\n",
@@ -167,7 +165,7 @@ def members(package: str, *patterns: str) -> dict[str, bytes]:
 
 
 def kernel(version: str) -> str:
-    """A folder with vmlinux and root.cpio: the kernel, its modules, busybox and init."""
+    """A folder with vmlinux and root.cpio: the kernel, its modules and busybox."""
 
     def make(folder: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:
@@ -181,7 +179,6 @@ def kernel(version: str) -> str:
         files = {name: (0o040755, b"") for name in "bin dev etc full given lib mnt mnt2 proc sys tmp".split()}
         files |= {"bin/busybox": (0o100755, busybox), "bin/sh": (0o120777, b"busybox"), "dev/console": (0o020600, b"")}
         files |= {f"etc/{name}": (0o100644, text.encode()) for name, text in ETC.items()}
-        files["init"] = (0o100755, open(INIT, "rb").read())
         modules = {}
         for path, data in found.items():
             if path.startswith("lib/"):
@@ -193,7 +190,7 @@ def kernel(version: str) -> str:
         with open(os.path.join(folder, "root.cpio"), "wb") as out:
             out.write(cpio(files))
 
-    return part(f"linux-{version}", make, KERNELS, MODULES, ETC, open(INIT, "rb").read())
+    return part(f"linux-{version}", make, KERNELS, MODULES, ETC)
 
 
 def userland() -> str:

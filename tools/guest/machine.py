@@ -23,6 +23,13 @@ HOST = "10.0.2.2"
 
 QEMU = "qemu-system-x86_64"
 
+INIT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "init")
+
+# Where a ring9 inside of the guest listens.
+SOCKET = "/tmp/ring9.sock"
+# Its flags there, where memory is scarce.
+SMALL = "--max-connections 16"
+
 
 class Server:
     """A ring9 of this host, for one guest."""
@@ -57,12 +64,12 @@ class Server:
 class Guest:
     """A machine that runs one command."""
 
-    def __init__(self, kernel: str, command: str, *, mount: str = "", source: str = HOST, full: bool = False, given: dict[str, str] | None = None, memory: int = 512) -> None:
-        """`given`: paths of files of this host, by the names that they have in /given."""
+    def __init__(self, kernel: str, command: str, *, mount: str = "", inside: str = "", full: bool = False, given: dict[str, str] | None = None, memory: int = 512) -> None:
+        """`given`: paths of files of this host, by the names that they have in /given. `inside`: flags of a `given` ring9 that runs in the guest, and is what it mounts."""
         self.folder = tempfile.mkdtemp(prefix="ring9-guest.")
         folder = image.kernel(kernel)
-        settings = f"MOUNT='{mount}'\nFROM='{source}'\nFULL={'1' if full else ''}\n"
-        files = {"given": (0o040755, b""), "given/settings": (0o100644, settings.encode()), "given/command": (0o100755, command.encode())}
+        settings = f"MOUNT='{mount}'\nFROM='{SOCKET if inside else HOST}'\nINSIDE='{inside}'\nFULL={'1' if full else ''}\n"
+        files = {"init": (0o100755, open(INIT, "rb").read()), "given": (0o040755, b""), "given/settings": (0o100644, settings.encode()), "given/command": (0o100755, command.encode())}
         for name, path in (given or {}).items():
             with open(path, "rb") as file:
                 files[f"given/{name}"] = (0o100755, file.read())
@@ -126,6 +133,9 @@ class Guest:
         if complaints:
             tell("the kernel complains")
             return COMPLAINT
+        if b"guest: ring9 " in console:
+            tell(console[-2000:].decode(errors="replace"))
+            return SERVER
         if not ended:
             tell(f"the guest is lost{f': no end within {timeout:.0f} s' if late else ''}{': ' + errors if errors else ''}")
             tell(console[-2000:].decode(errors="replace"))
@@ -142,10 +152,10 @@ def tell(line: str) -> None:
     print(f"guest: {line}", file=sys.stderr, flush=True)
 
 
-def options(kind: str = "", *, port: int, version: str = "9p2000.L", msize: int = 262144, access: str = "client", cache: str = "none", uname: str = "root", extra: str = "") -> str:
-    """Options of a mount."""
-    first = f"trans=tcp,port={port},version={version},msize={msize},uname={uname}"
-    return ",".join(filter(None, [first, f"access={access}" if version == "9p2000.L" or access != "client" else "", f"cache={cache}", kind, extra]))
+def options(*, port: int | None, version: str = "9p2000.L", msize: int = 262144, access: str = "client", cache: str = "none", uname: str = "root", extra: str = "") -> str:
+    """Options of a mount; without a port, of the server inside."""
+    first = f"{f'trans=tcp,port={port}' if port else 'trans=unix'},version={version},msize={msize},uname={uname}"
+    return ",".join(filter(None, [first, f"access={access}" if version == "9p2000.L" or access != "client" else "", f"cache={cache}", extra]))
 
 
 def seconds(since: float) -> str:

@@ -17,7 +17,7 @@ import time
 import traceback
 
 TOP = "/mnt/basics"
-settings = dict(line.split("=", 1) for line in open("/given/settings").read().replace("'", "").split())
+settings = dict(line.split("=", 1) for line in open("/given/settings").read().replace("'", "").splitlines())
 OPTIONS = dict(option.partition("=")[::2] for option in settings["MOUNT"].split(","))
 CACHE = OPTIONS.get("cache", "none")
 CHECKS = []
