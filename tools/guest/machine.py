@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ SMALL = "--max-connections 16"
 class Server:
     """A ring9 of this host, for one guest."""
 
+    aname = ""
+
     def __init__(self, program: str, flags: list[str]) -> None:
         self.log = tempfile.TemporaryFile()
         listen = ["--trust", "all", "--listen", "tcp:127.0.0.1:0"]
@@ -59,6 +62,38 @@ class Server:
         if died is not None or code != 0:
             return f"ring9 has ended with {died if died is not None else code}: {self.text()}"
         return ""
+
+
+class Diod:
+    """Debian's diod over a tmpfs, to see what another server does with the same suites. It has to be root: it acts as whoever asks."""
+
+    def __init__(self) -> None:
+        program = image.need("diod", "diod")
+        # Linux keeps user attributes on tmpfs since 6.6.
+        self.aname = tempfile.mkdtemp(prefix="ring9-diod.", dir="/dev/shm")
+        os.chmod(self.aname, 0o1777)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.log = tempfile.TemporaryFile()
+        flags = ["-f", "-n", "-L", "stderr", "-l", f"127.0.0.1:{self.port}", "-e", self.aname]
+        self.process = subprocess.Popen([program, *flags], stderr=self.log)
+        for _ in range(100):
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", self.port)):
+                    return
+            time.sleep(0.05)
+        self.end()
+        raise image.Unavailable("diod does not start")
+
+    def end(self) -> str:
+        """What it has to complain of."""
+        died = self.process.poll()
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.aname, ignore_errors=True)
+        self.log.seek(0)
+        return f"diod has ended with {died}: {self.log.read()[-500:].decode(errors='replace')}" if died is not None else ""
 
 
 class Guest:
@@ -152,10 +187,10 @@ def tell(line: str) -> None:
     print(f"guest: {line}", file=sys.stderr, flush=True)
 
 
-def options(*, port: int | None, version: str = "9p2000.L", msize: int = 262144, access: str = "client", cache: str = "none", uname: str = "root", extra: str = "") -> str:
+def options(*, port: int | None, version: str = "9p2000.L", msize: int = 262144, access: str = "client", cache: str = "none", uname: str = "root", aname: str = "", extra: str = "") -> str:
     """Options of a mount; without a port, of the server inside."""
     first = f"{f'trans=tcp,port={port}' if port else 'trans=unix'},version={version},msize={msize},uname={uname}"
-    return ",".join(filter(None, [first, f"access={access}" if version == "9p2000.L" or access != "client" else "", f"cache={cache}", extra]))
+    return ",".join(filter(None, [first, f"access={access}" if version == "9p2000.L" or access != "client" else "", f"cache={cache}", f"aname={aname}" if aname else "", extra]))
 
 
 def seconds(since: float) -> str:
