@@ -116,9 +116,12 @@ bugs! {
     "short-receive-taken-as-whole" "uring/server.rs"    "I2"  "a payload is published when its first bytes have landed";
     "landing-dropped-when-interrupted" "uring/server.rs" "I3" "a receive into blocks that was interrupted gives its landing up";
     "poll-error-is-a-signal"       "uring/server.rs"    "I3"  "a poll of the signals that fails begins the drain";
+    "second-signal-unheard"        "uring/server.rs"    "I3"  "nobody listens to a second signal while the server drains";
     "eagain-ends-the-peer"         "uring/server.rs"    "I3"  "a full socket counts as a broken one";
     "generation-forgotten"         "uring/server.rs"    "I4"  "a late completion is taken for one of the next peer in the slot";
-    "task-work-not-waited-for"     "uring/ring.rs"      "I5"  "the error of a quiet send that waits as task work is not waited for";
+    "task-work-not-waited-for"     "uring/server.rs"    "I5"  "the error of a quiet send that waits as task work is not waited for";
+    "woken-work-not-counted"       "uring/server.rs"    "I5"  "task work that ends nothing is not counted before that of a quiet send";
+    "stale-flag-believed"          "uring/server.rs"    "I5"  "task work is looked for as long as there is said to be some";
     "quiet-settled-too-early"      "uring/server.rs"    "I5"  "a quiet send that is still in the queue counts as sent";
     "full-queue-drops"             "uring/server.rs"    "I6"  "what finds no room in the submission queue is not submitted";
     "enobufs-never-armed-again"    "uring/server.rs"    "I7"  "a receive that found no shared buffer is not submitted again";

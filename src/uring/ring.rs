@@ -24,6 +24,8 @@ pub const SQ_ENTRIES: u32 = 1024;
 const CQ_ENTRIES_MAX: usize = 1 << 16;
 /// The one group of shared receive buffers.
 pub(crate) const BUFFER_GROUP: u16 = 0;
+/// Of io_uring_enter(2): completions are asked for, and with them task work.
+const ENTER_GETEVENTS: u32 = 1;
 
 /// What a ring can do beyond the minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +55,22 @@ pub trait Ring {
     /// - Nobody else writes there until then, nor reads where the kernel writes.
     unsafe fn push(&mut self, build: impl FnOnce() -> squeue::Entry) -> bool;
 
-    /// Submits what is queued and waits until `want` CQEs are there. There is no time-out: a timer per wait costs more than a small request.
+    /// Submits what is queued, runs task work, at most so much of it as [`task_work_max`](Ring::task_work_max) says, and waits until `want` CQEs are there. There is no time-out: a
+    /// timer per wait costs more than a small request.
     fn submit_and_wait(&mut self, want: u32) -> io::Result<()>;
 
-    /// Everything that was pushed is submitted, and no CQE is left or held back, for want of room or as task work: a quiet operation (IOSQE_CQE_SKIP_SUCCESS)
-    /// that had to end at submission, and of which no CQE was drained, has succeeded.
+    /// Everything that was pushed is submitted, and no CQE is left or held back for want of room. If there is no task work left either, a quiet operation
+    /// (IOSQE_CQE_SKIP_SUCCESS) that had to end at submission, and of which no CQE was drained, has succeeded.
     fn is_settled(&mut self) -> bool;
+
+    /// What the last enter has left as task work is never denied. It may be said to be there although it is not: another cpu says so after it has added work, and by then that may
+    /// have been run (Linux: `io_uring/io_uring.c`, io_req_local_work_add and __io_run_local_work).
+    fn has_task_work(&mut self) -> bool;
+
+    /// Items of task work that an enter runs before it leaves others for the next one (Linux 6.13: `io_uring/io_uring.c`, IO_LOCAL_TW_DEFAULT_MAX).
+    fn task_work_max(&self) -> u32 {
+        20
+    }
 
     /// Hands out and consumes all CQEs that are there.
     fn drain(&mut self, each: impl FnMut(u64, i32, u32));
@@ -95,6 +107,9 @@ pub trait Ring {
 
     /// The user id at the other end of a unix socket, `None` for other sockets (SO_PEERCRED, unix(7)).
     fn peer_identity(&mut self, fd: RawFd) -> Option<u32>;
+
+    /// Takes the signals that a signalfd has: a poll of it waits for the next one then.
+    fn take_signals(&mut self, fd: RawFd);
 
     /// Monotonic nanoseconds.
     fn monotonic(&mut self) -> u64;
@@ -210,7 +225,10 @@ impl Ring for Kernel {
     }
 
     fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
-        match self.ring.submitter().submit_and_wait(want as usize) {
+        let submitted = self.ring.submission().len() as u32;
+        // Without this flag an enter that does not wait leaves task work where it is, its own included.
+        // SAFETY: there is no argument.
+        match unsafe { self.ring.submitter().enter::<libc::sigset_t>(submitted, want, ENTER_GETEVENTS, None) } {
             Ok(_) => Ok(()),
             // A signal came, or completions have to be drained first: the next turn goes on.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
@@ -221,10 +239,12 @@ impl Ring for Kernel {
     fn is_settled(&mut self) -> bool {
         let queue = self.ring.submission();
         let submitted = queue.is_empty() && !queue.cq_overflow();
-        // The error of a write ends as task work (Linux: io_uring/rw.c, io_complete_rw), which an enter that does not wait leaves for the next one.
-        let deferred = queue.taskrun() && !planted!("task-work-not-waited-for");
         drop(queue);
-        submitted && !deferred && self.ring.completion().is_empty()
+        submitted && self.ring.completion().is_empty()
+    }
+
+    fn has_task_work(&mut self) -> bool {
+        self.ring.submission().taskrun()
     }
 
     fn drain(&mut self, mut each: impl FnMut(u64, i32, u32)) {
@@ -279,6 +299,14 @@ impl Ring for Kernel {
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
         // SO_PEERCRED answers on TCP sockets too, with nobody's pid.
         getsockopt(&borrowed, sockopt::PeerCredentials).ok().filter(|who| who.pid() != 0).map(|who| who.uid())
+    }
+
+    fn take_signals(&mut self, fd: RawFd) {
+        // SAFETY: the descriptor is the caller's for as long as the loop runs.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        // It does not block: there is an error once there are no more.
+        while nix::unistd::read(borrowed, &mut info).is_ok_and(|read| read > 0) {}
     }
 
     fn monotonic(&mut self) -> u64 {

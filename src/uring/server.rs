@@ -142,6 +142,11 @@ pub struct Server<R: Ring, F: Filesystem> {
     left_ns: u64,
     /// Some may have ended, but it is not known yet.
     unsettled: bool,
+    /// Enters, and CQEs drained, since the last quiet send was pushed.
+    looks: usize,
+    seen: usize,
+    /// Operations in flight that a wake-up may leave without a CQE: receives into blocks, and sends that wait for room.
+    patient: usize,
     /// A wait for the next look at deadlines is in flight.
     sweeping: bool,
     drain: Option<u64>,
@@ -197,6 +202,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             quiet: Vec::new(),
             left_ns: 0,
             unsettled: false,
+            looks: 0,
+            seen: 0,
+            patient: 0,
             sweeping: false,
             drain: None,
             evicted: None,
@@ -276,6 +284,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.peers.iter().map(|(_, peer)| peer.session.fids()).sum()
     }
 
+    /// Operations in flight that may be woken without an end.
+    pub fn patient(&self) -> usize {
+        self.patient
+    }
+
     /// Bytes of the windows of all connections.
     pub fn window_bytes(&self) -> usize {
         self.spares.lent_bytes()
@@ -325,6 +338,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let mut events = std::mem::take(&mut self.events);
         self.ring.drain(|user_data, res, flags| events.push((user_data, res, flags)));
         self.options.stats.counters.cqes.add(events.len() as u64);
+        self.seen += events.len();
         for (user_data, res, flags) in events.drain(..) {
             self.event(user_data, res, flags)?;
         }
@@ -374,32 +388,36 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Submits, and waits unless there is work left.
     fn enter(&mut self, waits: bool) -> io::Result<()> {
-        self.options.stats.counters.enters.up();
         if !self.quiet.is_empty() {
             self.left_ns = self.ring.monotonic() - self.stopped_ns;
         }
         if !waits || !self.work.is_empty() || self.unsettled {
-            return self.ring.submit_and_wait(0);
+            return self.enter_once(0);
         }
         if self.options.busy_poll_ns > 0 {
-            self.ring.submit_and_wait(0)?;
+            self.enter_once(0)?;
             let until = self.ring.monotonic() + self.options.busy_poll_ns;
             while !self.ring.has_work() && self.ring.monotonic() < until {
                 std::hint::spin_loop();
             }
             if self.ring.has_work() {
-                self.options.stats.counters.enters.up();
-                return self.ring.submit_and_wait(0);
+                return self.enter_once(0);
             }
         }
         // A send that succeeds at once is quiet and does not end this wait.
-        self.ring.submit_and_wait(1)
+        self.enter_once(1)
     }
 
-    /// Once everything is submitted: ends the quiet sends that have no CQE (they have sent everything), and tidies the table.
+    fn enter_once(&mut self, want: u32) -> io::Result<()> {
+        self.options.stats.counters.enters.up();
+        self.looks += 1;
+        self.ring.submit_and_wait(want)
+    }
+
+    /// Once everything is submitted, and all that came of it was seen: ends the quiet sends that have no CQE (they have sent everything), and tidies the table.
     fn settle(&mut self) {
         let due = !self.quiet.is_empty() || self.table.is_untidy();
-        self.unsettled = due && !self.ring.is_settled();
+        self.unsettled = due && !self.is_settled();
         if !due || self.unsettled && !planted!("quiet-settled-too-early") {
             return;
         }
@@ -417,11 +435,24 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.quiet = quiet;
     }
 
+    /// Whether everything that was pushed is submitted, and each CQE of a quiet send was drained. The error of a write comes as task work (Linux: `io_uring/rw.c`, io_complete_rw):
+    /// an enter runs that of its own submissions, but behind all that was there before, and only so much. Each item has a CQE, but for those of operations that were woken before
+    /// all they wait for is there; an operation has one item at a time.
+    fn is_settled(&mut self) -> bool {
+        if !self.ring.is_settled() {
+            (self.looks, self.seen) = (0, 0);
+            return false;
+        }
+        let run = self.looks * self.ring.task_work_max() as usize;
+        let woken = if planted!("woken-work-not-counted") { 0 } else { self.patient };
+        let all_run = run > self.seen + woken && !planted!("stale-flag-believed");
+        all_run || !self.ring.has_task_work() || planted!("task-work-not-waited-for")
+    }
+
     /// Pushes, and where the queue is full submits what is there and pushes again.
     fn retry(&mut self, mut push: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
         while !push(self) && !planted!("full-queue-drops") {
-            self.options.stats.counters.enters.up();
-            self.ring.submit_and_wait(0)?;
+            self.enter_once(0)?;
         }
         Ok(())
     }
@@ -448,7 +479,16 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 }
             }
             Op::Signal if errno(res).is_some() && !planted!("poll-error-is-a-signal") => self.watch_signals()?,
-            Op::Signal => self.begin_drain()?,
+            Op::Signal => {
+                self.begin_drain()?;
+                // The next one does not wait for anybody.
+                if let Some(fd) = self.options.signals
+                    && !planted!("second-signal-unheard")
+                {
+                    self.ring.take_signals(fd);
+                    self.watch_signals()?;
+                }
+            }
             Op::Cancel => {
                 if planted!("freed-at-the-cancel")
                     && let Some(peer) = self.peers.get_mut(token.slot as usize)
@@ -562,7 +602,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         // Of a receive into shared buffers: cancelled, or no buffer was left. Whatever it was is submitted again.
         let again = matches!(errno(res), Some(Errno::EINTR | Errno::EAGAIN | Errno::ECANCELED | Errno::ENOBUFS));
         lend(&mut self.batches, &mut peer.session);
-        match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
+        let receiving = std::mem::replace(&mut peer.receiving, Receiving::Nothing);
+        self.patient -= usize::from(matches!(receiving, Receiving::Blocks(_)));
+        match receiving {
             Receiving::Window if n > 0 => {
                 counters.receives.up();
                 peer.window.received(n);
@@ -655,6 +697,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             unreachable!("a CQE of a send ends one in flight");
         };
         out.ended(&mut self.heads);
+        self.patient -= usize::from(out.waits);
         let stats = &self.options.stats;
         let failed = errno(res)
             .filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN) || planted!("eagain-ends-the-peer"));
@@ -788,7 +831,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         if out.is_quiet() {
             self.quiet.push((slot, generation));
+            (self.looks, self.seen) = (0, 0);
         }
+        self.patient += usize::from(out.waits);
         self.peers[slot as usize].sending = Sending::Replies(out);
         Ok(())
     }
@@ -816,6 +861,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 _ => self.options.stats.counters.landings_plain.up(),
             }
             self.peers[slot as usize].receiving = Receiving::Blocks(inbound);
+            self.patient += 1;
             return Ok(());
         }
         let peer = &mut self.peers[slot as usize];

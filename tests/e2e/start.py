@@ -76,6 +76,25 @@ def main() -> int:
         code, err = server.end(signal.SIGINT)
         check("SIGINT ends it orderly", code == 0 and not os.path.exists(path), f"{code} {err}")
 
+        # One that does not read what it has asked for delays the end by seconds, unless there is a second signal.
+        server = Server(ring9, "--memory", "32MiB", "--listen", f"unix:{path}")
+        deaf = P9(server.addresses[0])
+        deaf.walk(0, 1)
+        deaf.create(1, b"deaf")
+        size = 60_000
+        for part in range(20):
+            deaf.write(1, part * size, bytes(size))
+        for part in range(20):
+            deaf.send(116, struct.pack("<IQI", 1, part * size, size), tag=part)
+        time.sleep(0.3)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        check("it waits for who does not read", server.process.poll() is None)
+        code, err = server.end()
+        took = time.monotonic() - began
+        check("a second signal does not wait", code == 0 and took < 2.5, f"{code} {took:.1f} s {err}")
+
         server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", "--trace")
         P9(server.addresses[0]).walk(0, 1, b"..")
         code, err = server.end()

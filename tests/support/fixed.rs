@@ -47,6 +47,9 @@ impl<R: Ring> Ring for Fixed<R> {
     fn is_settled(&mut self) -> bool {
         self.ring.is_settled()
     }
+    fn has_task_work(&mut self) -> bool {
+        self.ring.has_task_work()
+    }
     fn drain(&mut self, each: impl FnMut(u64, i32, u32)) {
         self.ring.drain(each);
     }
@@ -66,6 +69,9 @@ impl<R: Ring> Ring for Fixed<R> {
     }
     fn close(&mut self, fd: RawFd) {
         self.ring.close(fd);
+    }
+    fn take_signals(&mut self, fd: RawFd) {
+        self.ring.take_signals(fd);
     }
     fn peer_identity(&mut self, fd: RawFd) -> Option<u32> {
         self.ring.peer_identity(fd)

@@ -172,6 +172,10 @@ impl Ring for HandRing {
         self.queued.is_empty()
     }
 
+    fn has_task_work(&mut self) -> bool {
+        false
+    }
+
     fn drain(&mut self, mut each: impl FnMut(u64, i32, u32)) {
         self.done.drain(..).for_each(|(user_data, res, flags)| each(user_data, res, flags));
     }
@@ -207,6 +211,8 @@ impl Ring for HandRing {
         assert!(self.in_flight.iter().all(|sqe| sqe.fd != fd), "closed with something in flight");
         self.closed.push(fd);
     }
+
+    fn take_signals(&mut self, _: RawFd) {}
 
     fn peer_identity(&mut self, _: RawFd) -> Option<u32> {
         self.identity

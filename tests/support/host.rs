@@ -26,11 +26,18 @@ pub struct Host {
 
 impl Host {
     pub fn new(memory_bytes: usize) -> Host {
+        Host::with(memory_bytes, |_| ())
+    }
+
+    /// One whose options are others.
+    pub fn with(memory_bytes: usize, change: impl FnOnce(&mut Options)) -> Host {
         let arena = Arena::new(memory_bytes).expect("a small mapping");
         let parts = (arena.memory(), arena.heads(), arena.gauge());
         let (gauge, stats) = (arena.gauge(), Rc::new(Stats::default()));
         let budget = Arc::new(Budget::default());
-        let options = Options { stats: Rc::clone(&stats), budget: Arc::clone(&budget), ..Options::new(1 << 20, 200) };
+        let mut options =
+            Options { stats: Rc::clone(&stats), budget: Arc::clone(&budget), ..Options::new(1 << 20, 200) };
+        change(&mut options);
         let ring = Fixed::new(Kernel::new(200).expect("io_uring works here"));
         let ahead_ns = Rc::clone(&ring.ahead_ns);
         let mut server = Server::new(ring, tree_in(arena), parts, options);

@@ -15,9 +15,13 @@ use ring9::session::Budget;
 use ring9::stats::Stats;
 use ring9::uring::{BACKLOG_BYTES_ALL, Features, Grow, Listener, Options, Ring, Server, Trust, WINDOW_BYTES};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// How long the server may take to end once it was told so twice, in virtual nanoseconds: less than a drain.
+const URGED_NS_MAX: u64 = 3_000_000_000;
 
 /// Steps of a simulation whose first choices are an input of the fuzz target.
 pub const INPUT_STEPS: u64 = 300;
@@ -248,17 +252,30 @@ impl Simulation {
     }
 
     fn storm(&mut self) {
-        let early = {
+        // Steps at which signals come: one, or two.
+        let mut signals: VecDeque<u64> = {
             let mut world = self.world.borrow_mut();
             // In the last sixth, so that there is a storm before.
-            world.ends_early.then(|| world.storm_steps - world.kernel.random.number() % (world.storm_steps / 6 + 1))
+            let early = world.storm_steps - world.kernel.random.number() % (world.storm_steps / 6 + 1);
+            let count = if world.ends_early { 1 + world.kernel.random.below(2) } else { 0 };
+            (0..count as u64).map(|number| early + number * 40).collect()
         };
+        // When the second one came, in virtual nanoseconds.
+        let (mut told, mut urged) = (0, None);
         while !self.world.borrow().is_over() || self.server.peers() > 0 {
             self.turn();
             let mut world = self.world.borrow_mut();
-            if world.phase == Phase::Storm && early.is_some_and(|early| world.steps > early) {
+            if world.phase == Phase::Storm && signals.front().is_some_and(|&due| world.steps > due) {
+                signals.pop_front();
                 world.kernel.signal();
+                told += 1;
+                urged = (told == 2).then_some(world.kernel.now);
             }
+            let late = urged.is_some_and(|urged| world.kernel.now > urged + URGED_NS_MAX);
+            assert!(
+                !late || world.kernel.faults.has(Fault::TimeStops),
+                "stall: a second signal does not end the server"
+            );
             if world.at_rest {
                 drop(world);
                 self.rest();
@@ -342,6 +359,7 @@ impl Simulation {
             "leaks: fids, replies, attributes"
         );
         assert_eq!(self.server.window_bytes(), 0, "leaks: windows");
+        assert_eq!(self.server.patient(), 0, "leaks: operations that wait for all of their bytes");
         assert_eq!(self.server.fs().handles(), 0, "leaks: file values");
         assert_eq!(self.server.fs().inner().locks(), 0, "leaks: locks");
         let world = self.world.borrow();

@@ -3,7 +3,7 @@
 use crate::client::scripted::Scripted;
 use crate::client::{Client, Surroundings};
 use crate::kernel::faults::{Fault, Faults};
-use crate::kernel::{Kernel, trace};
+use crate::kernel::{Kernel, TASK_WORK_MAX, trace};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use io_uring::squeue::Entry;
@@ -251,14 +251,17 @@ impl World {
         let idle = want == 0 && self.kernel.ready() == 0 && self.kernel.is_settled() && !submitted;
         self.idle_turns = if idle { self.idle_turns + 1 } else { 0 };
         assert!(self.idle_turns < 1000, "stall: the server turns and turns, and has nothing to do");
-        if want > 0 {
-            self.kernel.run_task_work();
+        self.kernel.run_task_work();
+        // It is quick: meanwhile nothing happens.
+        if idle {
+            return;
         }
         // What is wanted is waited for; beyond that only happens what can happen at once.
         while self.kernel.ready() < want as usize {
             if !self.step() {
                 return;
             }
+            self.kernel.run_task_work();
         }
         for _ in 0..self.kernel.random.below(3) {
             if !self.can_step() {
@@ -354,6 +357,14 @@ impl Ring for SimKernel {
         self.0.borrow().kernel.is_settled()
     }
 
+    fn has_task_work(&mut self) -> bool {
+        self.0.borrow().kernel.has_task_work()
+    }
+
+    fn task_work_max(&self) -> u32 {
+        TASK_WORK_MAX
+    }
+
     fn drain(&mut self, each: impl FnMut(u64, i32, u32)) {
         self.0.borrow_mut().kernel.drain(each);
     }
@@ -393,6 +404,10 @@ impl Ring for SimKernel {
 
     fn close(&mut self, fd: RawFd) {
         self.0.borrow_mut().kernel.close(fd);
+    }
+
+    fn take_signals(&mut self, _: RawFd) {
+        self.0.borrow_mut().kernel.take_signals();
     }
 
     fn peer_identity(&mut self, fd: RawFd) -> Option<u32> {

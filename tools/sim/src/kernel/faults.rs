@@ -54,6 +54,8 @@ faults! {
     PeerHoards "peer-hoards",
     TreeWaits "tree-waits",
     TreeLendsNothing "tree-lends-nothing",
+    StaleFlag "stale-flag",
+    WokenForNothing "woken-for-nothing",
 }
 
 const COUNT: usize = Fault::ALL.len();

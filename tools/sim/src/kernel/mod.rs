@@ -85,6 +85,9 @@ impl Buffers {
     }
 }
 
+/// Items of task work that an enter runs: fewer than in a real one, so that there are soon too many.
+pub(crate) const TASK_WORK_MAX: u32 = 2;
+
 /// All that it knows.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -100,14 +103,18 @@ pub(crate) struct Kernel {
     queue_room: usize,
     in_flight: Vec<Op>,
     late: VecDeque<Cqe>,
-    /// Those of quiet operations that wait as task work for the next enter.
-    deferred: Vec<Cqe>,
+    /// Task work: completions of quiet operations, and operations that were woken and are not over, in the order in which an enter runs them.
+    deferred: VecDeque<Option<Cqe>>,
+    /// It is said that there is some.
+    flagged: bool,
     completed: VecDeque<Cqe>,
     completed_room: usize,
     overflown: VecDeque<Cqe>,
     table: Vec<View>,
     buffers: Option<Buffers>,
     signalled: bool,
+    /// A signal that nobody has taken yet.
+    signal_waits: bool,
     /// When an accept has failed for want of descriptors or memory.
     accept_failed: Option<u64>,
     /// Addresses that several receive into at a time: the sink.
@@ -152,13 +159,15 @@ impl Kernel {
             queue_room,
             in_flight: Vec::new(),
             late: VecDeque::new(),
-            deferred: Vec::new(),
+            deferred: VecDeque::new(),
+            flagged: false,
             completed: VecDeque::new(),
             completed_room,
             overflown: VecDeque::new(),
             table: Vec::new(),
             buffers: None,
             signalled: false,
+            signal_waits: false,
             accept_failed: None,
             sinks: Vec::new(),
             past: Vec::new(),
@@ -206,10 +215,14 @@ impl Kernel {
 
     /// SIGTERM.
     pub(crate) fn signal(&mut self) {
-        self.signalled = true;
+        (self.signalled, self.signal_waits) = (true, true);
         for socket in &mut self.sockets {
             socket.excuse = socket.excuse.or(Some("the server ends"));
         }
+    }
+
+    pub(crate) fn take_signals(&mut self) {
+        self.signal_waits = false;
     }
 
     pub(crate) fn is_signalled(&self) -> bool {
@@ -266,7 +279,9 @@ impl Kernel {
     pub(crate) fn submit(&mut self) {
         let room = self.completed_room.saturating_sub(self.completed.len()).min(self.overflown.len());
         self.completed.extend(self.overflown.drain(..room));
-        self.run_task_work();
+        if self.queued.iter().any(|sqe| sqe.quiet) {
+            self.wake_some();
+        }
         let mut count = self.queued.len();
         if count > 0 && self.fires(Fault::NothingSubmitted) {
             count = 0;
@@ -285,12 +300,38 @@ impl Kernel {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.queued.is_empty() && self.overflown.is_empty() && self.deferred.is_empty()
+        self.queued.is_empty() && self.overflown.is_empty() && self.completed.is_empty()
     }
 
-    /// An enter, and one that waits in any case.
+    /// Task work is said to be there.
+    pub(crate) fn has_task_work(&self) -> bool {
+        self.flagged
+    }
+
+    /// Every enter runs some. The flag goes when work is run, and comes back if some is left; another cpu may set it after its work is done.
     pub(crate) fn run_task_work(&mut self) {
-        std::mem::take(&mut self.deferred).into_iter().for_each(|cqe| self.complete(cqe));
+        if !self.deferred.is_empty() {
+            self.flagged = false;
+        }
+        for _ in 0..TASK_WORK_MAX {
+            match self.deferred.pop_front() {
+                Some(Some(cqe)) => self.complete(cqe),
+                Some(None) => {}
+                None => break,
+            }
+        }
+        self.flagged |= !self.deferred.is_empty() || self.fires(Fault::StaleFlag);
+    }
+
+    /// Some of the operations that wait for all of their bytes are woken for a part.
+    fn wake_some(&mut self) {
+        let patient = self.in_flight.iter().filter(|op| op.sqe.waits_for_all).count();
+        let woken = self.deferred.iter().filter(|item| item.is_none()).count();
+        for _ in woken..patient {
+            if self.fires(Fault::WokenForNothing) {
+                self.deferred.push_back(None);
+            }
+        }
     }
 
     fn start(&mut self, sqe: Sqe) {
@@ -366,12 +407,18 @@ impl Kernel {
     /// The completion of an operation: now, or later.
     fn post(&mut self, sqe: &Sqe, res: i32, flags: u32) {
         let cqe = Cqe { user_data: sqe.user_data, res, flags, fd: sqe.fd };
+        // Who was woken has been looked at before it can end.
+        let woken = self.deferred.iter().position(Option::is_none).filter(|_| sqe.waits_for_all);
+        if let Some(woken) = woken {
+            self.deferred.remove(woken);
+        }
         // Those of one operation stay in order.
         let behind = self.late.iter().any(|late| late.user_data == cqe.user_data);
         if !sqe.never_waits && (behind || self.fires(Fault::LateCompletion)) {
             self.late.push_back(cqe);
         } else if sqe.quiet && self.fires(Fault::LateCompletion) {
-            self.deferred.push(cqe);
+            self.deferred.push_back(Some(cqe));
+            self.flagged = true;
         } else {
             self.complete(cqe);
         }
@@ -414,7 +461,7 @@ impl Kernel {
     fn can_run(&self, op: &Op) -> bool {
         match op.sqe.kind {
             Kind::Accept => !self.backlog.is_empty(),
-            Kind::Poll => self.signalled,
+            Kind::Poll => self.signal_waits,
             Kind::Timeout { .. } => op.due <= self.now,
             Kind::Populate { .. } | Kind::Cancel { .. } => true,
             _ => {
@@ -529,7 +576,7 @@ impl Kernel {
     pub(crate) fn close(&mut self, fd: i32) {
         let Some(was) = self.fds.remove(&fd) else { panic!("descriptors: {fd} is closed and is not open") };
         let under_way = self.in_flight.iter().any(|op| op.sqe.fd == fd)
-            || self.late.iter().chain(&self.deferred).any(|cqe| cqe.fd == fd);
+            || self.late.iter().chain(self.deferred.iter().flatten()).any(|cqe| cqe.fd == fd);
         assert!(!under_way, "descriptors: {fd} is closed with operations in flight");
         if let Fd::Socket(number) = was {
             trace!(self, "connection {number}: closed");

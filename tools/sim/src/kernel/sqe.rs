@@ -44,6 +44,8 @@ pub(crate) struct Sqe {
     pub(crate) quiet: bool,
     /// It ends at once, whatever the socket takes.
     pub(crate) never_waits: bool,
+    /// It is over when all of its bytes are there.
+    pub(crate) waits_for_all: bool,
 }
 
 impl Sqe {
@@ -184,7 +186,12 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
     };
     let quiet = sqe.flags & CQE_SKIP_SUCCESS != 0;
     assert!(!quiet || never_waits, "submission: who is not told of the end must know it from the submission");
-    Sqe { kind, fd: sqe.fd, user_data: sqe.user_data, quiet, never_waits }
+    let waits_for_all = match kind {
+        Kind::ReceiveList { .. } => sqe.op_flags & WAITALL != 0,
+        Kind::Send { .. } | Kind::SendList { .. } | Kind::WriteFixed { .. } => !never_waits,
+        _ => false,
+    };
+    Sqe { kind, fd: sqe.fd, user_data: sqe.user_data, quiet, never_waits, waits_for_all }
 }
 
 #[expect(unsafe_code, reason = "it plays the kernel")]
