@@ -53,11 +53,16 @@ pub(crate) enum Answer {
     File(Shown),
 }
 
+/// More than a connection has of fids of attributes.
+const ATTRS_MAX: usize = 64;
+
 /// One connection.
 #[derive(Debug, Default)]
 struct Account {
     writes: VecDeque<(u64, Vec<u8>)>,
     answers: VecDeque<Answer>,
+    /// The last values and lists of attributes that were shown.
+    attrs: VecDeque<Answer>,
     /// Whom it acts for.
     uid: Option<u32>,
     /// Operations that wait in the tree.
@@ -137,15 +142,28 @@ impl Ledger {
 
     /// The tree shows this.
     pub(crate) fn shows(&mut self, number: u32, answer: Answer) {
-        if !self.is_idle {
-            self.account(number).answers.push_back(answer);
+        if self.is_idle {
+            return;
+        }
+        let account = self.account(number);
+        if let Answer::Attr(_) = answer {
+            account.attrs.push_back(answer);
+            if account.attrs.len() > ATTRS_MAX {
+                account.attrs.pop_front();
+            }
+        } else {
+            account.answers.push_back(answer);
         }
     }
 
     /// A client hears something that was shown.
     pub(crate) fn hears(&mut self, number: u32, what: &str, is_it: impl Fn(&Answer) -> bool) -> Answer {
         self.answers += 1;
-        let answers = &mut self.account(number).answers;
+        let Account { answers, attrs, .. } = self.account(number);
+        // What is read of an attribute was shown when its fid was made, and is heard before or behind what has waited meanwhile.
+        if let Some(attr) = attrs.iter().find(|attr| is_it(attr)) {
+            return attr.clone();
+        }
         let Some(at) = answers.iter().position(is_it) else {
             panic!("replies: connection {number} hears {what} that was not shown: torn, or of another moment");
         };
