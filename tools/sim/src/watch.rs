@@ -174,6 +174,13 @@ impl<F: Filesystem> Watch<F> {
         !self.has_clients && end.is_none_or(|end| end > FAR)
     }
 
+    /// By the model, a write goes to the end wherever it was meant to go.
+    fn appends(&self, file: &<Self as Filesystem>::File) -> bool {
+        let play = self.play.borrow();
+        let handle = play.model.handle(file.id);
+        play.model.inodes[handle.node].bits & qt::APPEND != 0 || handle.open.is_some_and(|open| open.append)
+    }
+
     /// The tree itself.
     pub(crate) fn inner(&self) -> &F {
         &self.fs
@@ -419,18 +426,12 @@ impl<F: Filesystem> Filesystem for Watch<F> {
 
     fn write(&mut self, file: &mut Self::File, offset: u64, data: &[u8], at: At) -> Result<Outcome<u32>> {
         self.now = at;
-        let too_far = offset.checked_add(data.len() as u64).is_none_or(|end| end > i64::MAX as u64);
-        let appends = {
-            let play = self.play.borrow();
-            let handle = play.model.handle(file.id);
-            let bits = play.model.inodes[handle.node].bits;
-            bits & qt::APPEND != 0 || handle.open.is_some_and(|open| open.append)
-        };
+        let appends = self.appends(file);
         if !appends && self.is_far(offset.checked_add(data.len() as u64)) {
             return Err(Error::EFBIG);
         }
         let ours = self.fs.write(&mut file.file, offset, data, at);
-        if too_far && !appends && !data.is_empty() {
+        if !appends && is_too_far(offset, data) {
             assert!(ours.is_err(), "model: a write beyond all that a file can have");
             return ours;
         }
@@ -468,8 +469,14 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         self.now = at;
         let (grant, bytes) = landed(grant);
         let offset = grant.offset;
-        self.ledger.borrow_mut().writes(file.number, offset, &bytes);
+        // By now: the file that ignored the offset of the grant may have lost its DMAPPEND since.
+        let appends = self.appends(file);
         let ours = self.fs.commit(&mut file.file, grant, at);
+        if !appends && is_too_far(offset, &bytes) {
+            assert!(ours.is_err(), "model: a commit beyond all that a file can have");
+            return ours;
+        }
+        self.ledger.borrow_mut().writes(file.number, offset, &bytes);
         same!(ours, Ok(Outcome::Done(bytes.len() as u32)), "a commit");
         self.play(at).model.write(file.id, offset as usize, &bytes);
         if self.waits() {
@@ -718,6 +725,11 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         self.ledger.borrow_mut().waits(waiting.number, false);
         Cancel::Cancelled
     }
+}
+
+/// Whether a write there would end beyond all that a file can have.
+fn is_too_far(offset: u64, bytes: &[u8]) -> bool {
+    !bytes.is_empty() && offset.checked_add(bytes.len() as u64).is_none_or(|end| end > i64::MAX as u64)
 }
 
 /// What was read goes where it is wanted, pinned as it is.
