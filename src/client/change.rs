@@ -107,6 +107,11 @@ impl Client {
         self.clunk_after(fid, made)
     }
 
+    /// Whether names are removed and changed by Tunlinkat and Trenameat. Not every server of 9P2000.L has both, which is known once it has been asked for either.
+    pub fn has_at(&self) -> bool {
+        self.has_at
+    }
+
     /// Removes a name. `is_dir` must be right.
     pub fn remove(&mut self, dir: Fid, name: &[u8], is_dir: bool) -> Result<(), Error> {
         if self.has_at {
