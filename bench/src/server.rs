@@ -32,6 +32,10 @@ impl Server {
         Ok(Server { child, address })
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time of all its threads so far, in nanoseconds.
     pub(crate) fn cpu_ns(&self) -> anyhow::Result<u64> {
         let mut sum = 0;

@@ -1,0 +1,18 @@
+//! What a run leaves: times of operations in histograms, by kind and by interval.
+//!
+//! - `recorder`: takes the times in.
+//! - `percentile`: what may be said of them, and how sure it is.
+//! - `hiccups`: what the machine does to a thread that only sleeps.
+//!
+//! *Response* is from when an operation was due until its last reply was here; *service* from when its first request was handed to the socket; *lag* is what lies between the two
+//! beginnings. All in nanoseconds.
+//!
+//! Must not know: sockets, 9P.
+
+mod hiccups;
+mod percentile;
+mod recorder;
+
+pub(crate) use hiccups::Hiccups;
+pub(crate) use percentile::{Percentile, percentiles};
+pub(crate) use recorder::{Histogram, Interval, Recorder, Times, histogram};

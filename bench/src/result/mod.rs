@@ -1,0 +1,338 @@
+//! What a measurement leaves.
+//!
+//! - here: the result itself, which is `result.json`; `bench/schema` has its schema.
+//! - `files`: the other files that are made of a run: interval logs and distributions of HdrHistogram, a table.
+//! - `words`: the same for a person, on a terminal.
+//! - `threshold`: what makes a result a failure.
+//!
+//! Must not know: how a load is made.
+
+mod files;
+mod threshold;
+mod words;
+
+pub(crate) use files::write;
+pub(crate) use threshold::{Limit, Regress};
+pub(crate) use words::{nanoseconds, print};
+
+use crate::cost::Cost;
+use crate::generator::{Outcome, Plan};
+use crate::record::{Histogram, Percentile, Recorder, Times, percentiles};
+use crate::target::Spoken;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Of `result.json`. What is only added keeps the number; a reader leaves out what it does not know.
+pub(crate) const VERSION: u32 = 1;
+
+/// A run.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct RunResult {
+    /// Version of this format: 1.
+    pub(crate) version: u32,
+    /// When it began (RFC 3339).
+    pub(crate) began: String,
+    pub(crate) target: Spoken,
+    pub(crate) plan: Planned,
+    pub(crate) throughput: Throughput,
+    /// By name of the operation; `all` has all of them together.
+    pub(crate) operations: BTreeMap<String, Operation>,
+    /// Over time, for pictures.
+    pub(crate) series: Vec<Moment>,
+    /// Of the server's process, if that is known.
+    pub(crate) cost: Option<Cost>,
+    /// How late a thread woke that only slept, beside the generator.
+    pub(crate) hiccups: Summary,
+    /// Share of one cpu that the generator used.
+    pub(crate) generator_cpu: f64,
+    /// What spoils the run; empty if nothing does.
+    pub(crate) warnings: Vec<Warning>,
+    /// Of the machine: facts by name.
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Planned {
+    /// True: operations were due by a schedule. False: each when the one before it had ended, so that response times hide what a stall would have done to others.
+    pub(crate) open_loop: bool,
+    /// How arrivals followed each other, in an open loop.
+    pub(crate) arrivals: Option<String>,
+    /// Operations per second, in an open loop.
+    pub(crate) rate: Option<f64>,
+    pub(crate) connections: u64,
+    pub(crate) depth: u64,
+    /// Operations with their weights.
+    pub(crate) operations: String,
+    /// Bytes of reads and writes with their weights.
+    pub(crate) sizes: Option<String>,
+    pub(crate) files: u32,
+    pub(crate) file_bytes: u64,
+    pub(crate) zipf: f64,
+    pub(crate) sequential: bool,
+    pub(crate) warmup_s: f64,
+    pub(crate) duration_s: f64,
+    pub(crate) seed: u64,
+    /// Every byte that was read was compared.
+    pub(crate) verified: bool,
+}
+
+/// Operations, of the time that was measured.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Throughput {
+    pub(crate) offered: u64,
+    pub(crate) achieved: u64,
+    pub(crate) offered_per_s: f64,
+    pub(crate) achieved_per_s: f64,
+    /// Due and not sent at the end.
+    pub(crate) backlog: u64,
+    /// Due and never answered.
+    pub(crate) lost: u64,
+}
+
+/// Times of an operation, in nanoseconds.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Operation {
+    /// From when it was due until its last reply was here.
+    pub(crate) response: Summary,
+    /// From when its first request was sent.
+    pub(crate) service: Summary,
+    /// From when it was due until it was sent.
+    pub(crate) lag: Summary,
+}
+
+impl Operation {
+    /// By the name of the time.
+    pub(crate) fn time(&self, name: &str) -> Option<&Summary> {
+        match name {
+            "response" => Some(&self.response),
+            "service" => Some(&self.service),
+            "lag" => Some(&self.lag),
+            _ => None,
+        }
+    }
+}
+
+/// Of many times, in nanoseconds.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Summary {
+    pub(crate) count: u64,
+    pub(crate) min_ns: u64,
+    pub(crate) mean_ns: f64,
+    /// Exactly.
+    pub(crate) max_ns: u64,
+    /// Those that at least ten values lie above.
+    pub(crate) percentiles: Vec<Percentile>,
+    /// The whole curve, for pictures: share of values that are not above, and the value.
+    pub(crate) curve: Vec<(f64, u64)>,
+}
+
+impl Summary {
+    fn of(parts: &[&Histogram], max_ns: u64, seed: u64) -> Summary {
+        let mut whole = crate::record::histogram();
+        parts.iter().for_each(|part| whole.add(*part).expect("the same bounds"));
+        let count = whole.len();
+        let curve = curve(&whole);
+        let min_ns = if count == 0 { 0 } else { whole.min() };
+        Summary { count, min_ns, mean_ns: whole.mean(), max_ns, percentiles: percentiles(parts, seed), curve }
+    }
+
+    pub(crate) fn percentile(&self, p: f64) -> Option<&Percentile> {
+        self.percentiles.iter().find(|percentile| (percentile.p - p).abs() < 1e-9)
+    }
+}
+
+/// Points of a curve: as many to each factor of ten of what is above.
+fn curve(whole: &Histogram) -> Vec<(f64, u64)> {
+    let ticks = whole.iter_quantiles(5);
+    let mut points: Vec<(f64, u64)> = ticks.map(|at| (at.quantile_iterated_to(), at.value_iterated_to())).collect();
+    points.dedup_by_key(|point| point.1);
+    points
+}
+
+/// A part of the run.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Moment {
+    /// Of its start, from that of the measured time.
+    pub(crate) start_s: f64,
+    pub(crate) count: u64,
+    /// Of response times of all operations.
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) max_ns: u64,
+}
+
+/// What spoils a run.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Warning {
+    /// `overloaded`, `lost`, `generator-bound`, `late` or `noise`.
+    pub(crate) kind: String,
+    pub(crate) text: String,
+}
+
+/// A run in which the generator used more of its cpu is one of the generator.
+const GENERATOR_CPU_MAX: f64 = 0.7;
+/// Less of what was offered was too much.
+const ACHIEVED_MIN: f64 = 0.995;
+/// Late by so much in 99 of 100 sleeps, or once by the other, is a machine that does other things.
+const HICCUP_P99_MAX_NS: u64 = 1_000_000;
+const HICCUP_MAX_NS: u64 = 20_000_000;
+/// Of the response time, at the 99th percentile, before it was sent at all.
+const LAG_SHARE_MAX: f64 = 0.25;
+
+impl RunResult {
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the result, made elsewhere")]
+    pub(crate) fn new(
+        began: String,
+        target: Spoken,
+        plan: &Plan,
+        outcome: &Outcome,
+        recorder: &Recorder,
+        cost: Option<Cost>,
+        hiccups: &(Histogram, u64),
+        environment: BTreeMap<String, String>,
+    ) -> RunResult {
+        let seconds = plan.duration.as_secs_f64();
+        let mut operations = BTreeMap::new();
+        let many = recorder.ops().len() > 1;
+        for (number, op) in recorder.ops().iter().enumerate() {
+            let times: Vec<&Times> = recorder.intervals().iter().map(|interval| &interval.times[number]).collect();
+            operations.insert(op.name().to_owned(), Operation::of(&times, plan.seed));
+        }
+        let all: Vec<Times> = recorder
+            .intervals()
+            .iter()
+            .map(|interval| {
+                let mut sum = Times::new();
+                interval.times.iter().for_each(|times| sum.add(times));
+                sum
+            })
+            .collect();
+        let all: Vec<&Times> = all.iter().collect();
+        if many {
+            operations.insert("all".into(), Operation::of(&all, plan.seed));
+        }
+        let moment = |(interval, times): (&crate::record::Interval, &&Times)| Moment {
+            start_s: interval.start.as_secs_f64(),
+            count: times.response.len(),
+            p50_ns: times.response.value_at_quantile(0.5),
+            p99_ns: times.response.value_at_quantile(0.99),
+            max_ns: times.max_ns[0],
+        };
+        let series = recorder.intervals().iter().zip(&all).map(moment).collect();
+        let mut result = RunResult {
+            version: VERSION,
+            began,
+            target,
+            plan: Planned::of(plan),
+            throughput: Throughput {
+                offered: outcome.offered,
+                achieved: outcome.achieved,
+                offered_per_s: outcome.offered as f64 / seconds,
+                achieved_per_s: outcome.achieved as f64 / seconds,
+                backlog: outcome.backlog,
+                lost: outcome.lost,
+            },
+            operations,
+            series,
+            cost,
+            hiccups: Summary::of(&[&hiccups.0], hiccups.1, plan.seed),
+            generator_cpu: outcome.cpu.as_secs_f64() / outcome.wall.as_secs_f64().max(1e-9),
+            warnings: Vec::new(),
+            environment,
+        };
+        result.warnings = result.spoilt();
+        result
+    }
+
+    /// All operations together.
+    pub(crate) fn all(&self) -> &Operation {
+        let all = self.operations.get("all").or_else(|| self.operations.values().next());
+        all.expect("a run has an operation")
+    }
+
+    fn spoilt(&self) -> Vec<Warning> {
+        let mut found: Vec<(&str, String)> = Vec::new();
+        let Throughput { offered, achieved, lost, backlog, .. } = self.throughput;
+        let p99 = |summary: &Summary| summary.percentile(0.99).map_or(summary.max_ns, |percentile| percentile.value);
+        let all = self.all();
+        if lost > 0 {
+            found.push((
+                "lost",
+                format!("{lost} of {offered} operations were never answered: their times are missing, and what is there looks too good"),
+            ));
+        }
+        if self.plan.open_loop && (achieved as f64) < offered as f64 * ACHIEVED_MIN {
+            let share = achieved as f64 / offered as f64 * 100.0;
+            found.push((
+                "overloaded",
+                format!("{share:.1} % of what was offered was done in time, and {backlog} operations waited to be sent at the end: the server, or this program, cannot do so many"),
+            ));
+        } else if self.plan.open_loop && p99(&all.lag) as f64 > p99(&all.response) as f64 * LAG_SHARE_MAX {
+            let (lag, response) = (nanoseconds(p99(&all.lag)), nanoseconds(p99(&all.response)));
+            found.push((
+                "late",
+                format!("operations were sent late: p99 {lag}, of a response time of {response}; there are too few slots, or the generator is too slow"),
+            ));
+        }
+        if self.generator_cpu > GENERATOR_CPU_MAX {
+            let share = self.generator_cpu * 100.0;
+            found.push((
+                "generator-bound",
+                format!("the generator used {share:.0} % of its cpu: this measures the generator"),
+            ));
+        }
+        if p99(&self.hiccups) > HICCUP_P99_MAX_NS || self.hiccups.max_ns > HICCUP_MAX_NS {
+            let (p99, max) = (nanoseconds(p99(&self.hiccups)), nanoseconds(self.hiccups.max_ns));
+            found.push((
+                "noise",
+                format!("the machine does other things: a sleeping thread woke late by {p99} (p99), {max} at most"),
+            ));
+        }
+        found.into_iter().map(|(kind, text)| Warning { kind: kind.into(), text }).collect()
+    }
+}
+
+impl Operation {
+    fn of(times: &[&Times], seed: u64) -> Operation {
+        let summary = |number: usize, pick: fn(&Times) -> &Histogram| {
+            let parts: Vec<&Histogram> = times.iter().map(|times| pick(times)).collect();
+            let max_ns = times.iter().map(|times| times.max_ns[number]).max().unwrap_or(0);
+            Summary::of(&parts, max_ns, seed)
+        };
+        Operation {
+            response: summary(0, |times| &times.response),
+            service: summary(1, |times| &times.service),
+            lag: summary(2, |times| &times.lag),
+        }
+    }
+}
+
+impl Planned {
+    fn of(plan: &Plan) -> Planned {
+        let (arrivals, rate) = match plan.pace {
+            crate::generator::Pace::Open { per_second, arrivals, burst } => {
+                (Some(arrivals.text(burst)), Some(per_second))
+            }
+            crate::generator::Pace::Closed => (None, None),
+        };
+        Planned {
+            open_loop: rate.is_some(),
+            arrivals,
+            rate,
+            connections: plan.connections as u64,
+            depth: plan.depth.into(),
+            operations: plan.mix.operations.to_string(),
+            sizes: plan.mix.has_sizes().then(|| plan.mix.sizes.to_string()),
+            files: plan.mix.files,
+            file_bytes: plan.mix.file_bytes,
+            zipf: plan.mix.zipf,
+            sequential: plan.mix.sequential,
+            warmup_s: plan.warmup.as_secs_f64(),
+            duration_s: plan.duration.as_secs_f64(),
+            seed: plan.seed,
+            verified: plan.verify,
+        }
+    }
+}
