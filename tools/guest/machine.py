@@ -18,6 +18,7 @@ MOUNT_FAILED, COMPLAINT, LOST, SERVER, UNAVAILABLE = 120, 121, 122, 123, 125
 
 # What a sound kernel does not say.
 COMPLAINTS = re.compile(rb"Oops|BUG:|WARNING:|Call Trace|Kernel panic|blocked for more than|9pnet: |9p: .*(error|bogus)|refcount|use-after|general protection", re.I)
+COMPLAINT_LINES = 40
 
 # How the guest sees the loopback of this host (QEMU's user network).
 HOST = "10.0.2.2"
@@ -157,9 +158,12 @@ class Guest:
         return self.judge(console, errors, late, timeout), bytes(said)
 
     def judge(self, console: bytes, errors: str, late: bool, timeout: float) -> int:
-        complaints = [line for line in console.splitlines() if COMPLAINTS.search(line)]
+        lines = console.splitlines()
+        first = next((number for number, line in enumerate(lines) if COMPLAINTS.search(line)), len(lines))
+        # The first one whole: what follows it says where it comes from.
+        complaints = lines[first : first + COMPLAINT_LINES]
         ended = re.search(rb"^guest: exit (\d+)", console, re.M)
-        for line in complaints[:40]:
+        for line in complaints:
             tell(line.decode(errors="replace"))
         if b"guest: mount failed" in console:
             tell(console[-1000:].decode(errors="replace"))

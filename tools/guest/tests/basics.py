@@ -20,6 +20,8 @@ TOP = "/mnt/basics"
 settings = dict(line.split("=", 1) for line in open("/given/settings").read().replace("'", "").splitlines())
 OPTIONS = dict(option.partition("=")[::2] for option in settings["MOUNT"].split(","))
 CACHE = OPTIONS.get("cache", "none")
+# Only these have shared mappings of a file that is open for writing (Linux: mm/filemap.c, generic_file_readonly_mmap).
+SHARES = CACHE in ("mmap", "loose")
 CHECKS = []
 
 
@@ -255,9 +257,9 @@ def writers_that_append_never_overwrite_each_other():
 def what_is_mapped_is_what_is_read():
     put("mapped", pattern(300_000))
     with open(path("mapped"), "r+b") as file:
-        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED if CACHE != "none" else mmap.MAP_PRIVATE) as view:
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED if SHARES else mmap.MAP_PRIVATE) as view:
             assert view[:] == pattern(300_000)
-        if CACHE in ("mmap", "loose"):
+        if SHARES:
             with mmap.mmap(file.fileno(), 0) as view:
                 view[100_000:100_005] = b"wrote"
                 view.flush()
