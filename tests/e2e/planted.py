@@ -35,6 +35,8 @@ QUICK = [
 ]
 # What checks no behaviour of the server, or checks it by numbers that other work on the machine changes.
 NO_CHECKERS = {"rooms"}
+# Every submission of two seeds fails, one at a time.
+SWEEP = ["--sweep", "1..3", "--steps", "300"]
 AT_ONCE = 2
 # A checker that takes so many times as long as with no bug hangs; but so many seconds are always allowed.
 SLOWER, SECONDS_MIN = 4, 15
@@ -65,7 +67,9 @@ def build(root):
             if name not in NO_CHECKERS:
                 checkers[name] = [made["executable"]]
     cargo(root, "build", "--package", "ring9-sim", "--profile", "sim")
-    checkers["sim"] = [os.path.join(root, "target/planted/sim/ring9-sim"), *SIM]
+    sim = os.path.join(root, "target/planted/sim/ring9-sim")
+    checkers["sim"] = [sim, *SIM]
+    checkers["sweep"] = [sim, *SWEEP]
     return checkers
 
 
