@@ -60,6 +60,26 @@ fn line(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
+/// What is known of a process: what it may run on, what it may use.
+pub(crate) fn of_process(pid: u32) -> Environment {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let (status, limits) = (read("status"), read("limits"));
+    let of_status =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    // The two columns after the name: soft and hard.
+    let of_limits = |name: &str| {
+        let words: Vec<&str> = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().collect();
+        words.first().map(|soft| (*soft).to_owned())
+    };
+    let mut facts = Environment::new();
+    let mut add = |name: &str, fact: Option<String>| facts.extend(fact.map(|fact| (name.to_owned(), fact)));
+    add("cpus", of_status("Cpus_allowed_list").map(str::to_owned));
+    add("threads", of_status("Threads").map(str::to_owned));
+    add("limit of open files", of_limits("Max open files"));
+    add("limit of locked memory", of_limits("Max locked memory"));
+    facts
+}
+
 /// The word in brackets of a choice.
 fn chosen(line: &str) -> String {
     line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or(line, |(chosen, _)| chosen).into()

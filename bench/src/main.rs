@@ -5,20 +5,24 @@
 //! - `record`: its times.
 //! - `result`: what is left of them, in files and in words.
 //! - `target`, `server`, `cost`: the server, one that is started here, and what its process spends.
+//! - `measure`: a server with the files and connections of a load.
 //! - `environment`: the machine.
-//! - `load`: an older closed loop, of `commands/pair`.
+//! - `report`: a page with pictures.
+//! - `null`: servers that only answer, as a floor.
 
 mod commands;
 mod cost;
 mod environment;
 mod generator;
-mod load;
+mod measure;
+mod null;
 mod record;
+mod report;
 mod result;
 mod server;
 mod target;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use commands::{Blame, Ending, Failure};
 use std::process::ExitCode;
 
@@ -36,17 +40,43 @@ struct Flags {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<commands::run::Run>),
-    /// Two servers in interleaved rounds; closed loop, so no latencies
-    Pair(commands::pair::Pair),
-    /// The schema of result.json
-    Schema,
+    Sweep(Box<commands::sweep::SweepFlags>),
+    Compare(Box<commands::compare::Compare>),
+    Floor(Box<commands::floor::Floor>),
+    Noise(commands::noise::Noise),
+    Report(commands::report::Report),
+    Demo(commands::demo::Demo),
+    /// A server that only answers, until it is killed; `floor` starts these
+    Null {
+        #[arg(long, value_enum)]
+        kind: null::Kind,
+        /// tcp:HOST:PORT or unix:PATH
+        #[arg(long)]
+        listen: ring9::client::Address,
+        /// Keep it on one cpu
+        #[arg(long)]
+        cpu: Option<usize>,
+    },
+    /// The schemas of the files that are left
+    Schema {
+        #[arg(value_enum, default_value_t = Kind::Run)]
+        of: Kind,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Flags::parse().command {
         Command::Run(run) => run.run(),
-        Command::Pair(pair) => pair.run().target().map(|()| Ending::Well),
-        Command::Schema => schema(),
+        Command::Sweep(sweep) => sweep.run(),
+        Command::Compare(compare) => compare.run(),
+        Command::Floor(floor) => floor.run(),
+        Command::Noise(noise) => noise.run(),
+        Command::Report(report) => report.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Null { kind, listen, cpu } => {
+            measure::pin(cpu).and_then(|()| null::serve(kind, &listen)).usage().map(|()| Ending::Well)
+        }
+        Command::Schema { of } => schema(of),
     };
     match done {
         Ok(ending) => ending.into(),
@@ -57,8 +87,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn schema() -> Result<Ending, Failure> {
-    let text = serde_json::to_string_pretty(&schemars::schema_for!(result::RunResult)).usage()?;
-    println!("{text}");
+/// What a file is about.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// result.json
+    Run,
+    /// sweep.json
+    Sweep,
+    /// compare.json, also of `floor`
+    Compare,
+}
+
+fn schema(of: Kind) -> Result<Ending, Failure> {
+    let schema = match of {
+        Kind::Run => schemars::schema_for!(result::RunResult),
+        Kind::Sweep => schemars::schema_for!(result::Sweep),
+        Kind::Compare => schemars::schema_for!(result::Comparison),
+    };
+    println!("{}", serde_json::to_string_pretty(&schema).usage()?);
     Ok(Ending::Well)
 }

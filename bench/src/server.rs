@@ -35,20 +35,6 @@ impl Server {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
-
-    /// CPU time of all its threads so far, in nanoseconds.
-    pub(crate) fn cpu_ns(&self) -> anyhow::Result<u64> {
-        let mut sum = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            sum += text
-                .split(' ')
-                .next()
-                .and_then(|ns| ns.parse::<u64>().ok())
-                .context("schedstat starts with a number")?;
-        }
-        Ok(sum)
-    }
 }
 
 impl Drop for Server {

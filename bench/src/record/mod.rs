@@ -2,6 +2,8 @@
 //!
 //! - `recorder`: takes the times in.
 //! - `percentile`: what may be said of them, and how sure it is.
+//! - `gaps`: what it does to one that never sleeps.
+//! - `median`: of a few rounds.
 //! - `hiccups`: what the machine does to a thread that only sleeps.
 //!
 //! *Response* is from when an operation was due until its last reply was here; *service* from when its first request was handed to the socket; *lag* is what lies between the two
@@ -9,10 +11,14 @@
 //!
 //! Must not know: sockets, 9P.
 
+mod gaps;
 mod hiccups;
+mod median;
 mod percentile;
 mod recorder;
 
+pub(crate) use gaps::watch;
 pub(crate) use hiccups::Hiccups;
-pub(crate) use percentile::{Percentile, percentiles};
+pub(crate) use median::{Median, median};
+pub(crate) use percentile::{Percentile, curve, given, percentile};
 pub(crate) use recorder::{Histogram, Interval, Recorder, Times, histogram};

@@ -15,6 +15,8 @@ const GIVEN: [f64; 9] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.999_99, 0.
 const ABOVE_MIN: f64 = 10.0;
 /// Of the intervals of confidence.
 const CONFIDENCE: f64 = 0.95;
+/// Points of a curve from 90 to 99 %, from 99 to 99.9 %, and so on.
+const TO_EACH_NINE: f64 = 8.0;
 const RESAMPLES: usize = 400;
 /// With fewer parts there is nothing to draw from.
 const PARTS_MIN: usize = 10;
@@ -29,11 +31,29 @@ pub(crate) struct Percentile {
     pub(crate) interval: Option<[u64; 2]>,
 }
 
-/// Those of all parts together, which follow each other in time.
-pub(crate) fn percentiles(parts: &[&Histogram], seed: u64) -> Vec<Percentile> {
+/// One, if there are enough values for it.
+pub(crate) fn percentile(times: &Histogram, p: f64) -> Option<u64> {
+    (times.len() as f64 * (1.0 - p) >= ABOVE_MIN).then(|| times.value_at_quantile(p))
+}
+
+/// Those that people ask for.
+pub(crate) fn given(curve: &[Percentile]) -> Vec<Percentile> {
+    curve.iter().copied().filter(|percentile| GIVEN.contains(&percentile.p)).collect()
+}
+
+/// Percentiles of all parts together, which follow each other in time: those that people ask for, and for pictures some more between them.
+pub(crate) fn curve(parts: &[&Histogram], seed: u64) -> Vec<Percentile> {
+    let between = (0..60).map(|step| 1.0 - 10_f64.powf(-f64::from(step) / TO_EACH_NINE));
+    let mut given: Vec<f64> = GIVEN.into_iter().chain(between).collect();
+    given.sort_by(f64::total_cmp);
+    given.dedup_by(|one, other| *one - *other < 1e-9);
+    of_parts(parts, given, seed)
+}
+
+fn of_parts(parts: &[&Histogram], mut given: Vec<f64>, seed: u64) -> Vec<Percentile> {
     let parts = Parts::new(parts);
     let count: u64 = parts.all().iter().sum();
-    let given: Vec<f64> = GIVEN.into_iter().filter(|p| count as f64 * (1.0 - p) >= ABOVE_MIN).collect();
+    given.retain(|p| count as f64 * (1.0 - p) >= ABOVE_MIN);
     let values = parts.values_at(&parts.all(), &given);
     let mut drawn: Vec<Vec<u64>> = given.iter().map(|_| Vec::with_capacity(RESAMPLES)).collect();
     if parts.counts.len() >= PARTS_MIN {
@@ -130,7 +150,7 @@ mod tests {
     }
 
     fn of(parts: &[Histogram]) -> Vec<Percentile> {
-        percentiles(&parts.iter().collect::<Vec<_>>(), 1)
+        given(&curve(&parts.iter().collect::<Vec<_>>(), 1))
     }
 
     #[test]
@@ -148,7 +168,7 @@ mod tests {
         parts(10, 100, |part, number| (part * 1000 + number * 7 + 1) as u64)
             .iter()
             .for_each(|part| whole.add(part).expect("the same bounds"));
-        for percentile in percentiles(&[&whole], 1) {
+        for percentile in curve(&[&whole], 1) {
             assert_eq!(percentile.value, whole.value_at_quantile(percentile.p), "{}", percentile.p);
             assert_eq!(percentile.interval, None);
         }
@@ -162,7 +182,7 @@ mod tests {
         for run in 0..runs {
             // Exponentially distributed with a mean of 100,000.
             let parts = parts(50, 200, |_, _| (-random.random::<f64>().ln() * 100_000.0) as u64 + 1);
-            let found = percentiles(&parts.iter().collect::<Vec<_>>(), run);
+            let found = curve(&parts.iter().collect::<Vec<_>>(), run);
             for (held, (p, truth)) in held.iter_mut().zip([(0.5, 69_315.0), (0.99, 460_517.0)]) {
                 let [low, high] = found.iter().find(|one| one.p == p).expect("given").interval.expect("50 parts");
                 *held += usize::from(low as f64 * 0.999 <= truth && truth <= high as f64 * 1.001);

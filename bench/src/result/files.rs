@@ -10,6 +10,7 @@ use crate::record::{Histogram, Recorder, histogram};
 use anyhow::{Context, anyhow};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -29,15 +30,22 @@ pub(crate) fn write(folder: &Path, result: &RunResult, recorder: &Recorder, bega
         let path = folder.join(name);
         fs::write(&path, bytes).with_context(|| path.display().to_string())
     };
-    let mut json = serde_json::to_vec_pretty(result)?;
-    json.push(b'\n');
-    put("result.json", &json)?;
+    put_json(folder, "result.json", result)?;
     put("run.hlog", &log(recorder, began)?)?;
     for (number, op) in recorder.ops().iter().enumerate() {
         let total = recorder.total(number);
         put(&format!("{op}.hgrm"), distribution(&total.response).as_bytes())?;
     }
     put("intervals.csv", table(recorder).as_bytes())
+}
+
+/// Makes the folder, and one file of it.
+pub(crate) fn put_json(folder: &Path, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let mut json = serde_json::to_vec_pretty(value)?;
+    json.push(b'\n');
+    let path = folder.join(name);
+    fs::write(&path, json).with_context(|| path.display().to_string())
 }
 
 fn log(recorder: &Recorder, began: SystemTime) -> anyhow::Result<Vec<u8>> {

@@ -4,20 +4,30 @@
 //! - `files`: the other files that are made of a run: interval logs and distributions of HdrHistogram, a table.
 //! - `words`: the same for a person, on a terminal.
 //! - `threshold`: what makes a result a failure.
+//! - `warning`: what makes it say nothing.
+//! - `comparison`, `sweep`: of several servers, of several rates.
 //!
 //! Must not know: how a load is made.
 
+mod comparison;
 mod files;
+mod sweep;
 mod threshold;
+mod warning;
 mod words;
 
-pub(crate) use files::write;
+pub(crate) use comparison::{
+    Comparison, Contender, Goal, Round, Statistic, Verdict, judge, print as print_comparison, ratios,
+};
+pub(crate) use files::{put_json, write};
+pub(crate) use sweep::{Edge, Objective, Point, Sweep, edge, print as print_sweep};
 pub(crate) use threshold::{Limit, Regress};
+pub(crate) use warning::{Signs, Warning};
 pub(crate) use words::{nanoseconds, print};
 
 use crate::cost::Cost;
 use crate::generator::{Outcome, Plan};
-use crate::record::{Histogram, Percentile, Recorder, Times, percentiles};
+use crate::record::{Histogram, Percentile, Recorder, Times, curve, given};
 use crate::target::Spoken;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -124,8 +134,8 @@ pub(crate) struct Summary {
     pub(crate) max_ns: u64,
     /// Those that at least ten values lie above.
     pub(crate) percentiles: Vec<Percentile>,
-    /// The whole curve, for pictures: share of values that are not above, and the value.
-    pub(crate) curve: Vec<(f64, u64)>,
+    /// The same and more between them, for pictures.
+    pub(crate) curve: Vec<Percentile>,
 }
 
 impl Summary {
@@ -133,22 +143,14 @@ impl Summary {
         let mut whole = crate::record::histogram();
         parts.iter().for_each(|part| whole.add(*part).expect("the same bounds"));
         let count = whole.len();
-        let curve = curve(&whole);
+        let curve = curve(parts, seed);
         let min_ns = if count == 0 { 0 } else { whole.min() };
-        Summary { count, min_ns, mean_ns: whole.mean(), max_ns, percentiles: percentiles(parts, seed), curve }
+        Summary { count, min_ns, mean_ns: whole.mean(), max_ns, percentiles: given(&curve), curve }
     }
 
     pub(crate) fn percentile(&self, p: f64) -> Option<&Percentile> {
         self.percentiles.iter().find(|percentile| (percentile.p - p).abs() < 1e-9)
     }
-}
-
-/// Points of a curve: as many to each factor of ten of what is above.
-fn curve(whole: &Histogram) -> Vec<(f64, u64)> {
-    let ticks = whole.iter_quantiles(5);
-    let mut points: Vec<(f64, u64)> = ticks.map(|at| (at.quantile_iterated_to(), at.value_iterated_to())).collect();
-    points.dedup_by_key(|point| point.1);
-    points
 }
 
 /// A part of the run.
@@ -162,24 +164,6 @@ pub(crate) struct Moment {
     pub(crate) p99_ns: u64,
     pub(crate) max_ns: u64,
 }
-
-/// What spoils a run.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Warning {
-    /// `overloaded`, `lost`, `generator-bound`, `late` or `noise`.
-    pub(crate) kind: String,
-    pub(crate) text: String,
-}
-
-/// A run in which the generator used more of its cpu is one of the generator.
-const GENERATOR_CPU_MAX: f64 = 0.7;
-/// Less of what was offered was too much.
-const ACHIEVED_MIN: f64 = 0.995;
-/// Late by so much in 99 of 100 sleeps, or once by the other, is a machine that does other things.
-const HICCUP_P99_MAX_NS: u64 = 1_000_000;
-const HICCUP_MAX_NS: u64 = 20_000_000;
-/// Of the response time, at the 99th percentile, before it was sent at all.
-const LAG_SHARE_MAX: f64 = 0.25;
 
 impl RunResult {
     #[expect(clippy::too_many_arguments, reason = "each is a part of the result, made elsewhere")]
@@ -238,11 +222,25 @@ impl RunResult {
             series,
             cost,
             hiccups: Summary::of(&[&hiccups.0], hiccups.1, plan.seed),
-            generator_cpu: outcome.cpu.as_secs_f64() / outcome.wall.as_secs_f64().max(1e-9),
+            generator_cpu: outcome.cpu_share(),
             warnings: Vec::new(),
             environment,
         };
-        result.warnings = result.spoilt();
+        let p99 = |summary: &Summary| summary.percentile(0.99).map_or(summary.max_ns, |percentile| percentile.value);
+        let all = result.all();
+        let signs = Signs {
+            open_loop: result.plan.open_loop,
+            offered: outcome.offered,
+            achieved: outcome.achieved,
+            backlog: outcome.backlog,
+            lost: outcome.lost,
+            lag_p99_ns: p99(&all.lag),
+            response_p99_ns: p99(&all.response),
+            generator_cpu: result.generator_cpu,
+            hiccups_p99_ns: p99(&result.hiccups),
+            hiccups_max_ns: result.hiccups.max_ns,
+        };
+        result.warnings = signs.warnings();
         result
     }
 
@@ -250,47 +248,6 @@ impl RunResult {
     pub(crate) fn all(&self) -> &Operation {
         let all = self.operations.get("all").or_else(|| self.operations.values().next());
         all.expect("a run has an operation")
-    }
-
-    fn spoilt(&self) -> Vec<Warning> {
-        let mut found: Vec<(&str, String)> = Vec::new();
-        let Throughput { offered, achieved, lost, backlog, .. } = self.throughput;
-        let p99 = |summary: &Summary| summary.percentile(0.99).map_or(summary.max_ns, |percentile| percentile.value);
-        let all = self.all();
-        if lost > 0 {
-            found.push((
-                "lost",
-                format!("{lost} of {offered} operations were never answered: their times are missing, and what is there looks too good"),
-            ));
-        }
-        if self.plan.open_loop && (achieved as f64) < offered as f64 * ACHIEVED_MIN {
-            let share = achieved as f64 / offered as f64 * 100.0;
-            found.push((
-                "overloaded",
-                format!("{share:.1} % of what was offered was done in time, and {backlog} operations waited to be sent at the end: the server, or this program, cannot do so many"),
-            ));
-        } else if self.plan.open_loop && p99(&all.lag) as f64 > p99(&all.response) as f64 * LAG_SHARE_MAX {
-            let (lag, response) = (nanoseconds(p99(&all.lag)), nanoseconds(p99(&all.response)));
-            found.push((
-                "late",
-                format!("operations were sent late: p99 {lag}, of a response time of {response}; there are too few slots, or the generator is too slow"),
-            ));
-        }
-        if self.generator_cpu > GENERATOR_CPU_MAX {
-            let share = self.generator_cpu * 100.0;
-            found.push((
-                "generator-bound",
-                format!("the generator used {share:.0} % of its cpu: this measures the generator"),
-            ));
-        }
-        if p99(&self.hiccups) > HICCUP_P99_MAX_NS || self.hiccups.max_ns > HICCUP_MAX_NS {
-            let (p99, max) = (nanoseconds(p99(&self.hiccups)), nanoseconds(self.hiccups.max_ns));
-            found.push((
-                "noise",
-                format!("the machine does other things: a sleeping thread woke late by {p99} (p99), {max} at most"),
-            ));
-        }
-        found.into_iter().map(|(kind, text)| Warning { kind: kind.into(), text }).collect()
     }
 }
 
@@ -310,7 +267,7 @@ impl Operation {
 }
 
 impl Planned {
-    fn of(plan: &Plan) -> Planned {
+    pub(crate) fn of(plan: &Plan) -> Planned {
         let (arrivals, rate) = match plan.pace {
             crate::generator::Pace::Open { per_second, arrivals, burst } => {
                 (Some(arrivals.text(burst)), Some(per_second))

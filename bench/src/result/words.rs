@@ -1,6 +1,6 @@
 //! A result on a terminal.
 
-use super::{Operation, RunResult, Summary};
+use super::{Operation, Planned, RunResult, Summary};
 use std::io::{self, Write};
 
 /// Percentiles of the table.
@@ -18,17 +18,28 @@ pub(crate) fn nanoseconds(ns: u64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+impl Planned {
+    /// What is done, in how many places, and how fast.
+    pub(crate) fn words(&self) -> String {
+        let pace = match (&self.arrivals, self.rate) {
+            (Some(arrivals), Some(rate)) => format!("open loop, {rate}/s, {arrivals}"),
+            _ => "closed loop: what a stall would have done to others does not show".into(),
+        };
+        format!("{}; {pace}", self.words_without_pace())
+    }
+
+    /// What is done, in how many places.
+    pub(crate) fn words_without_pace(&self) -> String {
+        let sizes = self.sizes.as_ref().map_or(String::new(), |sizes| format!(" of {sizes} bytes"));
+        format!("{}{sizes}, {} x {} in flight", self.operations, self.connections, self.depth)
+    }
+}
+
 /// One table, and what is to be said of it.
 pub(crate) fn print(result: &RunResult, out: &mut impl Write) -> io::Result<()> {
     let plan = &result.plan;
-    let pace = match (&plan.arrivals, plan.rate) {
-        (Some(arrivals), Some(rate)) => format!("open loop, {rate}/s, {arrivals}"),
-        _ => "closed loop: what a stall would have done to others does not show".into(),
-    };
-    let sizes = plan.sizes.as_ref().map_or(String::new(), |sizes| format!(" of {sizes} bytes"));
-    writeln!(out, "{} {}, {}{sizes}", result.target.address, result.target.dialect, plan.operations)?;
-    let slots = format!("{} connections x {} in flight", plan.connections, plan.depth);
-    writeln!(out, "{pace}; {slots}; {} s after {} s", plan.duration_s, plan.warmup_s)?;
+    writeln!(out, "{} {}, {}", result.target.address, result.target.dialect, plan.words())?;
+    writeln!(out, "{} s after {} s", plan.duration_s, plan.warmup_s)?;
     writeln!(out)?;
     write!(out, "{:<10} {:<9} {:>10}", "operation", "time", "count")?;
     for (_, name) in SHOWN {
