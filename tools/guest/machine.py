@@ -14,11 +14,13 @@ import time
 import image
 
 # Exit codes that are not those of the command.
-MOUNT_FAILED, COMPLAINT, LOST, SERVER, UNAVAILABLE = 120, 121, 122, 123, 125
+MOUNT_FAILED, COMPLAINT, LOST, SERVER, EMULATOR, UNAVAILABLE = 120, 121, 122, 123, 124, 125
 
 # What a sound kernel does not say.
 COMPLAINTS = re.compile(rb"Oops|BUG:|WARNING:|Call Trace|Kernel panic|blocked for more than|9pnet: |9p: .*(error|bogus)|refcount|use-after|general protection", re.I)
 COMPLAINT_LINES = 40
+# What no server can cause: the flags of the cpu have changed by themselves, and every instruction traps.
+EMULATED = re.compile(rb"WARNING: .* exc_debug_kernel")
 
 # How the guest sees the loopback of this host (QEMU's user network).
 HOST = "10.0.2.2"
@@ -169,6 +171,9 @@ class Guest:
             tell(console[-1000:].decode(errors="replace"))
             tell("the mount has failed")
             return MOUNT_FAILED
+        if complaints and EMULATED.search(complaints[0]):
+            tell("the emulator has tripped")
+            return EMULATOR
         if complaints:
             tell("the kernel complains")
             return COMPLAINT
