@@ -214,7 +214,10 @@ def modes_owners_and_times_change():
     assert (found.st_atime, found.st_mtime) == (1_000_000_000, 2_000_000_000)
     before = time.time()
     os.utime(path("attributes"))
-    assert abs(os.stat(path("attributes")).st_mtime - before) < 5
+    found = os.stat(path("attributes")).st_mtime
+    # By the server's clock or, with a cache, by the client's; that of an emulated machine may fall behind.
+    put("clock")
+    assert min(abs(found - before), abs(found - os.stat(path("clock")).st_mtime)) < 5
 
 
 @check
