@@ -34,6 +34,8 @@ def build(root: str, target: str) -> str | None:
 
 def before(root: str, folder: str) -> str | None:
     """The commit before this one, with the operations of this one; None if there is none."""
+    if not shutil.which("git"):
+        return None
     git = ("git", "-c", "safe.directory=*", "-C", root)
     # What is not committed is compared with what is.
     changed = subprocess.run([*git, "status", "--porcelain", "--", "src"], stdout=subprocess.PIPE, text=True).stdout.strip()
