@@ -84,6 +84,21 @@ fn an_abandoned_landing_gives_everything_back() {
     assert_eq!(gauge.used_bytes(), 0);
 }
 
+/// What is set aside is no room, however long it is: not from the start, and not when a space grows.
+#[test]
+fn a_space_that_grows_counts_what_is_to_be_filled() {
+    let mut arena = arena();
+    let mut piece = |range| arena.land_fresh(64, range).expect("room");
+    let mut space = Space::new(vec![piece(0..10)], 0);
+    assert_eq!(space.fill(&[1; 10]), 10);
+    space.extend(&mut vec![piece(0..20), piece(0..64)], 1);
+    assert_eq!((space.len(), space.left()), (30, 20));
+    assert_eq!(space.unfilled().map(|rest| rest.len()).collect::<Vec<_>>(), [20]);
+    space.advance(20);
+    let (pieces, spares) = space.into_parts();
+    assert_eq!((pieces.len(), spares), (3, 1));
+}
+
 #[test]
 fn adopted_pieces_are_ordinary_blocks() {
     let mut arena = arena();

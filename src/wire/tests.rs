@@ -208,6 +208,27 @@ fn what_a_dialect_lacks_has_a_safe_default() {
     assert_eq!(fsync, Ok((1, Message::Tfsync { fid: 2, datasync: Opt(0) })));
 }
 
+/// The size of a record stands three times: that of the message, n, and its own. Bytes that one of them counts and the fields do not are refused, wherever they are.
+#[test]
+fn a_record_fills_all_the_sizes_that_are_given_for_it() {
+    for dialect in [Dialect::P9, Dialect::U] {
+        let sound = frame(&Message::Twstat { fid: 1, stat: Stat::dont_touch() }, dialect, 1);
+        let (message, n, own) = (0, 11, 13);
+        for (longer, error) in [
+            (&[message][..], Error::Trailing),
+            (&[message, n], Error::Trailing),
+            (&[message, n, own], Error::Trailing),
+            (&[n], Error::Short),
+            (&[n, own], Error::Short),
+        ] {
+            let mut bytes = sound.to_vec();
+            longer.iter().for_each(|at| bytes[*at] += 1);
+            bytes.resize(usize::from(bytes[0]), 0);
+            assert_eq!(Message::parse(&bytes, dialect), Err(error), "{} longer at {longer:?}", dialect.name());
+        }
+    }
+}
+
 #[test]
 fn sizes_that_other_rooms_rely_on() {
     let getattr = Message::samples(1).into_iter().find(|(_, message)| message.kind() == Kind::RGETATTR);
