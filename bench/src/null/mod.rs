@@ -8,6 +8,7 @@ mod reply;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use reply::Replies;
 use ring9::client::Address;
 use rustix::event::epoll;
 use std::collections::BTreeMap;
@@ -129,37 +130,42 @@ impl AsFd for Stream {
     }
 }
 
-/// A connection: requests that are not whole, replies that are not sent.
+/// A connection: requests that are not whole, replies that are not sent. Neither is zeroed or allocated again for the next.
 struct Peer {
     stream: Stream,
     requests: Vec<u8>,
-    replies: Vec<u8>,
+    /// Bytes of `requests` that were received and not answered.
+    received: usize,
+    replies: Replies,
     sent: usize,
 }
 
 impl Peer {
     fn new(stream: Stream) -> Peer {
-        Peer { stream, requests: Vec::new(), replies: Vec::new(), sent: 0 }
+        Peer { stream, requests: vec![0; RECEIVE_BYTES], received: 0, replies: Replies::default(), sent: 0 }
     }
 
     /// One receive, and the replies to all that is whole. False: the peer has gone.
     fn receive(&mut self) -> io::Result<bool> {
-        let have = self.requests.len();
-        self.requests.resize(have + RECEIVE_BYTES, 0);
-        let read = self.stream.read(&mut self.requests[have..]);
-        self.requests.truncate(have + *read.as_ref().unwrap_or(&0));
-        if read? == 0 {
+        if self.received == self.requests.len() {
+            // A message that is larger.
+            self.requests.resize(2 * self.received, 0);
+        }
+        let read = self.stream.read(&mut self.requests[self.received..])?;
+        if read == 0 {
             return Ok(false);
         }
-        let taken = reply::answer(&self.requests, &mut self.replies);
-        self.requests.drain(..taken);
+        self.received += read;
+        let taken = reply::answer(&self.requests[..self.received], &mut self.replies);
+        self.requests.copy_within(taken..self.received, 0);
+        self.received -= taken;
         Ok(true)
     }
 
     /// Sends what can be sent.
     fn send(&mut self) -> io::Result<()> {
-        while self.sent < self.replies.len() {
-            self.sent += self.stream.write(&self.replies[self.sent..])?;
+        while self.sent < self.replies.bytes().len() {
+            self.sent += self.stream.write(&self.replies.bytes()[self.sent..])?;
         }
         self.replies.clear();
         self.sent = 0;
@@ -167,7 +173,7 @@ impl Peer {
     }
 
     fn is_full(&self) -> bool {
-        self.replies.len() - self.sent > UNSENT_MAX
+        self.replies.bytes().len() - self.sent > UNSENT_MAX
     }
 }
 
@@ -231,7 +237,7 @@ impl Poller {
             self.peers.remove(&number);
             return Ok(());
         }
-        let (reads, writes) = (!peer.is_full(), !peer.replies.is_empty());
+        let (reads, writes) = (!peer.is_full(), !peer.replies.bytes().is_empty());
         let mut wanted = epoll::EventFlags::empty();
         wanted.set(epoll::EventFlags::IN, reads);
         wanted.set(epoll::EventFlags::OUT, writes);

@@ -1,4 +1,4 @@
-//! Replies of 9P2000.L with nothing behind them: their lengths are right, what they say is zero.
+//! Replies of 9P2000.L with nothing behind them: their lengths are right, and little else.
 
 /// Bytes before the body: size, type, tag.
 const HEAD: usize = 7;
@@ -8,8 +8,39 @@ const ATTRIBUTES: usize = 153;
 const RLERROR: u8 = 7;
 const EOPNOTSUPP: u32 = 95;
 
+/// Replies in the order of their requests. Its memory is used again and again, and what a reply says of a file is what was there before: only sizes matter.
+#[derive(Default)]
+pub(super) struct Replies {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Replies {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.room(bytes.len()).copy_from_slice(bytes);
+    }
+
+    /// So many bytes more, as they are.
+    fn room(&mut self, count: usize) -> &mut [u8] {
+        let start = self.len;
+        self.len += count;
+        if self.bytes.len() < self.len {
+            self.bytes.resize(self.len, 0);
+        }
+        &mut self.bytes[start..self.len]
+    }
+}
+
 /// Answers all whole requests at the start of `requests`, and says how many bytes those were.
-pub(super) fn answer(requests: &[u8], replies: &mut Vec<u8>) -> usize {
+pub(super) fn answer(requests: &[u8], replies: &mut Replies) -> usize {
     let mut taken = 0;
     while let Some(head) = requests[taken..].first_chunk::<HEAD>() {
         let [a, b, c, d, kind, tag @ ..] = *head;
@@ -21,46 +52,47 @@ pub(super) fn answer(requests: &[u8], replies: &mut Vec<u8>) -> usize {
     taken
 }
 
-fn one(kind: u8, tag: [u8; 2], body: &[u8], replies: &mut Vec<u8>) {
+fn one(kind: u8, tag: [u8; 2], body: &[u8], replies: &mut Replies) {
     let number = |at: usize| body.get(at..at + 4).and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)));
-    let start = replies.len();
-    replies.extend([0, 0, 0, 0, kind + 1, tag[0], tag[1]]);
-    let zeros = |replies: &mut Vec<u8>, count: usize| replies.resize(replies.len() + count, 0);
+    let start = replies.len;
+    replies.put(&[0, 0, 0, 0, kind + 1, tag[0], tag[1]]);
     match kind {
         // Tversion: as the client wants it.
-        100 => replies.extend(body),
+        100 => replies.put(body),
         // Tattach, Tmkdir.
-        104 | 72 => zeros(replies, QID),
+        104 | 72 => replies.put(&[0; QID]),
         // Twalk: every name is there.
         110 => {
             let names = body.get(8..10).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
-            replies.extend(names.to_le_bytes());
-            zeros(replies, QID * usize::from(names));
+            replies.put(&names.to_le_bytes());
+            replies.room(QID * usize::from(names));
         }
         // Tlopen, Tlcreate.
-        12 | 14 => zeros(replies, QID + 4),
-        // Tread: as many zeros as were asked for.
+        12 | 14 => replies.put(&[0; QID + 4]),
+        // Tread: as many bytes as were asked for.
         116 => {
             let count = number(12).unwrap_or(0);
-            replies.extend(count.to_le_bytes());
-            zeros(replies, count as usize);
+            replies.put(&count.to_le_bytes());
+            replies.room(count as usize);
         }
         // Twrite: all of it.
-        118 => replies.extend(number(12).unwrap_or(0).to_le_bytes()),
-        24 => zeros(replies, ATTRIBUTES),
+        118 => replies.put(&number(12).unwrap_or(0).to_le_bytes()),
+        24 => {
+            replies.room(ATTRIBUTES);
+        }
         // Treaddir: nothing there.
-        40 => zeros(replies, 4),
+        40 => replies.put(&[0; 4]),
         // Tlock: granted.
-        52 => zeros(replies, 1),
+        52 => replies.put(&[0]),
         // Tclunk, Tremove, Tunlinkat, Trenameat.
         120 | 122 | 76 | 74 => {}
         _ => {
-            replies[start + 4] = RLERROR;
-            replies.extend(EOPNOTSUPP.to_le_bytes());
+            replies.bytes[start + 4] = RLERROR;
+            replies.put(&EOPNOTSUPP.to_le_bytes());
         }
     }
-    let size = (replies.len() - start) as u32;
-    replies[start..start + 4].copy_from_slice(&size.to_le_bytes());
+    let size = (replies.len - start) as u32;
+    replies.bytes[start..start + 4].copy_from_slice(&size.to_le_bytes());
 }
 
 #[cfg(test)]
@@ -85,10 +117,12 @@ mod tests {
             all.extend([*kind, 7, 0]);
             all.extend(body);
         }
-        let mut replies = Vec::new();
+        let mut replies = Replies::default();
         // What is not whole stays.
-        assert_eq!(answer(&all[..all.len() - 1], &mut Vec::new()), all.len() - 7);
+        assert_eq!(answer(&all[..all.len() - 1], &mut replies), all.len() - 7);
+        replies.clear();
         assert_eq!(answer(&all, &mut replies), all.len());
+        let mut replies = replies.bytes().to_vec();
         for (kind, _, size) in requests {
             let (reply, rest) = replies.split_at(size);
             let (tag, _) = Message::parse(reply, Dialect::L).unwrap_or_else(|error| panic!("{kind}: {error:?}"));
