@@ -1,5 +1,6 @@
 //! The command line of a baseline: a part of the server's own.
 
+use crate::facts::Facts;
 use clap::{Parser, ValueEnum};
 use ring9::client::Address;
 use ring9::limits;
@@ -11,7 +12,7 @@ use std::str::FromStr;
 #[command(version)]
 pub struct Flags {
     /// Where to listen: tcp:HOST:PORT or unix:PATH; repeatable. Port 0 takes a free one
-    #[arg(long, value_name = "ADDR", required = true)]
+    #[arg(long, value_name = "ADDR", required_unless_present = "facts")]
     pub listen: Vec<Address>,
     /// Who users are: `all` believes what clients say, `squash` makes everyone nobody
     #[arg(long, value_name = "TRUST", value_enum, default_value = "squash")]
@@ -25,13 +26,55 @@ pub struct Flags {
     /// Run on this cpu alone
     #[arg(long, value_name = "N")]
     pub cpu: Option<usize>,
+    /// Say how this baseline does its I/O, as one line of JSON, and end
+    #[arg(long)]
+    facts: bool,
 }
 
 impl Flags {
-    /// The flags of this process; a usage error ends it with exit code 2.
-    pub fn of_process() -> Flags {
-        Flags::parse()
+    /// The flags of this process; a usage error ends it with exit code 2, and being asked for facts with them.
+    pub fn of_process(facts: Facts) -> Flags {
+        let flags = Flags::parse();
+        flags.tell(facts);
+        flags
     }
+
+    fn tell(&self, facts: Facts) {
+        if self.facts {
+            println!("{}", facts.line());
+            std::process::exit(0);
+        }
+    }
+}
+
+/// The command line of a baseline on a runtime.
+#[derive(Debug, Parser)]
+#[command(version, about = "Serves an empty tree of files in memory over 9P, to be compared with ring9.")]
+pub struct RuntimeFlags {
+    /// What every baseline has.
+    #[command(flatten)]
+    pub flags: Flags,
+    /// How much of the runtime is used
+    #[arg(long, value_enum, default_value = "tuned")]
+    pub tier: Tier,
+}
+
+impl RuntimeFlags {
+    /// The flags of this process, as [`Flags::of_process`].
+    pub fn of_process(facts: Facts) -> RuntimeFlags {
+        let all = RuntimeFlags::parse();
+        all.flags.tell(facts.of(all.tier));
+        all
+    }
+}
+
+/// How much of a runtime is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// What its user writes first: one buffer each way, read, then write_all
+    Idiomatic,
+    /// Whatever its public interface offers: landings, gathers, both ways at once
+    Tuned,
 }
 
 /// Who users are.

@@ -2,11 +2,15 @@
 //!
 //! A baseline serves one memfs and nothing beside it, knows no deadlines, and ends at once on SIGTERM and SIGINT.
 
+pub mod call;
+mod facts;
 mod flags;
 mod listen;
+pub mod task;
 
-pub use flags::{Bytes, Flags, TrustFlag};
-pub use listen::{Listener, exit_on_signals};
+pub use facts::Facts;
+pub use flags::{Bytes, Flags, RuntimeFlags, Tier, TrustFlag};
+pub use listen::{Listener, Socket, exit_on_signals};
 
 use anyhow::Context;
 use nix::time::{ClockId, clock_gettime};

@@ -8,8 +8,8 @@ use nix::sys::socket::{
 };
 use ring9::client::Address;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -60,10 +60,47 @@ impl Listener {
     }
 
     /// The next connection.
-    pub fn accept(&self) -> io::Result<OwnedFd> {
+    pub fn accept(&self) -> io::Result<Socket> {
         match self {
-            Listener::Tcp(listener) => Ok(listener.accept()?.0.into()),
-            Listener::Unix(listener, _) => Ok(listener.accept()?.0.into()),
+            Listener::Tcp(listener) => Ok(Socket::Tcp(listener.accept()?.0)),
+            Listener::Unix(listener, _) => Ok(Socket::Unix(listener.accept()?.0)),
+        }
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> OwnedFd {
+        match listener {
+            Listener::Tcp(listener) => listener.into(),
+            Listener::Unix(listener, _) => listener.into(),
+        }
+    }
+}
+
+/// A connection; blocking as it comes.
+#[derive(Debug)]
+pub enum Socket {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a path.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Makes calls on it return at once, or wait.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_nonblocking(nonblocking),
+            Socket::Unix(stream) => stream.set_nonblocking(nonblocking),
+        }
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> OwnedFd {
+        match socket {
+            Socket::Tcp(stream) => stream.into(),
+            Socket::Unix(stream) => stream.into(),
         }
     }
 }
@@ -74,6 +111,12 @@ impl AsFd for Listener {
             Listener::Tcp(listener) => listener.as_fd(),
             Listener::Unix(listener, _) => listener.as_fd(),
         }
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -1,9 +1,11 @@
 //! `baseline-compio`: flags -> tree -> listeners -> runtime.
 
-use common::{Clock, Flags};
+use baseline_compio::{FACTS, serve};
+use common::{Clock, RuntimeFlags};
 
 fn main() -> anyhow::Result<()> {
-    let start = common::start(&Flags::of_process())?;
-    baseline_compio::serve(start.listeners, start.fs, start.configs, Clock::Real)?;
+    let RuntimeFlags { flags, tier } = RuntimeFlags::of_process(FACTS);
+    let start = common::start(&flags)?;
+    serve(start.listeners, start.fs, start.configs, Clock::Real, tier)?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 mod peer;
 
-use common::{Clock, Configs, INBOX_BYTES, Listener};
+use common::{Clock, Configs, Facts, INBOX_BYTES, Listener};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use peer::{Gone, Peer, Turn};
@@ -16,6 +16,18 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+/// How it does its I/O.
+pub const FACTS: Facts = Facts {
+    name: "epoll",
+    runtime: None,
+    released: None,
+    kernel: "epoll",
+    lands: true,
+    gathers: true,
+    registered: false,
+    copies: [0, 0],
+};
 
 /// Events taken by one wait.
 const EVENTS: usize = 256;
@@ -126,7 +138,7 @@ impl<'a, F: Filesystem> Driver<'a, F> {
     fn accept(&mut self, listener: &Listener, configs: &Configs) -> io::Result<()> {
         for _ in 0..ACCEPTS_MAX {
             match listener.accept() {
-                Ok(socket) => self.connect(socket, |peer| configs.of_peer(peer))?,
+                Ok(socket) => self.connect(socket.into(), |peer| configs.of_peer(peer))?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error)
                     if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE)) =>

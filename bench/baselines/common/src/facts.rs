@@ -1,0 +1,54 @@
+//! What a baseline says of itself with `--facts`: one line of JSON, for reports.
+
+use crate::flags::Tier;
+use serde::Serialize;
+
+/// How a driver does its I/O.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Facts {
+    /// What it is called in reports.
+    pub name: &'static str,
+    /// The crate whose I/O it uses, as in the lock file; none if it asks the kernel itself.
+    pub runtime: Option<&'static str>,
+    /// When that version was released, as the registry says: year-month-day.
+    pub released: Option<&'static str>,
+    /// What the kernel is asked with.
+    pub kernel: &'static str,
+    /// Payloads of large writes are received where they stay.
+    pub lands: bool,
+    /// Replies of a turn leave with one call, from where they are.
+    pub gathers: bool,
+    /// Memory of files is registered with the kernel.
+    pub registered: bool,
+    /// Copies of a payload's bytes in user space, from file to socket and from socket to file.
+    pub copies: [u32; 2],
+}
+
+impl Facts {
+    /// The same driver with one buffer each way.
+    pub fn of(self, tier: Tier) -> Facts {
+        match tier {
+            Tier::Tuned => self,
+            Tier::Idiomatic => Facts { lands: false, gathers: false, copies: [1, 1], ..self },
+        }
+    }
+
+    /// The line, with the version that the lock file has.
+    pub fn line(&self) -> String {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            facts: &'a Facts,
+            version: Option<&'static str>,
+        }
+        let version = self.runtime.map(locked_version);
+        serde_json::to_string(&Line { facts: self, version }).expect("plain fields")
+    }
+}
+
+/// The version of a crate in the lock file that this was built with.
+fn locked_version(name: &str) -> &'static str {
+    let start = format!("name = \"{name}\"\nversion = \"");
+    let rest = include_str!("../../Cargo.lock").split_once(&start).expect("the lock file has what is built").1;
+    rest.split_once('"').expect("a quoted version").0
+}

@@ -1,0 +1,11 @@
+//! `baseline-glommio`: flags -> tree -> listeners -> runtime.
+
+use baseline_glommio::{FACTS, serve};
+use common::{Clock, RuntimeFlags};
+
+fn main() -> anyhow::Result<()> {
+    let RuntimeFlags { flags, tier } = RuntimeFlags::of_process(FACTS);
+    let start = common::start(&flags)?;
+    serve(start.listeners, start.fs, start.configs, Clock::Real, tier)?;
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! `baseline-tokio-uring`: flags -> tree -> listeners -> runtime.
+
+use baseline_tokio_uring::{FACTS, serve};
+use common::{Clock, RuntimeFlags};
+
+fn main() -> anyhow::Result<()> {
+    let RuntimeFlags { flags, tier } = RuntimeFlags::of_process(FACTS);
+    let start = common::start(&flags)?;
+    serve(start.listeners, start.fs, start.configs, Clock::Real, tier)?;
+    Ok(())
+}
