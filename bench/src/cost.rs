@@ -44,9 +44,15 @@ pub(crate) struct Cost {
 }
 
 impl Sample {
-    /// Of a process, and of a ring9 if it is one.
+    /// Of a process, and of a ring9 if it is one, which is asked.
     pub(crate) fn take(pid: u32, target: &Target) -> anyhow::Result<Sample> {
-        let mut sample = Sample { ring: ring(target), ..Sample::default() };
+        let ring = ring(target);
+        Ok(Sample { ring, ..Sample::of_process(pid)? })
+    }
+
+    /// Of a process, which does not notice.
+    pub(crate) fn of_process(pid: u32) -> anyhow::Result<Sample> {
+        let mut sample = Sample::default();
         for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid}"))? {
             let folder = task?.path();
             // A thread may end meanwhile.

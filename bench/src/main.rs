@@ -9,6 +9,7 @@
 //! - `environment`: the machine.
 //! - `report`: a page with pictures.
 //! - `null`: servers that only answer, as a floor.
+//! - `runtimes`: ring9's core on other I/O layers, and the loads in which they are compared.
 
 mod commands;
 mod cost;
@@ -19,6 +20,7 @@ mod null;
 mod record;
 mod report;
 mod result;
+mod runtimes;
 mod server;
 mod target;
 
@@ -43,6 +45,7 @@ enum Command {
     Sweep(Box<commands::sweep::SweepFlags>),
     Compare(Box<commands::compare::Compare>),
     Floor(Box<commands::floor::Floor>),
+    Runtimes(commands::runtimes::RuntimesFlags),
     Noise(commands::noise::Noise),
     Report(commands::report::Report),
     Demo(commands::demo::Demo),
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Sweep(sweep) => sweep.run(),
         Command::Compare(compare) => compare.run(),
         Command::Floor(floor) => floor.run(),
+        Command::Runtimes(runtimes) => runtimes.run(),
         Command::Noise(noise) => noise.run(),
         Command::Report(report) => report.run(),
         Command::Demo(demo) => demo.run(),
@@ -96,6 +100,8 @@ enum Kind {
     Sweep,
     /// compare.json, also of `floor`
     Compare,
+    /// result.json of `runtimes`
+    Runtimes,
 }
 
 fn schema(of: Kind) -> Result<Ending, Failure> {
@@ -103,6 +109,7 @@ fn schema(of: Kind) -> Result<Ending, Failure> {
         Kind::Run => schemars::schema_for!(result::RunResult),
         Kind::Sweep => schemars::schema_for!(result::Sweep),
         Kind::Compare => schemars::schema_for!(result::Comparison),
+        Kind::Runtimes => schemars::schema_for!(result::Runtimes),
     };
     println!("{}", serde_json::to_string_pretty(&schema).usage()?);
     Ok(Ending::Well)

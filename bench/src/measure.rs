@@ -4,8 +4,8 @@ use crate::commands::{Blame, Failure};
 use crate::cost::{Cost, Sample};
 use crate::environment::environment;
 use crate::generator::{Generator, Op, Outcome, Own, Pace, Plan, World};
-use crate::record::{Hiccups, Histogram, Recorder, Times};
-use crate::result::{RunResult, Signs};
+use crate::record::{Hiccups, Histogram, Recorder, Times, percentile};
+use crate::result::{Round, RunResult, Signs, Warning};
 use crate::target::Target;
 use anyhow::{Context, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -65,6 +65,15 @@ impl Prepared {
 
     fn sample(&self) -> anyhow::Result<Option<Sample>> {
         self.pid.map(|pid| Sample::take(pid, &self.target)).transpose()
+    }
+
+    /// What the server's process spends meanwhile, if it is known.
+    pub(crate) fn cpu_while(&self, meanwhile: impl FnOnce()) -> anyhow::Result<Option<Duration>> {
+        let sample = || self.pid.map(Sample::of_process).transpose();
+        let before = sample()?;
+        meanwhile();
+        let after = sample()?;
+        Ok(before.zip(after).map(|(before, after)| Duration::from_nanos(after.cpu_ns.saturating_sub(before.cpu_ns))))
     }
 
     /// Removes the files.
@@ -138,6 +147,20 @@ impl Done {
         let mut all = Times::new();
         (0..self.recorder.ops().len()).for_each(|op| all.add(&self.recorder.total(op)));
         all
+    }
+
+    /// It as a round of a comparison, and what may spoil it.
+    pub(crate) fn round(&self, plan: &Plan) -> (Round, Vec<Warning>) {
+        let all = self.all();
+        let round = Round {
+            throughput: self.outcome.achieved as f64 / plan.duration.as_secs_f64(),
+            p50_ns: percentile(&all.response, 0.5),
+            p99_ns: percentile(&all.response, 0.99),
+            cpu_us: self.cost.as_ref().map(|cost| cost.cpu_us),
+            generator_cpu: self.outcome.cpu_share(),
+            bytes_per_connection: self.cost.as_ref().and_then(|cost| cost.bytes_per_connection),
+        };
+        (round, self.signs(plan, &all).warnings())
     }
 
     /// What may spoil it, of `all` that it has.

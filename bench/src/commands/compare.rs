@@ -1,4 +1,4 @@
-//! Servers side by side: A B, B A, A B, … so that a machine that changes its speed changes it for all.
+//! Servers side by side: two A B, B A, A B, …, more in a random order in each round, so that a machine that changes its speed changes it for all.
 
 use super::load::{LoadFlags, Site, SpeechFlags};
 use super::run::progress;
@@ -6,11 +6,14 @@ use super::{Blame, Ending, Failure};
 use crate::environment::{differences, environment, of_process};
 use crate::generator::Plan;
 use crate::measure::{Connected, Prepared, pin};
-use crate::record::percentile;
-use crate::result::{self, Comparison, Contender, Goal, Planned, Round, Verdict, Warning};
+use crate::result::{self, Comparison, Contender, Goal, Planned, Verdict, Warning};
 use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -30,7 +33,7 @@ pub(crate) struct Compare {
     load: LoadFlags,
     #[command(flatten)]
     rounds: RoundFlags,
-    /// What a ratio ought to be, as 'throughput >= 1.1', 'p99 <= 0.9', 'cpu <= 1' or p50; may be repeated. Ends with 1 if one is missed
+    /// What a ratio ought to be, as 'throughput >= 1.1', 'p99 <= 0.9', 'cpu <= 1' or p50, and 'against NAME' if it is about one server; may be repeated. Ends with 1 if one is missed
     #[arg(long, value_name = "GOAL")]
     goal: Vec<Goal>,
 }
@@ -99,6 +102,11 @@ pub(crate) struct Entry {
 }
 
 impl RoundFlags {
+    /// So many rounds, on this cpu, without files.
+    pub(crate) fn new(rounds: u32, cpu: usize) -> RoundFlags {
+        RoundFlags { rounds, cpu: Some(cpu), out: None }
+    }
+
     /// Measures all of them.
     pub(crate) fn compare(
         &self,
@@ -151,41 +159,22 @@ impl RoundFlags {
         let count = connected.len();
         let all = (plan.warmup + plan.duration) * (self.rounds + 1) * count as u32;
         let bar: ProgressBar = progress(all);
-        let mut spoilt = vec![Vec::<(String, u32)>::new(); count];
+        let mut spoilt = vec![Vec::<Warning>::new(); count];
+        let mut random = SmallRng::seed_from_u64(plan.seed);
         for round in 0..=self.rounds {
-            let forward: Vec<usize> = (0..count).collect();
-            let order = if round % 2 == 0 { forward } else { forward.into_iter().rev().collect() };
-            for number in order {
+            for number in order(count, round, &mut random) {
                 let done = connected[number].run(|_| {})?;
                 bar.inc((plan.warmup + plan.duration).as_millis() as u64);
                 if round == 0 {
                     continue;
                 }
-                let all = done.all();
-                let at = |p: f64| percentile(&all.response, p);
-                contenders[number].rounds.push(Round {
-                    throughput: done.outcome.achieved as f64 / plan.duration.as_secs_f64(),
-                    p50_ns: at(0.5),
-                    p99_ns: at(0.99),
-                    cpu_us: done.cost.as_ref().map(|cost| cost.cpu_us),
-                    generator_cpu: done.outcome.cpu_share(),
-                });
-                for Warning { kind, .. } in done.signs(plan, &all).warnings() {
-                    match spoilt[number].iter_mut().find(|(known, _)| *known == kind) {
-                        Some((_, times)) => *times += 1,
-                        None => spoilt[number].push((kind, 1)),
-                    }
-                }
+                let (round, warnings) = done.round(plan);
+                contenders[number].rounds.push(round);
+                spoilt[number].extend(warnings);
             }
         }
         bar.finish_and_clear();
-        let mut warnings = Vec::new();
-        for (contender, spoilt) in contenders.iter().zip(spoilt) {
-            for (kind, times) in spoilt {
-                warnings.push(format!("{}: {kind} in {times} of {} rounds", contender.name, self.rounds));
-            }
-        }
-        Ok(warnings)
+        Ok(told(contenders, spoilt, self.rounds))
     }
 
     /// Says it, leaves its files, and judges.
@@ -204,6 +193,30 @@ impl RoundFlags {
         let missed = comparison.verdicts.iter().any(|judged| judged.verdict == Verdict::Missed);
         Ok(if missed { Ending::Broken } else { Ending::Well })
     }
+}
+
+/// Whose turn it is in a round.
+pub(crate) fn order(count: usize, round: u32, random: &mut SmallRng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    match count {
+        2 if round % 2 == 1 => order.reverse(),
+        2 => {}
+        _ => order.shuffle(random),
+    }
+    order
+}
+
+/// What spoiled rounds, and how many.
+pub(crate) fn told(contenders: &[Contender], spoilt: Vec<Vec<Warning>>, rounds: u32) -> Vec<String> {
+    let mut told = Vec::new();
+    for (contender, warnings) in contenders.iter().zip(spoilt) {
+        let mut kinds = BTreeMap::<String, u32>::new();
+        warnings.into_iter().for_each(|warning| *kinds.entry(warning.kind).or_default() += 1);
+        told.extend(
+            kinds.iter().map(|(kind, times)| format!("{}: {kind} in {times} of {rounds} rounds", contender.name)),
+        );
+    }
+    told
 }
 
 fn save(folder: &Path, comparison: &Comparison) -> anyhow::Result<()> {

@@ -24,9 +24,9 @@ pub(crate) struct Demo {
 
 /// Flags of a command, from words.
 #[derive(Debug, Parser)]
-struct Of<T: Args> {
+pub(crate) struct Of<T: Args> {
     #[command(flatten)]
-    flags: T,
+    pub(crate) flags: T,
 }
 
 /// Says the command, and reads it as if somebody had typed it.
@@ -71,6 +71,7 @@ impl Demo {
             runs: vec![(format!("{rate}/s"), open), ("as fast as it goes".into(), closed)],
             sweeps: vec![sweep],
             comparisons: vec![floor],
+            runtimes: None,
         };
         write(&self.out, &given).usage()?;
         println!("{}", self.out.join("report.html").display());

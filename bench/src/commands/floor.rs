@@ -63,7 +63,7 @@ impl Floor {
 }
 
 /// Starts this program again as a server that only answers.
-fn null(kind: Kind, address: &str, cpu: Option<usize>) -> anyhow::Result<Entry> {
+pub(crate) fn null(kind: Kind, address: &str, cpu: Option<usize>) -> anyhow::Result<Entry> {
     let program = std::env::current_exe().context("this program")?;
     let program =
         program.to_str().filter(|path| !path.contains(' ')).context("a path without blanks to this program")?;

@@ -8,7 +8,7 @@
 
 mod pictures;
 
-use crate::result::{Comparison, RunResult, Statistic, Sweep, nanoseconds};
+use crate::result::{Comparison, Measured, RunResult, Runtimes, Statistic, Sweep, nanoseconds};
 use anyhow::Context;
 use minijinja::{AutoEscape, Environment, context};
 use pictures::Picture;
@@ -26,6 +26,7 @@ pub(crate) struct Given {
     pub(crate) runs: Vec<(String, RunResult)>,
     pub(crate) sweeps: Vec<Sweep>,
     pub(crate) comparisons: Vec<Comparison>,
+    pub(crate) runtimes: Option<Runtimes>,
 }
 
 /// A part of the page.
@@ -47,7 +48,7 @@ pub(crate) fn write(folder: &Path, given: &Given) -> anyhow::Result<()> {
 }
 
 fn page(given: &Given) -> anyhow::Result<String> {
-    let mut sections = Vec::new();
+    let mut sections: Vec<Section> = given.runtimes.iter().flat_map(of_runtimes).collect();
     let (open, closed): (Vec<_>, Vec<_>) = given.runs.iter().partition(|(_, run)| run.plan.open_loop);
     // What a closed loop hides, an open one shows: they are not drawn beside each other.
     for runs in [open, closed] {
@@ -59,7 +60,8 @@ fn page(given: &Given) -> anyhow::Result<String> {
     sections.extend(given.comparisons.iter().map(of_comparison));
     let runs = given.runs.iter().map(|(_, run)| &run.environment);
     let all = runs.chain(given.sweeps.iter().map(|sweep| &sweep.environment));
-    let mut all = all.chain(given.comparisons.iter().map(|comparison| &comparison.environment));
+    let all = all.chain(given.comparisons.iter().map(|comparison| &comparison.environment));
+    let mut all = all.chain(given.runtimes.iter().map(|runtimes| &runtimes.environment));
     let machine: BTreeMap<String, String> = all.next().cloned().unwrap_or_default();
     let mut differences = Vec::new();
     for other in all {
@@ -177,6 +179,50 @@ fn of_comparison(comparison: &Comparison) -> Section {
     let places: Vec<String> = comparison.contenders.iter().map(|one| format!("{}: {}", one.name, one.place)).collect();
     let text = format!("{}. {}", comparison.plan.words(), places.join(". "));
     Section { title: "Side by side".into(), text, pictures, table, warnings: comparison.warnings.clone() }
+}
+
+fn of_runtimes(runtimes: &Runtimes) -> Vec<Section> {
+    let text = "The same protocol core and file system on each; what differs is how they wait for the kernel and ask it. Threads are those of the whole process, one of which waits for \
+                signals; lines are code of the I/O layer; KiB are code and data of the program. Ratios are of ring9 to the server of the row, round by round, with intervals of 95 %.";
+    let mut sections = vec![Section {
+        title: "Servers".into(),
+        text: text.into(),
+        pictures: Vec::new(),
+        table: runtimes.profiles(),
+        warnings: Vec::new(),
+    }];
+    sections.extend(runtimes.shapes.iter().map(of_measured));
+    if !runtimes.rates.is_empty() {
+        sections.push(Section {
+            title: "At a rate".into(),
+            text: "Open loops of 4 KiB reads over 64 TCP connections: at shares of what each server reached in the closed loop, and at one rate for all.".into(),
+            pictures: vec![pictures::shares(&runtimes.rates)],
+            table: runtimes.held(),
+            warnings: Vec::new(),
+        });
+    }
+    sections
+}
+
+fn of_measured(measured: &Measured) -> Section {
+    let comparison = &measured.comparison;
+    let place = if measured.one_cpu { "server and generator on one cpu" } else { "a cpu each" };
+    let bulk = if measured.bulk { ", beside a client that reads 1 MB at a time" } else { "" };
+    let mut table = measured.table();
+    let columns = table[0].len();
+    for judged in &comparison.verdicts {
+        let mut row = vec![format!("goal {} against {}", judged.goal, judged.to), judged.verdict.to_string()];
+        row.resize(columns, String::new());
+        table.push(row);
+    }
+    let pictures = [Statistic::Throughput, Statistic::Cpu];
+    Section {
+        title: measured.id.clone(),
+        text: format!("{}, {place}{bulk}.", comparison.plan.words()),
+        pictures: pictures.into_iter().filter_map(|statistic| pictures::forest(measured, statistic)).collect(),
+        table,
+        warnings: comparison.warnings.clone(),
+    }
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {

@@ -1,9 +1,9 @@
 //! Pictures, as SVG.
 
 use crate::record::Percentile;
-use crate::result::{Comparison, Point, RunResult, Statistic, Sweep, nanoseconds};
+use crate::result::{Comparison, Held, Measured, Point, RunResult, Statistic, Sweep, nanoseconds};
 use kuva::plot::scatter::MarkerShape;
-use kuva::plot::{BandPlot, LinePlot, ScatterPlot};
+use kuva::plot::{BandPlot, ForestPlot, LinePlot, ScatterPlot};
 use kuva::render::annotations::ReferenceLine;
 use kuva::render::layout::{Layout, TickFormat};
 use kuva::render::plots::Plot;
@@ -250,6 +250,55 @@ pub(super) fn ratios(comparison: &Comparison, statistic: Statistic) -> Option<Pi
             .with_y_label("ratio")
             .with_reference_line(ReferenceLine::horizontal(1.0).with_label("equal"))
     }))
+}
+
+/// ring9 to each server: the ratio and its interval.
+pub(super) fn forest(measured: &Measured, statistic: Statistic) -> Option<Picture> {
+    let mut plot = ForestPlot::new().with_null_value(1.0);
+    let mut any = false;
+    for contender in &measured.comparison.contenders {
+        if let Some(ratio) = measured.ratio(&contender.name, statistic) {
+            let [low, high] = ratio.interval.unwrap_or([ratio.value; 2]);
+            plot = plot.with_row(contender.name.as_str(), ratio.value, low, high);
+            any = true;
+        }
+    }
+    let title = match statistic {
+        Statistic::Throughput => "Operations per second of ring9 to those of each (right of 1: ring9 does more)",
+        _ => "Cpu for an operation of ring9 to that of each (left of 1: ring9 spends less)",
+    };
+    any.then(|| draw(title, vec![plot.into()], |layout| layout.with_x_label("ratio, with its interval of 95 %")))
+}
+
+/// Response times at shares of what each server reached.
+pub(super) fn shares(rates: &[Held]) -> Picture {
+    let mut names: Vec<&str> = Vec::new();
+    for held in rates {
+        if !names.contains(&held.server.as_str()) {
+            names.push(&held.server);
+        }
+    }
+    let (mut plots, mut values) = (Vec::new(), Vec::new());
+    for (number, name) in names.iter().enumerate() {
+        let mine = rates.iter().filter(|held| held.server == *name);
+        let points: Vec<(f64, f64)> = mine.filter_map(|held| Some((held.share? * 100.0, held.p99_ns?))).collect();
+        values.extend(points.iter().map(|point| point.1));
+        let line = LinePlot::new().with_data(points).with_color(colour(number)).with_stroke_width(2.0);
+        let line = if number >= COLOURS.len() { line.with_dashed() } else { line };
+        plots.push(Plot::from(line.with_legend(*name)));
+    }
+    let (low, high) = decades(values.into_iter());
+    draw("Response time, p99, at shares of what each server reached (open loop)", plots, |layout| {
+        layout
+            .with_log_y()
+            .with_x_axis_min(0.0)
+            .with_x_axis_max(100.0)
+            .with_y_axis_min(low)
+            .with_y_axis_max(high)
+            .with_y_tick_format(times())
+            .with_x_label("% of its most in the closed loop")
+            .with_y_label("response time")
+    })
 }
 
 #[cfg(test)]

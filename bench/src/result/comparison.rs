@@ -49,6 +49,9 @@ pub(crate) struct Round {
     pub(crate) cpu_us: Option<f64>,
     /// Share of one cpu that the generator used.
     pub(crate) generator_cpu: f64,
+    /// By how much the server's process grew with each connection, where there are many.
+    #[serde(default)]
+    pub(crate) bytes_per_connection: Option<f64>,
 }
 
 /// What is compared.
@@ -76,7 +79,7 @@ impl Statistic {
         }
     }
 
-    fn of(self, round: &Round) -> Option<f64> {
+    pub(super) fn of(self, round: &Round) -> Option<f64> {
         match self {
             Statistic::Throughput => Some(round.throughput),
             Statistic::P50 => round.p50_ns.map(|ns| ns as f64),
@@ -96,10 +99,11 @@ pub(crate) struct Ratio {
     pub(crate) median: Median,
 }
 
-/// `throughput >= 1.1`: what a ratio ought to be.
+/// `throughput >= 1.1`, or `throughput >= 1.1 against NAME`: what a ratio ought to be, to every other server or to one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Goal {
     text: String,
+    to: Option<String>,
     statistic: Statistic,
     at_least: bool,
     value: f64,
@@ -109,8 +113,12 @@ impl FromStr for Goal {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Goal> {
-        let form = "throughput >= 1.1, p99 <= 0.9, p50 or cpu";
-        let (name, at_least, value) = match (text.split_once(">="), text.split_once("<=")) {
+        let form = "throughput >= 1.1, p99 <= 0.9, p50 or cpu, and perhaps 'against' the name of a server";
+        let (what, to) = match text.split_once(" against ") {
+            Some((what, to)) => (what, Some(to.trim().to_owned())),
+            None => (text, None),
+        };
+        let (name, at_least, value) = match (what.split_once(">="), what.split_once("<=")) {
             (Some((name, value)), None) => (name.trim(), true, value.trim()),
             (None, Some((name, value))) => (name.trim(), false, value.trim()),
             _ => bail!("{text:?} is not of the form {form}"),
@@ -118,7 +126,7 @@ impl FromStr for Goal {
         let statistic = Statistic::ALL.into_iter().find(|statistic| statistic.name() == name);
         let statistic = statistic.with_context(|| format!("{name:?} is no ratio: {form}"))?;
         let value = value.parse().with_context(|| format!("{value:?} is no number"))?;
-        Ok(Goal { text: text.trim().into(), statistic, at_least, value })
+        Ok(Goal { text: what.trim().into(), to, statistic, at_least, value })
     }
 }
 
@@ -189,11 +197,15 @@ pub(crate) fn judge(goals: &[Goal], ratios: &[Ratio]) -> anyhow::Result<Vec<Judg
     let mut verdicts = Vec::new();
     for goal in goals {
         let before = verdicts.len();
-        for ratio in ratios.iter().filter(|ratio| ratio.statistic == goal.statistic) {
+        let is_of = |ratio: &&Ratio| goal.to.as_ref().is_none_or(|to| *to == ratio.to);
+        for ratio in ratios.iter().filter(|ratio| ratio.statistic == goal.statistic).filter(is_of) {
             verdicts.push(Judged { goal: goal.text.clone(), to: ratio.to.clone(), verdict: goal.judge(&ratio.median) });
         }
         if verdicts.len() == before {
-            bail!("{}: there is no such ratio: too few operations, or a server whose process is not known", goal.text);
+            bail!(
+                "{}: there is no such ratio: too few operations, or a server that is not there or whose process is not known",
+                goal.text
+            );
         }
     }
     Ok(verdicts)
@@ -204,7 +216,11 @@ pub(crate) fn print(comparison: &Comparison, out: &mut impl Write) -> io::Result
     let plan = &comparison.plan;
     writeln!(out, "{}", plan.words())?;
     let rounds = comparison.contenders.first().map_or(0, |contender| contender.rounds.len());
-    writeln!(out, "{rounds} rounds of {} s each, A B, B A, ...\n", plan.duration_s)?;
+    writeln!(
+        out,
+        "{rounds} rounds of {} s each, two servers A B, B A, ..., more in a random order\n",
+        plan.duration_s
+    )?;
     writeln!(out, "{:<16} {:>12} {:>10} {:>10} {:>10}   medians", "server", "per second", "p50", "p99", "cpu us")?;
     for Contender { name, rounds, .. } in &comparison.contenders {
         let of = |statistic: Statistic| {
@@ -244,6 +260,7 @@ mod tests {
             p99_ns: None,
             cpu_us: None,
             generator_cpu: 0.1,
+            bytes_per_connection: None,
         };
         Contender {
             name: name.into(),
@@ -283,5 +300,8 @@ mod tests {
         }
         let ratios = ratios(&[contender("one", &[1.0; 9]), contender("other", &[1.0; 9])]);
         assert!(judge(&["cpu <= 1".parse().expect("a goal")], &ratios).is_err());
+        let against = |name: &str| judge(&[format!("p50 <= 1 against {name}").parse().expect("a goal")], &ratios);
+        assert_eq!(against("other").expect("it is there").len(), 1);
+        assert!(against("nobody").is_err());
     }
 }

@@ -5,21 +5,23 @@
 //! - `words`: the same for a person, on a terminal.
 //! - `threshold`: what makes a result a failure.
 //! - `warning`: what makes it say nothing.
-//! - `comparison`, `sweep`: of several servers, of several rates.
+//! - `comparison`, `sweep`: of several servers, of several rates. `runtimes`: many comparisons.
 //!
 //! Must not know: how a load is made.
 
 mod comparison;
 mod files;
+mod runtimes;
 mod sweep;
 mod threshold;
 mod warning;
 mod words;
 
 pub(crate) use comparison::{
-    Comparison, Contender, Goal, Round, Statistic, Verdict, judge, print as print_comparison, ratios,
+    Comparison, Contender, Goal, Judged, Ratio, Round, Statistic, Verdict, judge, print as print_comparison, ratios,
 };
 pub(crate) use files::{put_json, write};
+pub(crate) use runtimes::{Held, Measured, Profile, Runtimes, print as print_runtimes};
 pub(crate) use sweep::{Edge, Objective, Point, Sweep, edge, print as print_sweep};
 pub(crate) use threshold::{Limit, Regress};
 pub(crate) use warning::{Signs, Warning};

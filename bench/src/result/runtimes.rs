@@ -1,0 +1,239 @@
+//! ring9 beside the same server on other I/O layers.
+
+use super::{Comparison, Judged, Statistic, nanoseconds};
+use crate::record::{Median, median};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// `result.json` of `runtimes`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Runtimes {
+    /// Version of this format: 1.
+    pub(crate) version: u32,
+    pub(crate) began: String,
+    /// A part of the loads, in fewer and shorter rounds.
+    pub(crate) quick: bool,
+    /// ring9 first.
+    pub(crate) servers: Vec<Profile>,
+    pub(crate) shapes: Vec<Measured>,
+    /// Open loops at shares of what each server reached, and at one rate for all.
+    pub(crate) rates: Vec<Held>,
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// What is known of a server beside its load.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Profile {
+    pub(crate) name: String,
+    /// What it says of itself: version, release, how it does its I/O.
+    pub(crate) facts: BTreeMap<String, serde_json::Value>,
+    /// Of code, of its I/O layer.
+    pub(crate) lines: usize,
+    /// That it is built of, beside itself.
+    pub(crate) crates: usize,
+    /// Code and data of the program.
+    pub(crate) binary_bytes: Option<u64>,
+    /// Of the running server.
+    pub(crate) threads: Option<u64>,
+    /// Microseconds of cpu in a second, with connections that are idle.
+    pub(crate) idle_cpu_us: Option<f64>,
+}
+
+/// A load, and what came of it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Measured {
+    pub(crate) id: String,
+    /// One cpu for server and generator, not one each.
+    pub(crate) one_cpu: bool,
+    /// Another client read in large pieces meanwhile.
+    pub(crate) bulk: bool,
+    pub(crate) comparison: Comparison,
+}
+
+/// An open loop.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Held {
+    pub(crate) server: String,
+    /// Of what it reached in a closed loop; none: the rate that all have in common.
+    pub(crate) share: Option<f64>,
+    pub(crate) rate: f64,
+    /// Of what was due, done in time.
+    pub(crate) achieved: f64,
+    /// Medians of the rounds: response times in nanoseconds, microseconds of cpu for an operation.
+    pub(crate) p50_ns: Option<f64>,
+    pub(crate) p99_ns: Option<f64>,
+    pub(crate) cpu_us: Option<f64>,
+}
+
+impl Measured {
+    /// The median of a server.
+    pub(crate) fn median(&self, server: &str, statistic: Statistic) -> Option<f64> {
+        let contender = self.comparison.contenders.iter().find(|contender| contender.name == server)?;
+        let values: Vec<f64> = contender.rounds.iter().filter_map(|round| statistic.of(round)).collect();
+        median(&values).map(|median| median.value)
+    }
+
+    /// Of ring9 to a server.
+    pub(crate) fn ratio(&self, server: &str, statistic: Statistic) -> Option<Median> {
+        let is_it = |ratio: &&super::Ratio| ratio.to == server && ratio.statistic == statistic;
+        self.comparison.ratios.iter().find(is_it).map(|ratio| ratio.median)
+    }
+
+    /// What a server grew by with each connection.
+    pub(crate) fn bytes_per_connection(&self, server: &str) -> Option<f64> {
+        let contender = self.comparison.contenders.iter().find(|contender| contender.name == server)?;
+        let values: Vec<f64> = contender.rounds.iter().filter_map(|round| round.bytes_per_connection).collect();
+        median(&values).map(|median| median.value)
+    }
+
+    /// `1.03 (0.98 to 1.08)`.
+    pub(crate) fn ratio_in_words(&self, server: &str, statistic: Statistic) -> String {
+        match self.ratio(server, statistic) {
+            Some(Median { value, interval: Some([low, high]) }) => format!("{value:.2} ({low:.2} to {high:.2})"),
+            Some(Median { value, interval: None }) => format!("{value:.2}"),
+            None => "-".into(),
+        }
+    }
+
+    /// Its rows: one for each server, after a head.
+    pub(crate) fn table(&self) -> Vec<Vec<String>> {
+        let mut head =
+            vec!["server", "per second", "p50", "p99", "cpu us", "operations of ring9", "cpu of ring9", "p50 of ring9"];
+        let has_memory = self.comparison.contenders.iter().any(|one| self.bytes_per_connection(&one.name).is_some());
+        if has_memory {
+            head.push("KiB/connection");
+        }
+        let mut table = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+        for contender in &self.comparison.contenders {
+            let name = &contender.name;
+            let number = |statistic, digits: usize| {
+                self.median(name, statistic).map_or("-".into(), |value| format!("{value:.digits$}"))
+            };
+            let time = |statistic| self.median(name, statistic).map_or("-".into(), |ns| nanoseconds(ns as u64));
+            let mut row = vec![
+                name.clone(),
+                number(Statistic::Throughput, 0),
+                time(Statistic::P50),
+                time(Statistic::P99),
+                number(Statistic::Cpu, 2),
+                self.ratio_in_words(name, Statistic::Throughput),
+                self.ratio_in_words(name, Statistic::Cpu),
+                self.ratio_in_words(name, Statistic::P50),
+            ];
+            if has_memory {
+                row.push(self.bytes_per_connection(name).map_or("-".into(), |bytes| format!("{:.1}", bytes / 1024.0)));
+            }
+            table.push(row);
+        }
+        table
+    }
+}
+
+impl Runtimes {
+    /// Servers and what is known of them, after a head.
+    pub(crate) fn profiles(&self) -> Vec<Vec<String>> {
+        let head = [
+            "server",
+            "version",
+            "released",
+            "kernel",
+            "lands",
+            "gathers",
+            "registered",
+            "copies out, in",
+            "threads",
+            "idle us/s",
+            "lines",
+            "crates",
+            "KiB",
+        ];
+        let mut table = vec![head.map(str::to_owned).to_vec()];
+        for server in &self.servers {
+            let fact = |name: &str| match server.facts.get(name) {
+                None | Some(serde_json::Value::Null) => "-".to_owned(),
+                Some(serde_json::Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(serde_json::Value::Array(all)) => {
+                    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                }
+                Some(other) => other.to_string(),
+            };
+            table.push(vec![
+                server.name.clone(),
+                fact("version"),
+                fact("released"),
+                fact("kernel"),
+                fact("lands"),
+                fact("gathers"),
+                fact("registered"),
+                fact("copies"),
+                server.threads.map_or("-".into(), |threads| threads.to_string()),
+                server.idle_cpu_us.map_or("-".into(), |us| format!("{us:.0}")),
+                server.lines.to_string(),
+                server.crates.to_string(),
+                server.binary_bytes.map_or("-".into(), |bytes| (bytes >> 10).to_string()),
+            ]);
+        }
+        table
+    }
+
+    /// Open loops, after a head.
+    pub(crate) fn held(&self) -> Vec<Vec<String>> {
+        let head = ["server", "rate", "share of its most", "done in time", "p50", "p99", "cpu us"];
+        let mut table = vec![head.map(str::to_owned).to_vec()];
+        for held in &self.rates {
+            let time = |ns: Option<f64>| ns.map_or("-".into(), |ns| nanoseconds(ns as u64));
+            table.push(vec![
+                held.server.clone(),
+                format!("{:.0}", held.rate),
+                held.share.map_or("the same for all".into(), |share| format!("{:.0} %", share * 100.0)),
+                format!("{:.1} %", held.achieved * 100.0),
+                time(held.p50_ns),
+                time(held.p99_ns),
+                held.cpu_us.map_or("-".into(), |us| format!("{us:.2}")),
+            ]);
+        }
+        table
+    }
+}
+
+/// All tables, and the verdicts.
+pub(crate) fn print(runtimes: &Runtimes, out: &mut impl Write) -> io::Result<()> {
+    put(out, &runtimes.profiles())?;
+    for measured in &runtimes.shapes {
+        let place = if measured.one_cpu { "one cpu" } else { "a cpu each" };
+        let bulk = if measured.bulk { ", beside a client that reads 1 MB at a time" } else { "" };
+        writeln!(out, "\n{}: {}, {place}{bulk}", measured.id, measured.comparison.plan.words())?;
+        put(out, &measured.table())?;
+        for Judged { goal, to, verdict } in &measured.comparison.verdicts {
+            writeln!(out, "goal {goal} against {to}: {verdict}")?;
+        }
+        for warning in &measured.comparison.warnings {
+            writeln!(out, "WARNING: {warning}")?;
+        }
+    }
+    if !runtimes.rates.is_empty() {
+        writeln!(out, "\nopen loops, 4 KiB reads over TCP")?;
+        put(out, &runtimes.held())?;
+    }
+    Ok(())
+}
+
+/// Rows in columns, the first to the left.
+fn put(out: &mut impl Write, table: &[Vec<String>]) -> io::Result<()> {
+    let columns = table.first().map_or(0, Vec::len);
+    let width = |column: usize| table.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in table {
+        for (number, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            match number {
+                0 => write!(out, "{cell:<width$}")?,
+                _ => write!(out, "  {cell:>width$}")?,
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! The loads: each server in each of them, in interleaved rounds.
+
+/// How servers are connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Unix,
+}
+
+/// Where server and generator run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cpus {
+    /// Both on one: the length of the code decides.
+    One,
+    /// On one each: what many connections are served with.
+    Each,
+}
+
+/// A load.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// In files and tables.
+    pub(crate) id: &'static str,
+    pub(crate) transport: Transport,
+    pub(crate) cpus: Cpus,
+    pub(crate) connections: usize,
+    pub(crate) depth: u16,
+    /// As for --op and --size.
+    pub(crate) op: &'static str,
+    pub(crate) size: &'static str,
+    /// Also where time is short.
+    pub(crate) quick: bool,
+    /// Servers are started for each round and are alone in it, as so many connections are too many for all of them at a time; and rounds are fewer.
+    pub(crate) apart: bool,
+    /// Another client reads in large pieces meanwhile.
+    pub(crate) bulk: bool,
+    /// What ring9 ought to reach.
+    pub(crate) goals: &'static [&'static str],
+}
+
+const BASE: Shape = Shape {
+    id: "",
+    transport: Transport::Tcp,
+    cpus: Cpus::Each,
+    connections: 1,
+    depth: 1,
+    op: "read",
+    size: "4KiB",
+    quick: false,
+    apart: false,
+    bulk: false,
+    goals: &[],
+};
+
+/// Where tokio is the rival, and every runtime over io_uring.
+const MANY_TCP: &[&str] = &[
+    "throughput >= 1.2 against epoll",
+    "cpu <= 0.8 against epoll",
+    "throughput >= 1.3 against tokio",
+    "cpu <= 0.75 against tokio",
+    "throughput >= 1 against monoio",
+    "cpu <= 1 against monoio",
+    "throughput >= 1 against compio",
+    "cpu <= 1 against compio",
+    "throughput >= 1 against glommio",
+    "cpu <= 1 against glommio",
+    "throughput >= 1 against tokio-uring",
+    "cpu <= 1 against tokio-uring",
+    "throughput >= 1.15 against epoll-floor",
+    "cpu <= 0.85 against epoll-floor",
+];
+const BULK: &[&str] = &["cpu <= 1.05 against epoll"];
+
+/// All of them, the most telling ones first.
+pub(crate) const SHAPES: &[Shape] = &[
+    Shape { id: "tcp-64-read-4k", connections: 64, quick: true, goals: MANY_TCP, ..BASE },
+    Shape {
+        id: "unix-64-read-4k",
+        transport: Transport::Unix,
+        connections: 64,
+        quick: true,
+        goals: &["throughput >= 1.15 against epoll", "cpu <= 0.9 against epoll"],
+        ..BASE
+    },
+    Shape {
+        id: "tcp-256-read-4k",
+        connections: 256,
+        goals: &[
+            "cpu <= 0.9 against epoll",
+            "cpu <= 0.8 against epoll",
+            "throughput >= 1.3 against tokio",
+            "cpu <= 0.75 against tokio",
+        ],
+        ..BASE
+    },
+    Shape {
+        id: "tcp-64x4-read-4k",
+        connections: 64,
+        depth: 4,
+        goals: &["throughput >= 0.85 against epoll-floor"],
+        ..BASE
+    },
+    Shape { id: "tcp-1-read-4k", quick: true, goals: &["p50 <= 1.05 against epoll"], ..BASE },
+    Shape { id: "unix-1-read-4k", transport: Transport::Unix, goals: &["p50 <= 1.05 against epoll"], ..BASE },
+    Shape { id: "tcp-1x16-read-4k", depth: 16, quick: true, goals: &["throughput >= 1 against epoll"], ..BASE },
+    Shape { id: "tcp-16-read-128", connections: 16, size: "128", ..BASE },
+    Shape { id: "tcp-16-write-4k", connections: 16, op: "write", ..BASE },
+    Shape { id: "tcp-4x4-read-64k", connections: 4, depth: 4, size: "64KiB", ..BASE },
+    Shape { id: "tcp-4x4-write-64k", connections: 4, depth: 4, op: "write", size: "64KiB", ..BASE },
+    Shape { id: "tcp-1x4-read-1m", depth: 4, size: "1000000", quick: true, goals: BULK, ..BASE },
+    Shape { id: "tcp-1x4-write-1m", depth: 4, op: "write", size: "1000000", quick: true, goals: BULK, ..BASE },
+    Shape { id: "unix-1x4-read-1m", transport: Transport::Unix, depth: 4, size: "1000000", goals: BULK, ..BASE },
+    Shape {
+        id: "unix-1x4-write-1m",
+        transport: Transport::Unix,
+        depth: 4,
+        op: "write",
+        size: "1000000",
+        goals: BULK,
+        ..BASE
+    },
+    Shape { id: "one-cpu-1-read-4k", goals: &["p50 <= 1.05 against epoll-floor"], ..ALONE },
+    Shape { id: "one-cpu-1-write-4k", op: "write", goals: &["p50 <= 1.05 against epoll-floor"], ..ALONE },
+    Shape { id: "one-cpu-1-getattr", op: "getattr", goals: &["p50 <= 1.05 against epoll-floor"], ..ALONE },
+    Shape { id: "one-cpu-1-create", op: "create", goals: &["p50 <= 1.15 against epoll-floor"], ..ALONE },
+    Shape {
+        id: "one-cpu-1x16-read-4k",
+        depth: 16,
+        quick: true,
+        goals: &["throughput >= 0.7 against epoll-floor", "cpu <= 2 against epoll-floor"],
+        ..ALONE
+    },
+    Shape {
+        id: "one-cpu-1x16-write-4k",
+        depth: 16,
+        op: "write",
+        goals: &["throughput >= 0.65 against epoll-floor"],
+        ..ALONE
+    },
+    Shape {
+        id: "one-cpu-1x16-getattr",
+        depth: 16,
+        op: "getattr",
+        goals: &["throughput >= 0.6 against epoll-floor"],
+        ..ALONE
+    },
+    Shape {
+        id: "one-cpu-1x16-read-32k",
+        depth: 16,
+        size: "32KiB",
+        goals: &["throughput >= 0.9 against epoll-floor"],
+        ..ALONE
+    },
+    Shape {
+        id: "one-cpu-1x16-write-32k",
+        depth: 16,
+        op: "write",
+        size: "32KiB",
+        goals: &["throughput >= 0.8 against epoll-floor"],
+        ..ALONE
+    },
+    Shape {
+        id: "one-cpu-1x4-read-1m",
+        depth: 4,
+        size: "1000000",
+        goals: &["throughput >= 0.95 against epoll-floor"],
+        ..ALONE
+    },
+    Shape {
+        id: "one-cpu-1x4-write-1m",
+        depth: 4,
+        op: "write",
+        size: "1000000",
+        goals: &["throughput >= 0.9 against epoll-floor"],
+        ..ALONE
+    },
+    Shape { id: "tcp-16-read-4k-beside-bulk", connections: 16, apart: true, bulk: true, ..BASE },
+    Shape { id: "tcp-1000-read-4k", connections: 1000, apart: true, ..BASE },
+    Shape { id: "tcp-9000-read-4k", connections: 9000, apart: true, ..BASE },
+];
+
+/// One connection, with server and generator on one cpu.
+const ALONE: Shape = Shape { transport: Transport::Unix, cpus: Cpus::One, ..BASE };

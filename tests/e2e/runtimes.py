@@ -1,0 +1,68 @@
+"""ring9-bench runtimes: nine servers and two floors in two loads, short; what it leaves is as its schema says, and its page shows it.
+
+Usage: runtimes.py BIN-FOLDER        (needs jsonschema of PyPI; builds bench/baselines)
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import jsonschema
+
+SERVERS = ["ring9", "epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring"]
+FLOORS = ["epoll-floor", "blocking-floor"]
+LOADS = ["tcp-64-read-4k", "one-cpu-1x16-read-4k"]
+
+passed = failed = 0
+
+
+def check(what: str, holds: bool, found: object = "") -> None:
+    global passed, failed
+    passed, failed = passed + holds, failed + (not holds)
+    print("ok  " if holds else "FAIL", what, "" if holds else found, flush=True)
+
+
+def main() -> int:
+    bench = os.path.join(sys.argv[1], "ring9-bench")
+    here = os.path.dirname(os.path.abspath(__file__))
+    repository = os.path.join(here, "../..")
+    with tempfile.TemporaryDirectory() as folder:
+        one_cpu = ["--cpu", "0"] if os.cpu_count() == 1 else []
+        command = [bench, "runtimes", "--quick", "--repository", repository, "--only", ",".join(LOADS), "--out", folder]
+        done = subprocess.run(command + one_cpu, capture_output=True, text=True)
+        check("it ends well", done.returncode == 0, done.stderr)
+        result = json.load(open(os.path.join(folder, "result.json")))
+        schema = json.loads(subprocess.run([bench, "schema", "runtimes"], capture_output=True, check=True).stdout)
+        check("the schema is the one that is stored", schema == json.load(open(os.path.join(repository, "bench/schema/runtimes-1.json"))))
+        jsonschema.validate(result, schema)
+        check("the result is as its schema says", True)
+        check("all servers are there", [server["name"] for server in result["servers"]] == SERVERS, result["servers"])
+        for server in result["servers"]:
+            known = server["lines"] > 50 and server["crates"] > 10 and server["threads"] >= 1 and server["idle_cpu_us"] is not None
+            released = server["name"] in ("ring9", "epoll", "threads") or server["facts"]["released"] and server["facts"]["version"]
+            check(f"{server['name']}: what is known of it", bool(known and released), server)
+        check("both loads", [shape["id"] for shape in result["shapes"]] == LOADS)
+        for shape in result["shapes"]:
+            contenders = shape["comparison"]["contenders"]
+            check(f"{shape['id']}: servers and floors", [one["name"] for one in contenders] == SERVERS + FLOORS)
+            for one in contenders:
+                rounds = one["rounds"]
+                sound = len(rounds) == 7 and all(each["throughput"] > 0 and each["cpu_us"] > 0 for each in rounds)
+                check(f"{shape['id']}: {one['name']}: every round", sound, rounds)
+            verdicts = shape["comparison"]["verdicts"]
+            check(f"{shape['id']}: goals are judged", bool(verdicts) and all(one["verdict"] in ("met", "missed", "undecided") for one in verdicts))
+        held = [(one["server"], one["share"]) for one in result["rates"]]
+        check("open loops of all", held == [(name, share) for name in SERVERS for share in (0.1, 0.5, 0.8, 0.95, None)], held)
+        page = open(os.path.join(folder, "report.html")).read()
+        check("the page has its pictures", page.count("<svg") == 2 * len(LOADS) + 1, page.count("<svg"))
+        check("and needs nothing from elsewhere", "src=\"http" not in page and "href=\"http" not in page)
+        for flags, what in ((["--only", "nonsense"], "nonsense"), (["--repository", folder], folder), (["--cpu", "4096"], "cpus")):
+            refused = subprocess.run([bench, "runtimes", "--out", folder, *flags], capture_output=True, text=True)
+            check(f"{' '.join(flags[:1])}: refused with a reason", refused.returncode == 2 and what in refused.stderr, refused.stderr)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+sys.exit(main())
