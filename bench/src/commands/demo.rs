@@ -71,7 +71,7 @@ impl Demo {
             runs: vec![(format!("{rate}/s"), open), ("as fast as it goes".into(), closed)],
             sweeps: vec![sweep],
             comparisons: vec![floor],
-            runtimes: None,
+            ..Default::default()
         };
         write(&self.out, &given).usage()?;
         println!("{}", self.out.join("report.html").display());

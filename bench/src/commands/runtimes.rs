@@ -138,7 +138,7 @@ impl RuntimesFlags {
         };
         result::print_runtimes(&runtimes, &mut std::io::stdout().lock()).usage()?;
         result::put_json(&self.out, "result.json", &runtimes).usage()?;
-        report::write(&self.out, &Given { runtimes: Some(runtimes), ..Default::default() }).usage()?;
+        report::write(&self.out, &Given { runtimes: vec![runtimes], ..Default::default() }).usage()?;
         println!("{}", self.out.join("report.html").display());
         Ok(Ending::Well)
     }

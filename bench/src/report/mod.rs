@@ -26,7 +26,7 @@ pub(crate) struct Given {
     pub(crate) runs: Vec<(String, RunResult)>,
     pub(crate) sweeps: Vec<Sweep>,
     pub(crate) comparisons: Vec<Comparison>,
-    pub(crate) runtimes: Option<Runtimes>,
+    pub(crate) runtimes: Vec<Runtimes>,
 }
 
 /// A part of the page.
