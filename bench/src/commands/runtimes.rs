@@ -20,6 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -27,7 +28,7 @@ use std::time::{Duration, SystemTime};
 
 /// Rounds of a load, and of each server in one: in full, and where time is short. Six rounds are the fewest with an interval.
 const ROUNDS: [u32; 2] = [15, 7];
-const DURATIONS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(100)];
+const DURATIONS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(100)];
 /// Of servers that are started for each round.
 const ROUNDS_APART: u32 = 6;
 /// Before anything counts.
@@ -110,23 +111,29 @@ impl RuntimesFlags {
         let began = SystemTime::now();
         let roster = Roster::build(&self.repository().usage()?).usage()?;
         let scratch = tempfile::tempdir().usage()?;
-        let yard = Yard { flags: self, roster: &roster, scratch: scratch.path() };
+        let yard = Yard { flags: self, roster: &roster, scratch: scratch.path(), paths: Cell::new(0) };
         let mut servers = Vec::new();
         for server in &roster.servers {
             servers.push(yard.profile(server)?);
         }
-        let mut measured = Vec::new();
+        let (mut measured, mut rates, mut failure) = (Vec::new(), Vec::new(), None);
         for (number, shape) in shapes.iter().enumerate() {
             eprintln!("{} of {}: {}", number + 1, shapes.len(), shape.id);
-            measured.push(yard.measure(shape)?);
-        }
-        let rates = match measured.iter().find(|measured| measured.id == RATED) {
-            Some(reached) => {
-                eprintln!("open loops");
-                yard.rates(reached)?
+            match yard.measure(shape) {
+                Ok(one) => measured.push(one),
+                Err(error) => {
+                    // What was measured before is not lost.
+                    failure = Some(error);
+                    break;
+                }
             }
-            None => Vec::new(),
-        };
+        }
+        if let Some(reached) = measured.iter().find(|measured| measured.id == RATED)
+            && failure.is_none()
+        {
+            eprintln!("open loops");
+            rates = yard.rates(reached)?;
+        }
         let runtimes = Runtimes {
             version: result::VERSION,
             began: humantime::format_rfc3339_millis(began).to_string(),
@@ -140,7 +147,7 @@ impl RuntimesFlags {
         result::put_json(&self.out, "result.json", &runtimes).usage()?;
         report::write(&self.out, &Given { runtimes: vec![runtimes], ..Default::default() }).usage()?;
         println!("{}", self.out.join("report.html").display());
-        Ok(Ending::Well)
+        failure.map_or(Ok(Ending::Well), Err)
     }
 
     fn repository(&self) -> anyhow::Result<PathBuf> {
@@ -158,8 +165,9 @@ impl RuntimesFlags {
 struct Yard<'a> {
     flags: &'a RuntimesFlags,
     roster: &'a Roster,
-    /// For sockets.
+    /// For sockets, of which there were so many.
     scratch: &'a Path,
+    paths: Cell<u32>,
 }
 
 /// A client that reads in large pieces, until it goes.
@@ -182,7 +190,11 @@ impl Yard<'_> {
     fn address(&self, transport: Transport, name: &str) -> String {
         match transport {
             Transport::Tcp => "tcp:127.0.0.1:0".into(),
-            Transport::Unix => format!("unix:{}", self.scratch.join(name).display()),
+            Transport::Unix => {
+                // A path that was used stays, and may still be somebody's.
+                let number = self.paths.replace(self.paths.get() + 1);
+                format!("unix:{}", self.scratch.join(format!("{name}.{number}")).display())
+            }
         }
     }
 

@@ -52,7 +52,9 @@ impl Roster {
         let path = |folder: &Path, name: &str| -> anyhow::Result<String> {
             let program = folder.join("target/release").join(name);
             ensure!(program.exists(), "{} is not there", program.display());
-            let text = program.to_str().filter(|text| !text.contains(' '));
+            // What a report shows is no place of this machine.
+            let here = std::env::current_dir()?;
+            let text = program.strip_prefix(&here).unwrap_or(&program).to_str().filter(|text| !text.contains(' '));
             Ok(text.context("a path without blanks to the servers")?.to_owned())
         };
         let mut servers = vec![Built {
