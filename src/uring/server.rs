@@ -2,9 +2,11 @@
 
 mod accept;
 mod growth;
+mod receive;
+mod send;
 
 use super::buffers::{Shared, Sink, Spares, WINDOW_BYTES};
-use super::flight::{self, Gather, Inbound, Outbound, Way};
+use super::flight::{self, Gather};
 use super::peer::{Life, Peer, Receiving, Sending};
 use super::ring::{Ring, errno};
 use super::table::Table;
@@ -13,7 +15,6 @@ use crate::arena::{Gauge, Heads, Memory};
 use crate::fs::{At, Filesystem, Iovec};
 use crate::session::{self, Segments, Session, Users};
 use crate::stats::{Connection, Stats};
-use nix::errno::Errno;
 use nix::libc;
 use slab::Slab;
 use std::io;
@@ -414,41 +415,6 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.ring.submit_and_wait(want)
     }
 
-    /// Once everything is submitted, and all that came of it was seen: ends the quiet sends that have no CQE (they have sent everything), and tidies the table.
-    fn settle(&mut self) {
-        let due = !self.quiet.is_empty() || self.table.is_untidy();
-        self.unsettled = due && !self.is_settled();
-        if !due || self.unsettled && !planted!("quiet-settled-too-early") {
-            return;
-        }
-        self.table.tidy(&mut self.ring);
-        let mut quiet = std::mem::take(&mut self.quiet);
-        for (slot, generation) in quiet.drain(..) {
-            let peer = self.peers.get(slot as usize).filter(|peer| peer.generation == generation);
-            let Some(Sending::Replies(out)) = peer.map(|peer| &peer.sending) else { continue };
-            if out.is_quiet() {
-                let offered = out.offered as i32;
-                self.sent(slot, offered, self.left_ns);
-                self.list(slot);
-            }
-        }
-        self.quiet = quiet;
-    }
-
-    /// Whether everything that was pushed is submitted, and each CQE of a quiet send was drained. The error of a write comes as task work (Linux: `io_uring/rw.c`, io_complete_rw):
-    /// an enter runs that of its own submissions, but behind all that was there before, and only so much. Each item has a CQE, but for those of operations that were woken before
-    /// all they wait for is there; an operation has one item at a time.
-    fn is_settled(&mut self) -> bool {
-        if !self.ring.is_settled() {
-            (self.looks, self.seen) = (0, 0);
-            return false;
-        }
-        let run = self.looks * self.ring.task_work_max() as usize;
-        let woken = if planted!("woken-work-not-counted") { 0 } else { self.patient };
-        let all_run = run > self.seen + woken && !planted!("stale-flag-believed");
-        all_run || !self.ring.has_task_work() || planted!("task-work-not-waited-for")
-    }
-
     /// Pushes, and where the queue is full submits what is there and pushes again.
     fn retry(&mut self, mut push: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
         while !push(self) && !planted!("full-queue-drops") {
@@ -592,150 +558,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     // Peers.
 
-    fn received(&mut self, slot: u32, res: i32) {
-        let peer = &mut self.peers[slot as usize];
-        let n = res.max(0) as usize;
-        let counters = &self.options.stats.counters;
-        counters.received_bytes.add(n as u64);
-        peer.shown.received_bytes.add(n as u64);
-        let open = peer.life == Life::Open;
-        // Of a receive into shared buffers: cancelled, or no buffer was left. Whatever it was is submitted again.
-        let again = matches!(errno(res), Some(Errno::EINTR | Errno::EAGAIN | Errno::ECANCELED | Errno::ENOBUFS));
-        lend(&mut self.batches, &mut peer.session);
-        let receiving = std::mem::replace(&mut peer.receiving, Receiving::Nothing);
-        self.patient -= usize::from(matches!(receiving, Receiving::Blocks(_)));
-        match receiving {
-            Receiving::Window if n > 0 => {
-                counters.receives.up();
-                peer.window.received(n);
-                peer.fresh = true;
-            }
-            Receiving::Sink if n > 0 => {
-                counters.skipped_bytes.add(n as u64);
-                peer.skip -= n;
-                if open {
-                    peer.session.skipped(&mut self.fs, n, self.at);
-                }
-            }
-            Receiving::Blocks(inbound) if open && again && !planted!("landing-dropped-when-interrupted") => {
-                peer.receiving = Receiving::MoreBlocks(inbound)
-            }
-            Receiving::Blocks(inbound) => {
-                let (landing, gather) = inbound.into_parts();
-                let n = if planted!("short-receive-taken-as-whole") && n > 0 { landing.left() } else { n };
-                // Dropping the landing of a peer that is going abandons its write.
-                let rest = if open && n > 0 { peer.session.landed(&mut self.fs, landing, n, self.at) } else { None };
-                match rest {
-                    Some(landing) => peer.receiving = Receiving::MoreBlocks(Inbound::new(landing, gather)),
-                    None => self.gathers.push(gather),
-                }
-            }
-            Receiving::Window | Receiving::Sink | Receiving::Shared { .. } => {}
-            Receiving::Nothing | Receiving::MoreBlocks(_) => unreachable!("a CQE of a receive ends one in flight"),
-        }
-        if planted!("enobufs-never-armed-again") && errno(res) == Some(Errno::ENOBUFS) {
-            peer.receiving = Receiving::Shared { ends: true };
-        }
-        if n > 0 || again || !open {
-            return;
-        }
-        match errno(res) {
-            None if planted!("half-close-drops-replies") => self.end(slot),
-            None => peer.life = Life::Finishing,
-            Some(error) => {
-                log::debug!("peer {slot}: receive: {error}");
-                self.end(slot);
-            }
-        }
-    }
-
-    /// A receive has brought a shared buffer with `res` bytes. They are served from there; what is left goes to the peer's window.
-    fn received_shared(&mut self, slot: u32, res: i32, flags: u32) {
-        let Server { peers, shared, ring, fs, spares, batches, options, at, .. } = self;
-        let peer = &mut peers[slot as usize];
-        if !io_uring::cqueue::more(flags) && !planted!("multishot-end-missed") {
-            peer.receiving = Receiving::Nothing;
-        }
-        let counters = &options.stats.counters;
-        let n = res.max(0) as usize;
-        counters.receives.up();
-        counters.received_bytes.add(n as u64);
-        peer.shown.received_bytes.add(n as u64);
-        let shared = shared.as_mut().expect("a buffer comes from those that were shared");
-        let broken = shared.look(ring, flags, n, |bytes| {
-            let mut rest = bytes;
-            if peer.life == Life::Open && peer.window.unread().is_empty() && !peer.held {
-                lend(batches, &mut peer.session);
-                let received = peer.session.receive(fs, *at, bytes)?;
-                peer.note(received.need);
-                if received.bulk {
-                    peer.bulk_ns = Some(at.mono_ns);
-                }
-                rest = &bytes[received.consumed..];
-            } else {
-                peer.fresh = true;
-            }
-            if !rest.is_empty() && peer.life == Life::Open {
-                peer.window.append(rest, spares);
-            }
-            Ok(())
-        });
-        if let Some(Err(broken)) = broken {
-            self.broken(slot, broken);
-        }
-    }
-
     fn broken(&mut self, slot: u32, broken: session::Broken) {
         log::info!("peer {slot}: {broken}");
         self.end(slot);
-    }
-
-    /// A send ended with `res`, at `now` in monotonic nanoseconds.
-    fn sent(&mut self, slot: u32, res: i32, now: u64) {
-        let peer = &mut self.peers[slot as usize];
-        let Sending::Replies(mut out) = std::mem::replace(&mut peer.sending, Sending::Nothing) else {
-            unreachable!("a CQE of a send ends one in flight");
-        };
-        out.ended(&mut self.heads);
-        self.patient -= usize::from(out.waits);
-        let stats = &self.options.stats;
-        let failed = errno(res)
-            .filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN) || planted!("eagain-ends-the-peer"));
-        let n = res.max(0) as usize;
-        stats.counters.sent_bytes.add(n as u64);
-        peer.shown.sent_bytes.add(n as u64);
-        if failed.is_none() && n < out.offered {
-            stats.counters.sends_short.up();
-        }
-        let n = if planted!("short-send-taken-as-whole") && n > 0 { out.offered } else { n };
-        out.segments.advance(n, |reply| stats.replied(reply.kind, now.saturating_sub(reply.at_ns)));
-        if out.segments.len() > 0 && failed.is_none() && peer.life != Life::Closing {
-            // A gather is cut where its list ends; otherwise the socket is full.
-            out.waits = n < out.offered;
-            if planted!("drained-since-last-progress") {
-                out.due_ns = now + session::allowance_ns(out.segments.len());
-            }
-            peer.sending = Sending::MoreReplies(out);
-            return;
-        }
-        self.put_away(out);
-        if let Some(error) = failed {
-            log::debug!("peer {slot}: send: {error}");
-            self.end(slot);
-        }
-    }
-
-    fn put_away(&mut self, out: Outbound) {
-        let (mut segments, gather) = out.into_parts();
-        self.gathers.push(gather);
-        if !planted!("failed-send-keeps-its-pins") {
-            segments.clear();
-        }
-        self.batches.push(segments);
-    }
-
-    fn gather(&mut self) -> Box<Gather> {
-        self.gathers.pop().unwrap_or_else(Gather::new)
     }
 
     /// Serves what has arrived, sends what is to be sent, receives what comes next.
@@ -779,118 +604,6 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.later.push(slot);
         }
         Ok(())
-    }
-
-    fn serve(&mut self, slot: u32) {
-        let peer = &mut self.peers[slot as usize];
-        let due = std::mem::take(&mut peer.fresh) | std::mem::take(&mut peer.held);
-        peer.again &= !due;
-        if !due || !matches!(peer.receiving, Receiving::Nothing | Receiving::Shared { .. }) {
-            return;
-        }
-        lend(&mut self.batches, &mut peer.session);
-        match peer.session.receive(&mut self.fs, self.at, peer.window.unread()) {
-            Ok(received) => {
-                peer.window.consume(received.consumed);
-                peer.note(received.need);
-                if received.bulk {
-                    peer.bulk_ns = Some(self.at.mono_ns);
-                }
-            }
-            Err(broken) => self.broken(slot, broken),
-        }
-    }
-
-    fn send(&mut self, slot: u32) -> io::Result<()> {
-        let peer = &mut self.peers[slot as usize];
-        let mut out = match std::mem::replace(&mut peer.sending, Sending::Nothing) {
-            Sending::Replies(out) => {
-                peer.sending = Sending::Replies(out);
-                return Ok(());
-            }
-            Sending::MoreReplies(out) => out,
-            Sending::Nothing => {
-                let Some(segments) = peer.session.take(&self.fs) else { return Ok(()) };
-                Outbound::new(segments, self.gather(), self.at.mono_ns)
-            }
-        };
-        let peer = &self.peers[slot as usize];
-        let (fd, generation) = (peer.fd, peer.generation);
-        let token = Token::new(Op::Send, generation, slot);
-        out.last = peer.life == Life::Open && !peer.held && self.drain.is_none() && peer.session.queued_bytes() == 0;
-        let mut way = None;
-        self.retry(|server| {
-            way = out.start(&mut server.ring, fd, token, &server.table, &mut server.heads);
-            way.is_some()
-        })?;
-        let counters = &self.options.stats.counters;
-        match way {
-            Some(Way::Fixed) => counters.sends_fixed.up(),
-            Some(Way::Plain) => counters.sends_plain.up(),
-            Some(Way::Single) | None => counters.sends_small.up(),
-        }
-        if out.is_quiet() {
-            self.quiet.push((slot, generation));
-            (self.looks, self.seen) = (0, 0);
-        }
-        self.patient += usize::from(out.waits);
-        self.peers[slot as usize].sending = Sending::Replies(out);
-        Ok(())
-    }
-
-    /// Arms the receive that the peer needs next.
-    fn receive(&mut self, slot: u32) -> io::Result<()> {
-        let peer = &mut self.peers[slot as usize];
-        let (fd, token) = (peer.fd, Token::new(Op::Receive, peer.generation, slot));
-        let inbound = match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
-            Receiving::MoreBlocks(inbound) => Some(inbound),
-            Receiving::Nothing => peer.session.landing().map(|landing| Inbound::new(landing, self.gather())),
-            in_flight => {
-                peer.receiving = in_flight;
-                return self.stop_shared(slot, token);
-            }
-        };
-        if let Some(mut inbound) = inbound {
-            let mut way = None;
-            self.retry(|server| {
-                way = inbound.start(&mut server.ring, fd, token, &server.table);
-                way.is_some()
-            })?;
-            match way {
-                Some(Way::Fixed) => self.options.stats.counters.landings_fixed.up(),
-                _ => self.options.stats.counters.landings_plain.up(),
-            }
-            self.peers[slot as usize].receiving = Receiving::Blocks(inbound);
-            self.patient += 1;
-            return Ok(());
-        }
-        let peer = &mut self.peers[slot as usize];
-        if peer.held {
-            return Ok(());
-        }
-        if peer.skip > 0 && peer.window.unread().is_empty() {
-            let skip = peer.skip;
-            peer.receiving = Receiving::Sink;
-            return self.retry(|server| server.sink.start(&mut server.ring, fd, token, skip));
-        }
-        if self.shared.is_some() && !peer.is_bulk(self.at.mono_ns) {
-            peer.receiving = Receiving::Shared { ends: false };
-            peer.window.release(&mut self.spares);
-            return self.retry(|server| Shared::start(&mut server.ring, fd, token));
-        }
-        peer.receiving = Receiving::Window;
-        self.retry(|server| server.peers[slot as usize].window.start(&mut server.ring, fd, token, &mut server.spares))
-    }
-
-    /// Ends a receive into shared buffers where a payload can land, or where the peer is ahead of what it is served. What has arrived before that still comes.
-    fn stop_shared(&mut self, slot: u32, token: Token) -> io::Result<()> {
-        let peer = &mut self.peers[slot as usize];
-        let due = peer.is_bulk(self.at.mono_ns) || peer.window.unread().len() >= BACKLOG_BYTES;
-        if !due || !matches!(peer.receiving, Receiving::Shared { ends: false }) {
-            return Ok(());
-        }
-        peer.receiving = Receiving::Shared { ends: true };
-        self.retry(|server| flight::cancel(&mut server.ring, token, Token::new(Op::Cancel, 0, 0)))
     }
 }
 

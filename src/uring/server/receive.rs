@@ -1,0 +1,181 @@
+//! What a peer has sent: into which memory it is received, and when it is served.
+
+use super::{BACKLOG_BYTES, Server, lend};
+use crate::fs::Filesystem;
+use crate::uring::buffers::Shared;
+use crate::uring::flight::{self, Inbound, Way};
+use crate::uring::peer::{Life, Receiving};
+use crate::uring::ring::{Ring, errno};
+use crate::uring::token::{Op, Token};
+use nix::errno::Errno;
+use std::io;
+
+impl<R: Ring, F: Filesystem> Server<R, F> {
+    pub(super) fn received(&mut self, slot: u32, res: i32) {
+        let peer = &mut self.peers[slot as usize];
+        let n = res.max(0) as usize;
+        let counters = &self.options.stats.counters;
+        counters.received_bytes.add(n as u64);
+        peer.shown.received_bytes.add(n as u64);
+        let open = peer.life == Life::Open;
+        // Of a receive into shared buffers: cancelled, or no buffer was left. Whatever it was is submitted again.
+        let again = matches!(errno(res), Some(Errno::EINTR | Errno::EAGAIN | Errno::ECANCELED | Errno::ENOBUFS));
+        lend(&mut self.batches, &mut peer.session);
+        let receiving = std::mem::replace(&mut peer.receiving, Receiving::Nothing);
+        self.patient -= usize::from(matches!(receiving, Receiving::Blocks(_)));
+        match receiving {
+            Receiving::Window if n > 0 => {
+                counters.receives.up();
+                peer.window.received(n);
+                peer.fresh = true;
+            }
+            Receiving::Sink if n > 0 => {
+                counters.skipped_bytes.add(n as u64);
+                peer.skip -= n;
+                if open {
+                    peer.session.skipped(&mut self.fs, n, self.at);
+                }
+            }
+            Receiving::Blocks(inbound) if open && again && !planted!("landing-dropped-when-interrupted") => {
+                peer.receiving = Receiving::MoreBlocks(inbound)
+            }
+            Receiving::Blocks(inbound) => {
+                let (landing, gather) = inbound.into_parts();
+                let n = if planted!("short-receive-taken-as-whole") && n > 0 { landing.left() } else { n };
+                // Dropping the landing of a peer that is going abandons its write.
+                let rest = if open && n > 0 { peer.session.landed(&mut self.fs, landing, n, self.at) } else { None };
+                match rest {
+                    Some(landing) => peer.receiving = Receiving::MoreBlocks(Inbound::new(landing, gather)),
+                    None => self.gathers.push(gather),
+                }
+            }
+            Receiving::Window | Receiving::Sink | Receiving::Shared { .. } => {}
+            Receiving::Nothing | Receiving::MoreBlocks(_) => unreachable!("a CQE of a receive ends one in flight"),
+        }
+        if planted!("enobufs-never-armed-again") && errno(res) == Some(Errno::ENOBUFS) {
+            peer.receiving = Receiving::Shared { ends: true };
+        }
+        if n > 0 || again || !open {
+            return;
+        }
+        match errno(res) {
+            None if planted!("half-close-drops-replies") => self.end(slot),
+            None => peer.life = Life::Finishing,
+            Some(error) => {
+                log::debug!("peer {slot}: receive: {error}");
+                self.end(slot);
+            }
+        }
+    }
+
+    /// A receive has brought a shared buffer with `res` bytes. They are served from there; what is left goes to the peer's window.
+    pub(super) fn received_shared(&mut self, slot: u32, res: i32, flags: u32) {
+        let Server { peers, shared, ring, fs, spares, batches, options, at, .. } = self;
+        let peer = &mut peers[slot as usize];
+        if !io_uring::cqueue::more(flags) && !planted!("multishot-end-missed") {
+            peer.receiving = Receiving::Nothing;
+        }
+        let counters = &options.stats.counters;
+        let n = res.max(0) as usize;
+        counters.receives.up();
+        counters.received_bytes.add(n as u64);
+        peer.shown.received_bytes.add(n as u64);
+        let shared = shared.as_mut().expect("a buffer comes from those that were shared");
+        let broken = shared.look(ring, flags, n, |bytes| {
+            let mut rest = bytes;
+            if peer.life == Life::Open && peer.window.unread().is_empty() && !peer.held {
+                lend(batches, &mut peer.session);
+                let received = peer.session.receive(fs, *at, bytes)?;
+                peer.note(received.need);
+                if received.bulk {
+                    peer.bulk_ns = Some(at.mono_ns);
+                }
+                rest = &bytes[received.consumed..];
+            } else {
+                peer.fresh = true;
+            }
+            if !rest.is_empty() && peer.life == Life::Open {
+                peer.window.append(rest, spares);
+            }
+            Ok(())
+        });
+        if let Some(Err(broken)) = broken {
+            self.broken(slot, broken);
+        }
+    }
+
+    pub(super) fn serve(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot as usize];
+        let due = std::mem::take(&mut peer.fresh) | std::mem::take(&mut peer.held);
+        peer.again &= !due;
+        if !due || !matches!(peer.receiving, Receiving::Nothing | Receiving::Shared { .. }) {
+            return;
+        }
+        lend(&mut self.batches, &mut peer.session);
+        match peer.session.receive(&mut self.fs, self.at, peer.window.unread()) {
+            Ok(received) => {
+                peer.window.consume(received.consumed);
+                peer.note(received.need);
+                if received.bulk {
+                    peer.bulk_ns = Some(self.at.mono_ns);
+                }
+            }
+            Err(broken) => self.broken(slot, broken),
+        }
+    }
+
+    /// Arms the receive that the peer needs next.
+    pub(super) fn receive(&mut self, slot: u32) -> io::Result<()> {
+        let peer = &mut self.peers[slot as usize];
+        let (fd, token) = (peer.fd, Token::new(Op::Receive, peer.generation, slot));
+        let inbound = match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
+            Receiving::MoreBlocks(inbound) => Some(inbound),
+            Receiving::Nothing => peer.session.landing().map(|landing| Inbound::new(landing, self.gather())),
+            in_flight => {
+                peer.receiving = in_flight;
+                return self.stop_shared(slot, token);
+            }
+        };
+        if let Some(mut inbound) = inbound {
+            let mut way = None;
+            self.retry(|server| {
+                way = inbound.start(&mut server.ring, fd, token, &server.table);
+                way.is_some()
+            })?;
+            match way {
+                Some(Way::Fixed) => self.options.stats.counters.landings_fixed.up(),
+                _ => self.options.stats.counters.landings_plain.up(),
+            }
+            self.peers[slot as usize].receiving = Receiving::Blocks(inbound);
+            self.patient += 1;
+            return Ok(());
+        }
+        let peer = &mut self.peers[slot as usize];
+        if peer.held {
+            return Ok(());
+        }
+        if peer.skip > 0 && peer.window.unread().is_empty() {
+            let skip = peer.skip;
+            peer.receiving = Receiving::Sink;
+            return self.retry(|server| server.sink.start(&mut server.ring, fd, token, skip));
+        }
+        if self.shared.is_some() && !peer.is_bulk(self.at.mono_ns) {
+            peer.receiving = Receiving::Shared { ends: false };
+            peer.window.release(&mut self.spares);
+            return self.retry(|server| Shared::start(&mut server.ring, fd, token));
+        }
+        peer.receiving = Receiving::Window;
+        self.retry(|server| server.peers[slot as usize].window.start(&mut server.ring, fd, token, &mut server.spares))
+    }
+
+    /// Ends a receive into shared buffers where a payload can land, or where the peer is ahead of what it is served. What has arrived before that still comes.
+    fn stop_shared(&mut self, slot: u32, token: Token) -> io::Result<()> {
+        let peer = &mut self.peers[slot as usize];
+        let due = peer.is_bulk(self.at.mono_ns) || peer.window.unread().len() >= BACKLOG_BYTES;
+        if !due || !matches!(peer.receiving, Receiving::Shared { ends: false }) {
+            return Ok(());
+        }
+        peer.receiving = Receiving::Shared { ends: true };
+        self.retry(|server| flight::cancel(&mut server.ring, token, Token::new(Op::Cancel, 0, 0)))
+    }
+}
