@@ -144,7 +144,33 @@ fn a_receive_that_ends_is_armed_again() {
     host.ring().says_last(FD, &request(|script| script.read(1, 0, 100)));
     host.turns();
     assert_eq!((host.ring().receives(FD).len(), host.ring().heard.len()), (1, 111));
-    assert_eq!(host.ring().buffers_here(), usize::from(SHARED_COUNT));
+    assert_eq!(host.ring().buffers_here() + host.server.spare_buffers(), usize::from(SHARED_COUNT));
+}
+
+/// I7: the kernel has twice as many shared buffers as the last turns needed, and keeps no more than that for long.
+#[test]
+fn buffers_follow_what_turns_need() {
+    let mut host = Host::with_peer(HandRing::default(), 100);
+    let few = host.ring().buffers_here();
+    assert_eq!(few + host.server.spare_buffers(), usize::from(SHARED_COUNT));
+    let read = request(|script| script.read(1, 0, 100));
+    let says = |host: &mut Host, times: usize| {
+        (0..times).for_each(|_| host.ring().says(FD, &read));
+        host.turns();
+        assert_eq!(std::mem::take(&mut host.ring().heard).len(), times * 111);
+        host.ring().buffers_here()
+    };
+    assert_eq!(says(&mut host, few / 2), few);
+    assert_eq!(says(&mut host, few / 2 + 1), 2 * few);
+    assert_eq!(says(&mut host, 2 * few), 4 * few);
+    for _ in 0..3 {
+        let sweep = host.ring().of(TIMEOUT)[0];
+        host.ends(sweep.user_data, -ETIME, 0);
+    }
+    // What is too much is kept back when it is seen.
+    assert_eq!(host.ring().buffers_here(), 4 * few);
+    let kept: Vec<_> = (0..7).map(|_| says(&mut host, few / 2)).collect();
+    assert_eq!(kept, [112, 96, 80, 64, 48, 32, 32]);
 }
 
 /// I2, I3: a socket that is full, or takes a part, hears the rest later.

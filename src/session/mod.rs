@@ -120,7 +120,7 @@ pub struct Received {
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Need {
-    /// Bytes that complete the message that has begun, as far as is known; 0 if none has.
+    /// Bytes that complete the message that has begun, or the head of a large write, as far as is known; 0 if none has.
     pub more: usize,
     /// Bytes that may be thrown away without being shown.
     pub skip: usize,
@@ -240,7 +240,7 @@ impl<F: Filesystem> Session<F> {
             let bulk = size > BULK_BYTES_MIN;
             let whole = rest.len() >= size;
             if !whole && !(bulk && (head.kind != Kind::TWRITE || rest.len() >= WRITE_HEAD)) {
-                need.more = size - rest.len();
+                need.more = if bulk { WRITE_HEAD } else { size } - rest.len();
                 self.begin(size, at);
                 break;
             }

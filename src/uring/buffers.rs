@@ -13,24 +13,75 @@ use std::os::fd::RawFd;
 /// Bytes of a receive window: at most this much of a payload is copied before the rest lands (docs/decisions/02-receive-window.md).
 pub const WINDOW_BYTES: usize = 16 << 10;
 /// Bytes of a shared receive buffer.
-pub const SHARED_BYTES: usize = 16 << 10;
+pub const SHARED_BYTES: usize = 32 << 10;
 /// Shared receive buffers; more than one enter completes receives.
 pub const SHARED_COUNT: u16 = 256;
+/// So many of them the kernel always has. It takes them one after the other, so they are all written to in turn, and these still fit a cache.
+const SHARED_COUNT_MIN: u16 = 32;
 /// Windows that are kept for the next peer that needs one.
 pub const SPARE_WINDOWS: usize = 64;
 /// Most bytes that a sink takes at once.
 pub const SINK_BYTES: usize = 64 << 10;
 
-/// The receive buffers that the kernel picks from.
-pub(crate) struct Shared(*mut u8);
+/// The receive buffers that the kernel picks from: twice as many as a turn needs, and the rest is kept back (docs/decisions/09-shared-buffers.md).
+pub(crate) struct Shared {
+    memory: *mut u8,
+    /// Kept back.
+    spares: Vec<u16>,
+    /// So many the kernel is to have.
+    target: u16,
+    /// Seen in this turn, and most in one since the last sweep.
+    seen: u16,
+    most: u16,
+}
 
 impl Shared {
-    /// Hands all of them to the kernel.
+    /// Hands the first ones to the kernel.
     pub(crate) fn new(ring: &mut impl Ring) -> io::Result<Shared> {
         let memory = Box::leak(vec![0; SHARED_BYTES * usize::from(SHARED_COUNT)].into_boxed_slice()).as_mut_ptr();
         // SAFETY: the memory is leaked, and `look` is the only one who touches it.
         unsafe { ring.share_buffers(memory, SHARED_COUNT, SHARED_BYTES as u32) }?;
-        Ok(Shared(memory))
+        let mut shared =
+            Shared { memory, spares: (0..SHARED_COUNT).rev().collect(), target: SHARED_COUNT_MIN, seen: 0, most: 0 };
+        shared.give(ring);
+        Ok(shared)
+    }
+
+    /// Buffers that are kept back.
+    pub(crate) fn spares(&self) -> usize {
+        self.spares.len()
+    }
+
+    fn has_enough(&self) -> bool {
+        usize::from(SHARED_COUNT) - self.spares.len() >= usize::from(self.target)
+    }
+
+    /// Gives the kernel what it is to have.
+    fn give(&mut self, ring: &mut impl Ring) {
+        while !self.has_enough()
+            && let Some(id) = self.spares.pop()
+        {
+            // SAFETY: whatever is kept back was never given, or a CQE has named it and `look` is over.
+            unsafe { ring.give_buffer(id) };
+        }
+    }
+
+    /// A turn is over: if it has seen more than half of what the kernel has, the next one might find none.
+    pub(crate) fn turned(&mut self, ring: &mut impl Ring) {
+        let seen = std::mem::take(&mut self.seen);
+        self.most = self.most.max(seen);
+        if seen > self.target / 2 && self.target < SHARED_COUNT {
+            self.target *= 2;
+            self.give(ring);
+        }
+    }
+
+    /// Once a second: fewer are enough if no turn has seen a quarter of them. What is too much is kept back when it is seen next.
+    pub(crate) fn swept(&mut self) {
+        let most = std::mem::take(&mut self.most);
+        if most < self.target / 4 && self.target > SHARED_COUNT_MIN {
+            self.target /= 2;
+        }
     }
 
     /// Submits a receive that goes on until it is cancelled, fails, or finds no buffer.
@@ -48,23 +99,24 @@ impl Shared {
         see: impl FnOnce(&[u8]) -> T,
     ) -> Option<T> {
         let id = cqueue::buffer_select(flags)?;
+        self.seen += 1;
         assert!(id < SHARED_COUNT && n <= SHARED_BYTES, "the kernel keeps to the buffers that it was given");
         let is_early = planted!("shared-buffer-returned-early");
         if is_early {
             // SAFETY: none. That is the bug.
-            unsafe { ring.return_buffer(id) };
+            unsafe { ring.give_buffer(id) };
         }
         // SAFETY: one of the buffers, initialised, and ours since the CQE: the kernel does not write to it before it has it back.
-        let bytes = unsafe { std::slice::from_raw_parts(self.0.add(usize::from(id) * SHARED_BYTES), n) };
+        let bytes = unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * SHARED_BYTES), n) };
         let seen = see(bytes);
         let is_kept = planted!("shared-buffer-kept") && !cqueue::more(flags);
         if !is_early && !is_kept {
-            // SAFETY: the CQE named it, and `bytes` is not used any more.
-            unsafe { ring.return_buffer(id) };
+            self.spares.push(id);
+            self.give(ring);
         }
         if planted!("shared-buffer-returned-twice") {
             // SAFETY: none. That is the bug.
-            unsafe { ring.return_buffer(id) };
+            unsafe { ring.give_buffer(id) };
         }
         Some(seen)
     }

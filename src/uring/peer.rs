@@ -67,6 +67,8 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) window: Window,
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
+    /// Bytes that complete the message that has begun, as far as is known.
+    pub(crate) more: usize,
     /// Payload bytes that the session wants thrown away.
     pub(crate) skip: usize,
     /// Whole messages may be left in the window because a cap was reached.
@@ -95,6 +97,7 @@ impl<F: Filesystem> Peer<F> {
             window: Window::new(),
             receiving: Receiving::Nothing,
             sending: Sending::Nothing,
+            more: 0,
             skip: 0,
             held: false,
             again: false,
@@ -108,7 +111,7 @@ impl<F: Filesystem> Peer<F> {
 
     /// Notes what the session waits for.
     pub(crate) fn note(&mut self, need: Need) {
-        (self.held, self.again, self.skip) = (need.held, need.again, need.skip);
+        (self.held, self.again, self.more, self.skip) = (need.held, need.again, need.more, need.skip);
     }
 
     /// The replies on their way out.

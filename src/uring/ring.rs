@@ -87,17 +87,17 @@ pub trait Ring {
     /// The memory stays mapped for as long as the ring.
     unsafe fn register_region(&mut self, slot: u32, start: usize, len: usize) -> io::Result<()>;
 
-    /// Makes a group of shared receive buffers: `count`, a power of two, of `bytes` bytes each, one behind the other from `start` on. All belong to the kernel then.
+    /// Makes a group of shared receive buffers: `count`, a power of two, of `bytes` bytes each, one behind the other from `start` on. The kernel has none of them yet.
     ///
     /// # Safety
-    /// The memory is never unmapped, and nobody touches a buffer before a CQE names it.
+    /// The memory is never unmapped.
     unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()>;
 
-    /// Gives a shared buffer back to the kernel.
+    /// Gives a shared buffer to the kernel, for the first time or again.
     ///
     /// # Safety
-    /// A CQE named it since it was last given, and nobody touches it any more.
-    unsafe fn return_buffer(&mut self, id: u16);
+    /// If it was given before, a CQE has named it since; and nobody touches it before one does again.
+    unsafe fn give_buffer(&mut self, id: u16);
 
     /// Ends both directions of a socket; operations in flight complete.
     fn shutdown(&mut self, fd: RawFd);
@@ -269,16 +269,15 @@ impl Ring for Kernel {
     }
 
     unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()> {
-        let mut ring = BufferRing::new(count, start as u64, bytes);
+        let ring = BufferRing::new(count, start as u64, bytes);
         let at = ring.entries.as_ptr() as u64;
         // SAFETY: the entries live for ever.
         unsafe { self.ring.submitter().register_buf_ring_with_flags(at, count, BUFFER_GROUP, 0) }?;
-        (0..count).for_each(|id| ring.give(id));
         self.buffers = Some(ring);
         Ok(())
     }
 
-    unsafe fn return_buffer(&mut self, id: u16) {
+    unsafe fn give_buffer(&mut self, id: u16) {
         if let Some(buffers) = &mut self.buffers {
             buffers.give(id);
         }

@@ -290,6 +290,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.patient
     }
 
+    /// Shared receive buffers that the kernel does not have.
+    pub fn spare_buffers(&self) -> usize {
+        self.shared.as_ref().map_or(0, Shared::spares)
+    }
+
     /// Bytes of the windows of all connections.
     pub fn window_bytes(&self) -> usize {
         self.spares.lent_bytes()
@@ -358,6 +363,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.retry(|server| flight::wait(&mut server.ring, &flight::SWEEP, token))?;
         }
         self.grow()?;
+        if let Some(shared) = &mut self.shared {
+            shared.turned(&mut self.ring);
+        }
         // What this turn has set off (a line of the log, say) must not wait until something else ends the sleep.
         self.complete();
         Ok(())
@@ -467,6 +475,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Op::Sweep => {
                 self.sweeping = false;
                 self.sweep()?;
+                if let Some(shared) = &mut self.shared {
+                    shared.swept();
+                }
                 self.fs.tick(self.at);
             }
             Op::Receive | Op::Send => {

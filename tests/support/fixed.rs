@@ -40,9 +40,9 @@ impl<R: Ring> Ring for Fixed<R> {
         unsafe { self.ring.share_buffers(start, count, bytes) }
     }
     #[expect(unsafe_code, reason = "passes the promise on")]
-    unsafe fn return_buffer(&mut self, id: u16) {
+    unsafe fn give_buffer(&mut self, id: u16) {
         // SAFETY: the caller's promise is the one asked for.
-        unsafe { self.ring.return_buffer(id) }
+        unsafe { self.ring.give_buffer(id) }
     }
     fn is_settled(&mut self) -> bool {
         self.ring.is_settled()

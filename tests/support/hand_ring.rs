@@ -192,14 +192,13 @@ impl Ring for HandRing {
         Ok(())
     }
 
-    unsafe fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) -> io::Result<()> {
+    unsafe fn share_buffers(&mut self, start: *mut u8, _: u16, bytes: u32) -> io::Result<()> {
         self.buffers = (start as usize, bytes as usize);
-        self.free = (0..count).collect();
         Ok(())
     }
 
-    unsafe fn return_buffer(&mut self, id: u16) {
-        assert!(!self.free.contains(&id), "a buffer is given back once");
+    unsafe fn give_buffer(&mut self, id: u16) {
+        assert!(!self.free.contains(&id), "a buffer is given once");
         self.free.push(id);
     }
 

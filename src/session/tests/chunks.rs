@@ -111,7 +111,7 @@ fn need_leads_from_message_to_message() {
             let received = peer.session.receive(&mut peer.tree, AT, &bytes[start..end]).expect("not broken");
             start += received.consumed;
             let more = received.need.more;
-            assert_eq!(more == 0, start == end, "0 means that nothing has begun");
+            assert!(more > 0 || start == end, "0 means that nothing has begun");
             if end == bytes.len() {
                 break;
             }

@@ -83,18 +83,33 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let shared = shared.as_mut().expect("a buffer comes from those that were shared");
         let broken = shared.look(ring, flags, n, |bytes| {
             let mut rest = bytes;
-            if peer.life == Life::Open && peer.window.unread().is_empty() && !peer.held {
-                lend(batches, &mut peer.session);
-                let received = peer.session.receive(fs, *at, bytes)?;
+            lend(batches, &mut peer.session);
+            while !rest.is_empty() && peer.life == Life::Open && !peer.held && !peer.fresh {
+                let received = if peer.window.unread().is_empty() {
+                    let received = peer.session.receive(fs, *at, rest)?;
+                    let left = &rest[received.consumed..];
+                    if !left.is_empty() {
+                        peer.window.append(left, spares);
+                    }
+                    rest = &[];
+                    received
+                } else {
+                    // Only the end of the message that has begun: what comes behind it is served from where it is.
+                    let (end, behind) = rest.split_at(peer.more.clamp(1, rest.len()));
+                    rest = behind;
+                    peer.window.append(end, spares);
+                    let received = peer.session.receive(fs, *at, peer.window.unread())?;
+                    peer.window.consume(received.consumed);
+                    peer.window.release(spares);
+                    received
+                };
                 peer.note(received.need);
                 if received.bulk {
                     peer.bulk_ns = Some(at.mono_ns);
                 }
-                rest = &bytes[received.consumed..];
-            } else {
-                peer.fresh = true;
             }
             if !rest.is_empty() && peer.life == Life::Open {
+                peer.fresh = true;
                 peer.window.append(rest, spares);
             }
             Ok(())

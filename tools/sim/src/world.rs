@@ -391,8 +391,8 @@ impl Ring for SimKernel {
     }
 
     #[expect(unsafe_code, reason = "the seam's promise: see the trait")]
-    unsafe fn return_buffer(&mut self, id: u16) {
-        self.0.borrow_mut().kernel.return_buffer(id);
+    unsafe fn give_buffer(&mut self, id: u16) {
+        self.0.borrow_mut().kernel.give_buffer(id);
     }
 
     fn shutdown(&mut self, fd: RawFd) {

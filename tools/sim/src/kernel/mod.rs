@@ -535,12 +535,13 @@ impl Kernel {
 
     pub(crate) fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) {
         assert!(count.is_power_of_two() && self.buffers.is_none(), "registration: one group, of a power of two");
-        let free = (0..count).collect();
+        let lent = (0..count).collect();
         let poisoned = vec![false; usize::from(count)];
-        self.buffers = Some(Buffers { start: start as usize, bytes: bytes as usize, free, lent: Vec::new(), poisoned });
+        self.buffers =
+            Some(Buffers { start: start as usize, bytes: bytes as usize, free: VecDeque::new(), lent, poisoned });
     }
 
-    pub(crate) fn return_buffer(&mut self, id: u16) {
+    pub(crate) fn give_buffer(&mut self, id: u16) {
         let buffers = self.buffers.as_mut().expect("registration: buffers are shared before they are given back");
         let lent = buffers.lent.iter().position(|&lent| lent == id);
         buffers.lent.swap_remove(lent.expect("shared buffers: one is given back that was not lent, or twice"));
