@@ -124,6 +124,7 @@ bugs! {
     "stale-flag-believed"          "uring/server/send.rs" "I5"  "task work is looked for as long as there is said to be some";
     "quiet-settled-too-early"      "uring/server/send.rs" "I5"  "a quiet send that is still in the queue counts as sent";
     "full-queue-drops"             "uring/server.rs"    "I6"  "what finds no room in the submission queue is not submitted";
+    "bytes-behind-a-payload-lost"  "uring/server/receive.rs" "I2" "what was received together with the end of a payload is never served";
     "enobufs-never-armed-again"    "uring/server/receive.rs" "I7"  "a receive that found no shared buffer is not submitted again";
     "shared-buffer-kept"           "uring/buffers.rs"   "I7"  "the buffer of a receive's last completion is not given back";
     "shared-buffer-returned-twice" "uring/buffers.rs"   "I7"  "a shared buffer is given back twice";

@@ -54,6 +54,11 @@ impl Landing {
         self.0.space.left()
     }
 
+    /// Nothing of this write comes behind them: the next byte is that of a new message.
+    pub fn is_last(&self) -> bool {
+        self.0.missing() == 0
+    }
+
     /// Where they go, in order. The addresses stay the same wherever the landing is moved.
     pub fn unfilled(&mut self) -> impl Iterator<Item = &mut [u8]> {
         self.0.space.unfilled()

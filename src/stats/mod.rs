@@ -80,6 +80,8 @@ counters! {
     landings_fixed,
     /// The same by address, because they span entries or nothing is registered (RECVMSG).
     landings_plain,
+    /// Receives of the last part of a payload straight into blocks, and of what follows it into a window (RECVMSG).
+    landings_mixed,
     /// Payload bytes received only to be thrown away.
     skipped_bytes,
     /// Sends of small replies only (SEND).

@@ -5,6 +5,7 @@
 //! move. Its peer keeps it until the terminal CQE; that is the rule that makes every `push` in here sound. Nothing of a value is read or changed
 //! between its `start` and the CQE.
 
+use super::buffers::{Spares, Window};
 use super::ring::Ring;
 use super::table::Table;
 use super::token::Token;
@@ -16,6 +17,9 @@ use std::os::fd::RawFd;
 
 /// Most views in one gather; more go with the next send. The kernel allows 1,024 (UIO_MAXIOV).
 pub const VIEWS_MAX: usize = 128;
+
+/// So much of a payload is received together with what follows it; of more, the last part is.
+const LAST_BYTES_MAX: usize = 64 << 10;
 
 /// A list of views in the kernel's form, at an address that stays. Used again and again.
 pub(crate) struct Gather {
@@ -61,6 +65,8 @@ pub(crate) enum Way {
     Fixed,
     /// A gather by address.
     Plain,
+    /// A payload and what follows it.
+    Mixed,
 }
 
 /// A payload on its way into blocks.
@@ -78,9 +84,35 @@ impl Inbound {
         (self.landing, self.gather)
     }
 
-    /// Submits a receive of what is still missing. `None` if the queue is full.
-    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token, table: &Table) -> Option<Way> {
+    /// Whether what is still missing is received together with what follows it.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.landing.is_last() && self.landing.left() <= LAST_BYTES_MAX
+    }
+
+    /// Submits a receive of what is still missing, and where that [is mixed](Self::is_mixed) of what follows it, into a window that is empty. `None` if the queue is full.
+    pub(crate) fn start(
+        &mut self,
+        ring: &mut impl Ring,
+        fd: RawFd,
+        token: Token,
+        table: &Table,
+        window: &mut Window,
+        spares: &mut Spares,
+    ) -> Option<Way> {
         self.gather.clear();
+        if self.is_mixed() {
+            for rest in self.landing.unfilled() {
+                self.gather.push(rest.as_ptr(), rest.len());
+            }
+            let room = window.room(spares);
+            self.gather.push(room.as_ptr(), room.len());
+            let message = self.gather.message();
+            // It ends with what is there: nobody knows what follows, or whether anything does.
+            // SAFETY: the pieces belong to the landing alone, the room to a window that its peer leaves alone; the header lies in the boxed gather. All are kept until the CQE.
+            let pushed =
+                unsafe { ring.push(|| opcode::RecvMsg::new(types::Fd(fd), message).build().user_data(token.encode())) };
+            return pushed.then_some(Way::Mixed);
+        }
         let mut slot = Slot::Any;
         for rest in self.landing.unfilled().take(VIEWS_MAX) {
             slot = slot.and(table.slot_of(rest));
@@ -89,7 +121,7 @@ impl Inbound {
         let count = self.gather.views.len() as u32;
         if let Slot::One(index) = slot {
             let views = self.gather.views.as_ptr();
-            // SAFETY: the pieces belong to the landing alone and lie in the entry; list and landing are kept until the CQE.
+            // SAFETY: as above, and all of them lie in the entry.
             let pushed = unsafe {
                 ring.push(|| {
                     opcode::ReadvFixed::new(types::Fd(fd), views, count, index).build().user_data(token.encode())

@@ -22,7 +22,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let again = matches!(errno(res), Some(Errno::EINTR | Errno::EAGAIN | Errno::ECANCELED | Errno::ENOBUFS));
         lend(&mut self.batches, &mut peer.session);
         let receiving = std::mem::replace(&mut peer.receiving, Receiving::Nothing);
-        self.patient -= usize::from(matches!(receiving, Receiving::Blocks(_)));
+        self.patient -= usize::from(matches!(&receiving, Receiving::Blocks(inbound) if !inbound.is_mixed()));
         match receiving {
             Receiving::Window if n > 0 => {
                 counters.receives.up();
@@ -41,6 +41,12 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
             Receiving::Blocks(inbound) => {
                 let (landing, gather) = inbound.into_parts();
+                let behind = n.saturating_sub(landing.left());
+                let n = n - behind;
+                if behind > 0 && !planted!("bytes-behind-a-payload-lost") {
+                    peer.window.received(behind);
+                    peer.fresh = true;
+                }
                 let n = if planted!("short-receive-taken-as-whole") && n > 0 { landing.left() } else { n };
                 // Dropping the landing of a peer that is going abandons its write.
                 let rest = if open && n > 0 { peer.session.landed(&mut self.fs, landing, n, self.at) } else { None };
@@ -154,15 +160,17 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if let Some(mut inbound) = inbound {
             let mut way = None;
             self.retry(|server| {
-                way = inbound.start(&mut server.ring, fd, token, &server.table);
+                let Server { peers, ring, table, spares, .. } = server;
+                way = inbound.start(ring, fd, token, table, &mut peers[slot as usize].window, spares);
                 way.is_some()
             })?;
             match way {
                 Some(Way::Fixed) => self.options.stats.counters.landings_fixed.up(),
+                Some(Way::Mixed) => self.options.stats.counters.landings_mixed.up(),
                 _ => self.options.stats.counters.landings_plain.up(),
             }
+            self.patient += usize::from(!inbound.is_mixed());
             self.peers[slot as usize].receiving = Receiving::Blocks(inbound);
-            self.patient += 1;
             return Ok(());
         }
         let peer = &mut self.peers[slot as usize];

@@ -85,7 +85,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         match way {
             Some(Way::Fixed) => counters.sends_fixed.up(),
             Some(Way::Plain) => counters.sends_plain.up(),
-            Some(Way::Single) | None => counters.sends_small.up(),
+            Some(Way::Single | Way::Mixed) | None => counters.sends_small.up(),
         }
         if out.is_quiet() {
             self.quiet.push((slot, generation));

@@ -136,7 +136,7 @@ impl Kernel {
         memory::write(&op.views, op.done, &bytes);
         op.done += n;
         trace!(self, "connection {number}: {n} bytes received");
-        let waits_for_all = matches!(op.sqe.kind, Kind::ReceiveList { .. }) && !short;
+        let waits_for_all = op.sqe.waits_for_all && !short;
         if waits_for_all && op.done < op.total {
             return self.in_flight.push(op);
         }
