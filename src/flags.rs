@@ -117,6 +117,7 @@ impl Serve {
             vectored_fixed: has(Feature::Registered),
             defer_taskrun: has(Feature::Deferred),
             multishot: has(Feature::Shared),
+            vectored_send: has(Feature::Lists),
         }
     }
 
@@ -145,6 +146,7 @@ enum Feature {
     Registered,
     Deferred,
     Shared,
+    Lists,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -6,7 +6,7 @@
 //! between its `start` and the CQE.
 
 use super::buffers::{Spares, Window};
-use super::ring::Ring;
+use super::ring::{Ring, SEND_VECTORIZED};
 use super::table::Table;
 use super::token::Token;
 use crate::arena::{HeadSlot, Heads};
@@ -221,7 +221,9 @@ impl Outbound {
             };
             return pushed.then_some(Way::Single);
         }
-        if let Some(index) = self.gather_fixed(table, heads) {
+        // Cheaper than through the table, whatever the size (docs/decisions/13-how-replies-leave.md).
+        let is_vectored = ring.features().vectored_send;
+        if !is_vectored && let Some(index) = self.gather_fixed(table, heads) {
             let (quiet, _, rw_flags) = self.offer(self.gather.bytes());
             let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
             // SAFETY: blocks are pinned by the segments, heads lie in the slot that the gather holds; both are kept until the CQE.
@@ -238,14 +240,18 @@ impl Outbound {
             self.gather.push(view.bytes.as_ptr(), view.bytes.len());
         }
         let (quiet, flags, _) = self.offer(self.gather.bytes());
-        let message = self.gather.message().cast_const();
-        // SAFETY: as for the single buffer; list and header lie in the boxed gather.
-        let pushed = unsafe {
-            ring.push(|| {
-                let entry = opcode::SendMsg::new(types::Fd(fd), message).flags(flags as u32).build();
-                entry.flags(quiet).user_data(token.encode())
-            })
+        let build = || {
+            let entry = if is_vectored {
+                let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
+                opcode::Send::new(types::Fd(fd), list.cast(), count).ioprio(SEND_VECTORIZED).flags(flags).build()
+            } else {
+                let message = self.gather.message().cast_const();
+                opcode::SendMsg::new(types::Fd(fd), message).flags(flags as u32).build()
+            };
+            entry.flags(quiet).user_data(token.encode())
         };
+        // SAFETY: as for the single buffer; list and header lie in the boxed gather.
+        let pushed = unsafe { ring.push(build) };
         pushed.then_some(Way::Plain)
     }
 

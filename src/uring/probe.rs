@@ -44,7 +44,7 @@ pub fn check(memory_bytes: u64) -> Check {
     let can_serve = ring.is_ok();
     match ring {
         Ok(mut ring) => {
-            let Features { vectored_fixed, defer_taskrun, multishot } = ring.features();
+            let Features { vectored_fixed, defer_taskrun, multishot, vectored_send } = ring.features();
             add("io_uring_setup(2)", true, "works".into());
             add("deferred task work", defer_taskrun, either(defer_taskrun, "yes", "no (Linux 6.1): more wake-ups"));
             let shared = either(multishot, "yes", "no (Linux 6.0): 16 KiB for every connection");
@@ -55,6 +55,9 @@ pub fn check(memory_bytes: u64) -> Check {
                 "no (Linux 6.15): replies and payloads go by address, at nearly the same speed",
             );
             add("vectored registered buffers", vectored_fixed, fixed);
+            let lists =
+                either(vectored_send, "yes", "no (Linux 6.17): replies go by WRITEV_FIXED or SENDMSG, a little dearer");
+            add("sends of lists", vectored_send, lists);
             let (limit, _) = memlock();
             let registered = vectored_fixed && register(&mut ring, memory_bytes).is_ok();
             let found = if registered {

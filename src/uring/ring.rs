@@ -8,13 +8,14 @@
 
 use crate::fs::Time;
 use io_uring::types::BufRingEntry;
-use io_uring::{IoUring, Probe, opcode, squeue};
+use io_uring::{IoUring, Probe, opcode, squeue, types};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{Shutdown, getsockopt, sockopt};
 use std::alloc::Layout;
-use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -22,6 +23,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 pub const SQ_ENTRIES: u32 = 1024;
 /// Most completion entries (Linux: `io_uring/io_uring.h`, IORING_MAX_CQ_ENTRIES). Beyond that the kernel keeps completions in a list until there is room.
 const CQ_ENTRIES_MAX: usize = 1 << 16;
+/// In the priority of a SEND: its buffer is a list of views (Linux: IORING_SEND_VECTORIZED).
+pub(crate) const SEND_VECTORIZED: u16 = 1 << 5;
 /// The one group of shared receive buffers.
 pub(crate) const BUFFER_GROUP: u16 = 0;
 /// Of io_uring_enter(2): completions are asked for, and with them task work.
@@ -36,11 +39,14 @@ pub struct Features {
     pub defer_taskrun: bool,
     /// One receive goes on through many messages, into buffers that are picked when data is there (Linux 6.0).
     pub multishot: bool,
+    /// SEND takes a list of views (Linux 6.17).
+    pub vectored_send: bool,
 }
 
 impl Features {
     /// Everything.
-    pub const ALL: Features = Features { vectored_fixed: true, defer_taskrun: true, multishot: true };
+    pub const ALL: Features =
+        Features { vectored_fixed: true, defer_taskrun: true, multishot: true, vectored_send: true };
 }
 
 /// What the loop needs of a kernel.
@@ -204,8 +210,34 @@ impl Kernel {
             vectored_fixed: vectored_fixed && allowed.vectored_fixed,
             defer_taskrun,
             multishot: multishot && allowed.multishot,
+            vectored_send: false,
         };
-        Ok(Kernel { ring, features, buffers: None })
+        let mut kernel = Kernel { ring, features, buffers: None };
+        kernel.features.vectored_send = allowed.vectored_send && kernel.sends_lists()?;
+        Ok(kernel)
+    }
+
+    /// Whether SEND takes a list. No probe knows flags of an opcode either, so it is tried on two sockets of its own.
+    fn sends_lists(&mut self) -> io::Result<bool> {
+        let (ours, theirs) = UnixStream::pair()?;
+        // Whoever takes it for a buffer sends one byte of it.
+        let bytes = [0; 2];
+        let views = [IoSlice::new(&bytes)];
+        let build = || {
+            opcode::Send::new(types::Fd(ours.as_raw_fd()), views.as_ptr().cast(), views.len() as u32)
+                .ioprio(SEND_VECTORIZED)
+                .build()
+        };
+        // SAFETY: an IoSlice is an iovec. List, bytes and sockets are there until the only operation in flight has ended: two bytes always fit a new socket.
+        let pushed = unsafe { self.push(build) };
+        assert!(pushed, "a new queue has room");
+        let mut sent = None;
+        while sent.is_none() {
+            self.submit_and_wait(1)?;
+            self.drain(|_, res, _| sent = Some(res));
+        }
+        drop(theirs);
+        Ok(sent == Some(bytes.len() as i32))
     }
 }
 

@@ -139,7 +139,7 @@ impl HandRing {
 
 impl Ring for HandRing {
     fn features(&self) -> Features {
-        Features { vectored_fixed: false, defer_taskrun: true, multishot: self.multishot }
+        Features { vectored_fixed: false, defer_taskrun: true, multishot: self.multishot, vectored_send: false }
     }
 
     unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {

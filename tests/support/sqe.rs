@@ -14,6 +14,7 @@ const READV_FIXED: u8 = 60;
 const WRITEV_FIXED: u8 = 61;
 const MSG_DONTWAIT: u32 = 0x40;
 const RWF_NOWAIT: u32 = 8;
+const VECTORIZED: u16 = 1 << 5;
 const BUFFER_SELECT: u8 = 1 << 5;
 pub const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 pub const CQE_F_BUFFER: u32 = 1;
@@ -28,6 +29,7 @@ pub struct Sqe {
     addr: u64,
     len: u32,
     op_flags: u32,
+    priority: u16,
     pub user_data: u64,
 }
 
@@ -43,6 +45,7 @@ impl Sqe {
             addr: long(16),
             len: long(24) as u32,
             op_flags: (long(24) >> 32) as u32,
+            priority: (long(0) >> 16) as u16,
             user_data: long(32),
         }
     }
@@ -52,6 +55,7 @@ impl Sqe {
         // SAFETY: the loop keeps lists and headers until the CQE; that is what it promised when it pushed.
         let list = |at: *const iovec, count: usize| unsafe { std::slice::from_raw_parts(at, count) }.to_vec();
         let list = match self.opcode {
+            SEND if self.priority & VECTORIZED != 0 => list(self.addr as *const iovec, self.len as usize),
             SEND | RECV => return vec![(self.addr as usize, self.len as usize)],
             SENDMSG | RECVMSG => {
                 // SAFETY: as above.

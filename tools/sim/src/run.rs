@@ -173,8 +173,12 @@ impl Simulation {
         let memory_bytes = random.of(&[1 << 20, 2 << 20, 4 << 20, 16 << 20]);
         let region_bytes = random.of(&[512 << 10, 1 << 30, 1 << 30]);
         let files = random.of(&[10, 40, 40]);
-        let features =
-            Features { vectored_fixed: random.below(4) > 0, defer_taskrun: true, multishot: random.below(4) > 0 };
+        let features = Features {
+            vectored_fixed: random.below(4) > 0,
+            defer_taskrun: true,
+            multishot: random.below(4) > 0,
+            vectored_send: plan.seed.is_multiple_of(2),
+        };
         let peers_max = random.of(&[2, 6, 100]);
         let arena = Arena::with_regions(memory_bytes, region_bytes).expect("a small mapping");
         let (memory, gauge) = (arena.memory(), arena.gauge());

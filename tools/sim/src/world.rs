@@ -314,7 +314,12 @@ impl SimKernel {
         let mut random = Random::new(seed);
         let without: Vec<Fault> = Fault::ALL.iter().copied().filter(|fault| !HARMLESS.contains(fault)).collect();
         let faults = faults_of(seed, &without);
-        let features = Features { vectored_fixed, defer_taskrun: true, multishot: random.below(3) > 0 };
+        let features = Features {
+            vectored_fixed,
+            defer_taskrun: true,
+            multishot: random.below(3) > 0,
+            vectored_send: seed.is_multiple_of(2),
+        };
         let in_turn = random.one_in(2);
         let mut world = World::new(Kernel::new(random, faults, features), Rc::default(), u64::MAX);
         let (number, fd) = world.kernel.pair();

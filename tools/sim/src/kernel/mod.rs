@@ -336,6 +336,8 @@ impl Kernel {
 
     fn start(&mut self, sqe: Sqe) {
         let views = memory::views(sqe.kind);
+        let knows_lists = self.features.vectored_send || !matches!(sqe.kind, Kind::SendViews { .. });
+        assert!(knows_lists, "submission: a list for a kernel that knows none");
         self.check_table(&sqe, &views);
         let total: usize = views.iter().map(|view| view.len).sum();
         let touches = sqe.is_receive() || sqe.is_send();
@@ -612,7 +614,7 @@ fn name(kind: &Kind) -> &'static str {
         Kind::ReceiveList { .. } => "receive into a list",
         Kind::ReadFixed { .. } => "read through the table",
         Kind::Send { .. } => "send",
-        Kind::SendList { .. } => "send of a list",
+        Kind::SendList { .. } | Kind::SendViews { .. } => "send of a list",
         Kind::WriteFixed { .. } => "write through the table",
         Kind::Accept => "accept",
         Kind::Poll => "poll",

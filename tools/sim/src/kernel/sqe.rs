@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Send { at: usize, len: usize },
     /// sendmsg(2).
     SendList { header: usize },
+    /// send(2) of a list of buffers.
+    SendViews { list: usize, count: usize },
     /// writev(2) through a registered buffer.
     WriteFixed { list: usize, count: usize, index: usize },
     /// An accept(2) that goes on.
@@ -57,7 +59,10 @@ impl Sqe {
     }
 
     pub(crate) fn is_send(&self) -> bool {
-        matches!(self.kind, Kind::Send { .. } | Kind::SendList { .. } | Kind::WriteFixed { .. })
+        matches!(
+            self.kind,
+            Kind::Send { .. } | Kind::SendList { .. } | Kind::SendViews { .. } | Kind::WriteFixed { .. }
+        )
     }
 }
 
@@ -65,6 +70,7 @@ const BUFFER_SELECT: u8 = 1 << 5;
 const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 const MULTISHOT_RECEIVE: u16 = 1 << 1;
 const MULTISHOT_ACCEPT: u16 = 1 << 0;
+const VECTORIZED: u16 = 1 << 5;
 const RWF_NOWAIT: u32 = 8;
 const NOSIGNAL: u32 = libc::MSG_NOSIGNAL as u32;
 const WAITALL: u32 = libc::MSG_WAITALL as u32;
@@ -156,9 +162,9 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
             Kind::Populate { at, len }
         }
         26 => {
-            sqe.allow(CQE_SKIP_SUCCESS, 0, NOSIGNAL | WAITALL | DONTWAIT, false);
+            sqe.allow(CQE_SKIP_SUCCESS, sqe.priority & VECTORIZED, NOSIGNAL | WAITALL | DONTWAIT, false);
             assert!(sqe.op_flags & NOSIGNAL != 0, "submission: a send that raises SIGPIPE");
-            Kind::Send { at, len }
+            if sqe.priority == 0 { Kind::Send { at, len } } else { Kind::SendViews { list: at, count: len } }
         }
         27 if sqe.flags & BUFFER_SELECT != 0 => {
             sqe.allow(BUFFER_SELECT, MULTISHOT_RECEIVE, 0, true);
@@ -180,7 +186,7 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
         other => panic!("submission: opcode {other}"),
     };
     let never_waits = match kind {
-        Kind::Send { .. } | Kind::SendList { .. } => sqe.op_flags & DONTWAIT != 0,
+        Kind::Send { .. } | Kind::SendList { .. } | Kind::SendViews { .. } => sqe.op_flags & DONTWAIT != 0,
         Kind::WriteFixed { .. } => sqe.op_flags & RWF_NOWAIT != 0,
         _ => false,
     };
@@ -188,7 +194,7 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
     assert!(!quiet || never_waits, "submission: who is not told of the end must know it from the submission");
     let waits_for_all = match kind {
         Kind::ReceiveList { .. } => sqe.op_flags & WAITALL != 0,
-        Kind::Send { .. } | Kind::SendList { .. } | Kind::WriteFixed { .. } => !never_waits,
+        Kind::Send { .. } | Kind::SendList { .. } | Kind::SendViews { .. } | Kind::WriteFixed { .. } => !never_waits,
         _ => false,
     };
     Sqe { kind, fd: sqe.fd, user_data: sqe.user_data, quiet, never_waits, waits_for_all }
