@@ -5,10 +5,10 @@
 //! while a receive is in flight. Shared buffers and sink live for ever.
 
 use super::ring::{BUFFER_GROUP, Ring};
+use super::socket::Socket;
 use super::token::Token;
-use io_uring::{cqueue, opcode, types};
+use io_uring::{cqueue, opcode};
 use std::io;
-use std::os::fd::RawFd;
 
 /// Bytes of a receive window: at most this much of a payload is copied before the rest lands (docs/decisions/02-receive-window.md).
 pub const WINDOW_BYTES: usize = 16 << 10;
@@ -85,9 +85,9 @@ impl Shared {
     }
 
     /// Submits a receive that goes on until it is cancelled, fails, or finds no buffer.
-    pub(crate) fn start(ring: &mut impl Ring, fd: RawFd, token: Token) -> bool {
+    pub(crate) fn start(ring: &mut impl Ring, socket: Socket, token: Token) -> bool {
         // SAFETY: the entry names no memory; the group's buffers are the kernel's.
-        unsafe { ring.push(|| opcode::RecvMulti::new(types::Fd(fd), BUFFER_GROUP).build().user_data(token.encode())) }
+        unsafe { ring.push(|| socket.operation(token, |fd| opcode::RecvMulti::new(fd, BUFFER_GROUP).build())) }
     }
 
     /// Shows the `n` bytes that a CQE with these flags has brought, and gives their buffer back. `None` if it has brought no buffer.
@@ -198,14 +198,14 @@ impl Window {
     }
 
     /// Submits a receive behind the unread bytes, up to a window's size in all: a message of at most that size always fits.
-    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token, spares: &mut Spares) -> bool {
+    pub(crate) fn start(&mut self, ring: &mut impl Ring, socket: Socket, token: Token, spares: &mut Spares) -> bool {
         let unread = self.unread().len();
         debug_assert!(unread < WINDOW_BYTES, "a full window holds a message to be served first");
         self.make_room(WINDOW_BYTES - unread, spares);
         let room = &mut self.bytes[unread..WINDOW_BYTES];
         let (at, len) = (room.as_mut_ptr(), room.len() as u32);
         // SAFETY: the window is boxed, and its peer neither reads the room nor lets go of it before the CQE.
-        unsafe { ring.push(|| opcode::Recv::new(types::Fd(fd), at, len).build().user_data(token.encode())) }
+        unsafe { ring.push(|| socket.operation(token, |fd| opcode::Recv::new(fd, at, len).build())) }
     }
 }
 
@@ -249,9 +249,9 @@ impl Sink {
     }
 
     /// Submits a receive of at most `len` bytes to be thrown away.
-    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token, len: usize) -> bool {
+    pub(crate) fn start(&mut self, ring: &mut impl Ring, socket: Socket, token: Token, len: usize) -> bool {
         let (at, len) = (self.0.as_mut_ptr(), len.min(self.0.len()) as u32);
         // SAFETY: the sink is never freed and never read; that several receives write to it at once is harmless.
-        unsafe { ring.push(|| opcode::Recv::new(types::Fd(fd), at, len).build().user_data(token.encode())) }
+        unsafe { ring.push(|| socket.operation(token, |fd| opcode::Recv::new(fd, at, len).build())) }
     }
 }

@@ -7,6 +7,7 @@
 
 use super::buffers::{Spares, Window};
 use super::ring::{Ring, SEND_VECTORIZED};
+use super::socket::Socket;
 use super::table::Table;
 use super::token::Token;
 use crate::arena::{HeadSlot, Heads};
@@ -93,7 +94,7 @@ impl Inbound {
     pub(crate) fn start(
         &mut self,
         ring: &mut impl Ring,
-        fd: RawFd,
+        socket: Socket,
         token: Token,
         table: &Table,
         window: &mut Window,
@@ -110,7 +111,7 @@ impl Inbound {
             // It ends with what is there: nobody knows what follows, or whether anything does.
             // SAFETY: the pieces belong to the landing alone, the room to a window that its peer leaves alone; the header lies in the boxed gather. All are kept until the CQE.
             let pushed =
-                unsafe { ring.push(|| opcode::RecvMsg::new(types::Fd(fd), message).build().user_data(token.encode())) };
+                unsafe { ring.push(|| socket.operation(token, |fd| opcode::RecvMsg::new(fd, message).build())) };
             return pushed.then_some(Way::Mixed);
         }
         let mut slot = Slot::Any;
@@ -123,22 +124,14 @@ impl Inbound {
             let views = self.gather.views.as_ptr();
             // SAFETY: as above, and all of them lie in the entry.
             let pushed = unsafe {
-                ring.push(|| {
-                    opcode::ReadvFixed::new(types::Fd(fd), views, count, index).build().user_data(token.encode())
-                })
+                ring.push(|| socket.operation(token, |fd| opcode::ReadvFixed::new(fd, views, count, index).build()))
             };
             return pushed.then_some(Way::Fixed);
         }
         let message = self.gather.message();
+        let receive = |fd| opcode::RecvMsg::new(fd, message).flags(libc::MSG_WAITALL as u32).build();
         // SAFETY: as above; the header lies in the boxed gather.
-        let pushed = unsafe {
-            ring.push(|| {
-                opcode::RecvMsg::new(types::Fd(fd), message)
-                    .flags(libc::MSG_WAITALL as u32)
-                    .build()
-                    .user_data(token.encode())
-            })
-        };
+        let pushed = unsafe { ring.push(|| socket.operation(token, receive)) };
         pushed.then_some(Way::Plain)
     }
 }
@@ -200,7 +193,7 @@ impl Outbound {
     pub(crate) fn start(
         &mut self,
         ring: &mut impl Ring,
-        fd: RawFd,
+        socket: Socket,
         token: Token,
         table: &Table,
         heads: &mut Heads,
@@ -212,13 +205,9 @@ impl Outbound {
         };
         if let Some((at, len)) = single {
             let (quiet, flags, _) = self.offer(len);
+            let send = |fd| opcode::Send::new(fd, at, len as u32).flags(flags).build().flags(quiet);
             // SAFETY: the segments own or pin the bytes and are kept until the CQE.
-            let pushed = unsafe {
-                ring.push(|| {
-                    let entry = opcode::Send::new(types::Fd(fd), at, len as u32).flags(flags).build();
-                    entry.flags(quiet).user_data(token.encode())
-                })
-            };
+            let pushed = unsafe { ring.push(|| socket.operation(token, send)) };
             return pushed.then_some(Way::Single);
         }
         // Cheaper than through the table, whatever the size (docs/decisions/13-how-replies-leave.md).
@@ -226,10 +215,9 @@ impl Outbound {
         if !is_vectored && let Some(index) = self.gather_fixed(table, heads) {
             let (quiet, _, rw_flags) = self.offer(self.gather.bytes());
             let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
+            let send = |fd| opcode::WritevFixed::new(fd, list, count, index).rw_flags(rw_flags).build().flags(quiet);
             // SAFETY: blocks are pinned by the segments, heads lie in the slot that the gather holds; both are kept until the CQE.
-            let pushed = unsafe {
-                ring.push(|| write_fixed(fd, list, count, index, rw_flags).flags(quiet).user_data(token.encode()))
-            };
+            let pushed = unsafe { ring.push(|| socket.operation(token, send)) };
             if !pushed || planted!("head-slot-given-back-early") {
                 self.ended(heads);
             }
@@ -240,18 +228,18 @@ impl Outbound {
             self.gather.push(view.bytes.as_ptr(), view.bytes.len());
         }
         let (quiet, flags, _) = self.offer(self.gather.bytes());
-        let build = || {
+        let send = |fd| {
             let entry = if is_vectored {
                 let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
-                opcode::Send::new(types::Fd(fd), list.cast(), count).ioprio(SEND_VECTORIZED).flags(flags).build()
+                opcode::Send::new(fd, list.cast(), count).ioprio(SEND_VECTORIZED).flags(flags).build()
             } else {
                 let message = self.gather.message().cast_const();
-                opcode::SendMsg::new(types::Fd(fd), message).flags(flags as u32).build()
+                opcode::SendMsg::new(fd, message).flags(flags as u32).build()
             };
-            entry.flags(quiet).user_data(token.encode())
+            entry.flags(quiet)
         };
         // SAFETY: as for the single buffer; list and header lie in the boxed gather.
-        let pushed = unsafe { ring.push(build) };
+        let pushed = unsafe { ring.push(|| socket.operation(token, send)) };
         pushed.then_some(Way::Plain)
     }
 
@@ -283,10 +271,6 @@ impl Outbound {
         }
         Some(index)
     }
-}
-
-fn write_fixed(fd: RawFd, list: *const libc::iovec, count: u32, index: u16, rw_flags: i32) -> squeue::Entry {
-    opcode::WritevFixed::new(types::Fd(fd), list, count, index).rw_flags(rw_flags).build()
 }
 
 /// The entry that all views so far share.

@@ -16,6 +16,7 @@ mod probe;
 #[expect(unsafe_code, reason = "system calls: see the head of the file")]
 mod ring;
 mod server;
+mod socket;
 mod table;
 mod token;
 

@@ -9,10 +9,10 @@
 
 use super::buffers::Window;
 use super::flight::{Inbound, Outbound};
+use super::socket::Socket;
 use crate::fs::Filesystem;
 use crate::session::{Need, Session};
 use crate::stats::Connection;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 
 /// How long after a large payload a peer has a window of its own, in nanoseconds.
@@ -60,7 +60,7 @@ pub(crate) enum Sending {
 
 /// A connection.
 pub(crate) struct Peer<F: Filesystem> {
-    pub(crate) fd: RawFd,
+    pub(crate) socket: Socket,
     pub(crate) generation: u32,
     pub(crate) life: Life,
     pub(crate) session: Session<F>,
@@ -88,9 +88,9 @@ pub(crate) struct Peer<F: Filesystem> {
 }
 
 impl<F: Filesystem> Peer<F> {
-    pub(crate) fn new(fd: RawFd, generation: u32, session: Session<F>, shown: Rc<Connection>) -> Peer<F> {
+    pub(crate) fn new(socket: Socket, generation: u32, session: Session<F>, shown: Rc<Connection>) -> Peer<F> {
         Peer {
-            fd,
+            socket,
             generation,
             life: Life::Open,
             session,

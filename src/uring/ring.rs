@@ -105,6 +105,12 @@ pub trait Ring {
     /// If it was given before, a CQE has named it since; and nobody touches it before one does again.
     unsafe fn give_buffer(&mut self, id: u16);
 
+    /// Puts a socket into a place of the ring's table of files, which is empty. False if there is no such place.
+    fn adopt(&mut self, place: u32, fd: RawFd) -> bool;
+
+    /// Empties a place. Operations in flight keep the socket.
+    fn let_go(&mut self, place: u32);
+
     /// Ends both directions of a socket; operations in flight complete.
     fn shutdown(&mut self, fd: RawFd);
 
@@ -132,6 +138,8 @@ pub struct Kernel {
     ring: IoUring,
     features: Features,
     buffers: Option<BufferRing>,
+    /// Of the table of files.
+    places: u32,
 }
 
 /// The ring of buffers behind a group (io_uring_register_buf_ring(3)). Only this thread writes to it; the kernel reads.
@@ -212,7 +220,10 @@ impl Kernel {
             multishot: multishot && allowed.multishot,
             vectored_send: false,
         };
-        let mut kernel = Kernel { ring, features, buffers: None };
+        // The table may have as many places as the process may have files (Linux: `io_uring/rsrc.c`, io_sqe_files_register).
+        let places = peers_max as u32;
+        let places = ring.submitter().register_files_sparse(places).map_or(0, |()| places);
+        let mut kernel = Kernel { ring, features, buffers: None, places };
         kernel.features.vectored_send = allowed.vectored_send && kernel.sends_lists()?;
         Ok(kernel)
     }
@@ -313,6 +324,15 @@ impl Ring for Kernel {
         if let Some(buffers) = &mut self.buffers {
             buffers.give(id);
         }
+    }
+
+    fn adopt(&mut self, place: u32, fd: RawFd) -> bool {
+        place < self.places && self.ring.submitter().register_files_update(place, &[fd]).is_ok()
+    }
+
+    fn let_go(&mut self, place: u32) {
+        let emptied = self.ring.submitter().register_files_update(place, &[-1]);
+        emptied.expect("a place that was filled can be emptied");
     }
 
     fn shutdown(&mut self, fd: RawFd) {

@@ -9,6 +9,7 @@ use super::buffers::{Shared, Sink, Spares, WINDOW_BYTES};
 use super::flight::{self, Gather};
 use super::peer::{Life, Peer, Receiving, Sending};
 use super::ring::{Ring, errno};
+use super::socket::Socket;
 use super::table::Table;
 use super::token::{Op, Token};
 use crate::arena::{Gauge, Heads, Memory};
@@ -260,7 +261,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             ..session::Config::new(slot, self.options.msize_max)
         };
         self.options.stats.connected(slot, Rc::clone(&connection));
-        entry.insert(Peer::new(fd, self.generation, Session::new(config), connection));
+        let socket = Socket::new(&mut self.ring, fd, slot);
+        entry.insert(Peer::new(socket, self.generation, Session::new(config), connection));
         self.options.stats.counters.accepted.up();
         self.list(slot);
     }
@@ -511,7 +513,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if peer.life != Life::Closing {
             peer.life = Life::Closing;
             peer.session.close(&mut self.fs, self.at);
-            self.ring.shutdown(peer.fd);
+            peer.socket.shutdown(&mut self.ring);
         }
     }
 
@@ -599,9 +601,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if peer.life == Life::Closing && (!peer.in_flight() || planted!("freed-in-flight")) {
             let mut peer = self.peers.remove(slot as usize);
             peer.window.discard(&mut self.spares);
-            self.ring.close(peer.fd);
+            peer.socket.close(&mut self.ring);
             if planted!("closed-twice") {
-                self.ring.close(peer.fd);
+                peer.socket.close(&mut self.ring);
             }
             self.options.stats.disconnected(slot);
             self.options.stats.counters.closed.up();
@@ -632,7 +634,7 @@ impl<R: Ring, F: Filesystem> Drop for Server<R, F> {
     /// gone, so the memory that they name is never given back.
     fn drop(&mut self) {
         for peer in self.peers.drain() {
-            self.ring.shutdown(peer.fd);
+            peer.socket.shutdown(&mut self.ring);
             if peer.in_flight() {
                 std::mem::forget(peer);
             }

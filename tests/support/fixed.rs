@@ -64,6 +64,12 @@ impl<R: Ring> Ring for Fixed<R> {
         // SAFETY: the caller's promise is the one asked for.
         unsafe { self.ring.register_region(slot, start, len) }
     }
+    fn adopt(&mut self, place: u32, fd: RawFd) -> bool {
+        self.ring.adopt(place, fd)
+    }
+    fn let_go(&mut self, place: u32) {
+        self.ring.let_go(place);
+    }
     fn shutdown(&mut self, fd: RawFd) {
         self.ring.shutdown(fd);
     }

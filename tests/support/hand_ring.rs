@@ -4,10 +4,11 @@
 #![expect(unsafe_code, reason = "it plays the kernel, which reads and writes memory by address")]
 
 use super::AT;
-use super::sqe::{CQE_F_BUFFER, CQE_F_MORE, CQE_SKIP_SUCCESS, Sqe};
+use super::sqe::{CQE_F_BUFFER, CQE_F_MORE, CQE_SKIP_SUCCESS, FIXED_FILE, Sqe};
 use io_uring::squeue::Entry;
 use ring9::fs::Time;
 use ring9::uring::{Features, Ring};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -25,6 +26,8 @@ pub struct HandRing {
     pub heard: Vec<u8>,
     pub shut: Vec<RawFd>,
     pub closed: Vec<RawFd>,
+    /// The table of files.
+    places: BTreeMap<u32, RawFd>,
     /// Who is at the other end of a unix socket.
     pub identity: Option<u32>,
     pub now_ns: u64,
@@ -46,6 +49,7 @@ impl Default for HandRing {
             heard: Vec::new(),
             shut: Vec::new(),
             closed: Vec::new(),
+            places: BTreeMap::new(),
             identity: None,
             now_ns: AT.mono_ns,
             queued: Vec::new(),
@@ -145,7 +149,11 @@ impl Ring for HandRing {
     unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
         let fits = self.queued.len() < self.room;
         if fits {
-            self.queued.push(Sqe::of(build()));
+            let mut sqe = Sqe::of(build());
+            if sqe.flags & FIXED_FILE != 0 {
+                sqe.fd = self.places[&(sqe.fd as u32)];
+            }
+            self.queued.push(sqe);
         }
         fits
     }
@@ -202,12 +210,22 @@ impl Ring for HandRing {
         self.free.push(id);
     }
 
+    fn adopt(&mut self, place: u32, fd: RawFd) -> bool {
+        assert_eq!(self.places.insert(place, fd), None, "the place is empty");
+        true
+    }
+
+    fn let_go(&mut self, place: u32) {
+        self.places.remove(&place).expect("somebody has the place");
+    }
+
     fn shutdown(&mut self, fd: RawFd) {
         self.shut.push(fd);
     }
 
     fn close(&mut self, fd: RawFd) {
         assert!(self.in_flight.iter().all(|sqe| sqe.fd != fd), "closed with something in flight");
+        assert!(self.places.values().all(|&there| there != fd), "closed, and the table still has it");
         self.closed.push(fd);
     }
 

@@ -14,6 +14,7 @@ const READV_FIXED: u8 = 60;
 const WRITEV_FIXED: u8 = 61;
 const MSG_DONTWAIT: u32 = 0x40;
 const RWF_NOWAIT: u32 = 8;
+pub const FIXED_FILE: u8 = 1;
 const VECTORIZED: u16 = 1 << 5;
 const BUFFER_SELECT: u8 = 1 << 5;
 pub const CQE_SKIP_SUCCESS: u8 = 1 << 6;

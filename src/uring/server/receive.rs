@@ -148,7 +148,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Arms the receive that the peer needs next.
     pub(super) fn receive(&mut self, slot: u32) -> io::Result<()> {
         let peer = &mut self.peers[slot as usize];
-        let (fd, token) = (peer.fd, Token::new(Op::Receive, peer.generation, slot));
+        let (socket, token) = (peer.socket, Token::new(Op::Receive, peer.generation, slot));
         let inbound = match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
             Receiving::MoreBlocks(inbound) => Some(inbound),
             Receiving::Nothing => peer.session.landing().map(|landing| Inbound::new(landing, self.gather())),
@@ -161,7 +161,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             let mut way = None;
             self.retry(|server| {
                 let Server { peers, ring, table, spares, .. } = server;
-                way = inbound.start(ring, fd, token, table, &mut peers[slot as usize].window, spares);
+                way = inbound.start(ring, socket, token, table, &mut peers[slot as usize].window, spares);
                 way.is_some()
             })?;
             match way {
@@ -180,15 +180,17 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if peer.skip > 0 && peer.window.unread().is_empty() {
             let skip = peer.skip;
             peer.receiving = Receiving::Sink;
-            return self.retry(|server| server.sink.start(&mut server.ring, fd, token, skip));
+            return self.retry(|server| server.sink.start(&mut server.ring, socket, token, skip));
         }
         if self.shared.is_some() && !peer.is_bulk(self.at.mono_ns) {
             peer.receiving = Receiving::Shared { ends: false };
             peer.window.release(&mut self.spares);
-            return self.retry(|server| Shared::start(&mut server.ring, fd, token));
+            return self.retry(|server| Shared::start(&mut server.ring, socket, token));
         }
         peer.receiving = Receiving::Window;
-        self.retry(|server| server.peers[slot as usize].window.start(&mut server.ring, fd, token, &mut server.spares))
+        self.retry(|server| {
+            server.peers[slot as usize].window.start(&mut server.ring, socket, token, &mut server.spares)
+        })
     }
 
     /// Ends a receive into shared buffers where a payload can land, or where the peer is ahead of what it is served. What has arrived before that still comes.

@@ -6,7 +6,7 @@ use crate::kernel::memory;
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::watch::Watch;
-use crate::world::{Phase, SimKernel, World, faults_of};
+use crate::world::{Phase, SimKernel, World, faults_of, places_of};
 use ring9::arena::{Arena, Gauge};
 use ring9::fs::At;
 use ring9::fs::mem::{Mem, Options as MemOptions};
@@ -197,6 +197,7 @@ impl Simulation {
         let busy_poll_ns = random.of(&[0, 0, 0, 5_000]);
         let mut kernel = Kernel::new(random, faults, features);
         (kernel.traces, kernel.fails_at) = (plan.traces, plan.fails_at);
+        kernel.places = places_of(plan.seed);
         let mut world = World::new(kernel, ledger, plan.steps);
         world.clients_max = clients_max;
         world.to_come = plan.clients.unwrap_or(usize::MAX);

@@ -321,7 +321,9 @@ impl SimKernel {
             vectored_send: seed.is_multiple_of(2),
         };
         let in_turn = random.one_in(2);
-        let mut world = World::new(Kernel::new(random, faults, features), Rc::default(), u64::MAX);
+        let mut kernel = Kernel::new(random, faults, features);
+        kernel.places = places_of(seed);
+        let mut world = World::new(kernel, Rc::default(), u64::MAX);
         let (number, fd) = world.kernel.pair();
         world.scripted = Some(Scripted::new(number, script, in_turn));
         (SimKernel(Rc::new(RefCell::new(world))), fd)
@@ -400,6 +402,14 @@ impl Ring for SimKernel {
         self.0.borrow_mut().kernel.give_buffer(id);
     }
 
+    fn adopt(&mut self, place: u32, fd: RawFd) -> bool {
+        self.0.borrow_mut().kernel.adopt(place, fd)
+    }
+
+    fn let_go(&mut self, place: u32) {
+        self.0.borrow_mut().kernel.let_go(place);
+    }
+
     fn shutdown(&mut self, fd: RawFd) {
         // A simulation that has failed is over: nothing more is said.
         if !std::thread::panicking() {
@@ -433,6 +443,11 @@ impl Ring for SimKernel {
     fn entropy(&mut self) -> u64 {
         self.0.borrow_mut().kernel.random.number()
     }
+}
+
+/// The table of files of a seed: in some there is none, or too short a one.
+pub(crate) fn places_of(seed: u64) -> Vec<Option<i32>> {
+    vec![None; [0, 2, 100][(seed % 3) as usize]]
 }
 
 /// Which kinds of fault a seed has, before it begins.

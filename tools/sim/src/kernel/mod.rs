@@ -111,6 +111,8 @@ pub(crate) struct Kernel {
     completed_room: usize,
     overflown: VecDeque<Cqe>,
     table: Vec<View>,
+    /// The table of files: which descriptors have a place.
+    pub(crate) places: Vec<Option<i32>>,
     buffers: Option<Buffers>,
     signalled: bool,
     /// A signal that nobody has taken yet.
@@ -165,6 +167,7 @@ impl Kernel {
             completed_room,
             overflown: VecDeque::new(),
             table: Vec::new(),
+            places: Vec::new(),
             buffers: None,
             signalled: false,
             signal_waits: false,
@@ -334,7 +337,11 @@ impl Kernel {
         }
     }
 
-    fn start(&mut self, sqe: Sqe) {
+    fn start(&mut self, mut sqe: Sqe) {
+        if sqe.is_place {
+            let place = self.places.get(sqe.fd as usize).copied().flatten();
+            sqe.fd = place.expect("submission: a place of the table of files that is empty");
+        }
         let views = memory::views(sqe.kind);
         let knows_lists = self.features.vectored_send || !matches!(sqe.kind, Kind::SendViews { .. });
         assert!(knows_lists, "submission: a list for a kernel that knows none");
@@ -559,6 +566,19 @@ impl Kernel {
         }
     }
 
+    pub(crate) fn adopt(&mut self, place: u32, fd: i32) -> bool {
+        self.socket(fd);
+        let Some(there) = self.places.get_mut(place as usize) else { return false };
+        assert!(there.is_none(), "registration: place {place} of the table of files is not empty");
+        *there = Some(fd);
+        true
+    }
+
+    pub(crate) fn let_go(&mut self, place: u32) {
+        let there = self.places.get_mut(place as usize).and_then(Option::take);
+        assert!(there.is_some(), "registration: place {place} of the table of files is empty");
+    }
+
     pub(crate) fn shutdown(&mut self, fd: i32) {
         let number = self.socket(fd);
         trace!(self, "connection {number}: shut down");
@@ -581,6 +601,7 @@ impl Kernel {
         let under_way = self.in_flight.iter().any(|op| op.sqe.fd == fd)
             || self.late.iter().chain(self.deferred.iter().flatten()).any(|cqe| cqe.fd == fd);
         assert!(!under_way, "descriptors: {fd} is closed with operations in flight");
+        assert!(!self.places.contains(&Some(fd)), "descriptors: {fd} is closed and keeps its place in the table");
         if let Fd::Socket(number) = was {
             trace!(self, "connection {number}: closed");
             let socket = &mut self.sockets[number];

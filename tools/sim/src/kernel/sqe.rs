@@ -40,7 +40,9 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sqe {
     pub(crate) kind: Kind,
+    /// The descriptor, or if it `is_place` where that is in the table of files.
     pub(crate) fd: i32,
+    pub(crate) is_place: bool,
     pub(crate) user_data: u64,
     /// No completion if all goes well.
     pub(crate) quiet: bool,
@@ -66,6 +68,7 @@ impl Sqe {
     }
 }
 
+const FIXED_FILE: u8 = 1;
 const BUFFER_SELECT: u8 = 1 << 5;
 const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 const MULTISHOT_RECEIVE: u16 = 1 << 1;
@@ -110,7 +113,7 @@ impl Fields {
 
     /// Anything but these is a mistake: flags of the entry, the priority, flags of the operation, a buffer.
     fn allow(&self, flags: u8, priority: u16, op_flags: u32, buffer: bool) {
-        let fits = self.flags & !flags == 0
+        let fits = self.flags & !flags & !FIXED_FILE == 0
             && self.priority == priority
             && self.op_flags & !op_flags == 0
             && (buffer || self.buffer == 0)
@@ -197,7 +200,8 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
         Kind::Send { .. } | Kind::SendList { .. } | Kind::SendViews { .. } | Kind::WriteFixed { .. } => !never_waits,
         _ => false,
     };
-    Sqe { kind, fd: sqe.fd, user_data: sqe.user_data, quiet, never_waits, waits_for_all }
+    let is_place = sqe.flags & FIXED_FILE != 0;
+    Sqe { kind, fd: sqe.fd, is_place, user_data: sqe.user_data, quiet, never_waits, waits_for_all }
 }
 
 #[expect(unsafe_code, reason = "it plays the kernel")]
