@@ -13,11 +13,11 @@ use std::io;
 /// Bytes of a receive window: at most this much of a payload is copied before the rest lands (docs/decisions/02-receive-window.md).
 pub const WINDOW_BYTES: usize = 16 << 10;
 /// Bytes of a shared receive buffer.
-pub const SHARED_BYTES: usize = 32 << 10;
+pub const SHARED_BYTES: usize = 64 << 10;
 /// Shared receive buffers; more than one enter completes receives.
 pub const SHARED_COUNT: u16 = 256;
 /// So many of them the kernel always has. It takes them one after the other, so they are all written to in turn, and these still fit a cache.
-const SHARED_COUNT_MIN: u16 = 32;
+const SHARED_COUNT_MIN: u16 = 8;
 /// Windows that are kept for the next peer that needs one.
 pub const SPARE_WINDOWS: usize = 64;
 /// Most bytes that a sink takes at once.
@@ -66,12 +66,13 @@ impl Shared {
         }
     }
 
-    /// A turn is over: if it has seen more than half of what the kernel has, the next one might find none.
+    /// A turn is over: if it has seen more than half of what the kernel has, the next one might find none; if it has seen all, this one has.
     pub(crate) fn turned(&mut self, ring: &mut impl Ring) {
         let seen = std::mem::take(&mut self.seen);
         self.most = self.most.max(seen);
         if seen > self.target / 2 && self.target < SHARED_COUNT {
-            self.target *= 2;
+            let growth = if seen >= self.target { 8 } else { 2 };
+            self.target = (self.target * growth).min(SHARED_COUNT);
             self.give(ring);
         }
     }
