@@ -106,13 +106,15 @@ impl Segments {
     /// Drops what is left, which unpins it, and keeps the memory.
     pub fn clear(&mut self) {
         self.discharge();
-        let Batch { iovec, replies, .. } = &mut *self.0;
+        // Each field by its name: one that is added must say here what becomes of it.
+        let Batch { iovec, replies, gate, charged: _, parts_sent, part_sent, sent, replies_sent } = &mut *self.0;
         if iovec.capacity_bytes() > KEPT_BYTES_MAX {
             *iovec = Iovec::default();
         }
         iovec.clear();
         replies.clear();
-        *self.0 = Batch { iovec: std::mem::take(iovec), replies: std::mem::take(replies), ..Batch::default() };
+        *gate = Gate::default();
+        (*parts_sent, *part_sent, *sent, *replies_sent) = (0, 0, 0, 0);
     }
 
     fn discharge(&mut self) {
