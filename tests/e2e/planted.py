@@ -4,8 +4,8 @@
 Usage: planted.py ROOT [--only a,b] [--quick] [--without sim,hostile] [--release BINARY]
 
 Builds the tests once with `--features planted`, into target/planted. A checker is a test binary of the root package, or the simulated kernel. First all of
-them run with no bug switched on: they must pass. Then for each bug they run, the simulated kernel first and the others from the quickest to the slowest,
-until one fails; a hang is a failure. Exits with 1 if a bug escapes.
+them run with no bug switched on: they must pass. Then for each bug they run, the simulated kernel first, with the plan that tools/sim/seeds.txt has for that
+bug if there is one, and the others from the quickest to the slowest, until one fails; a hang is a failure. Exits with 1 if a bug escapes.
 
 `--release` looks into a binary instead: nothing of all this may be in it.
 """
@@ -50,6 +50,11 @@ def listed(root):
     """Name, section and text of each bug, in the order of the list."""
     text = open(os.path.join(root, "src/planted.rs")).read()
     return re.findall(r'^    "([^"]+)"\s+"[^"]+"\s+"([^"]+)"\s+"([^"]+)";$', text, re.M)
+
+
+def plans(root):
+    """Flags of the simulated kernel that show a bug, by its name."""
+    return dict(re.findall(r"^# ([a-z-]+)\n(--seed .*)$", open(os.path.join(root, "tools/sim/seeds.txt")).read(), re.M))
 
 
 def cargo(root, *words):
@@ -206,11 +211,13 @@ def main():
     # The simulated kernel first: it is what the bugs of the ring are for.
     order = sorted(checkers.items(), key=lambda item: (item[0] != "sim", seconds[item[0]]))
     limits = {name: max(SECONDS_MIN, SLOWER * taken) for name, taken in seconds.items()}
+    limits["plan"] = SECONDS_MIN
+    planned = {bug: [("plan", [checkers["sim"][0], *flags.split()])] for bug, flags in plans(root).items() if "sim" in checkers}
 
     print(f"\n{'bug':<32} {'for':<5} {'found by':<12} {'s':>6}  how")
     caught, escaped = 0, []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for (bug, section, what), found in zip(bugs, pool.map(lambda bug: hunt(root, order, limits, bug[0]), bugs)):
+        for (bug, section, what), found in zip(bugs, pool.map(lambda bug: hunt(root, planned.get(bug[0], []) + order, limits, bug[0]), bugs)):
             name, how, taken = found
             if name:
                 caught += 1
