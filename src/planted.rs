@@ -123,6 +123,7 @@ bugs! {
     "woken-work-not-counted"       "uring/server/send.rs" "I5"  "task work that ends nothing is not counted before that of a quiet send";
     "stale-flag-believed"          "uring/server/send.rs" "I5"  "task work is looked for as long as there is said to be some";
     "quiet-settled-too-early"      "uring/server/send.rs" "I5"  "a quiet send that is still in the queue counts as sent";
+    "long-replies-in-one-piece"    "uring/server/send.rs" "H10" "long replies keep short ones of others waiting";
     "full-queue-drops"             "uring/server.rs"    "I6"  "what finds no room in the submission queue is not submitted";
     "bytes-behind-a-payload-lost"  "uring/server/receive.rs" "I2" "what was received together with the end of a payload is never served";
     "enobufs-never-armed-again"    "uring/server/receive.rs" "I7"  "a receive that found no shared buffer is not submitted again";

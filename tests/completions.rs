@@ -176,6 +176,37 @@ fn buffers_follow_what_turns_need() {
     assert_eq!(kept, expected);
 }
 
+/// H10: long replies leave in pieces while somebody else has short ones, and whole otherwise; what is sent is the same.
+#[test]
+fn long_replies_are_cut_beside_short_ones() {
+    const LEN: usize = 60_000;
+    let mut host = Host::with_peer(HandRing::default(), LEN);
+    host.server.connect(FD + 1, Trust::All);
+    host.turns();
+    let mut short = Script::new(Dialect::L);
+    host.ring().says(FD + 1, &short.attach(0).bytes);
+    host.turns();
+    let reads = request(|script| (0..6).fold(script, |script, _| script.read(1, 0, LEN as u32)));
+    let all = 6 * (11 + LEN);
+    let heard_by_turns = |host: &mut Host, later_ns: u64| {
+        host.ring().now_ns += later_ns;
+        host.ring().heard.clear();
+        host.ring().says(FD, &reads);
+        let heard = [2, 3, 3].map(|turns| {
+            (0..turns).for_each(|_| host.server.turn_now().expect("the ring works"));
+            host.ring().heard.len()
+        });
+        assert!(messages(&host.ring().heard).iter().all(|reply| reply[11..] == pattern(LEN, 1)));
+        heard
+    };
+    assert_eq!(heard_by_turns(&mut host, 0), [256 << 10, all, all]);
+    assert_eq!(heard_by_turns(&mut host, 999_000), [256 << 10, all, all]);
+    assert_eq!(heard_by_turns(&mut host, 1_000), [all, all, all]);
+    // Its own short replies are no reason.
+    host.says(&request(|script| script.read(1, 0, 100)));
+    assert_eq!(heard_by_turns(&mut host, 0), [all, all, all]);
+}
+
 /// I2, I3: a socket that is full, or takes a part, hears the rest later.
 #[test]
 fn a_send_that_is_cut_short_goes_on() {

@@ -11,7 +11,7 @@ use super::socket::Socket;
 use super::table::Table;
 use super::token::Token;
 use crate::arena::{HeadSlot, Heads};
-use crate::session::{self, Landing, Segments};
+use crate::session::{self, Landing, Segments, View};
 use io_uring::{opcode, squeue, types};
 use nix::libc;
 use std::os::fd::RawFd;
@@ -147,6 +147,8 @@ pub(crate) struct Outbound {
     /// Nothing is done when the next SQE ends, if that sends all there is. If it does not wait either, it is quiet: it has a CQE only if something is left
     /// (docs/decisions/08-waiting.md).
     pub(crate) last: bool,
+    /// So many bytes the next SQE offers at most.
+    pub(crate) most: usize,
     quiet: bool,
     /// When the first of it was submitted, and by when the last must have left, in monotonic nanoseconds.
     pub(crate) began_ns: u64,
@@ -157,7 +159,17 @@ impl Outbound {
     pub(crate) fn new(segments: Segments, gather: Box<Gather>, now: u64) -> Outbound {
         // In total, not since the last progress: a peer that takes a byte a second holds its blocks no longer.
         let due_ns = now + session::allowance_ns(segments.len());
-        Outbound { segments, gather, offered: 0, waits: false, last: false, quiet: false, began_ns: now, due_ns }
+        Outbound {
+            segments,
+            gather,
+            offered: 0,
+            waits: false,
+            last: false,
+            most: usize::MAX,
+            quiet: false,
+            began_ns: now,
+            due_ns,
+        }
     }
 
     /// Gives the head slot back, after the CQE.
@@ -224,7 +236,7 @@ impl Outbound {
             return pushed.then_some(Way::Fixed);
         }
         self.gather.clear();
-        for view in self.segments.views().take(VIEWS_MAX) {
+        for view in next_views(&self.segments, self.most) {
             self.gather.push(view.bytes.as_ptr(), view.bytes.len());
         }
         let (quiet, flags, _) = self.offer(self.gather.bytes());
@@ -248,14 +260,14 @@ impl Outbound {
     fn gather_fixed(&mut self, table: &Table, heads: &mut Heads) -> Option<u16> {
         let mut slot = Slot::Any;
         let mut region = None;
-        for view in self.segments.views().take(VIEWS_MAX).filter(|view| view.pinned) {
+        for view in next_views(&self.segments, self.most).filter(|view| view.pinned) {
             slot = slot.and(table.slot_of(view.bytes));
             region = region.or(table.region_of(view.bytes));
         }
         let Slot::One(index) = slot else { return None };
         let mut head = heads.take(region.expect("a registered view lies in a region"))?;
         self.gather.clear();
-        for view in self.segments.views().take(VIEWS_MAX) {
+        for view in next_views(&self.segments, self.most) {
             if view.pinned {
                 self.gather.push(view.bytes.as_ptr(), view.bytes.len());
             } else if let Some((at, len)) = head.put(view.bytes) {
@@ -271,6 +283,15 @@ impl Outbound {
         }
         Some(index)
     }
+}
+
+/// What goes with the next gather, of at most so many bytes.
+fn next_views(segments: &Segments, most: usize) -> impl Iterator<Item = View<'_>> {
+    segments.views().take(VIEWS_MAX).scan(most, |room, view| {
+        let (bytes, _) = view.bytes.split_at(view.bytes.len().min(*room));
+        *room -= bytes.len();
+        (!bytes.is_empty()).then_some(View { bytes, ..view })
+    })
 }
 
 /// The entry that all views so far share.

@@ -10,6 +10,13 @@ use crate::uring::token::{Op, Token};
 use nix::errno::Errno;
 use std::io;
 
+/// Replies of at most so many bytes are short: whoever has them waits for little else.
+const SHORT_BYTES: usize = 64 << 10;
+/// So long after somebody's short replies, in nanoseconds, the long ones of others leave in pieces of at most so many bytes: a send copies all that the socket takes,
+/// and keeps everybody waiting meanwhile (docs/decisions/14-long-replies.md).
+const SHORT_NS: u64 = 1_000_000;
+const PIECE_BYTES: usize = 256 << 10;
+
 impl<R: Ring, F: Filesystem> Server<R, F> {
     /// A send ended with `res`, at `now` in monotonic nanoseconds.
     pub(super) fn sent(&mut self, slot: u32, res: i32, now: u64) {
@@ -75,6 +82,12 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let peer = &self.peers[slot as usize];
         let (socket, generation) = (peer.socket, peer.generation);
         let token = Token::new(Op::Send, generation, slot);
+        let now = self.at.mono_ns;
+        if out.segments.len() <= SHORT_BYTES {
+            self.short = Some((slot, now));
+        }
+        let others_are_short = self.short.is_some_and(|(other, then)| other != slot && now < then + SHORT_NS);
+        out.most = if others_are_short && !planted!("long-replies-in-one-piece") { PIECE_BYTES } else { usize::MAX };
         out.last = peer.life == Life::Open && !peer.held && self.drain.is_none() && peer.session.queued_bytes() == 0;
         let mut way = None;
         self.retry(|server| {
