@@ -22,7 +22,7 @@ OTHERS = ["epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "t
 
 
 def ratio(shape: dict, to: str, statistic: str) -> str:
-    found = [one for one in shape["comparison"]["ratios"] if one["to"] == to and one["statistic"] == statistic]
+    found = [one for one in shape["comparison"]["ratios"] if one["of"] == "ring9" and one["to"] == to and one["statistic"] == statistic]
     return f"{statistics.median(found[0]['rounds']):.2f}" if found else "-"
 
 

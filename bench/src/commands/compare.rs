@@ -6,14 +6,13 @@ use super::{Blame, Ending, Failure};
 use crate::environment::{differences, environment, of_process};
 use crate::generator::Plan;
 use crate::measure::{Connected, Prepared, pin};
-use crate::result::{self, Comparison, Contender, Goal, Planned, Verdict, Warning};
+use crate::result::{self, Comparison, Contender, Goal, Verdict};
 use anyhow::{Context, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -33,7 +32,7 @@ pub(crate) struct Compare {
     load: LoadFlags,
     #[command(flatten)]
     rounds: RoundFlags,
-    /// What a ratio ought to be, as 'throughput >= 1.1', 'p99 <= 0.9', 'cpu <= 1' or p50, and 'against NAME' if it is about one server; may be repeated. Ends with 1 if one is missed
+    /// What a ratio ought to be, as 'throughput >= 1.1', 'p99 <= 0.9', 'cpu <= 1' or p50, and 'against NAME' if it is about one server, 'of NAME against NAME' if about two others; may be repeated. Ends with 1 if one is missed
     #[arg(long, value_name = "GOAL")]
     goal: Vec<Goal>,
 }
@@ -125,29 +124,19 @@ impl RoundFlags {
         let mut contenders = Vec::new();
         for Entry { name, place, site } in entries {
             let facts = site.pid.map(of_process).unwrap_or_default();
-            contenders.push(Contender { name: name.clone(), place: place.clone(), facts, rounds: Vec::new() });
+            contenders.push(Contender::new(name.clone(), place.clone(), facts));
         }
-        let warnings = {
+        {
             let mut connected = Vec::new();
             for prepared in &prepared {
                 connected.push(prepared.connect(plan)?);
             }
-            self.rounds(&mut connected, &mut contenders, plan)?
-        };
+            self.rounds(&mut connected, &mut contenders, plan)?;
+        }
         for prepared in prepared {
             prepared.clear()?;
         }
-        let ratios = result::ratios(&contenders);
-        Ok(Comparison {
-            version: result::VERSION,
-            began: humantime::format_rfc3339_millis(began).to_string(),
-            plan: Planned::of(plan),
-            verdicts: result::judge(goals, &ratios).usage()?,
-            contenders,
-            ratios,
-            warnings,
-            environment: environment(self.cpu),
-        })
+        Comparison::new(began, plan, contenders, goals, environment(self.cpu)).usage()
     }
 
     fn rounds(
@@ -155,11 +144,10 @@ impl RoundFlags {
         connected: &mut [Connected<'_>],
         contenders: &mut [Contender],
         plan: &Plan,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<(), Failure> {
         let count = connected.len();
         let all = (plan.warmup + plan.duration) * (self.rounds + 1) * count as u32;
         let bar: ProgressBar = progress(all);
-        let mut spoilt = vec![Vec::<Warning>::new(); count];
         let mut random = SmallRng::seed_from_u64(plan.seed);
         for round in 0..=self.rounds {
             for number in order(count, round, &mut random) {
@@ -168,13 +156,11 @@ impl RoundFlags {
                 if round == 0 {
                     continue;
                 }
-                let (round, warnings) = done.round(plan);
-                contenders[number].rounds.push(round);
-                spoilt[number].extend(warnings);
+                contenders[number].add(done.round(plan));
             }
         }
         bar.finish_and_clear();
-        Ok(told(contenders, spoilt, self.rounds))
+        Ok(())
     }
 
     /// Says it, leaves its files, and judges.
@@ -204,19 +190,6 @@ pub(crate) fn order(count: usize, round: u32, random: &mut SmallRng) -> Vec<usiz
         _ => order.shuffle(random),
     }
     order
-}
-
-/// What spoiled rounds, and how many.
-pub(crate) fn told(contenders: &[Contender], spoilt: Vec<Vec<Warning>>, rounds: u32) -> Vec<String> {
-    let mut told = Vec::new();
-    for (contender, warnings) in contenders.iter().zip(spoilt) {
-        let mut kinds = BTreeMap::<String, u32>::new();
-        warnings.into_iter().for_each(|warning| *kinds.entry(warning.kind).or_default() += 1);
-        told.extend(
-            kinds.iter().map(|(kind, times)| format!("{}: {kind} in {times} of {rounds} rounds", contender.name)),
-        );
-    }
-    told
 }
 
 fn save(folder: &Path, comparison: &Comparison) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! ring9 beside the same server on other I/O layers: one command, one page.
 
-use super::compare::{Entry, RoundFlags, order, told};
+use super::compare::{Entry, RoundFlags, order};
 use super::demo::Of;
 use super::floor::null;
 use super::load::{LoadFlags, Site, SpeechFlags};
@@ -12,7 +12,7 @@ use crate::measure::{Prepared, pin};
 use crate::null::Kind;
 use crate::record::median;
 use crate::report::{self, Given};
-use crate::result::{self, Comparison, Contender, Goal, Held, Measured, Planned, Profile, Round, Runtimes, Statistic};
+use crate::result::{self, Comparison, Contender, Goal, Held, Measured, Profile, Round, Runtimes, Statistic};
 use crate::runtimes::{Built, Cpus, Roster, SHAPES, Shape, Transport};
 use anyhow::{Context, ensure};
 use clap::{Args, Parser};
@@ -232,7 +232,7 @@ impl Yard<'_> {
             Cpus::Each => self.flags.cpu,
         };
         let comparison = if shape.apart {
-            self.apart(shape, &plan, ours)?
+            self.apart(shape, &plan, &goals, ours)?
         } else {
             let mut entries = Vec::new();
             for server in &self.roster.servers {
@@ -248,14 +248,15 @@ impl Yard<'_> {
     }
 
     /// Each round of each server with a server that was started for it.
-    fn apart(&self, shape: &Shape, plan: &Plan, cpu: usize) -> Result<Comparison, Failure> {
+    fn apart(&self, shape: &Shape, plan: &Plan, goals: &[Goal], cpu: usize) -> Result<Comparison, Failure> {
         pin(Some(cpu)).usage()?;
         let began = SystemTime::now();
         let servers = &self.roster.servers;
         let mut random = SmallRng::seed_from_u64(plan.seed);
-        let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); servers.len()];
-        let mut spoilt = vec![Vec::new(); servers.len()];
-        let mut places = vec![(String::new(), Default::default()); servers.len()];
+        let mut contenders: Vec<Contender> = servers
+            .iter()
+            .map(|server| Contender::new(server.name.clone(), String::new(), Default::default()))
+            .collect();
         let bar = progress((plan.warmup + plan.duration) * ROUNDS_APART * servers.len() as u32);
         for round in 0..ROUNDS_APART {
             for number in order(servers.len(), round, &mut random) {
@@ -265,33 +266,16 @@ impl Yard<'_> {
                 {
                     let mut connected = prepared.connect(plan)?;
                     let _bulk = if shape.bulk { Some(bulk(&site, cpu).usage()?) } else { None };
-                    let (round, warnings) = connected.run(|_| {})?.round(plan);
-                    rounds[number].push(round);
-                    spoilt[number].extend(warnings);
+                    contenders[number].add(connected.run(|_| {})?.round(plan));
                 }
                 prepared.clear()?;
-                places[number] = (place, site.pid.map(of_process).unwrap_or_default());
+                let facts = site.pid.map(of_process).unwrap_or_default();
+                (contenders[number].place, contenders[number].facts) = (place, facts);
                 bar.inc((plan.warmup + plan.duration).as_millis() as u64);
             }
         }
         bar.finish_and_clear();
-        let contenders: Vec<Contender> = servers
-            .iter()
-            .zip(rounds)
-            .zip(places)
-            .map(|((server, rounds), (place, facts))| Contender { name: server.name.clone(), place, facts, rounds })
-            .collect();
-        let ratios = result::ratios(&contenders);
-        Ok(Comparison {
-            version: result::VERSION,
-            began: humantime::format_rfc3339_millis(began).to_string(),
-            plan: Planned::of(plan),
-            warnings: told(&contenders, spoilt, ROUNDS_APART),
-            contenders,
-            ratios,
-            verdicts: Vec::new(),
-            environment: environment(Some(cpu)),
-        })
+        Comparison::new(began, plan, contenders, goals, environment(Some(cpu))).usage()
     }
 
     /// Open loops at shares of what each server reached, and at a rate that all of them bear.

@@ -168,13 +168,7 @@ fn of_comparison(comparison: &Comparison) -> Section {
             interval,
         ]);
     }
-    for judged in &comparison.verdicts {
-        table.push(vec![
-            format!("goal {} against {}", judged.goal, judged.to),
-            judged.verdict.to_string(),
-            String::new(),
-        ]);
-    }
+    table.extend(comparison.goals().into_iter().map(|(goal, verdict)| vec![goal, verdict, String::new()]));
     let pictures = Statistic::ALL.into_iter().filter_map(|statistic| pictures::ratios(comparison, statistic)).collect();
     let places: Vec<String> = comparison.contenders.iter().map(|one| format!("{}: {}", one.name, one.place)).collect();
     let text = format!("{}. {}", comparison.plan.words(), places.join(". "));
@@ -210,18 +204,18 @@ fn of_measured(measured: &Measured) -> Section {
     let bulk = if measured.bulk { ", beside a client that reads 1 MB at a time" } else { "" };
     let mut table = measured.table();
     let columns = table[0].len();
-    for judged in &comparison.verdicts {
-        let mut row = vec![format!("goal {} against {}", judged.goal, judged.to), judged.verdict.to_string()];
+    for (goal, verdict) in comparison.goals() {
+        let mut row = vec![goal, verdict];
         row.resize(columns, String::new());
         table.push(row);
     }
     let pictures = [Statistic::Throughput, Statistic::Cpu];
     Section {
         title: measured.id.clone(),
-        text: format!("{}, {place}{bulk}.", comparison.plan.words()),
+        text: format!("{}, {place}{bulk}. {}", comparison.plan.words(), comparison.other_ratios().join(". ")),
         pictures: pictures.into_iter().filter_map(|statistic| pictures::forest(measured, statistic)).collect(),
         table,
-        warnings: comparison.warnings.clone(),
+        warnings: comparison.warnings_by_kind(),
     }
 }
 

@@ -1,14 +1,21 @@
 //! Servers that were measured side by side.
 
-use super::Planned;
+use super::warning::GENERATOR_CPU_MAX;
+use super::{Planned, VERSION, Warning};
+use crate::environment::Environment;
+use crate::generator::Plan;
 use crate::record::{Median, median};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
+use std::time::SystemTime;
+
+/// Why a throughput goal is neither met nor missed.
+const GENERATOR_IS_LIMIT: &str = "the generator is the limit";
 
 /// `compare.json`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +26,7 @@ pub(crate) struct Comparison {
     pub(crate) plan: Planned,
     /// In the order in which they were given; the first is divided by each of the others.
     pub(crate) contenders: Vec<Contender>,
+    /// Of the first to each of the others, then those that a goal names beside them.
     pub(crate) ratios: Vec<Ratio>,
     pub(crate) verdicts: Vec<Judged>,
     /// What spoils the comparison; empty if nothing does.
@@ -35,6 +43,37 @@ pub(crate) struct Contender {
     /// What is known of its process.
     pub(crate) facts: BTreeMap<String, String>,
     pub(crate) rounds: Vec<Round>,
+    /// How many of the rounds were spoilt, by the kind of warning.
+    #[serde(default)]
+    pub(crate) spoilt: BTreeMap<String, u32>,
+}
+
+impl Contender {
+    /// One that was not measured yet.
+    pub(crate) fn new(name: String, place: String, facts: BTreeMap<String, String>) -> Contender {
+        Contender { name, place, facts, rounds: Vec::new(), spoilt: BTreeMap::new() }
+    }
+
+    /// One more round, and what may have spoilt it.
+    pub(crate) fn add(&mut self, (round, warnings): (Round, Vec<Warning>)) {
+        self.rounds.push(round);
+        warnings.into_iter().for_each(|warning| *self.spoilt.entry(warning.kind).or_default() += 1);
+    }
+
+    /// Of its rounds.
+    pub(super) fn median(&self, of: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.rounds.iter().filter_map(of).collect();
+        median(&values).map(|median| median.value)
+    }
+
+    fn is_more_than_half(&self, rounds: usize) -> bool {
+        2 * rounds > self.rounds.len()
+    }
+
+    /// Whether most of its rounds say how quick the generator is, not the server.
+    fn is_generator_bound(&self) -> bool {
+        self.is_more_than_half(self.rounds.iter().filter(|round| round.generator_cpu > GENERATOR_CPU_MAX).count())
+    }
 }
 
 /// One round of one server.
@@ -89,7 +128,7 @@ impl Statistic {
     }
 }
 
-/// Of the first server to another, round by round.
+/// Of one server to another, round by round.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Ratio {
     pub(crate) of: String,
@@ -99,10 +138,14 @@ pub(crate) struct Ratio {
     pub(crate) median: Median,
 }
 
-/// `throughput >= 1.1`, or `throughput >= 1.1 against NAME`: what a ratio ought to be, to every other server or to one.
+/// `throughput >= 1.1`, `throughput >= 1.1 against NAME` or `throughput >= 1.1 of NAME against NAME`: what a ratio ought to be, of the first server to every other or to one, or of any
+/// server to any other.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Goal {
     text: String,
+    /// None: the first.
+    of: Option<String>,
+    /// None: each of the others.
     to: Option<String>,
     statistic: Statistic,
     at_least: bool,
@@ -113,11 +156,14 @@ impl FromStr for Goal {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Goal> {
-        let form = "throughput >= 1.1, p99 <= 0.9, p50 or cpu, and perhaps 'against' the name of a server";
-        let (what, to) = match text.split_once(" against ") {
-            Some((what, to)) => (what, Some(to.trim().to_owned())),
-            None => (text, None),
+        let form = "throughput >= 1.1, p99 <= 0.9, p50 or cpu, perhaps 'against' the name of a server, and before that 'of' the name of another";
+        let named = |text: &str, word: &str| match text.split_once(word) {
+            Some((what, name)) => (what.to_owned(), Some(name.trim().to_owned())),
+            None => (text.to_owned(), None),
         };
+        let (what, to) = named(text, " against ");
+        let (what, of) = named(&what, " of ");
+        ensure!(of.is_none() || to.is_some(), "{text:?} has no 'against': {form}");
         let (name, at_least, value) = match (what.split_once(">="), what.split_once("<=")) {
             (Some((name, value)), None) => (name.trim(), true, value.trim()),
             (None, Some((name, value))) => (name.trim(), false, value.trim()),
@@ -126,7 +172,7 @@ impl FromStr for Goal {
         let statistic = Statistic::ALL.into_iter().find(|statistic| statistic.name() == name);
         let statistic = statistic.with_context(|| format!("{name:?} is no ratio: {form}"))?;
         let value = value.parse().with_context(|| format!("{value:?} is no number"))?;
-        Ok(Goal { text: what.trim().into(), to, statistic, at_least, value })
+        Ok(Goal { text: what.trim().into(), of, to, statistic, at_least, value })
     }
 }
 
@@ -138,7 +184,7 @@ pub(crate) enum Verdict {
     Met,
     /// All of it is on the wrong side.
     Missed,
-    /// It has both sides in it, or there are too few rounds for one.
+    /// It has both sides in it, or there are too few rounds for one; or it says nothing about the servers.
     Undecided,
 }
 
@@ -156,8 +202,14 @@ impl fmt::Display for Verdict {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Judged {
     pub(crate) goal: String,
+    /// Whose ratio it is; empty in older files, where it is always the first server's.
+    #[serde(default)]
+    pub(crate) of: String,
     pub(crate) to: String,
     pub(crate) verdict: Verdict,
+    /// Why it is undecided, where the interval alone would have decided.
+    #[serde(default)]
+    pub(crate) why: Option<String>,
 }
 
 impl Goal {
@@ -173,19 +225,133 @@ impl Goal {
     }
 }
 
-/// Of the first to each of the others.
-pub(crate) fn ratios(contenders: &[Contender]) -> Vec<Ratio> {
+impl Comparison {
+    /// Of what was measured: ratios, verdicts, and what spoils them.
+    pub(crate) fn new(
+        began: SystemTime,
+        plan: &Plan,
+        contenders: Vec<Contender>,
+        goals: &[Goal],
+        environment: Environment,
+    ) -> anyhow::Result<Comparison> {
+        let ratios = ratios(&contenders, goals);
+        Ok(Comparison {
+            version: VERSION,
+            began: humantime::format_rfc3339_millis(began).to_string(),
+            plan: Planned::of(plan),
+            verdicts: judge(goals, &contenders, &ratios)?,
+            warnings: warnings(&contenders),
+            contenders,
+            ratios,
+            environment,
+        })
+    }
+
+    fn is_of_first(&self, name: &str) -> bool {
+        name.is_empty() || self.contenders.first().is_some_and(|first| first.name == name)
+    }
+
+    /// Of the first server to another.
+    pub(super) fn ratio(&self, to: &str, statistic: Statistic) -> Option<Median> {
+        let is_it = |ratio: &&Ratio| self.is_of_first(&ratio.of) && ratio.to == to && ratio.statistic == statistic;
+        self.ratios.iter().find(is_it).map(|ratio| ratio.median)
+    }
+
+    /// Ratios that are not of the first server, a line for each pair.
+    pub(crate) fn other_ratios(&self) -> Vec<String> {
+        let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+        for ratio in self.ratios.iter().filter(|ratio| !self.is_of_first(&ratio.of)) {
+            let pair = format!("{} to {}", ratio.of, ratio.to);
+            let text = format!("{} {}", ratio.statistic.name(), in_words(&ratio.median));
+            match lines.last_mut() {
+                Some((last, texts)) if *last == pair => texts.push(text),
+                _ => lines.push((pair, vec![text])),
+            }
+        }
+        lines.into_iter().map(|(pair, texts)| format!("{pair}: {}", texts.join(", "))).collect()
+    }
+
+    /// Each goal, and what became of it.
+    pub(crate) fn goals(&self) -> Vec<(String, String)> {
+        let goal = |judged: &Judged| {
+            let of = if self.is_of_first(&judged.of) { String::new() } else { format!(" of {}", judged.of) };
+            let why = judged.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            (format!("goal {}{of} against {}", judged.goal, judged.to), format!("{}{why}", judged.verdict))
+        };
+        self.verdicts.iter().map(goal).collect()
+    }
+
+    /// The warnings, with one line for each kind; all of them where an older file does not say more.
+    pub(crate) fn warnings_by_kind(&self) -> Vec<String> {
+        let lines = by_kind(&self.contenders);
+        if lines.is_empty() { self.warnings.clone() } else { lines }
+    }
+}
+
+/// `1.03 (0.98 to 1.08)`.
+pub(super) fn in_words(median: &Median) -> String {
+    match median.interval {
+        Some([low, high]) => format!("{:.2} ({low:.2} to {high:.2})", median.value),
+        None => format!("{:.2}", median.value),
+    }
+}
+
+/// What spoiled rounds, and how many.
+fn warnings(contenders: &[Contender]) -> Vec<String> {
+    let of = |one: &Contender| {
+        let (name, all) = (one.name.clone(), one.rounds.len());
+        let line = move |(kind, rounds): (&String, &u32)| format!("{name}: {kind} in {rounds} of {all} rounds");
+        one.spoilt.iter().map(line).collect::<Vec<_>>()
+    };
+    contenders.iter().flat_map(of).collect()
+}
+
+/// A line for each kind of warning, with those whose rounds it has spoilt.
+fn by_kind(contenders: &[Contender]) -> Vec<String> {
+    let mut kinds = BTreeMap::<&str, [Vec<&str>; 2]>::new();
+    for contender in contenders {
+        for (kind, rounds) in &contender.spoilt {
+            let few = usize::from(!contender.is_more_than_half(*rounds as usize));
+            kinds.entry(kind).or_default()[few].push(&contender.name);
+        }
+    }
+    let line = |(kind, [most, few]): (&str, [Vec<&str>; 2])| {
+        let parts = [("in more than half of the rounds", most), ("in fewer", few)];
+        let parts = parts.iter().filter(|(_, names)| !names.is_empty());
+        let parts: Vec<String> = parts.map(|(when, names)| format!("{when}: {}", names.join(", "))).collect();
+        format!("{kind} {}", parts.join("; "))
+    };
+    kinds.into_iter().map(line).collect()
+}
+
+fn called<'a>(contenders: &'a [Contender], name: &str) -> Option<&'a Contender> {
+    contenders.iter().find(|one| one.name == name)
+}
+
+/// Of the first to each of the others, and those that goals name beside them.
+fn ratios(contenders: &[Contender], goals: &[Goal]) -> Vec<Ratio> {
     let Some((first, others)) = contenders.split_first() else { return Vec::new() };
+    let mut pairs: Vec<(&Contender, &Contender)> = others.iter().map(|other| (first, other)).collect();
+    for goal in goals {
+        let (Some(of), Some(to)) = (&goal.of, &goal.to) else { continue };
+        if let (Some(of), Some(to)) = (called(contenders, of), called(contenders, to))
+            && !pairs.iter().any(|(one, other)| one.name == of.name && other.name == to.name)
+        {
+            pairs.push((of, to));
+        }
+    }
     let mut ratios = Vec::new();
-    for other in others {
+    for (one, other) in pairs {
         for statistic in Statistic::ALL {
-            let pairs = first.rounds.iter().zip(&other.rounds);
-            let rounds: Vec<f64> = pairs
+            let rounds: Vec<f64> = one
+                .rounds
+                .iter()
+                .zip(&other.rounds)
                 .filter_map(|(one, other)| Some(statistic.of(one)? / statistic.of(other)?))
                 .filter(|ratio| ratio.is_finite())
                 .collect();
             if let Some(median) = median(&rounds) {
-                ratios.push(Ratio { of: first.name.clone(), to: other.name.clone(), statistic, rounds, median });
+                ratios.push(Ratio { of: one.name.clone(), to: other.name.clone(), statistic, rounds, median });
             }
         }
     }
@@ -193,13 +359,26 @@ pub(crate) fn ratios(contenders: &[Contender]) -> Vec<Ratio> {
 }
 
 /// Each goal against each ratio that it is about.
-pub(crate) fn judge(goals: &[Goal], ratios: &[Ratio]) -> anyhow::Result<Vec<Judged>> {
+fn judge(goals: &[Goal], contenders: &[Contender], ratios: &[Ratio]) -> anyhow::Result<Vec<Judged>> {
+    let is_bound = |name: &str| called(contenders, name).is_some_and(Contender::is_generator_bound);
     let mut verdicts = Vec::new();
     for goal in goals {
         let before = verdicts.len();
-        let is_of = |ratio: &&Ratio| goal.to.as_ref().is_none_or(|to| *to == ratio.to);
+        let of = goal.of.as_ref().or(contenders.first().map(|first| &first.name));
+        let is_of = |ratio: &&Ratio| Some(&ratio.of) == of && goal.to.as_ref().is_none_or(|to| *to == ratio.to);
         for ratio in ratios.iter().filter(|ratio| ratio.statistic == goal.statistic).filter(is_of) {
-            verdicts.push(Judged { goal: goal.text.clone(), to: ratio.to.clone(), verdict: goal.judge(&ratio.median) });
+            let mut verdict = goal.judge(&ratio.median);
+            let mut why = None;
+            // How many operations there were was not up to the servers then.
+            if verdict == Verdict::Missed
+                && goal.statistic == Statistic::Throughput
+                && (is_bound(&ratio.of) || is_bound(&ratio.to))
+            {
+                verdict = Verdict::Undecided;
+                why = Some(GENERATOR_IS_LIMIT.to_owned());
+            }
+            let (of, to) = (ratio.of.clone(), ratio.to.clone());
+            verdicts.push(Judged { goal: goal.text.clone(), of, to, verdict, why });
         }
         if verdicts.len() == before {
             bail!(
@@ -222,11 +401,9 @@ pub(crate) fn print(comparison: &Comparison, out: &mut impl Write) -> io::Result
         plan.duration_s
     )?;
     writeln!(out, "{:<16} {:>12} {:>10} {:>10} {:>10}   medians", "server", "per second", "p50", "p99", "cpu us")?;
-    for Contender { name, rounds, .. } in &comparison.contenders {
-        let of = |statistic: Statistic| {
-            let values: Vec<f64> = rounds.iter().filter_map(|round| statistic.of(round)).collect();
-            median(&values).map(|median| median.value)
-        };
+    for contender in &comparison.contenders {
+        let name = &contender.name;
+        let of = |statistic: Statistic| contender.median(|round| statistic.of(round));
         let time = |statistic| of(statistic).map_or("-".into(), |ns: f64| super::nanoseconds(ns as u64));
         let number =
             |statistic, digits: usize| of(statistic).map_or("-".into(), |value: f64| format!("{value:.digits$}"));
@@ -240,8 +417,8 @@ pub(crate) fn print(comparison: &Comparison, out: &mut impl Write) -> io::Result
         let interval = median.interval.map_or("too few rounds".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
         writeln!(out, "{name:<34} {:>8.3}   {interval}", median.value)?;
     }
-    for Judged { goal, to, verdict } in &comparison.verdicts {
-        writeln!(out, "goal {goal} against {to}: {verdict}")?;
+    for (goal, verdict) in comparison.goals() {
+        writeln!(out, "{goal}: {verdict}")?;
     }
     for warning in &comparison.warnings {
         writeln!(out, "WARNING: {warning}")?;
@@ -262,19 +439,26 @@ mod tests {
             generator_cpu: 0.1,
             bytes_per_connection: None,
         };
-        Contender {
-            name: name.into(),
-            place: String::new(),
-            facts: BTreeMap::new(),
-            rounds: throughputs.iter().map(round).collect(),
-        }
+        let empty = Contender::new(name.into(), String::new(), BTreeMap::new());
+        Contender { rounds: throughputs.iter().map(round).collect(), ..empty }
+    }
+
+    /// The same, with a generator that uses so much of its cpu in each round.
+    fn with_generator(contender: Contender, cpus: &[f64]) -> Contender {
+        let rounds = contender.rounds.into_iter().zip(cpus);
+        let rounds = rounds.map(|(round, &generator_cpu)| Round { generator_cpu, ..round }).collect();
+        Contender { rounds, ..contender }
+    }
+
+    fn goal(text: &str) -> Goal {
+        text.parse().expect("a goal")
     }
 
     #[test]
     fn ratios_are_of_each_round() {
         let one = contender("one", &[10.0, 20.0, 30.0]);
         let other = contender("other", &[5.0, 40.0, 10.0]);
-        let ratios = ratios(&[one, other]);
+        let ratios = ratios(&[one, other], &[]);
         let names: Vec<_> = ratios.iter().map(|ratio| ratio.statistic.name()).collect();
         // Nothing is said of what was not measured.
         assert_eq!(names, ["throughput", "p50"]);
@@ -284,10 +468,7 @@ mod tests {
 
     #[test]
     fn a_goal_is_met_by_all_of_the_interval() {
-        let verdict = |goal: &str, interval| {
-            let goal: Goal = goal.parse().expect("a goal");
-            goal.judge(&Median { value: 1.0, interval })
-        };
+        let verdict = |goal: &str, interval| super::tests::goal(goal).judge(&Median { value: 1.0, interval });
         assert_eq!(verdict("throughput >= 1", Some([1.0, 1.2])), Verdict::Met);
         assert_eq!(verdict("throughput >= 1.1", Some([1.0, 1.2])), Verdict::Undecided);
         assert_eq!(verdict("throughput >= 1.3", Some([1.0, 1.2])), Verdict::Missed);
@@ -295,13 +476,62 @@ mod tests {
         assert_eq!(verdict("p99 <= 0.8", Some([0.7, 0.9])), Verdict::Undecided);
         assert_eq!(verdict("p99 <= 0.6", Some([0.7, 0.9])), Verdict::Missed);
         assert_eq!(verdict("throughput >= 0.1", None), Verdict::Undecided);
-        for text in ["", "p99", "p99 > 1", "speed >= 1", "cpu <= much"] {
+        for text in ["", "p99", "p99 > 1", "speed >= 1", "cpu <= much", "cpu <= 1 of one"] {
             assert!(text.parse::<Goal>().is_err(), "{text}");
         }
-        let ratios = ratios(&[contender("one", &[1.0; 9]), contender("other", &[1.0; 9])]);
-        assert!(judge(&["cpu <= 1".parse().expect("a goal")], &ratios).is_err());
-        let against = |name: &str| judge(&[format!("p50 <= 1 against {name}").parse().expect("a goal")], &ratios);
-        assert_eq!(against("other").expect("it is there").len(), 1);
-        assert!(against("nobody").is_err());
+    }
+
+    #[test]
+    fn a_goal_is_about_the_first_server_or_those_that_it_names() {
+        let all = [contender("one", &[1.0; 9]), contender("two", &[3.0; 9]), contender("three", &[2.0; 9])];
+        let judged = |text: &str| {
+            let goals = [goal(text)];
+            let judged = judge(&goals, &all, &ratios(&all, &goals))?;
+            anyhow::Ok(judged.into_iter().map(|one| (one.of, one.to, one.verdict)).collect::<Vec<_>>())
+        };
+        let row = |of: &str, to: &str, verdict| (of.to_owned(), to.to_owned(), verdict);
+        assert!(judged("cpu <= 1").is_err());
+        assert!(judged("p50 <= 1 against nobody").is_err());
+        assert!(judged("p50 <= 1 of nobody against one").is_err());
+        let both = [row("one", "two", Verdict::Missed), row("one", "three", Verdict::Missed)];
+        assert_eq!(judged("throughput >= 1").expect("it is there"), both);
+        assert_eq!(judged("throughput >= 1 against two").expect("it is there"), both[..1]);
+        let further = [row("two", "three", Verdict::Met)];
+        assert_eq!(judged("throughput >= 1 of two against three").expect("it is there"), further);
+    }
+
+    #[test]
+    fn throughput_is_not_missed_where_the_generator_is_the_limit() {
+        let (bound, free) = (GENERATOR_CPU_MAX + 0.1, GENERATOR_CPU_MAX - 0.1);
+        let verdict = |text: &str, of: [f64; 7], to: [f64; 7]| {
+            let one = with_generator(contender("one", &[1.0; 7]), &of);
+            let all = [one, with_generator(contender("other", &[2.0; 7]), &to)];
+            let judged = judge(&[goal(text)], &all, &ratios(&all, &[])).expect("it is there").remove(0);
+            (judged.verdict, judged.why.is_some())
+        };
+        let half = [bound, bound, bound, free, free, free, free];
+        let most = [bound, bound, bound, bound, free, free, free];
+        let missed = "throughput >= 1";
+        assert_eq!(verdict(missed, [free; 7], [free; 7]), (Verdict::Missed, false));
+        assert_eq!(verdict(missed, half, half), (Verdict::Missed, false));
+        assert_eq!(verdict(missed, most, [free; 7]), (Verdict::Undecided, true));
+        assert_eq!(verdict(missed, [free; 7], most), (Verdict::Undecided, true));
+        // What is met is met, and times are the servers' all the same.
+        assert_eq!(verdict("throughput >= 0.5", most, most), (Verdict::Met, false));
+        assert_eq!(verdict("p50 <= 0.5", most, most), (Verdict::Missed, false));
+    }
+
+    #[test]
+    fn warnings_of_a_kind_share_a_line() {
+        let with = |name: &str, spoilt: &[(&str, u32)]| {
+            let spoilt = spoilt.iter().map(|(kind, rounds)| ((*kind).to_owned(), *rounds)).collect();
+            Contender { spoilt, ..contender(name, &[1.0; 4]) }
+        };
+        let contenders =
+            [with("one", &[("noise", 1), ("late", 3)]), with("two", &[("late", 4)]), with("three", &[("late", 2)])];
+        let lines = ["late in more than half of the rounds: one, two; in fewer: three", "noise in fewer: one"];
+        assert_eq!(by_kind(&contenders), lines);
+        assert_eq!(warnings(&contenders)[0], "one: late in 3 of 4 rounds");
+        assert_eq!(warnings(&contenders).len(), 4);
     }
 }

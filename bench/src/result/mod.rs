@@ -17,9 +17,7 @@ mod threshold;
 mod warning;
 mod words;
 
-pub(crate) use comparison::{
-    Comparison, Contender, Goal, Judged, Ratio, Round, Statistic, Verdict, judge, print as print_comparison, ratios,
-};
+pub(crate) use comparison::{Comparison, Contender, Goal, Round, Statistic, Verdict, print as print_comparison};
 pub(crate) use files::{put_json, write};
 pub(crate) use runtimes::{Held, Measured, Profile, Runtimes, print as print_runtimes};
 pub(crate) use sweep::{Edge, Objective, Point, Sweep, edge, print as print_sweep};

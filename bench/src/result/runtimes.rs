@@ -1,7 +1,8 @@
 //! ring9 beside the same server on other I/O layers.
 
-use super::{Comparison, Judged, Statistic, nanoseconds};
-use crate::record::{Median, median};
+use super::comparison::in_words;
+use super::{Comparison, Contender, Statistic, nanoseconds};
+use crate::record::Median;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -68,33 +69,27 @@ pub(crate) struct Held {
 }
 
 impl Measured {
+    fn contender(&self, server: &str) -> Option<&Contender> {
+        self.comparison.contenders.iter().find(|contender| contender.name == server)
+    }
+
     /// The median of a server.
     pub(crate) fn median(&self, server: &str, statistic: Statistic) -> Option<f64> {
-        let contender = self.comparison.contenders.iter().find(|contender| contender.name == server)?;
-        let values: Vec<f64> = contender.rounds.iter().filter_map(|round| statistic.of(round)).collect();
-        median(&values).map(|median| median.value)
+        self.contender(server)?.median(|round| statistic.of(round))
     }
 
     /// Of ring9 to a server.
     pub(crate) fn ratio(&self, server: &str, statistic: Statistic) -> Option<Median> {
-        let is_it = |ratio: &&super::Ratio| ratio.to == server && ratio.statistic == statistic;
-        self.comparison.ratios.iter().find(is_it).map(|ratio| ratio.median)
+        self.comparison.ratio(server, statistic)
     }
 
     /// What a server grew by with each connection.
     pub(crate) fn bytes_per_connection(&self, server: &str) -> Option<f64> {
-        let contender = self.comparison.contenders.iter().find(|contender| contender.name == server)?;
-        let values: Vec<f64> = contender.rounds.iter().filter_map(|round| round.bytes_per_connection).collect();
-        median(&values).map(|median| median.value)
+        self.contender(server)?.median(|round| round.bytes_per_connection)
     }
 
-    /// `1.03 (0.98 to 1.08)`.
-    pub(crate) fn ratio_in_words(&self, server: &str, statistic: Statistic) -> String {
-        match self.ratio(server, statistic) {
-            Some(Median { value, interval: Some([low, high]) }) => format!("{value:.2} ({low:.2} to {high:.2})"),
-            Some(Median { value, interval: None }) => format!("{value:.2}"),
-            None => "-".into(),
-        }
+    fn ratio_in_words(&self, server: &str, statistic: Statistic) -> String {
+        self.ratio(server, statistic).map_or("-".into(), |median| in_words(&median))
     }
 
     /// Its rows: one for each server, after a head.
@@ -207,10 +202,13 @@ pub(crate) fn print(runtimes: &Runtimes, out: &mut impl Write) -> io::Result<()>
         let bulk = if measured.bulk { ", beside a client that reads 1 MB at a time" } else { "" };
         writeln!(out, "\n{}: {}, {place}{bulk}", measured.id, measured.comparison.plan.words())?;
         put(out, &measured.table())?;
-        for Judged { goal, to, verdict } in &measured.comparison.verdicts {
-            writeln!(out, "goal {goal} against {to}: {verdict}")?;
+        for line in measured.comparison.other_ratios() {
+            writeln!(out, "{line}")?;
         }
-        for warning in &measured.comparison.warnings {
+        for (goal, verdict) in measured.comparison.goals() {
+            writeln!(out, "{goal}: {verdict}")?;
+        }
+        for warning in measured.comparison.warnings_by_kind() {
             writeln!(out, "WARNING: {warning}")?;
         }
     }

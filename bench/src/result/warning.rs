@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A run in which the generator used more of its cpu is one of the generator.
-const GENERATOR_CPU_MAX: f64 = 0.7;
+pub(super) const GENERATOR_CPU_MAX: f64 = 0.7;
 /// Less of what was offered was too much.
 pub(crate) const ACHIEVED_MIN: f64 = 0.995;
 /// Late by so much in 99 of 100 sleeps, or once by the other, is a machine that does other things.

@@ -68,7 +68,10 @@ const MANY_TCP: &[&str] = &[
     "cpu <= 1 against tokio-uring",
     "throughput >= 1.15 against epoll-floor",
     "cpu <= 0.85 against epoll-floor",
+    JUDGE,
 ];
+/// The baseline that ring9 is held against is as good as a server that only answers, or nearly.
+const JUDGE: &str = "throughput >= 0.9 of epoll against epoll-floor";
 const BULK: &[&str] = &["cpu <= 1.05 against epoll"];
 
 /// All of them, the most telling ones first.
@@ -79,7 +82,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         transport: Transport::Unix,
         connections: 64,
         quick: true,
-        goals: &["throughput >= 1.15 against epoll", "cpu <= 0.9 against epoll"],
+        goals: &["throughput >= 1.15 against epoll", "cpu <= 0.9 against epoll", JUDGE],
         ..BASE
     },
     Shape {
@@ -97,7 +100,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         id: "tcp-64x4-read-4k",
         connections: 64,
         depth: 4,
-        goals: &["throughput >= 0.85 against epoll-floor"],
+        goals: &["throughput >= 0.85 against epoll-floor", JUDGE],
         ..BASE
     },
     Shape { id: "tcp-1-read-4k", quick: true, goals: &["p50 <= 1.05 against epoll"], ..BASE },
