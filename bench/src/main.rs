@@ -5,6 +5,7 @@
 //! - `record`: its times.
 //! - `result`: what is left of them, in files and in words.
 //! - `target`, `server`, `cost`: the server, one that is started here, and what its process spends.
+//! - `syscalls`: the calls of a process, by tracing it.
 //! - `measure`: a server with the files and connections of a load.
 //! - `environment`: the machine.
 //! - `report`: a page with pictures.
@@ -22,6 +23,7 @@ mod report;
 mod result;
 mod runtimes;
 mod server;
+mod syscalls;
 mod target;
 
 use clap::{Parser, Subcommand, ValueEnum};

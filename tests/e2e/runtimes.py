@@ -43,6 +43,11 @@ def main() -> int:
             known = server["lines"] > 50 and server["crates"] > 10 and server["threads"] >= 1 and server["idle_cpu_us"] is not None
             released = server["name"] in ("ring9", "epoll", "threads") or server["facts"]["released"] and server["facts"]["version"]
             check(f"{server['name']}: what is known of it", bool(known and released), server)
+            # A call at least brings an operation or its reply, unless many come at once; none is known where processes may not be traced.
+            calls = server["syscalls_per_operation"]
+            check(f"{server['name']}: calls of an operation", calls is None or 0.2 < calls < 40, calls)
+        counted = [server["syscalls_per_operation"] is not None for server in result["servers"]]
+        check("calls are counted of all servers, or of none", all(counted) or not any(counted), counted)
         check("all loads", [shape["id"] for shape in result["shapes"]] == LOADS)
         for shape in result["shapes"]:
             contenders = shape["comparison"]["contenders"]

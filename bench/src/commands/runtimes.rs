@@ -14,6 +14,7 @@ use crate::record::median;
 use crate::report::{self, Given};
 use crate::result::{self, Comparison, Contender, Goal, Held, Measured, Profile, Round, Runtimes, Statistic};
 use crate::runtimes::{Built, Cpus, Roster, SHAPES, Shape, Transport};
+use crate::syscalls::Traced;
 use anyhow::{Context, ensure};
 use clap::{Args, Parser};
 use nix::sys::signal::{Signal, kill};
@@ -43,6 +44,11 @@ const RATE_DURATION: Duration = Duration::from_millis(500);
 /// The load whose throughput the shares are of; over connections enough that none has to wait for a slot.
 const RATED: &str = "tcp-64-read-4k";
 const RATED_LOAD: &str = "--connections 64 --depth 4 --op read --size 4KiB";
+/// At which system calls are counted, of operations of the same load: low enough that servers that are traced keep up.
+const COUNTED_RATE: f64 = 2000.0;
+const COUNTED: Duration = Duration::from_secs(1);
+/// Until threads that were interrupted are back where they were.
+const SETTLE: Duration = Duration::from_millis(20);
 /// For idle servers.
 const IDLE: Duration = Duration::from_secs(1);
 const IDLE_LOAD: &str = "--connections 64 --op getattr";
@@ -83,6 +89,11 @@ fn plan(words: &str, duration: Duration) -> anyhow::Result<Plan> {
     let words = words.split_whitespace();
     let load = Load::try_parse_from(["load"].into_iter().chain(words))?.load;
     Ok(Plan { warmup: WARMUP, ..load.plan(duration)? })
+}
+
+/// The load at a rate.
+fn open_loop(rate: f64, duration: Duration) -> anyhow::Result<Plan> {
+    plan(&format!("{RATED_LOAD} --rate {rate} --arrivals poisson"), duration)
 }
 
 impl RuntimesFlags {
@@ -217,7 +228,34 @@ impl Yard<'_> {
         profile.threads = site.pid.and_then(|pid| of_process(pid).get("threads")?.parse().ok());
         drop(connected);
         prepared.clear()?;
+        profile.syscalls_per_operation = self.syscalls(server)?;
         Ok(profile)
+    }
+
+    /// System calls for an operation, if they can be counted, of a server that is used for nothing else: while it is traced it is slow.
+    fn syscalls(&self, server: &Built) -> Result<Option<f64>, Failure> {
+        let Entry { site, .. } = self.start(server, Transport::Tcp)?;
+        let Some(pid) = site.pid else { return Ok(None) };
+        let plan = open_loop(COUNTED_RATE, COUNTED).usage()?;
+        let target = speech()?.target(&site.address, &plan.mix).usage()?;
+        // Who asked it what it spent would make it spend more.
+        let prepared = Prepared::new(target, &plan, None, Some(self.flags.cpu))?;
+        let mut connected = prepared.connect(&plan)?;
+        let traced = match Traced::start(pid, Some(self.flags.server_cpu)) {
+            Ok(traced) => traced,
+            Err(error) => {
+                eprintln!("{}: its system calls are not counted: {error:#}", server.name);
+                return Ok(None);
+            }
+        };
+        sleep(SETTLE);
+        let before = traced.calls();
+        let done = connected.run(|_| {})?;
+        let calls = traced.calls() - before;
+        drop(traced);
+        drop(connected);
+        prepared.clear()?;
+        Ok(Some(calls as f64 / done.outcome.all.max(1) as f64))
     }
 
     fn measure(&self, shape: &Shape) -> Result<Measured, Failure> {
@@ -293,7 +331,7 @@ impl Yard<'_> {
         for round in 0..self.of(RATE_ROUNDS) {
             for number in order(loads.len(), round, &mut random) {
                 let (server, _, rate) = loads[number];
-                let plan = plan(&format!("{RATED_LOAD} --rate {rate} --arrivals poisson"), RATE_DURATION).usage()?;
+                let plan = open_loop(rate, RATE_DURATION).usage()?;
                 let Entry { site, .. } = self.start(server, Transport::Tcp)?;
                 let target = speech()?.target(&site.address, &plan.mix).usage()?;
                 let prepared = Prepared::new(target, &plan, site.pid, Some(self.flags.cpu))?;

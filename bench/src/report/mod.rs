@@ -177,7 +177,7 @@ fn of_comparison(comparison: &Comparison) -> Section {
 
 fn of_runtimes(runtimes: &Runtimes) -> Vec<Section> {
     let text = "The same protocol core and file system on each; what differs is how they wait for the kernel and ask it. Threads are those of the whole process, one of which waits for \
-                signals; lines are code of the I/O layer; KiB are code and data of the program. Ratios are of ring9 to the server of the row, round by round, with intervals of 95 %.";
+                signals; calls/op are system calls of all threads for an operation, at the same rate for all, counted while they were traced; lines are code of the I/O layer; KiB are code and data of the program. Ratios are of ring9 to the server of the row, round by round, with intervals of 95 %.";
     let mut sections = vec![Section {
         title: "Servers".into(),
         text: text.into(),

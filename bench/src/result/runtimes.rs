@@ -40,6 +40,9 @@ pub(crate) struct Profile {
     pub(crate) threads: Option<u64>,
     /// Microseconds of cpu in a second, with connections that are idle.
     pub(crate) idle_cpu_us: Option<f64>,
+    /// System calls of all its threads for an operation, in an open loop at a rate that is the same for all; none where a process may not be traced.
+    #[serde(default)]
+    pub(crate) syscalls_per_operation: Option<f64>,
 }
 
 /// A load, and what came of it.
@@ -140,6 +143,7 @@ impl Runtimes {
             "copies out, in",
             "threads",
             "idle us/s",
+            "calls/op",
             "lines",
             "crates",
             "KiB",
@@ -166,6 +170,7 @@ impl Runtimes {
                 fact("copies"),
                 server.threads.map_or("-".into(), |threads| threads.to_string()),
                 server.idle_cpu_us.map_or("-".into(), |us| format!("{us:.0}")),
+                server.syscalls_per_operation.map_or("-".into(), |calls| format!("{calls:.2}")),
                 server.lines.to_string(),
                 server.crates.to_string(),
                 server.binary_bytes.map_or("-".into(), |bytes| (bytes >> 10).to_string()),
