@@ -8,6 +8,7 @@ use crate::record::{Hiccups, Histogram, Recorder, Times, percentile};
 use crate::result::{Round, RunResult, Signs, Warning};
 use crate::target::Target;
 use anyhow::{Context, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +24,13 @@ pub(crate) fn pin(cpu: Option<usize>) -> anyhow::Result<()> {
     ensure!(cpu < CpuSet::MAX_CPU, "--cpu {cpu}");
     set.set(cpu);
     sched_setaffinity(None, &set).with_context(|| format!("--cpu {cpu}"))
+}
+
+/// Lets this process, and those that it starts, have as many descriptors as it may take without being asked; how many these are.
+pub(crate) fn raise_descriptors() -> anyhow::Result<u64> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("RLIMIT_NOFILE")?;
+    Ok(maximum.unwrap_or(u64::MAX))
 }
 
 /// A server with the files of a load. They are removed with the value, as far as the server still answers.

@@ -270,6 +270,9 @@ def main() -> int:
         floors, _ = bench_does("floor", "--server", f"{ring9} --memory 64MiB --listen unix:{folder}/floor", "--op", "getattr", "--connections", "2", "--depth", "4", "--rounds", "6", "--duration", "200ms", "--uid", str(os.getuid()))
         names = [one["name"] for one in left(floors, "compare.json").get("contenders", [])]
         check("a floor has both servers that only answer", names == ["server", "epoll-floor", "blocking-floor"], names)
+        spins = f"unix:{folder}/spins"
+        answered = run("--server", f"{bench} null --kind spinning --listen {spins}", "--op", "getattr", "--connections", "2", "--depth", "4", "--duration", "200ms")
+        check("a floor that spins answers without being woken", answered["throughput"]["achieved"] > 100 and answered["cost"]["voluntary_switches"] < 0.1, answered.get("cost"))
         pages = os.path.join(folder, "pages")
         done = subprocess.run([bench, "report", opened["folder"], closed["folder"], out, floors, "--out", pages], capture_output=True, text=True)
         page = open(os.path.join(pages, "report.html")).read() if done.returncode == 0 else ""

@@ -1,4 +1,5 @@
-"""ring9-bench runtimes --quick: nine servers and two floors in seven loads; what it leaves is as its schema says, and its page shows it.
+"""ring9-bench runtimes --quick: nine servers and two floors in seven loads; what it leaves is as its schema says, and its page shows it. Then, by their names, the loads in which
+only some of the servers take part.
 
 Usage: runtimes.py BIN-FOLDER        (needs jsonschema of PyPI; builds bench/baselines)
 """
@@ -13,6 +14,7 @@ import jsonschema
 
 SERVERS = ["ring9", "epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring"]
 FLOORS = ["epoll-floor", "blocking-floor"]
+SPINNING, IDLE = "tcp-1-read-4k-spinning", "tcp-64-read-4k-beside-10000-idle"
 LOADS = ["tcp-64-read-4k", "unix-64-read-4k", "tcp-1-read-4k", "tcp-1x16-read-4k", "tcp-1x4-read-1m", "tcp-1x4-write-1m", "one-cpu-1x16-read-4k"]
 
 passed = failed = 0
@@ -24,14 +26,43 @@ def check(what: str, holds: bool, found: object = "") -> None:
     print("ok  " if holds else "FAIL", what, "" if holds else found, flush=True)
 
 
+def goals_are_judged(shape: dict) -> None:
+    verdicts = shape["comparison"]["verdicts"]
+    check(f"{shape['id']}: goals are judged", bool(verdicts) and all(one["verdict"] in ("met", "missed", "undecided") for one in verdicts))
+    check(f"{shape['id']}: and excused where they are undecided alone", all(one["why"] is None or one["verdict"] == "undecided" for one in verdicts), verdicts)
+
+
+def some_take_part(runtimes: list[str], schema: dict, folder: str) -> None:
+    """Loads in which servers spin, or have a crowd of idle connections."""
+    out = os.path.join(folder, "some")
+    done = subprocess.run([*runtimes, "--only", f"{SPINNING},{IDLE}", "--out", out], capture_output=True, text=True)
+    check("loads by their names end well", done.returncode == 0, done.stderr)
+    result = json.load(open(os.path.join(out, "result.json")))
+    jsonschema.validate(result, schema)
+    shapes = {shape["id"]: shape for shape in result["shapes"]}
+    check("they are there", list(shapes) == [SPINNING, IDLE], list(shapes))
+    names = {SPINNING: ["ring9", "epoll", "spinning-floor", *FLOORS], IDLE: ["ring9", "ring9-alone", "epoll", "epoll-alone"]}
+    for name, shape in shapes.items():
+        contenders = shape["comparison"]["contenders"]
+        check(f"{name}: who takes part", [one["name"] for one in contenders] == names[name], contenders)
+        check(f"{name}: every round", all(len(one["rounds"]) == 7 and all(each["throughput"] > 0 for each in one["rounds"]) for one in contenders))
+        goals_are_judged(shape)
+    places = [one["place"] for one in shapes[SPINNING]["comparison"]["contenders"]]
+    check("ring9 alone looks for work", ["--busy-poll" in place for place in places] == [True, False, False, False, False], places)
+    # A limit of open files may allow fewer.
+    check("how many are idle is said", 0 < shapes[IDLE]["idle_connections"] <= 10_000 and shapes[SPINNING]["idle_connections"] == 0)
+    pairs = {(one["of"], one["to"]) for one in shapes[IDLE]["comparison"]["ratios"]}
+    check("each is held against itself", pairs == {("ring9", "ring9-alone"), ("epoll", "epoll-alone")}, pairs)
+
+
 def main() -> int:
     bench = os.path.join(sys.argv[1], "ring9-bench")
     here = os.path.dirname(os.path.abspath(__file__))
     repository = os.path.join(here, "../..")
     with tempfile.TemporaryDirectory() as folder:
         one_cpu = ["--cpu", "0"] if os.cpu_count() == 1 else []
-        command = [bench, "runtimes", "--quick", "--repository", repository, "--out", folder]
-        done = subprocess.run(command + one_cpu, capture_output=True, text=True)
+        runtimes = [bench, "runtimes", "--quick", "--repository", repository, *one_cpu]
+        done = subprocess.run([*runtimes, "--out", folder], capture_output=True, text=True)
         check("it ends well", done.returncode == 0, done.stderr)
         result = json.load(open(os.path.join(folder, "result.json")))
         schema = json.loads(subprocess.run([bench, "schema", "runtimes"], capture_output=True, check=True).stdout)
@@ -56,13 +87,17 @@ def main() -> int:
                 rounds = one["rounds"]
                 sound = len(rounds) == 7 and all(each["throughput"] > 0 and each["cpu_us"] > 0 for each in rounds)
                 check(f"{shape['id']}: {one['name']}: every round", sound, rounds)
-            verdicts = shape["comparison"]["verdicts"]
-            check(f"{shape['id']}: goals are judged", bool(verdicts) and all(one["verdict"] in ("met", "missed", "undecided") for one in verdicts))
+            goals_are_judged(shape)
+            judges = [one for one in shape["comparison"]["ratios"] if one["of"] == "epoll"]
+            of_judge = {(one["to"], one["statistic"]) for one in judges} >= {("epoll-floor", "throughput"), ("epoll-floor", "cpu")}
+            check(f"{shape['id']}: the baseline is held against its floor, with 64 connections", of_judge == ("-64-" in shape["id"]), judges)
+        check("warnings of a kind share a line", all(done.stdout.count(f"WARNING: {kind} in") <= len(LOADS) for kind in ("noise", "generator-bound")), done.stdout)
         held = [(one["server"], one["share"]) for one in result["rates"]]
         check("open loops of all", held == [(name, share) for name in SERVERS for share in (0.1, 0.5, 0.8, 0.95, None)], held)
         page = open(os.path.join(folder, "report.html")).read()
         check("the page has its pictures", page.count("<svg") == 2 * len(LOADS) + 1, page.count("<svg"))
         check("and needs nothing from elsewhere", "src=\"http" not in page and "href=\"http" not in page)
+        some_take_part(runtimes, schema, folder)
         for flags, what in ((["--only", "nonsense"], "nonsense"), (["--repository", folder], folder), (["--cpu", "4096"], "cpus")):
             refused = subprocess.run([bench, "runtimes", "--out", folder, *flags], capture_output=True, text=True)
             check(f"{' '.join(flags[:1])}: refused with a reason", refused.returncode == 2 and what in refused.stderr, refused.stderr)

@@ -7,7 +7,7 @@ use crate::environment::of_process;
 use crate::null::Kind;
 use crate::result::{Comparison, Goal};
 use anyhow::{Context, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ring9::client::Address;
 use std::time::Duration;
 
@@ -49,12 +49,12 @@ impl Floor {
         let cpu = self.floor_cpu.or(site.pid.and_then(only_cpu));
         let scratch = tempfile::tempdir().usage()?;
         let mut nulls = Vec::new();
-        for kind in Kind::value_variants() {
+        for kind in Kind::SLEEPING {
             let address = match &site.address {
                 Address::Tcp { .. } => "tcp:127.0.0.1:0".to_owned(),
                 Address::Unix(_) => format!("unix:{}", scratch.path().join(kind.name()).display()),
             };
-            nulls.push(null(*kind, &address, cpu).target()?);
+            nulls.push(null(kind, &address, cpu).target()?);
         }
         let mut entries = vec![Entry { name: "server".into(), place: site.address.to_string(), site }];
         entries.extend(nulls);

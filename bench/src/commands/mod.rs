@@ -2,7 +2,7 @@
 //!
 //! - `load`: flags that say where a server is and what the load is; all that make a load share them.
 //! - `run`: one load, one result. `sweep`: many rates. `compare`, `floor`: many servers. `noise`: none.
-//! - `runtimes`: ring9 beside its core on other I/O layers.
+//! - `runtimes`: ring9 beside its core on other I/O layers, which are measured in its `yard`.
 //! - `report`: a page of what they left. `demo`: a little of everything.
 
 pub(crate) mod compare;
@@ -14,6 +14,7 @@ pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod runtimes;
 pub(crate) mod sweep;
+mod yard;
 
 use std::process::ExitCode;
 

@@ -16,7 +16,7 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection reads so often before others get their turn.
 const READS_MAX: usize = 4;
 
-enum Socket {
+pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -47,7 +47,7 @@ impl Socket {
         }
     }
 
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(socket) => socket.read(bytes),
             Socket::Unix(socket) => socket.read(bytes),
@@ -98,6 +98,21 @@ impl Line {
         depth: u16,
         ops: &[Op],
     ) -> anyhow::Result<Line> {
+        let mut line = Line::attach(target, number, depth)?;
+        line.open_all(target, world, ops)?;
+        line.settle()?;
+        Ok(line)
+    }
+
+    /// The socket of a connection that has attached and walked, and asks for no more.
+    pub(super) fn idle(target: &Target) -> anyhow::Result<Socket> {
+        let mut line = Line::attach(target, 0, 1)?;
+        line.walk(0, DIR, &[])?;
+        line.settle()?;
+        Ok(line.socket)
+    }
+
+    fn attach(target: &Target, number: usize, depth: u16) -> anyhow::Result<Line> {
         let socket = Socket::connect(&target.address).with_context(|| target.address.to_string())?;
         socket.set_timeout(Some(GREETING_TIMEOUT))?;
         let slots = (0..depth).map(|slot| Slot { own: Own::new(number, slot), flight: None }).collect();
@@ -111,10 +126,13 @@ impl Line {
             is_full: false,
         };
         line.greet(target)?;
-        line.open_all(target, world, ops)?;
-        line.socket.set_timeout(None)?;
-        line.socket.set_nonblocking()?;
         Ok(line)
+    }
+
+    /// From here on nobody waits for it alone.
+    fn settle(&mut self) -> io::Result<()> {
+        self.socket.set_timeout(None)?;
+        self.socket.set_nonblocking()
     }
 
     fn greet(&mut self, target: &Target) -> anyhow::Result<()> {

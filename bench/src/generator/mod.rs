@@ -4,6 +4,7 @@
 //! - `mix`: which operation, on which file, of what size.
 //! - `operation`: the messages of an operation.
 //! - `line`: a connection, and its operations in flight.
+//! - `crowd`: connections without any.
 //!
 //! In an open loop the schedule alone says when an operation is due. One that finds no free slot waits, and its time runs on: it is taken from the schedule when a slot is free, so
 //! what waits needs no memory, however much that is. In a closed loop an operation is due when the one before it in its slot has ended; such a loop is as slow as its server, and
@@ -12,11 +13,13 @@
 //! Must not know: files of results, statistics, pictures.
 
 mod arrivals;
+mod crowd;
 mod line;
 mod mix;
 mod operation;
 
 pub(crate) use arrivals::Arrivals;
+pub(crate) use crowd::Crowd;
 pub(crate) use mix::{Mix, Weighted, size_of};
 pub(crate) use operation::{Op, Own, Pattern, World};
 

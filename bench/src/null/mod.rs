@@ -1,8 +1,9 @@
 //! Servers that do nothing but answer: replies of the right sizes with nothing behind them. What they reach is what sockets, kernel and generator allow, the floor of every real server.
 //!
-//! - here: which replies (9P2000.L only), and the two ways to wait for requests.
+//! - here: which replies (9P2000.L only), and the ways to wait for requests.
 //!
-//! *Blocking* has a thread for each connection; *epoll* has one thread for all, and answers all requests of one receive with one send.
+//! *Blocking* has a thread for each connection; *epoll* has one thread for all, and answers all requests of one receive with one send; *spinning* is the same and never sleeps, so it wants
+//! a cpu for itself: the floor of servers that look for work before they sleep.
 
 mod reply;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use reply::Replies;
 use ring9::client::Address;
-use rustix::event::epoll;
+use rustix::event::{Timespec, epoll};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,13 +32,19 @@ pub(crate) enum Kind {
     Epoll,
     /// A thread for each connection
     Blocking,
+    /// As epoll, but it never sleeps
+    Spinning,
 }
 
 impl Kind {
+    /// Those that leave their cpu to others when there is nothing to do.
+    pub(crate) const SLEEPING: [Kind; 2] = [Kind::Epoll, Kind::Blocking];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Epoll => "epoll",
             Kind::Blocking => "blocking",
+            Kind::Spinning => "spinning",
         }
     }
 }
@@ -48,7 +55,8 @@ pub(crate) fn serve(kind: Kind, address: &Address) -> anyhow::Result<()> {
     println!("ring9 ready {address}");
     match kind {
         Kind::Blocking => blocking(&listener),
-        Kind::Epoll => Poller::new(listener)?.run(),
+        Kind::Epoll => Poller::new(listener)?.run(None),
+        Kind::Spinning => Poller::new(listener)?.run(Some(&Timespec::default())),
     }
 }
 
@@ -201,10 +209,11 @@ impl Poller {
         Ok(Poller { listener, epoll, peers: BTreeMap::new(), next: 0 })
     }
 
-    fn run(mut self) -> anyhow::Result<()> {
+    /// Waits so long for events; if it is not said, until there are some.
+    fn run(mut self, patience: Option<&Timespec>) -> anyhow::Result<()> {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), patience) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => bail!("epoll: {error}"),
             }

@@ -200,8 +200,6 @@ fn of_runtimes(runtimes: &Runtimes) -> Vec<Section> {
 
 fn of_measured(measured: &Measured) -> Section {
     let comparison = &measured.comparison;
-    let place = if measured.one_cpu { "server and generator on one cpu" } else { "a cpu each" };
-    let bulk = if measured.bulk { ", beside a client that reads 1 MB at a time" } else { "" };
     let mut table = measured.table();
     let columns = table[0].len();
     for (goal, verdict) in comparison.goals() {
@@ -212,7 +210,7 @@ fn of_measured(measured: &Measured) -> Section {
     let pictures = [Statistic::Throughput, Statistic::Cpu];
     Section {
         title: measured.id.clone(),
-        text: format!("{}, {place}{bulk}. {}", comparison.plan.words(), comparison.other_ratios().join(". ")),
+        text: format!("{}, {}. {}", comparison.plan.words(), measured.place(), comparison.other_ratios().join(". ")),
         pictures: pictures.into_iter().filter_map(|statistic| pictures::forest(measured, statistic)).collect(),
         table,
         warnings: comparison.warnings_by_kind(),

@@ -247,6 +247,14 @@ impl Comparison {
         })
     }
 
+    /// What was measured by itself in the same load: no ratio is of servers of both.
+    pub(crate) fn append(&mut self, other: Comparison) {
+        self.contenders.extend(other.contenders);
+        self.ratios.extend(other.ratios);
+        self.verdicts.extend(other.verdicts);
+        self.warnings.extend(other.warnings);
+    }
+
     fn is_of_first(&self, name: &str) -> bool {
         name.is_empty() || self.contenders.first().is_some_and(|first| first.name == name)
     }

@@ -53,6 +53,9 @@ pub(crate) struct Measured {
     pub(crate) one_cpu: bool,
     /// Another client read in large pieces meanwhile.
     pub(crate) bulk: bool,
+    /// Connections that the first of each two servers had beside those of the load, attached and idle.
+    #[serde(default)]
+    pub(crate) idle_connections: u64,
     pub(crate) comparison: Comparison,
 }
 
@@ -72,6 +75,17 @@ pub(crate) struct Held {
 }
 
 impl Measured {
+    /// Where servers and generator ran, and beside what.
+    pub(crate) fn place(&self) -> String {
+        let cpus = if self.one_cpu { "server and generator on one cpu" } else { "a cpu each" };
+        let bulk = if self.bulk { ", beside a client that reads 1 MB at a time" } else { "" };
+        let idle = match self.idle_connections {
+            0 => String::new(),
+            count => format!(", beside {count} idle connections, and without"),
+        };
+        format!("{cpus}{bulk}{idle}")
+    }
+
     fn contender(&self, server: &str) -> Option<&Contender> {
         self.comparison.contenders.iter().find(|contender| contender.name == server)
     }
@@ -100,6 +114,11 @@ impl Measured {
         let mut head =
             vec!["server", "per second", "p50", "p99", "cpu us", "operations of ring9", "cpu of ring9", "p50 of ring9"];
         let has_memory = self.comparison.contenders.iter().any(|one| self.bytes_per_connection(&one.name).is_some());
+        // Where it is what counts.
+        let has_p99 = self.comparison.verdicts.iter().any(|judged| judged.goal.starts_with(Statistic::P99.name()));
+        if has_p99 {
+            head.push("p99 of ring9");
+        }
         if has_memory {
             head.push("KiB/connection");
         }
@@ -120,6 +139,9 @@ impl Measured {
                 self.ratio_in_words(name, Statistic::Cpu),
                 self.ratio_in_words(name, Statistic::P50),
             ];
+            if has_p99 {
+                row.push(self.ratio_in_words(name, Statistic::P99));
+            }
             if has_memory {
                 row.push(self.bytes_per_connection(name).map_or("-".into(), |bytes| format!("{:.1}", bytes / 1024.0)));
             }
@@ -203,9 +225,7 @@ impl Runtimes {
 pub(crate) fn print(runtimes: &Runtimes, out: &mut impl Write) -> io::Result<()> {
     put(out, &runtimes.profiles())?;
     for measured in &runtimes.shapes {
-        let place = if measured.one_cpu { "one cpu" } else { "a cpu each" };
-        let bulk = if measured.bulk { ", beside a client that reads 1 MB at a time" } else { "" };
-        writeln!(out, "\n{}: {}, {place}{bulk}", measured.id, measured.comparison.plan.words())?;
+        writeln!(out, "\n{}: {}, {}", measured.id, measured.comparison.plan.words(), measured.place())?;
         put(out, &measured.table())?;
         for line in measured.comparison.other_ratios() {
             writeln!(out, "{line}")?;

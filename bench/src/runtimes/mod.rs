@@ -9,4 +9,4 @@ mod roster;
 mod shapes;
 
 pub(crate) use roster::{Built, Roster};
-pub(crate) use shapes::{Cpus, SHAPES, Shape, Transport};
+pub(crate) use shapes::{Company, Cpus, SHAPES, Shape, Transport};

@@ -29,12 +29,18 @@ impl Built {
         let Built { program, .. } = self;
         format!("{program} --memory {MEMORY} --trust all --cpu {cpu} --listen {address}")
     }
+
+    /// What its command line needs, to have so many connections: the others take what comes.
+    pub(crate) fn for_connections(&self, count: u64) -> String {
+        if self.package == "ring9" { format!(" --max-connections {count}") } else { String::new() }
+    }
 }
 
 /// All servers.
 #[derive(Debug)]
 pub(crate) struct Roster {
     repository: PathBuf,
+    /// ring9 first, then the one that it is held against, then the others.
     pub(crate) servers: Vec<Built>,
 }
 

@@ -16,6 +16,21 @@ pub(crate) enum Cpus {
     Each,
 }
 
+/// Who takes part, and what there is beside the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// All servers and the floors that sleep, all the time.
+    Together,
+    /// All servers; each is started for each round and is alone in it, as so many connections are too many for all of them at a time; and rounds are fewer.
+    Apart,
+    /// The same, while another client reads in large pieces.
+    Bulk,
+    /// ring9, which looks for work before it sleeps, the epoll baseline and all floors; each is started for each round, as one of them leaves its cpu to nobody.
+    Spinning,
+    /// ring9 and the epoll baseline with so many connections that are idle, each beside another process of the same server that has none.
+    Idle(u64),
+}
+
 /// A load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
@@ -30,11 +45,8 @@ pub(crate) struct Shape {
     pub(crate) size: &'static str,
     /// Also where time is short.
     pub(crate) quick: bool,
-    /// Servers are started for each round and are alone in it, as so many connections are too many for all of them at a time; and rounds are fewer.
-    pub(crate) apart: bool,
-    /// Another client reads in large pieces meanwhile.
-    pub(crate) bulk: bool,
-    /// What ring9 ought to reach.
+    pub(crate) company: Company,
+    /// What ring9 ought to reach; where a server is beside another process of itself, what each of them ought to.
     pub(crate) goals: &'static [&'static str],
 }
 
@@ -47,8 +59,7 @@ const BASE: Shape = Shape {
     op: "read",
     size: "4KiB",
     quick: false,
-    apart: false,
-    bulk: false,
+    company: Company::Together,
     goals: &[],
 };
 
@@ -177,9 +188,22 @@ pub(crate) const SHAPES: &[Shape] = &[
         goals: &["throughput >= 0.9 against epoll-floor"],
         ..ALONE
     },
-    Shape { id: "tcp-16-read-4k-beside-bulk", connections: 16, apart: true, bulk: true, ..BASE },
-    Shape { id: "tcp-1000-read-4k", connections: 1000, apart: true, ..BASE },
-    Shape { id: "tcp-9000-read-4k", connections: 9000, apart: true, ..BASE },
+    Shape { id: "tcp-16-read-4k-beside-bulk", connections: 16, company: Company::Bulk, ..BASE },
+    Shape { id: "tcp-1000-read-4k", connections: 1000, company: Company::Apart, ..BASE },
+    Shape { id: "tcp-9000-read-4k", connections: 9000, company: Company::Apart, ..BASE },
+    Shape {
+        id: "tcp-1-read-4k-spinning",
+        company: Company::Spinning,
+        goals: &["p50 <= 1.1 against spinning-floor"],
+        ..BASE
+    },
+    Shape {
+        id: "tcp-64-read-4k-beside-10000-idle",
+        connections: 64,
+        company: Company::Idle(10_000),
+        goals: &["p99 <= 1.3"],
+        ..BASE
+    },
 ];
 
 /// One connection, with server and generator on one cpu.
