@@ -174,6 +174,8 @@ mod tests {
         };
         match Traced::start(cat.id(), None) {
             Ok(traced) => {
+                // It has one tracer, and whoever comes later leaves it as it is.
+                assert!(Traced::start(cat.id(), None).is_err());
                 (0..10).for_each(|_| echo());
                 let before = traced.calls();
                 (0..100).for_each(|_| echo());

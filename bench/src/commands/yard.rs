@@ -188,6 +188,7 @@ impl Yard<'_> {
 
     /// System calls for an operation, if they can be counted, of a server that is used for nothing else: while it is traced it is slow.
     fn syscalls(&self, server: &Built) -> Result<Option<f64>, Failure> {
+        pin(Some(self.cpu)).usage()?;
         let Entry { site, .. } = self.start_server(server)?;
         let Some(pid) = site.pid else { return Ok(None) };
         let plan = open_loop(COUNTED_RATE, COUNTED).usage()?;
