@@ -9,7 +9,7 @@ use super::load::{LoadFlags, Site, SpeechFlags};
 use super::run::progress;
 use super::{Blame, Failure};
 use crate::environment::{environment, of_process};
-use crate::generator::{Crowd, Plan};
+use crate::generator::{Crowd, Plan, size_of};
 use crate::measure::{Prepared, pin, raise_descriptors};
 use crate::null::Kind;
 use crate::record::median;
@@ -49,6 +49,8 @@ const COUNTED_RATE: f64 = 2000.0;
 const COUNTED: Duration = Duration::from_secs(1);
 /// Until threads that were interrupted are back where they were.
 const SETTLE: Duration = Duration::from_millis(20);
+/// The floor on io_uring keeps larger messages in a list.
+const RING_FLOOR_BYTES_MAX: u64 = 16 << 10;
 /// For idle servers.
 const IDLE: Duration = Duration::from_secs(1);
 const IDLE_LOAD: &str = "--connections 64 --op getattr";
@@ -84,6 +86,7 @@ enum Contestant<'a> {
     /// With what its command line ends with.
     Server(&'a Built, String),
     Floor(Kind),
+    RingFloor,
 }
 
 impl Contestant<'_> {
@@ -91,6 +94,7 @@ impl Contestant<'_> {
         match self {
             Contestant::Server(server, _) => server.name.clone(),
             Contestant::Floor(kind) => format!("{}-floor", kind.name()),
+            Contestant::RingFloor => "ring-floor".into(),
         }
     }
 }
@@ -154,14 +158,13 @@ impl Yard<'_> {
     fn start(&self, who: &Contestant<'_>, transport: Transport) -> Result<Entry, Failure> {
         let name = who.name();
         let address = self.address(transport, &name);
-        match who {
-            Contestant::Server(server, end) => {
-                let place = server.command(&address, self.server_cpu) + end;
-                let site = Site::start(&place).with_context(|| name.clone()).target()?;
-                Ok(Entry { name, place, site })
-            }
-            Contestant::Floor(kind) => null(*kind, &address, Some(self.server_cpu)).target(),
-        }
+        let place = match who {
+            Contestant::Server(server, end) => server.command(&address, self.server_cpu) + end,
+            Contestant::RingFloor => format!("{} {address} {}", self.roster.ring_floor, self.server_cpu),
+            Contestant::Floor(kind) => return null(*kind, &address, Some(self.server_cpu)).target(),
+        };
+        let site = Site::start(&place).with_context(|| name.clone()).target()?;
+        Ok(Entry { name, place, site })
     }
 
     /// Without anything that the load did not ask for.
@@ -228,7 +231,11 @@ impl Yard<'_> {
         let (mut idle_connections, all) = (0, self.roster.servers.iter());
         let all = all.map(|server| Contestant::Server(server, String::new()));
         let comparison = match shape.company {
-            Company::Together => self.together(all.chain(Kind::SLEEPING.map(Contestant::Floor)), &trial)?,
+            Company::Together => {
+                let is_small = size_of(shape.size).usage()? <= RING_FLOOR_BYTES_MAX;
+                let ring_floor = is_small.then_some(Contestant::RingFloor);
+                self.together(all.chain(Kind::SLEEPING.map(Contestant::Floor)).chain(ring_floor), &trial)?
+            }
             Company::Apart | Company::Bulk => self.apart(all.collect(), ROUNDS_APART, &trial)?,
             Company::Spinning => self.apart(self.spinning(), self.of(ROUNDS), &trial)?,
             Company::Idle(count) => {

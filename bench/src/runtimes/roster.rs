@@ -42,6 +42,8 @@ pub(crate) struct Roster {
     repository: PathBuf,
     /// ring9 first, then the one that it is held against, then the others.
     pub(crate) servers: Vec<Built>,
+    /// The program of the floor on io_uring, which wants an address and a cpu.
+    pub(crate) ring_floor: String,
 }
 
 impl Roster {
@@ -54,6 +56,7 @@ impl Roster {
             repository.display()
         );
         cargo(repository, &["build", "--release", "-p", "ring9", "--bin", "ring9"])?;
+        cargo(repository, &["build", "--release", "-p", "ring9-bench", "--example", "ring_floor"])?;
         cargo(&baselines, &["build", "--release", "--workspace"])?;
         let path = |folder: &Path, name: &str| -> anyhow::Result<String> {
             let program = folder.join("target/release").join(name);
@@ -85,7 +88,8 @@ impl Roster {
                 sources: shared.iter().map(|file| common.join(file)).chain([own]).collect(),
             });
         }
-        Ok(Roster { repository: repository.to_owned(), servers })
+        let ring_floor = path(repository, "examples/ring_floor")?;
+        Ok(Roster { repository: repository.to_owned(), servers, ring_floor })
     }
 
     /// What is known of a server that does not run.
