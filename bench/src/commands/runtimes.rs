@@ -67,7 +67,7 @@ impl RuntimesFlags {
         for server in &roster.servers {
             servers.push(yard.profile(server)?);
         }
-        let (mut measured, mut rates, mut failure) = (Vec::new(), Vec::new(), None);
+        let (mut measured, mut rates, mut objectives, mut failure) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (number, shape) in shapes.iter().enumerate() {
             eprintln!("{} of {}: {}", number + 1, shapes.len(), shape.id);
             match yard.measure(shape) {
@@ -84,6 +84,7 @@ impl RuntimesFlags {
         {
             eprintln!("open loops");
             rates = yard.rates(reached)?;
+            objectives = yard.objectives()?;
         }
         let runtimes = Runtimes {
             version: result::VERSION,
@@ -92,6 +93,7 @@ impl RuntimesFlags {
             servers,
             shapes: measured,
             rates,
+            objectives,
             environment: environment(Some(self.cpu)),
         };
         result::print_runtimes(&runtimes, &mut std::io::stdout().lock()).usage()?;

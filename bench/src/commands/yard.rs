@@ -7,13 +7,14 @@ use super::demo::Of;
 use super::floor::null;
 use super::load::{LoadFlags, Site, SpeechFlags};
 use super::run::progress;
+use super::sweep::SweepFlags;
 use super::{Blame, Failure};
 use crate::environment::{environment, of_process};
 use crate::generator::{Crowd, Plan, size_of};
 use crate::measure::{Prepared, pin, raise_descriptors};
 use crate::null::Kind;
 use crate::record::median;
-use crate::result::{Comparison, Contender, Goal, Held, Measured, Profile, Round, Statistic};
+use crate::result::{Borne, Comparison, Contender, Goal, Held, Measured, Profile, Round, Statistic};
 use crate::runtimes::{Built, Company, Cpus, Roster, Shape, Transport};
 use crate::syscalls::Traced;
 use anyhow::{Context, ensure};
@@ -44,6 +45,9 @@ const RATE_ROUNDS: [u32; 2] = [3, 1];
 const RATE_DURATION: Duration = Duration::from_millis(500);
 /// The load of open loops, over connections enough that none has to wait for a slot.
 const RATED_LOAD: &str = "--connections 64 --depth 4 --op read --size 4KiB";
+/// What each server is asked to keep to, and by how many rates the highest is looked for: of a grid, and between two of it; and for how long each.
+const OBJECTIVE: &str = "p99=1ms";
+const OBJECTIVE_RATES: [[&str; 3]; 2] = [["6", "4", "300ms"], ["3", "1", "100ms"]];
 /// At which system calls are counted, of operations of the same load: low enough that servers that are traced keep up.
 const COUNTED_RATE: f64 = 2000.0;
 const COUNTED: Duration = Duration::from_secs(1);
@@ -58,6 +62,8 @@ const IDLE_LOAD: &str = "--connections 64 --op getattr";
 const DESCRIPTORS_SPARE: u64 = 256;
 /// That a server has beside those of a load and a crowd: to make files, and to be asked what it spent.
 const CONNECTIONS_SPARE: u64 = 16;
+/// That a server takes without being asked to.
+const CONNECTIONS_USUAL: u64 = 10_000;
 /// For what ring9 does with --busy-poll: longer than a reply and the next request take.
 const SPINS: &str = " --busy-poll 1000";
 /// Until a client that reads in large pieces does.
@@ -228,8 +234,12 @@ impl Yard<'_> {
             Cpus::Each => self.cpu,
         };
         let trial = Trial { shape, plan, goals, cpu };
-        let (mut idle_connections, all) = (0, self.roster.servers.iter());
-        let all = all.map(|server| Contestant::Server(server, String::new()));
+        let mut idle_connections = 0;
+        let connections = shape.connections as u64 + CONNECTIONS_SPARE;
+        let end = |server: &Built| {
+            if connections < CONNECTIONS_USUAL { String::new() } else { server.for_connections(connections) }
+        };
+        let all = self.roster.servers.iter().map(|server| Contestant::Server(server, end(server)));
         let comparison = match shape.company {
             Company::Together => {
                 let is_small = size_of(shape.size).usage()? <= RING_FLOOR_BYTES_MAX;
@@ -371,6 +381,22 @@ impl Yard<'_> {
             }
         });
         Ok(held.collect())
+    }
+
+    /// The highest rate of the same load with which each server keeps to the objective.
+    pub(super) fn objectives(&self) -> Result<Vec<Borne>, Failure> {
+        let [points, steps, duration] = self.of(OBJECTIVE_RATES);
+        let cpu = self.cpu.to_string();
+        let mut all = Vec::new();
+        for server in &self.roster.servers {
+            let command = server.command(&self.address(Transport::Tcp, &server.name), self.server_cpu);
+            let words = ["sweep", "--server", &command, "--cpu", &cpu, "--arrivals", "poisson", "--slo", OBJECTIVE];
+            let extent = ["--points", points, "--steps", steps, "--duration", duration];
+            let words = words.into_iter().chain(extent).chain(RATED_LOAD.split_whitespace());
+            let sweep = Of::<SweepFlags>::try_parse_from(words).usage()?.flags.sweep()?;
+            all.push(Borne { server: server.name.clone(), objective: sweep.objective, edge: sweep.slo });
+        }
+        Ok(all)
     }
 }
 

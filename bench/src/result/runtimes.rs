@@ -1,7 +1,7 @@
 //! ring9 beside the same server on other I/O layers.
 
 use super::comparison::in_words;
-use super::{Comparison, Contender, Statistic, nanoseconds};
+use super::{Comparison, Contender, Edge, Objective, Statistic, nanoseconds};
 use crate::record::Median;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ pub(crate) struct Runtimes {
     pub(crate) shapes: Vec<Measured>,
     /// Open loops at shares of what each server reached, and at one rate for all.
     pub(crate) rates: Vec<Held>,
+    /// The same load: how much of it each server bears.
+    #[serde(default)]
+    pub(crate) objectives: Vec<Borne>,
     pub(crate) environment: BTreeMap<String, String>,
 }
 
@@ -72,6 +75,15 @@ pub(crate) struct Held {
     pub(crate) p50_ns: Option<f64>,
     pub(crate) p99_ns: Option<f64>,
     pub(crate) cpu_us: Option<f64>,
+}
+
+/// The highest rate within an objective.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Borne {
+    pub(crate) server: String,
+    pub(crate) objective: Objective,
+    /// None: not even the lowest rate that was tried.
+    pub(crate) edge: Option<Edge>,
 }
 
 impl Measured {
@@ -216,6 +228,12 @@ impl Runtimes {
                 time(held.p99_ns),
                 held.cpu_us.map_or("-".into(), |us| format!("{us:.2}")),
             ]);
+        }
+        for Borne { server, objective, edge } in &self.objectives {
+            let rate = edge.map_or("-".into(), |edge| format!("{:.0}", edge.holds));
+            let mut row = vec![server.clone(), rate, format!("most with {objective}")];
+            row.resize(head.len(), "-".into());
+            table.push(row);
         }
         table
     }

@@ -104,6 +104,14 @@ pub(crate) const SHAPES: &[Shape] = &[
             "cpu <= 0.8 against epoll",
             "throughput >= 1.3 against tokio",
             "cpu <= 0.75 against tokio",
+            "throughput >= 1 against monoio",
+            "cpu <= 1 against monoio",
+            "throughput >= 1 against compio",
+            "cpu <= 1 against compio",
+            "throughput >= 1 against glommio",
+            "cpu <= 1 against glommio",
+            "throughput >= 1 against tokio-uring",
+            "cpu <= 1 against tokio-uring",
         ],
         ..BASE
     },
@@ -190,7 +198,7 @@ pub(crate) const SHAPES: &[Shape] = &[
     },
     Shape { id: "tcp-16-read-4k-beside-bulk", connections: 16, company: Company::Bulk, ..BASE },
     Shape { id: "tcp-1000-read-4k", connections: 1000, company: Company::Apart, ..BASE },
-    Shape { id: "tcp-9000-read-4k", connections: 9000, company: Company::Apart, ..BASE },
+    Shape { id: "tcp-10000-read-4k", connections: 10_000, company: Company::Apart, ..BASE },
     Shape {
         id: "tcp-1-read-4k-spinning",
         company: Company::Spinning,
