@@ -202,9 +202,16 @@ fn long_replies_are_cut_beside_short_ones() {
     assert_eq!(heard_by_turns(&mut host, 0), [256 << 10, all, all]);
     assert_eq!(heard_by_turns(&mut host, 999_000), [256 << 10, all, all]);
     assert_eq!(heard_by_turns(&mut host, 1_000), [all, all, all]);
-    // Its own short replies are no reason.
-    host.says(&request(|script| script.read(1, 0, 100)));
+    // Its own short replies are no reason, and hide nobody else's.
+    let short = |host: &mut Host, fd: i32| {
+        host.ring().says(fd, &request(|script| script.stat(u32::from(fd == FD))));
+        host.turns();
+    };
+    short(&mut host, FD);
     assert_eq!(heard_by_turns(&mut host, 0), [all, all, all]);
+    short(&mut host, FD + 1);
+    short(&mut host, FD);
+    assert_eq!(heard_by_turns(&mut host, 0), [256 << 10, all, all]);
 }
 
 /// I2, I3: a socket that is full, or takes a part, hears the rest later.

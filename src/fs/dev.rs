@@ -19,7 +19,7 @@ pub struct Devices {
 }
 
 impl Dev {
-    /// Zeros come from the arena, so that they are sent from registered memory like any other file's. Random bytes are the key stream of this seed, which
+    /// Zeros come from the arena, so that they are sent as any other file's bytes are. Random bytes are the key stream of this seed, which
     /// the kernel should have made: nobody can tell what others have read or will read, and no read makes a system call.
     pub fn new(zeros: Zeros, seed: [u8; 32]) -> Dev {
         // Regular files, not devices: v9fs would open a device node as a device of its own machine.

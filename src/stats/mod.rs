@@ -88,7 +88,7 @@ counters! {
     sends_small,
     /// Sends gathered from blocks through the registered table (WRITEV_FIXED).
     sends_fixed,
-    /// Sends gathered by address, because they span entries or nothing is registered (SENDMSG).
+    /// Sends gathered by address (SEND of a list; SENDMSG, where the kernel sends no lists and they span entries or nothing is registered).
     sends_plain,
     /// Sends that took fewer bytes than offered.
     sends_short,

@@ -77,10 +77,10 @@ impl Shared {
         }
     }
 
-    /// Once a second: fewer are enough if no turn has seen a quarter of them. What is too much is kept back when it is seen next.
+    /// Once a second: fewer are enough if no turn has seen more than a quarter of them. What is too much is kept back when it is seen next.
     pub(crate) fn swept(&mut self) {
         let most = std::mem::take(&mut self.most);
-        if most < self.target / 4 && self.target > SHARED_COUNT_MIN {
+        if most <= self.target / 4 && self.target > SHARED_COUNT_MIN {
             self.target /= 2;
         }
     }

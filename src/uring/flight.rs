@@ -216,6 +216,7 @@ impl Outbound {
             views.next().is_none().then_some((first.as_ptr(), first.len()))
         };
         if let Some((at, len)) = single {
+            let len = len.min(self.most);
             let (quiet, flags, _) = self.offer(len);
             let send = |fd| opcode::Send::new(fd, at, len as u32).flags(flags).build().flags(quiet);
             // SAFETY: the segments own or pin the bytes and are kept until the CQE.

@@ -49,15 +49,19 @@ pub fn check(memory_bytes: u64) -> Check {
             add("deferred task work", defer_taskrun, either(defer_taskrun, "yes", "no (Linux 6.1): more wake-ups"));
             let shared = either(multishot, "yes", "no (Linux 6.0): 16 KiB for every connection");
             add("shared receive buffers", multishot, shared);
-            let fixed = either(
-                vectored_fixed,
-                "yes",
-                "no (Linux 6.15): replies and payloads go by address, at nearly the same speed",
-            );
+            let fixed =
+                either(vectored_fixed, "yes", "no (Linux 6.15): payloads land by address, at nearly the same speed");
             add("vectored registered buffers", vectored_fixed, fixed);
             let lists =
                 either(vectored_send, "yes", "no (Linux 6.17): replies go by WRITEV_FIXED or SENDMSG, a little dearer");
             add("sends of lists", vectored_send, lists);
+            let places = ring.has_places();
+            let table = either(
+                places,
+                "yes",
+                "no (Linux 6.15, and a limit of open files that allows it): descriptors are looked up",
+            );
+            add("places for sockets", places, table);
             let (limit, _) = memlock();
             let registered = vectored_fixed && register(&mut ring, memory_bytes).is_ok();
             let found = if registered {

@@ -180,7 +180,7 @@ impl BufferRing {
 }
 
 impl Kernel {
-    /// A ring with room for `peers_max` peers' completions. The error is that of io_uring_setup(2).
+    /// A ring with room for `peers_max` peers' completions. The error is that of io_uring_setup(2), or of the first io_uring_enter(2).
     pub fn new(peers_max: usize) -> io::Result<Kernel> {
         Kernel::with(peers_max, Features::ALL)
     }
@@ -220,17 +220,24 @@ impl Kernel {
             multishot: multishot && allowed.multishot,
             vectored_send: false,
         };
-        // The table may have as many places as the process may have files (Linux: `io_uring/rsrc.c`, io_sqe_files_register).
-        let places = peers_max as u32;
-        let places = ring.submitter().register_files_sparse(places).map_or(0, |()| places);
+        // Before Linux 6.13 an emptied place lets go of its file only after all operations that began earlier, whichever place they name: an idle receive would keep every
+        // connection that has ended since. The table may have as many places as the process may have files (`io_uring/rsrc.c`, io_sqe_files_register).
+        let places = if vectored_fixed { peers_max as u32 } else { 0 };
+        let has_places = places > 0 && ring.submitter().register_files_sparse(places).is_ok();
+        let places = if has_places { places } else { 0 };
         let mut kernel = Kernel { ring, features, buffers: None, places };
         kernel.features.vectored_send = allowed.vectored_send && kernel.sends_lists()?;
         Ok(kernel)
     }
 
+    /// Whether sockets have places in a table of files.
+    pub(crate) fn has_places(&self) -> bool {
+        self.places > 0
+    }
+
     /// Whether SEND takes a list. No probe knows flags of an opcode either, so it is tried on two sockets of its own.
     fn sends_lists(&mut self) -> io::Result<bool> {
-        let (ours, theirs) = UnixStream::pair()?;
+        let Ok((ours, theirs)) = UnixStream::pair() else { return Ok(false) };
         // Whoever takes it for a buffer sends one byte of it.
         let bytes = [0; 2];
         let views = [IoSlice::new(&bytes)];
@@ -239,7 +246,8 @@ impl Kernel {
                 .ioprio(SEND_VECTORIZED)
                 .build()
         };
-        // SAFETY: an IoSlice is an iovec. List, bytes and sockets are there until the only operation in flight has ended: two bytes always fit a new socket.
+        // SAFETY: an IoSlice is an iovec. List, bytes and sockets are there until the only operation in flight has ended: two bytes always fit a new socket. If the enter
+        // fails, nothing was submitted, and the ring goes.
         let pushed = unsafe { self.push(build) };
         assert!(pushed, "a new queue has room");
         let mut sent = None;
@@ -388,4 +396,27 @@ fn clock(id: libc::clockid_t) -> Time {
 /// The error of an operation, from the `res` of its CQE; 0 and more is no error.
 pub(crate) fn errno(res: i32) -> Option<Errno> {
     (res < 0).then(|| Errno::from_raw(-res))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_place_holds_a_socket_until_it_is_emptied() {
+        let mut kernel = Kernel::new(2).expect("io_uring works here");
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        theirs.set_nonblocking(true).expect("a socket");
+        assert_eq!(kernel.has_places(), kernel.features().vectored_fixed);
+        assert!(!kernel.adopt(2, ours.as_raw_fd()), "there are two places");
+        assert_eq!(kernel.adopt(1, ours.as_raw_fd()), kernel.has_places());
+        drop(ours);
+        if kernel.has_places() {
+            let open = theirs.read(&mut [0]).expect_err("it is open");
+            assert_eq!(open.kind(), io::ErrorKind::WouldBlock);
+            kernel.let_go(1);
+        }
+        assert_eq!(theirs.read(&mut [0]).expect("it is closed"), 0);
+    }
 }

@@ -147,8 +147,8 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// Enters, and CQEs drained, since the last quiet send was pushed.
     looks: usize,
     seen: usize,
-    /// Who has had short replies last, and when, in monotonic nanoseconds.
-    short: Option<(u32, u64)>,
+    /// The two peers that have had short replies last, the latest first, and when, in monotonic nanoseconds.
+    short: [Option<(u32, u64)>; 2],
     /// Operations in flight that a wake-up may leave without a CQE: receives into blocks, and sends that wait for room.
     patient: usize,
     /// A wait for the next look at deadlines is in flight.
@@ -208,7 +208,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             unsettled: false,
             looks: 0,
             seen: 0,
-            short: None,
+            short: [None; 2],
             patient: 0,
             sweeping: false,
             drain: None,

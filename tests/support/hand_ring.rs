@@ -143,7 +143,7 @@ impl HandRing {
 
 impl Ring for HandRing {
     fn features(&self) -> Features {
-        Features { vectored_fixed: false, defer_taskrun: true, multishot: self.multishot, vectored_send: false }
+        Features { vectored_fixed: false, defer_taskrun: true, multishot: self.multishot, vectored_send: true }
     }
 
     unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {

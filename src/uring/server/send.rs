@@ -38,8 +38,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let n = if planted!("short-send-taken-as-whole") && n > 0 { out.offered } else { n };
         out.segments.advance(n, |reply| stats.replied(reply.kind, now.saturating_sub(reply.at_ns)));
         if out.segments.len() > 0 && failed.is_none() && peer.life != Life::Closing {
-            // A gather is cut where its list ends; otherwise the socket is full.
-            out.waits = n < out.offered;
+            // A gather is cut where its list ends; otherwise the socket is full. What follows a part that has waited for room will have to wait as well.
+            out.waits |= n < out.offered;
             if planted!("drained-since-last-progress") {
                 out.due_ns = now + session::allowance_ns(out.segments.len());
             }
@@ -76,18 +76,16 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Sending::MoreReplies(out) => out,
             Sending::Nothing => {
                 let Some(segments) = peer.session.take(&self.fs) else { return Ok(()) };
+                if segments.len() <= SHORT_BYTES {
+                    self.had_short(slot);
+                }
                 Outbound::new(segments, self.gather(), self.at.mono_ns)
             }
         };
         let peer = &self.peers[slot as usize];
         let (socket, generation) = (peer.socket, peer.generation);
         let token = Token::new(Op::Send, generation, slot);
-        let now = self.at.mono_ns;
-        if out.segments.len() <= SHORT_BYTES {
-            self.short = Some((slot, now));
-        }
-        let others_are_short = self.short.is_some_and(|(other, then)| other != slot && now < then + SHORT_NS);
-        out.most = if others_are_short && !planted!("long-replies-in-one-piece") { PIECE_BYTES } else { usize::MAX };
+        out.most = self.most(slot);
         out.last = peer.life == Life::Open && !peer.held && self.drain.is_none() && peer.session.queued_bytes() == 0;
         let mut way = None;
         self.retry(|server| {
@@ -107,6 +105,22 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.patient += usize::from(out.waits);
         self.peers[slot as usize].sending = Sending::Replies(out);
         Ok(())
+    }
+
+    /// A peer has short replies, and nothing before them.
+    fn had_short(&mut self, slot: u32) {
+        let [last, before] = &mut self.short;
+        if last.is_some_and(|(other, _)| other != slot) {
+            *before = *last;
+        }
+        *last = Some((slot, self.at.mono_ns));
+    }
+
+    /// How much of a peer's replies leaves at once.
+    fn most(&self, slot: u32) -> usize {
+        let is_near = |&(other, then): &(u32, u64)| other != slot && self.at.mono_ns < then + SHORT_NS;
+        let others_are_short = self.short.iter().flatten().any(is_near);
+        if others_are_short && !planted!("long-replies-in-one-piece") { PIECE_BYTES } else { usize::MAX }
     }
 
     /// Once everything is submitted, and all that came of it was seen: ends the quiet sends that have no CQE (they have sent everything), and tidies the table.
