@@ -19,6 +19,8 @@ use std::net::ToSocketAddrs;
 use std::os::fd::RawFd;
 
 const PEERS_MAX: usize = 1024;
+/// Shared buffers: so many to begin with, since the kernel fills all that it has in turn, and those shall fit a cache; and as many as turns need.
+const BUFFERS_FIRST: u16 = 8;
 const BUFFERS: u16 = 256;
 const BUFFER_BYTES: usize = 64 << 10;
 /// In user_data: of the accept; and of a send, beside the number of its peer.
@@ -68,6 +70,9 @@ struct Floor {
     ring: Kernel,
     peers: Vec<Peer>,
     buffers: *mut u8,
+    /// So many of them the kernel has had, and so many have come in this turn.
+    given: u16,
+    seen: u16,
     /// Peers of which something has ended in this turn.
     work: Vec<usize>,
 }
@@ -78,11 +83,18 @@ impl Floor {
         let buffers = Box::leak(vec![0; BUFFER_BYTES * usize::from(BUFFERS)].into_boxed_slice()).as_mut_ptr();
         // SAFETY: the buffers live for ever.
         unsafe { ring.share_buffers(buffers, BUFFERS, BUFFER_BYTES as u32) }?;
-        for id in 0..BUFFERS {
+        let mut floor = Floor { ring, peers: Vec::new(), buffers, given: 0, seen: 0, work: Vec::new() };
+        floor.give(BUFFERS_FIRST);
+        Ok(floor)
+    }
+
+    /// Gives the kernel more buffers, up to so many.
+    fn give(&mut self, count: u16) {
+        for id in self.given..count.min(BUFFERS) {
             // SAFETY: it was never given before.
-            unsafe { ring.give_buffer(id) };
+            unsafe { self.ring.give_buffer(id) };
+            self.given = id + 1;
         }
-        Ok(Floor { ring, peers: Vec::new(), buffers, work: Vec::new() })
     }
 
     fn run(mut self, listener: RawFd) -> io::Result<()> {
@@ -102,6 +114,9 @@ impl Floor {
             }
             for number in std::mem::take(&mut self.work) {
                 self.go_on(number)?;
+            }
+            if std::mem::take(&mut self.seen) > self.given / 2 {
+                self.give(2 * self.given);
             }
         }
     }
@@ -128,6 +143,7 @@ impl Floor {
         let peer = &mut self.peers[number];
         peer.receives &= cqueue::more(flags);
         if let Some(id) = cqueue::buffer_select(flags) {
+            self.seen += 1;
             let start = usize::from(id) * BUFFER_BYTES;
             // SAFETY: one of the buffers, which is ours since the CQE that names it.
             peer.answer(unsafe { std::slice::from_raw_parts(self.buffers.add(start), res as usize) });

@@ -183,7 +183,10 @@ mod tests {
                 // A read and a write each; where it is within one of them at either end is not known.
                 assert!((199..=201).contains(&calls), "{calls}");
             }
-            Err(error) => eprintln!("processes may not be traced here: {error:#}"),
+            Err(error) => {
+                assert_eq!(error.downcast_ref(), Some(&Errno::EPERM), "{error:#}");
+                eprintln!("processes may not be traced here");
+            }
         }
         echo();
         drop(to);

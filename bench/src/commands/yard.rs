@@ -98,6 +98,7 @@ enum Contestant<'a> {
 impl Contestant<'_> {
     fn name(&self) -> String {
         match self {
+            Contestant::Server(server, end) if end == SPINS => format!("{}-spinning", server.name),
             Contestant::Server(server, _) => server.name.clone(),
             Contestant::Floor(kind) => format!("{}-floor", kind.name()),
             Contestant::RingFloor => "ring-floor".into(),
@@ -224,8 +225,8 @@ impl Yard<'_> {
 
     pub(super) fn measure(&self, shape: &Shape) -> Result<Measured, Failure> {
         let words = format!(
-            "--connections {} --depth {} --op {} --size {}",
-            shape.connections, shape.depth, shape.op, shape.size
+            "--connections {} --depth {} --op {} --size {} {}",
+            shape.connections, shape.depth, shape.op, shape.size, shape.pace
         );
         let plan = plan(&words, self.of(DURATIONS)).usage()?;
         let goals = shape.goals.iter().map(|goal| goal.parse()).collect::<anyhow::Result<_>>().usage()?;

@@ -3,7 +3,7 @@
 use super::warning::GENERATOR_CPU_MAX;
 use super::{Planned, VERSION, Warning};
 use crate::environment::Environment;
-use crate::generator::Plan;
+use crate::generator::{Pace, Plan};
 use crate::record::{Median, median};
 use anyhow::{Context, bail, ensure};
 use schemars::JsonSchema;
@@ -239,7 +239,7 @@ impl Comparison {
             version: VERSION,
             began: humantime::format_rfc3339_millis(began).to_string(),
             plan: Planned::of(plan),
-            verdicts: judge(goals, &contenders, &ratios)?,
+            verdicts: judge(goals, &contenders, &ratios, matches!(plan.pace, Pace::Closed))?,
             warnings: warnings(&contenders),
             contenders,
             ratios,
@@ -336,6 +336,24 @@ fn called<'a>(contenders: &'a [Contender], name: &str) -> Option<&'a Contender> 
     contenders.iter().find(|one| one.name == name)
 }
 
+impl Goal {
+    /// Whether a verdict may be another one without a generator that is the limit for `[one, other]`. Who is held back by it does more, and sooner, than was seen; and
+    /// where both are, their ratio is nearer to 1 than it would be.
+    fn may_be_the_generators(&self, verdict: Verdict, bound: [bool; 2]) -> bool {
+        let one_does_better_if_met = self.at_least == (self.statistic == Statistic::Throughput);
+        match (bound, verdict) {
+            (_, Verdict::Undecided) | ([false, false], _) => false,
+            _ if !one_does_better_if_met => true,
+            ([true, false], verdict) => verdict == Verdict::Missed,
+            ([false, true], verdict) => verdict == Verdict::Met,
+            ([true, true], verdict) => {
+                let is_beyond_one = if self.at_least { self.value > 1.0 } else { self.value < 1.0 };
+                self.value != 1.0 && is_beyond_one == (verdict == Verdict::Missed)
+            }
+        }
+    }
+}
+
 /// Of the first to each of the others, and those that goals name beside them.
 fn ratios(contenders: &[Contender], goals: &[Goal]) -> Vec<Ratio> {
     let Some((first, others)) = contenders.split_first() else { return Vec::new() };
@@ -367,7 +385,7 @@ fn ratios(contenders: &[Contender], goals: &[Goal]) -> Vec<Ratio> {
 }
 
 /// Each goal against each ratio that it is about.
-fn judge(goals: &[Goal], contenders: &[Contender], ratios: &[Ratio]) -> anyhow::Result<Vec<Judged>> {
+fn judge(goals: &[Goal], contenders: &[Contender], ratios: &[Ratio], is_closed: bool) -> anyhow::Result<Vec<Judged>> {
     let is_bound = |name: &str| called(contenders, name).is_some_and(Contender::is_generator_bound);
     let mut verdicts = Vec::new();
     for goal in goals {
@@ -377,10 +395,9 @@ fn judge(goals: &[Goal], contenders: &[Contender], ratios: &[Ratio]) -> anyhow::
         for ratio in ratios.iter().filter(|ratio| ratio.statistic == goal.statistic).filter(is_of) {
             let mut verdict = goal.judge(&ratio.median);
             let mut why = None;
-            // How many operations there were was not up to the servers then.
-            if verdict == Verdict::Missed
-                && goal.statistic == Statistic::Throughput
-                && (is_bound(&ratio.of) || is_bound(&ratio.to))
+            if goal.statistic != Statistic::Cpu
+                && is_closed
+                && goal.may_be_the_generators(verdict, [is_bound(&ratio.of), is_bound(&ratio.to)])
             {
                 verdict = Verdict::Undecided;
                 why = Some(GENERATOR_IS_LIMIT.to_owned());
@@ -494,7 +511,7 @@ mod tests {
         let all = [contender("one", &[1.0; 9]), contender("two", &[3.0; 9]), contender("three", &[2.0; 9])];
         let judged = |text: &str| {
             let goals = [goal(text)];
-            let judged = judge(&goals, &all, &ratios(&all, &goals))?;
+            let judged = judge(&goals, &all, &ratios(&all, &goals), true)?;
             anyhow::Ok(judged.into_iter().map(|one| (one.of, one.to, one.verdict)).collect::<Vec<_>>())
         };
         let row = |of: &str, to: &str, verdict| (of.to_owned(), to.to_owned(), verdict);
@@ -509,24 +526,36 @@ mod tests {
     }
 
     #[test]
-    fn throughput_is_not_missed_where_the_generator_is_the_limit() {
+    fn what_may_be_the_generators_doing_is_undecided() {
         let (bound, free) = (GENERATOR_CPU_MAX + 0.1, GENERATOR_CPU_MAX - 0.1);
-        let verdict = |text: &str, of: [f64; 7], to: [f64; 7]| {
+        let verdict_of = |is_closed: bool, text: &str, of: [f64; 7], to: [f64; 7]| {
             let one = with_generator(contender("one", &[1.0; 7]), &of);
             let all = [one, with_generator(contender("other", &[2.0; 7]), &to)];
-            let judged = judge(&[goal(text)], &all, &ratios(&all, &[])).expect("it is there").remove(0);
+            let judged = judge(&[goal(text)], &all, &ratios(&all, &[]), is_closed).expect("it is there").remove(0);
             (judged.verdict, judged.why.is_some())
         };
+        let verdict = |text: &str, of, to| verdict_of(true, text, of, to);
         let half = [bound, bound, bound, free, free, free, free];
         let most = [bound, bound, bound, bound, free, free, free];
-        let missed = "throughput >= 1";
+        // One does half of what the other does, in the same time.
+        let missed = "throughput >= 1.1";
         assert_eq!(verdict(missed, [free; 7], [free; 7]), (Verdict::Missed, false));
         assert_eq!(verdict(missed, half, half), (Verdict::Missed, false));
+        assert_eq!(verdict(missed, most, most), (Verdict::Undecided, true));
         assert_eq!(verdict(missed, most, [free; 7]), (Verdict::Undecided, true));
-        assert_eq!(verdict(missed, [free; 7], most), (Verdict::Undecided, true));
-        // What is met is met, and times are the servers' all the same.
-        assert_eq!(verdict("throughput >= 0.5", most, most), (Verdict::Met, false));
-        assert_eq!(verdict("p50 <= 0.5", most, most), (Verdict::Missed, false));
+        // The other would do even more.
+        assert_eq!(verdict(missed, [free; 7], most), (Verdict::Missed, false));
+        // Without that generator they might be further apart.
+        assert_eq!(verdict("throughput >= 0.4", most, most), (Verdict::Undecided, true));
+        assert_eq!(verdict("throughput >= 0.6", most, most), (Verdict::Missed, false));
+        assert_eq!(verdict("throughput >= 0.4", [free; 7], most), (Verdict::Undecided, true));
+        assert_eq!(verdict("throughput >= 0.4", most, [free; 7]), (Verdict::Met, false));
+        // But on the same side of 1.
+        assert_eq!(verdict("throughput >= 1", most, most), (Verdict::Missed, false));
+        // In a closed loop a time is how much is in flight by how much is done.
+        assert_eq!(verdict("p50 <= 0.5", most, most), (Verdict::Undecided, true));
+        assert_eq!(verdict("p50 <= 1.3", most, most), (Verdict::Undecided, true));
+        assert_eq!(verdict_of(false, "p50 <= 1.3", most, most), (Verdict::Met, false));
     }
 
     #[test]

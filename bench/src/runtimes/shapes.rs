@@ -43,6 +43,8 @@ pub(crate) struct Shape {
     /// As for --op and --size.
     pub(crate) op: &'static str,
     pub(crate) size: &'static str,
+    /// How operations follow each other, as flags; empty for a closed loop.
+    pub(crate) pace: &'static str,
     /// Also where time is short.
     pub(crate) quick: bool,
     pub(crate) company: Company,
@@ -58,6 +60,7 @@ const BASE: Shape = Shape {
     depth: 1,
     op: "read",
     size: "4KiB",
+    pace: "",
     quick: false,
     company: Company::Together,
     goals: &[],
@@ -208,6 +211,7 @@ pub(crate) const SHAPES: &[Shape] = &[
     Shape {
         id: "tcp-64-read-4k-beside-10000-idle",
         connections: 64,
+        pace: "--rate 30000 --arrivals poisson",
         company: Company::Idle(10_000),
         goals: &["p99 <= 1.3"],
         ..BASE
