@@ -126,8 +126,9 @@ impl Shared {
 /// Received bytes that are not served yet, and the room behind them. Has no memory while nothing is in it, unless payloads are received behind it.
 pub(crate) struct Window {
     bytes: Box<[u8]>,
-    start: usize,
-    end: usize,
+    /// Of the unread bytes. A window has a message and a backlog at most, and every peer has one: so no more than 32 bits each.
+    start: u32,
+    end: u32,
 }
 
 impl Window {
@@ -136,11 +137,11 @@ impl Window {
     }
 
     pub(crate) fn unread(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        &self.bytes[self.start as usize..self.end as usize]
     }
 
     pub(crate) fn consume(&mut self, n: usize) {
-        self.start += n;
+        self.start += n as u32;
         debug_assert!(self.start <= self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -148,28 +149,29 @@ impl Window {
     }
 
     pub(crate) fn received(&mut self, n: usize) {
-        self.end += n;
-        assert!(self.end <= self.bytes.len(), "the kernel keeps to the length of the buffer");
+        self.end += n as u32;
+        assert!(self.end as usize <= self.bytes.len(), "the kernel keeps to the length of the buffer");
     }
 
     /// Adds bytes that were received elsewhere.
     pub(crate) fn append(&mut self, more: &[u8], spares: &mut Spares) {
         self.make_room(more.len(), spares);
-        self.bytes[self.end..self.end + more.len()].copy_from_slice(more);
-        self.end += more.len();
+        let end = self.end as usize;
+        self.bytes[end..end + more.len()].copy_from_slice(more);
+        self.end += more.len() as u32;
     }
 
     /// Makes room for `n` bytes behind the unread ones.
     fn make_room(&mut self, n: usize, spares: &mut Spares) {
-        let unread = self.end - self.start;
+        let unread = self.unread().len();
         if self.bytes.len() < unread + n {
             let mut larger = spares.take(unread + n);
             larger[..unread].copy_from_slice(self.unread());
             spares.give(std::mem::replace(&mut self.bytes, larger));
-            (self.start, self.end) = (0, unread);
+            (self.start, self.end) = (0, unread as u32);
         } else if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, unread);
+            self.bytes.copy_within(self.start as usize..self.end as usize, 0);
+            (self.start, self.end) = (0, unread as u32);
         }
     }
 

@@ -147,8 +147,6 @@ pub(crate) struct Outbound {
     /// Nothing is done when the next SQE ends, if that sends all there is. If it does not wait either, it is quiet: it has a CQE only if something is left
     /// (docs/decisions/08-waiting.md).
     pub(crate) last: bool,
-    /// So many bytes the next SQE offers at most.
-    pub(crate) most: usize,
     quiet: bool,
     /// When the first of it was submitted, and by when the last must have left, in monotonic nanoseconds.
     pub(crate) began_ns: u64,
@@ -159,17 +157,7 @@ impl Outbound {
     pub(crate) fn new(segments: Segments, gather: Box<Gather>, now: u64) -> Outbound {
         // In total, not since the last progress: a peer that takes a byte a second holds its blocks no longer.
         let due_ns = now + session::allowance_ns(segments.len());
-        Outbound {
-            segments,
-            gather,
-            offered: 0,
-            waits: false,
-            last: false,
-            most: usize::MAX,
-            quiet: false,
-            began_ns: now,
-            due_ns,
-        }
+        Outbound { segments, gather, offered: 0, waits: false, last: false, quiet: false, began_ns: now, due_ns }
     }
 
     /// Gives the head slot back, after the CQE.
@@ -201,7 +189,7 @@ impl Outbound {
         }
     }
 
-    /// Submits a send of what is left, or of a first part of it. `None` if the queue is full.
+    /// Submits a send of what is left, or of a first part of it, of `most` bytes at most. `None` if the queue is full.
     pub(crate) fn start(
         &mut self,
         ring: &mut impl Ring,
@@ -209,6 +197,7 @@ impl Outbound {
         token: Token,
         table: &Table,
         heads: &mut Heads,
+        most: usize,
     ) -> Option<Way> {
         let single = {
             let mut views = self.segments.views();
@@ -216,7 +205,7 @@ impl Outbound {
             views.next().is_none().then_some((first.as_ptr(), first.len()))
         };
         if let Some((at, len)) = single {
-            let len = len.min(self.most);
+            let len = len.min(most);
             let (quiet, flags, _) = self.offer(len);
             let send = |fd| opcode::Send::new(fd, at, len as u32).flags(flags).build().flags(quiet);
             // SAFETY: the segments own or pin the bytes and are kept until the CQE.
@@ -225,7 +214,7 @@ impl Outbound {
         }
         // Cheaper than through the table, whatever the size (docs/decisions/13-how-replies-leave.md).
         let is_vectored = ring.features().vectored_send;
-        if !is_vectored && let Some(index) = self.gather_fixed(table, heads) {
+        if !is_vectored && let Some(index) = self.gather_fixed(table, heads, most) {
             let (quiet, _, rw_flags) = self.offer(self.gather.bytes());
             let (list, count) = (self.gather.views.as_ptr(), self.gather.views.len() as u32);
             let send = |fd| opcode::WritevFixed::new(fd, list, count, index).rw_flags(rw_flags).build().flags(quiet);
@@ -237,7 +226,7 @@ impl Outbound {
             return pushed.then_some(Way::Fixed);
         }
         self.gather.clear();
-        for view in next_views(&self.segments, self.most) {
+        for view in next_views(&self.segments, most) {
             self.gather.push(view.bytes.as_ptr(), view.bytes.len());
         }
         let (quiet, flags, _) = self.offer(self.gather.bytes());
@@ -258,17 +247,17 @@ impl Outbound {
 
     /// Lists as many views as one entry of the table reaches, the small ones copied into a head slot beside the blocks. `None` if the pinned views
     /// span entries, are not registered, or no slot is free.
-    fn gather_fixed(&mut self, table: &Table, heads: &mut Heads) -> Option<u16> {
+    fn gather_fixed(&mut self, table: &Table, heads: &mut Heads, most: usize) -> Option<u16> {
         let mut slot = Slot::Any;
         let mut region = None;
-        for view in next_views(&self.segments, self.most).filter(|view| view.pinned) {
+        for view in next_views(&self.segments, most).filter(|view| view.pinned) {
             slot = slot.and(table.slot_of(view.bytes));
             region = region.or(table.region_of(view.bytes));
         }
         let Slot::One(index) = slot else { return None };
         let mut head = heads.take(region.expect("a registered view lies in a region"))?;
         self.gather.clear();
-        for view in next_views(&self.segments, self.most) {
+        for view in next_views(&self.segments, most) {
             if view.pinned {
                 self.gather.push(view.bytes.as_ptr(), view.bytes.len());
             } else if let Some((at, len)) = head.put(view.bytes) {

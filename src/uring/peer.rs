@@ -68,17 +68,17 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
     /// Bytes that complete the message that has begun, as far as is known.
-    pub(crate) more: usize,
+    pub(crate) more: u32,
     /// Payload bytes that the session wants thrown away.
-    pub(crate) skip: usize,
+    pub(crate) skip: u32,
     /// Whole messages may be left in the window because a cap was reached.
     pub(crate) held: bool,
     /// They would be served at once: only the share of a turn was used up.
     pub(crate) again: bool,
     /// The window has bytes that the session has not seen.
     pub(crate) fresh: bool,
-    /// When its last large payload began, in monotonic nanoseconds. For a while after that it receives into a window of its own, where payloads can land.
-    pub(crate) bulk_ns: Option<u64>,
+    /// Until when it receives into a window of its own, where payloads can land, in monotonic nanoseconds: for a while after a large payload has begun.
+    bulk_until_ns: u64,
     /// How often deadlines were looked at since something happened.
     pub(crate) idle_sweeps: u8,
     /// Is on the loop's list for this turn.
@@ -102,7 +102,7 @@ impl<F: Filesystem> Peer<F> {
             held: false,
             again: false,
             fresh: false,
-            bulk_ns: None,
+            bulk_until_ns: 0,
             idle_sweeps: 0,
             listed: false,
             shown,
@@ -111,7 +111,8 @@ impl<F: Filesystem> Peer<F> {
 
     /// Notes what the session waits for.
     pub(crate) fn note(&mut self, need: Need) {
-        (self.held, self.again, self.more, self.skip) = (need.held, need.again, need.more, need.skip);
+        // Neither is more than a message, whose size is a u32.
+        (self.held, self.again, self.more, self.skip) = (need.held, need.again, need.more as u32, need.skip as u32);
     }
 
     /// The replies on their way out.
@@ -129,7 +130,17 @@ impl<F: Filesystem> Peer<F> {
 
     /// Whether it sends large payloads.
     pub(crate) fn is_bulk(&self, now: u64) -> bool {
-        self.bulk_ns.is_some_and(|began| now < began + BULK_NS)
+        now < self.bulk_until_ns
+    }
+
+    /// A large payload has begun.
+    pub(crate) fn begins_bulk(&mut self, now: u64) {
+        self.bulk_until_ns = now + BULK_NS;
+    }
+
+    /// It has not sent any for a while.
+    pub(crate) fn ends_bulk(&mut self) {
+        self.bulk_until_ns = 0;
     }
 
     /// Notes how it stands, at the end of its turn.

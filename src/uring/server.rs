@@ -538,7 +538,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 if matches!(peer.receiving, Receiving::Window) && self.shared.is_some() {
                     // Back to shared buffers, once this receive has ended.
                     let target = Token::new(Op::Receive, peer.generation, slot);
-                    peer.bulk_ns = None;
+                    peer.ends_bulk();
                     self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;
                 }
             }

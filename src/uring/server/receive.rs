@@ -31,7 +31,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
             Receiving::Sink if n > 0 => {
                 counters.skipped_bytes.add(n as u64);
-                peer.skip -= n;
+                peer.skip -= n as u32;
                 if open {
                     peer.session.skipped(&mut self.fs, n, self.at);
                 }
@@ -101,7 +101,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     received
                 } else {
                     // Only the end of the message that has begun: what comes behind it is served from where it is.
-                    let (end, behind) = rest.split_at(peer.more.clamp(1, rest.len()));
+                    let (end, behind) = rest.split_at((peer.more as usize).clamp(1, rest.len()));
                     rest = behind;
                     peer.window.append(end, spares);
                     let received = peer.session.receive(fs, *at, peer.window.unread())?;
@@ -111,7 +111,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 };
                 peer.note(received.need);
                 if received.bulk {
-                    peer.bulk_ns = Some(at.mono_ns);
+                    peer.begins_bulk(at.mono_ns);
                 }
             }
             if !rest.is_empty() && peer.life == Life::Open {
@@ -138,7 +138,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 peer.window.consume(received.consumed);
                 peer.note(received.need);
                 if received.bulk {
-                    peer.bulk_ns = Some(self.at.mono_ns);
+                    peer.begins_bulk(self.at.mono_ns);
                 }
             }
             Err(broken) => self.broken(slot, broken),
@@ -178,7 +178,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             return Ok(());
         }
         if peer.skip > 0 && peer.window.unread().is_empty() {
-            let skip = peer.skip;
+            let skip = peer.skip as usize;
             peer.receiving = Receiving::Sink;
             return self.retry(|server| server.sink.start(&mut server.ring, socket, token, skip));
         }

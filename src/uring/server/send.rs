@@ -85,11 +85,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let peer = &self.peers[slot as usize];
         let (socket, generation) = (peer.socket, peer.generation);
         let token = Token::new(Op::Send, generation, slot);
-        out.most = self.most(slot);
+        let most = self.most(slot);
         out.last = peer.life == Life::Open && !peer.held && self.drain.is_none() && peer.session.queued_bytes() == 0;
         let mut way = None;
         self.retry(|server| {
-            way = out.start(&mut server.ring, socket, token, &server.table, &mut server.heads);
+            way = out.start(&mut server.ring, socket, token, &server.table, &mut server.heads, most);
             way.is_some()
         })?;
         let counters = &self.options.stats.counters;
