@@ -18,7 +18,7 @@ LOADS = [
     ("one-cpu-1x16-read-4k", "1 unix, depth 16, one cpu"),
     ("tcp-1x4-write-1m", "writes of 1 MB, 1 TCP, depth 4"),
 ]
-OTHERS = ["epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring", "epoll-floor"]
+OTHERS = ["epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring", "epoll-floor", "ring-floor"]
 
 
 def ratio(shape: dict, to: str, statistic: str) -> str:
