@@ -7,7 +7,7 @@ use crate::environment::environment;
 use crate::generator::{Pace, Plan};
 use crate::measure::{Prepared, pin};
 use crate::report;
-use crate::result::{self, Edge, Objective, Planned, Point, Sweep, edge};
+use crate::result::{self, Edge, Objective, Planned, Point, Sweep, doubtful, edge};
 use anyhow::ensure;
 use clap::Args;
 use rand::SeedableRng;
@@ -53,7 +53,7 @@ pub(crate) struct SweepFlags {
 
 impl SweepFlags {
     pub(crate) fn run(&self) -> Result<Ending, Failure> {
-        let sweep = self.sweep()?;
+        let sweep = self.sweep(true)?;
         result::print_sweep(&sweep, &mut std::io::stdout().lock()).usage()?;
         if let Some(folder) = &self.out {
             result::put_json(folder, "sweep.json", &sweep).usage()?;
@@ -62,8 +62,8 @@ impl SweepFlags {
         Ok(if sweep.slo.is_none() { Ending::Broken } else { Ending::Well })
     }
 
-    /// Measures all rates.
-    pub(crate) fn sweep(&self) -> Result<Sweep, Failure> {
+    /// Measures all rates; which rate is the highest at all only `and_max`.
+    pub(crate) fn sweep(&self, and_max: bool) -> Result<Sweep, Failure> {
         let plan = self.load.plan_without_rate(DURATION).usage()?;
         self.check(&plan).usage()?;
         let began = SystemTime::now();
@@ -73,7 +73,7 @@ impl SweepFlags {
         let spoken = target.spoken();
         let prepared = Prepared::new(target, &plan, site.pid, self.cpu)?;
         let one = plan.warmup + plan.duration;
-        let bar = progress(one * (self.points + 2 * self.steps + 1));
+        let bar = progress(one * (self.points + 4 * (self.steps + 1) + 1));
         let measure = |rate: f64| -> Result<Point, Failure> {
             let plan = Plan { pace: self.load.pace(rate), ..plan.clone() };
             let point = self.point(&prepared, &plan, rate)?;
@@ -91,7 +91,7 @@ impl SweepFlags {
         }
         points.sort_by(|one, other| one.rate.total_cmp(&other.rate));
         let slo = self.bisect(&mut points, &measure, |point| point.meets)?;
-        let max = self.bisect(&mut points, &measure, |point| point.keeps_up)?;
+        let max = if and_max { self.bisect(&mut points, &measure, |point| point.keeps_up)? } else { None };
         bar.finish_and_clear();
         prepared.clear()?;
         Ok(Sweep {
@@ -142,20 +142,27 @@ impl SweepFlags {
         Ok(point)
     }
 
-    /// Measures between the last rate at which it holds and the first at which it does not, at their geometric mean, until they are near each other.
+    /// Measures between the last rate at which it holds and the first at which it does not, at their geometric mean, until they are near each other. A pause of the machine ends nothing: where it
+    /// does not hold, that is measured again, and two of three say how it is.
     fn bisect(
         &self,
         points: &mut Vec<Point>,
         measure: &impl Fn(f64) -> Result<Point, Failure>,
         holds: impl Fn(&Point) -> bool + Copy,
     ) -> Result<Option<Edge>, Failure> {
-        for _ in 0..self.steps {
-            let Some(Edge { holds: low, ends: Some(high) }) = edge(points, holds) else { break };
-            if high / low < NEAR {
-                break;
-            }
-            let rate = (low * high).sqrt();
-            let place = points.partition_point(|point| point.rate < rate);
+        let mut steps = self.steps;
+        loop {
+            let rate = if let Some(rate) = doubtful(points, holds) {
+                rate
+            } else {
+                let Some(Edge { holds: low, ends: Some(high) }) = edge(points, holds) else { break };
+                if steps == 0 || high / low < NEAR {
+                    break;
+                }
+                steps -= 1;
+                (low * high).sqrt()
+            };
+            let place = points.partition_point(|point| point.rate <= rate);
             points.insert(place, measure(rate)?);
         }
         Ok(edge(points, holds))

@@ -45,9 +45,10 @@ const RATE_ROUNDS: [u32; 2] = [3, 1];
 const RATE_DURATION: Duration = Duration::from_millis(500);
 /// The load of open loops, over connections enough that none has to wait for a slot.
 const RATED_LOAD: &str = "--connections 64 --depth 4 --op read --size 4KiB";
-/// What each server is asked to keep to, and by how many rates the highest is looked for: of a grid, and between two of it; and for how long each.
+/// What each server is asked to keep to, and by how many rates the highest is looked for: of a grid, and between two of it; and for how long each, where time is not short long enough that a pause of a
+/// few milliseconds is less than a hundredth of it.
 const OBJECTIVE: &str = "p99=1ms";
-const OBJECTIVE_RATES: [[&str; 3]; 2] = [["6", "4", "300ms"], ["3", "1", "100ms"]];
+const OBJECTIVE_RATES: [[&str; 3]; 2] = [["6", "4", "500ms"], ["3", "1", "100ms"]];
 /// At which system calls are counted, of operations of the same load: low enough that servers that are traced keep up.
 const COUNTED_RATE: f64 = 2000.0;
 const COUNTED: Duration = Duration::from_secs(1);
@@ -113,6 +114,7 @@ struct Trial<'a> {
     goals: Vec<Goal>,
     /// Of the generator.
     cpu: usize,
+    rounds: u32,
 }
 
 /// Where servers are started and measured.
@@ -229,12 +231,13 @@ impl Yard<'_> {
             shape.connections, shape.depth, shape.op, shape.size, shape.pace
         );
         let plan = plan(&words, self.of(DURATIONS)).usage()?;
-        let goals = shape.goals.iter().map(|goal| goal.parse()).collect::<anyhow::Result<_>>().usage()?;
+        let goals = shape.goals().map(str::parse).collect::<anyhow::Result<_>>().usage()?;
         let cpu = match shape.cpus {
             Cpus::One => self.server_cpu,
             Cpus::Each => self.cpu,
         };
-        let trial = Trial { shape, plan, goals, cpu };
+        let rounds = self.of([ROUNDS[0] * shape.more, ROUNDS[1]]);
+        let trial = Trial { shape, plan, goals, cpu, rounds };
         let mut idle_connections = 0;
         let connections = shape.connections as u64 + CONNECTIONS_SPARE;
         let end = |server: &Built| {
@@ -247,8 +250,8 @@ impl Yard<'_> {
                 let ring_floor = is_small.then_some(Contestant::RingFloor);
                 self.together(all.chain(Kind::SLEEPING.map(Contestant::Floor)).chain(ring_floor), &trial)?
             }
-            Company::Apart | Company::Bulk => self.apart(all.collect(), ROUNDS_APART, &trial)?,
-            Company::Spinning => self.apart(self.spinning(), self.of(ROUNDS), &trial)?,
+            Company::Apart | Company::Bulk => self.apart(all.collect(), &Trial { rounds: ROUNDS_APART, ..trial })?,
+            Company::Spinning => self.apart(self.spinning(), &trial)?,
             Company::Idle(count) => {
                 idle_connections = count.min(self.descriptors_left(&trial));
                 self.beside_idle(idle_connections, &trial)?
@@ -270,7 +273,7 @@ impl Yard<'_> {
         trial: &Trial<'_>,
     ) -> Result<Comparison, Failure> {
         let entries = who.map(|one| self.start(&one, trial.shape.transport)).collect::<Result<Vec<_>, _>>()?;
-        RoundFlags::new(self.of(ROUNDS), trial.cpu).compare(&entries, &speech()?, &trial.plan, &trial.goals)
+        RoundFlags::new(trial.rounds, trial.cpu).compare(&entries, &speech()?, &trial.plan, &trial.goals)
     }
 
     /// ring9 that looks for work before it sleeps, what it is held against, and the floors.
@@ -297,7 +300,7 @@ impl Yard<'_> {
             let [Entry { site, .. }, _] = &entries;
             let target = speech()?.target(&site.address, &trial.plan.mix).usage()?;
             let mut crowd = Crowd::connect(&target, count).target()?;
-            let rounds = RoundFlags::new(self.of(ROUNDS), trial.cpu);
+            let rounds = RoundFlags::new(trial.rounds, trial.cpu);
             let one = rounds.compare(&entries, &speech()?, &trial.plan, &trial.goals)?;
             (|| {
                 ensure!(crowd.stands(), "{}: it has hung up connections that were idle", server.name);
@@ -313,15 +316,15 @@ impl Yard<'_> {
     }
 
     /// Each round of each with a server that was started for it.
-    fn apart(&self, who: Vec<Contestant<'_>>, rounds: u32, trial: &Trial<'_>) -> Result<Comparison, Failure> {
-        let Trial { shape, plan, goals, cpu } = trial;
+    fn apart(&self, who: Vec<Contestant<'_>>, trial: &Trial<'_>) -> Result<Comparison, Failure> {
+        let Trial { shape, plan, goals, cpu, rounds } = trial;
         pin(Some(*cpu)).usage()?;
         let began = SystemTime::now();
         let mut random = SmallRng::seed_from_u64(plan.seed);
         let mut contenders: Vec<Contender> =
             who.iter().map(|one| Contender::new(one.name(), String::new(), Default::default())).collect();
-        let bar = progress((plan.warmup + plan.duration) * rounds * who.len() as u32);
-        for round in 0..rounds {
+        let bar = progress((plan.warmup + plan.duration) * *rounds * who.len() as u32);
+        for round in 0..*rounds {
             for number in order(who.len(), round, &mut random) {
                 let Entry { site, place, .. } = self.start(&who[number], shape.transport)?;
                 let target = speech()?.target(&site.address, &plan.mix).usage()?;
@@ -394,7 +397,7 @@ impl Yard<'_> {
             let words = ["sweep", "--server", &command, "--cpu", &cpu, "--arrivals", "poisson", "--slo", OBJECTIVE];
             let extent = ["--points", points, "--steps", steps, "--duration", duration];
             let words = words.into_iter().chain(extent).chain(RATED_LOAD.split_whitespace());
-            let sweep = Of::<SweepFlags>::try_parse_from(words).usage()?.flags.sweep()?;
+            let sweep = Of::<SweepFlags>::try_parse_from(words).usage()?.flags.sweep(false)?;
             all.push(Borne { server: server.name.clone(), objective: sweep.objective, edge: sweep.slo });
         }
         Ok(all)

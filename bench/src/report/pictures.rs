@@ -167,7 +167,9 @@ pub(super) fn rates(sweep: &Sweep) -> Picture {
     let mut values = vec![sweep.objective.at_most_ns as f64];
     for (number, (p, name)) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")].into_iter().enumerate() {
         let found = sweep.points.iter().filter_map(|point| Some((point, point.percentile(p)?)));
-        let (up, over): (Vec<_>, Vec<_>) = found.partition(|(point, _)| point.keeps_up);
+        let (mut up, over): (Vec<_>, Vec<_>) = found.partition(|(point, _)| point.keeps_up);
+        // A rate that was measured again may have achieved less.
+        up.sort_by(|(one, _), (other, _)| one.achieved_per_s.total_cmp(&other.achieved_per_s));
         let places = |found: &[(&Point, &Percentile)]| -> Vec<(f64, f64)> {
             found.iter().map(|(point, at)| (point.achieved_per_s, at.value.max(1) as f64)).collect()
         };

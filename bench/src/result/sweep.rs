@@ -22,7 +22,7 @@ pub(crate) struct Sweep {
     /// Without a rate: each point has its own.
     pub(crate) plan: Planned,
     pub(crate) objective: Objective,
-    /// In the order of their rates.
+    /// In the order of their rates; a rate at which something seemed to end has two or three.
     pub(crate) points: Vec<Point>,
     /// Highest rate that was measured and met the objective, and lowest above it that did not. None: not even the lowest met it.
     pub(crate) slo: Option<Edge>,
@@ -96,11 +96,25 @@ pub(crate) struct Edge {
     pub(crate) ends: Option<f64>,
 }
 
-/// The edge of what `holds` says, of points in the order of their rates: below it, it holds everywhere.
+/// The edge of what `holds` says, of points in the order of their rates: below it, it holds everywhere. What most of a rate's points say is true of it.
 pub(crate) fn edge(points: &[Point], holds: impl Fn(&Point) -> bool) -> Option<Edge> {
-    let until = points.iter().position(|point| !holds(point)).unwrap_or(points.len());
-    let last = points[..until].last()?;
-    Some(Edge { holds: last.rate, ends: points.get(until).map(|point| point.rate) })
+    let mut last = None;
+    for at in points.chunk_by(|one, next| one.rate == next.rate) {
+        let rate = at[0].rate;
+        if 2 * at.iter().filter(|point| holds(point)).count() <= at.len() {
+            return last.map(|holds| Edge { holds, ends: Some(rate) });
+        }
+        last = Some(rate);
+    }
+    last.map(|holds| Edge { holds, ends: None })
+}
+
+/// The lowest rate that may end what `holds` says, though a third of its points could still change that: it does not hold, and not by two points.
+pub(crate) fn doubtful(points: &[Point], holds: impl Fn(&Point) -> bool) -> Option<f64> {
+    let rates = || points.chunk_by(|one, next| one.rate == next.rate);
+    let fails = |at: &[Point]| at.iter().filter(|point| !holds(point)).count();
+    let first = rates().find(|at| 2 * fails(at) >= at.len())?;
+    (fails(first) < 2).then(|| first[0].rate)
 }
 
 pub(crate) fn print(sweep: &Sweep, out: &mut impl Write) -> io::Result<()> {
@@ -182,5 +196,24 @@ pub(crate) mod tests {
         assert_eq!(edge(&points, up), Some(Edge { holds: 2.0, ends: Some(3.0) }));
         assert_eq!(edge(&points[..2], up), Some(Edge { holds: 2.0, ends: None }));
         assert_eq!(edge(&points[2..], up), None);
+    }
+
+    #[test]
+    fn one_bad_point_of_three_does_not_end_anything() {
+        let points = |of: &[(f64, bool)]| of.iter().map(|&(rate, up)| point(rate, 500, up)).collect::<Vec<_>>();
+        let up = |point: &Point| point.keeps_up;
+        let doubts = [
+            (&[(1.0, true), (2.0, false), (3.0, false)][..], Some(2.0), Some((1.0, Some(2.0)))),
+            (&[(1.0, true), (2.0, false), (2.0, true), (3.0, false)], Some(2.0), Some((1.0, Some(2.0)))),
+            (&[(1.0, true), (2.0, false), (2.0, true), (2.0, true), (3.0, false)], Some(3.0), Some((2.0, Some(3.0)))),
+            (&[(1.0, true), (2.0, false), (2.0, true), (2.0, false), (3.0, true)], None, Some((1.0, Some(2.0)))),
+            (&[(1.0, true), (2.0, false), (2.0, false), (3.0, true)], None, Some((1.0, Some(2.0)))),
+            (&[(1.0, false), (2.0, true)], Some(1.0), None),
+            (&[(1.0, true)], None, Some((1.0, None))),
+        ];
+        for (of, doubt, ends) in doubts {
+            assert_eq!(doubtful(&points(of), up), doubt, "{of:?}");
+            assert_eq!(edge(&points(of), up), ends.map(|(holds, ends)| Edge { holds, ends }), "{of:?}");
+        }
     }
 }
