@@ -82,8 +82,9 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
         let bound = bind(&address).with_context(|| format!("--listen {address}"))?;
         let shown = shown(&address, &bound);
         let (fd, remove) = bound.into_raw();
+        let tcp = matches!(shown, Address::Tcp { .. });
         removals.push(remove);
-        server.0.listen(Listener { fd, name: shown.to_string().into(), trust });
+        server.0.listen(Listener { fd, name: shown.to_string().into(), trust, tcp });
         ready.push((shown, trust));
     }
     announce(&ready);

@@ -126,6 +126,7 @@ bugs! {
     "long-replies-in-one-piece"    "uring/server/send.rs" "H10" "long replies keep short ones of others waiting";
     "full-queue-drops"             "uring/server.rs"    "I6"  "what finds no room in the submission queue is not submitted";
     "bytes-behind-a-payload-lost"  "uring/server/receive.rs" "I2" "what was received together with the end of a payload is never served";
+    "received-from-for-ever"       "uring/server/together.rs" "H10" "a peer that always has more keeps all others waiting";
     "enobufs-never-armed-again"    "uring/server/receive.rs" "I7"  "a receive that found no shared buffer is not submitted again";
     "place-kept"                   "uring/socket.rs"    "H7"  "a socket that was closed keeps its place in the table of files";
     "shared-buffer-kept"           "uring/buffers.rs"   "I7"  "the buffer of a receive's last completion is not given back";

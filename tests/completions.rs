@@ -34,10 +34,15 @@ struct Host {
 
 impl Host {
     fn new(ring: HandRing) -> Host {
+        Host::of(ring, 1)
+    }
+
+    /// For so many peers.
+    fn of(ring: HandRing, peers: usize) -> Host {
         let arena = Arena::new(16 << 20).expect("a small mapping");
         let (parts, gauge) = ((arena.memory(), arena.heads(), arena.gauge()), arena.gauge());
         let stats = Rc::new(Stats::default());
-        let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, 1) };
+        let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, peers) };
         Host { server: Server::new(ring, tree_in(arena), parts, options), stats, gauge }
     }
 
@@ -46,12 +51,43 @@ impl Host {
         let mut host = Host::new(ring);
         host.server.connect(FD, Trust::All);
         host.turns();
+        host.opens(len);
+        host
+    }
+
+    /// With two peers that came by one listener and have windows, of which the first has fid 1 open, as above.
+    fn with_two(tcp: bool, len: usize) -> Host {
+        let mut ring = HandRing::default();
+        ring.multishot = false;
+        let mut host = Host::of(ring, 2);
+        host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All, tcp });
+        host.turns();
+        let accept = host.ring().of(ACCEPT)[0];
+        host.ends(accept.user_data, FD, CQE_F_MORE);
+        host.ends(accept.user_data, FD + 1, CQE_F_MORE);
+        host.ring().says(FD + 1, &Script::new(Dialect::L).attach(0).bytes);
+        host.opens(len);
+        host
+    }
+
+    fn opens(&mut self, len: usize) {
         let mut script = Script::new(Dialect::L);
         script.attach(0).walk(0, 1, &[]).create(1, b"file").write(1, 0, &pattern(len, 1));
-        host.says(&script.bytes);
-        assert_eq!(last_kind(&host.ring().heard), Kind::TWRITE.0 + 1);
-        host.ring().heard.clear();
-        host
+        self.says(&script.bytes);
+        assert_eq!(last_kind(&self.ring().heard), Kind::TWRITE.0 + 1);
+        self.ring().heard.clear();
+    }
+
+    fn sends(&self) -> u64 {
+        self.stats.counters.sends_small.get() + self.stats.counters.sends_plain.get()
+    }
+
+    /// The second peer is served, and time goes on.
+    fn serves_another(&mut self, later_ns: u64) {
+        self.ring().says(FD + 1, &request(|script| script.stat(0)));
+        self.turns();
+        self.ring().heard.clear();
+        self.ring().now_ns += later_ns;
     }
 
     fn ring(&mut self) -> &mut HandRing {
@@ -92,7 +128,7 @@ fn last_kind(bytes: &[u8]) -> u8 {
 #[test]
 fn a_refused_connection_is_closed() {
     let mut host = Host::new(HandRing::default());
-    host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All });
+    host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All, tcp: true });
     host.turns();
     let accept = host.ring().of(ACCEPT)[0];
     host.ends(accept.user_data, FD, CQE_F_MORE);
@@ -105,7 +141,7 @@ fn a_refused_connection_is_closed() {
 #[test]
 fn a_listener_without_descriptors_pauses() {
     let mut host = Host::new(HandRing::default());
-    host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All });
+    host.server.listen(Listener { fd: LISTENER, name: "here".into(), trust: Trust::All, tcp: true });
     host.turns();
     let accept = host.ring().of(ACCEPT)[0];
     host.ends(accept.user_data, -EMFILE, 0);
@@ -212,6 +248,64 @@ fn long_replies_are_cut_beside_short_ones() {
     short(&mut host, FD + 1);
     short(&mut host, FD);
     assert_eq!(heard_by_turns(&mut host, 0), [256 << 10, all, all]);
+}
+
+/// H10: what the socket of a peer of TCP has already is received before replies leave, while others are served: a few times, and then those have their turn.
+#[test]
+fn replies_leave_together_where_others_are_served() {
+    let read = request(|script| script.read(1, 0, 100));
+    for (tcp, later_ns, sends) in [(true, 0, 2), (true, 19_999, 2), (true, 20_000, 8), (false, 0, 8)] {
+        let mut host = Host::with_two(tcp, 100);
+        host.serves_another(later_ns);
+        let before = host.sends();
+        host.ring().says_part(FD, &read);
+        host.ring().there.insert(FD, (0..7).map(|_| read.clone()).collect());
+        (0..9).for_each(|_| host.server.turn_now().expect("the ring works"));
+        assert_eq!(host.ring().heard.len(), 8 * 111);
+        assert_eq!(host.sends() - before, sends, "tcp: {tcp}, {later_ns} ns later");
+        assert_eq!(host.stats.counters.receives_again.get(), if sends == 2 { 4 + 2 } else { 0 });
+        assert_eq!(host.ring().receives(FD).len(), 1);
+    }
+    // Half of a request, nothing behind it, and a receive that fails: whatever comes, what was served is answered.
+    let mut host = Host::with_two(true, 100);
+    host.serves_another(0);
+    host.ring().says_part(FD, &[&read[..], &read[..9]].concat());
+    host.turns();
+    assert_eq!((host.ring().heard.len(), host.ring().receives(FD).len()), (111, 1));
+    let receive = host.ring().receives(FD)[0];
+    host.ends(receive.user_data, -EINTR, 0);
+    host.ring().says(FD, &read[9..]);
+    host.turns();
+    assert_eq!((host.ring().heard.len(), host.server.peers()), (2 * 111, 2));
+}
+
+/// What follows a payload is received with it: more of it where payloads are small and others are served. All of it is served.
+#[test]
+fn a_payload_ends_with_what_follows_it() {
+    const HEAD: usize = 1000;
+    let read = request(|script| script.read(1, 0, 100));
+    for (tcp, later_ns, len, room) in [
+        (true, 0, 32 << 10, 64 << 10),
+        (true, 20_000, 32 << 10, 16 << 10),
+        (false, 0, 32 << 10, 16 << 10),
+        (true, 0, 40 << 10, 16 << 10),
+    ] {
+        let mut host = Host::with_two(tcp, 100);
+        host.serves_another(later_ns);
+        let write = request(|script| script.write(1, 0, &pattern(len, 2)));
+        host.ring().says(FD, &write[..HEAD]);
+        host.turns();
+        let receive = host.ring().receives(FD)[0];
+        let bytes: usize = receive.views().iter().map(|(_, len)| len).sum();
+        assert_eq!(bytes, write.len() - HEAD + room, "{len} bytes, tcp: {tcp}, {later_ns} ns later");
+        let behind = (0..bytes).flat_map(|_| read.clone()).take(room);
+        host.ring().says(FD, &write[HEAD..].iter().copied().chain(behind).collect::<Vec<_>>());
+        (0..99).for_each(|_| host.server.turn_now().expect("the ring works"));
+        let replies = messages(&host.ring().heard).len();
+        assert_eq!(replies, 1 + room / read.len());
+        assert_eq!(host.ring().heard[22..122], pattern(len, 2)[..100]);
+        assert_eq!(host.stats.counters.landings_mixed.get(), 1);
+    }
 }
 
 /// I2, I3: a socket that is full, or takes a part, hears the rest later.

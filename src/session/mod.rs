@@ -113,8 +113,8 @@ pub struct Received {
     pub consumed: usize,
     /// What the session waits for.
     pub need: Need,
-    /// The payload of a large write began: one that a [`Landing`] can take, if its driver is quick enough.
-    pub bulk: bool,
+    /// The payload of a large write began: one that a [`Landing`] can take, if its driver is quick enough. Bytes of the message, the last one if several began.
+    pub bulk: Option<u32>,
 }
 
 /// What a session waits for.
@@ -212,7 +212,7 @@ impl<F: Filesystem> Session<F> {
         let mut consumed = 0;
         let mut need = Need::default();
         let mut served = 0;
-        let mut large = false;
+        let mut large = None;
         loop {
             let rest = &bytes[consumed..];
             if !self.inbound.is_between() {
@@ -256,7 +256,7 @@ impl<F: Filesystem> Session<F> {
             if bulk && head.kind == Kind::TWRITE && rest.len() >= WRITE_HEAD {
                 self.check_tag(request)?;
                 self.begin(size, at);
-                large = true;
+                large = Some(head.size);
                 self.begin_bulk(fs, request, &rest[..WRITE_HEAD], at)?;
                 consumed += WRITE_HEAD;
             } else if bulk {

@@ -193,6 +193,14 @@ impl<F: Filesystem> Session<F> {
         }
     }
 
+    /// What [`landing`](Self::landing) would give.
+    pub fn next_landing(&self) -> Option<&Landing> {
+        match &self.inbound {
+            Inbound::Landing { landing, .. } => landing.as_ref(),
+            _ => None,
+        }
+    }
+
     /// `n` more bytes are in the landing. It comes back while bytes are missing; the last one publishes the write and queues its reply.
     pub fn landed(&mut self, fs: &mut F, mut landing: Landing, n: usize, at: At) -> Option<Landing> {
         landing.0.space.advance(n);

@@ -82,6 +82,8 @@ counters! {
     landings_plain,
     /// Receives of the last part of a payload straight into blocks, and of what follows it into a window (RECVMSG).
     landings_mixed,
+    /// Receives while replies waited for those to what a socket had already.
+    receives_again,
     /// Payload bytes received only to be thrown away.
     skipped_bytes,
     /// Sends of small replies only (SEND).

@@ -193,11 +193,11 @@ impl Window {
         self.release(spares);
     }
 
-    /// Room for what follows a payload that is received into its blocks. Whoever names it to the kernel keeps the window as it is until the terminal CQE.
-    pub(crate) fn room(&mut self, spares: &mut Spares) -> &mut [u8] {
+    /// Room for so many bytes that follow a payload that is received into its blocks. Whoever names it to the kernel keeps the window as it is until the terminal CQE.
+    pub(crate) fn room(&mut self, bytes: usize, spares: &mut Spares) -> &mut [u8] {
         assert!(self.unread().is_empty(), "a payload lands once everything in front of it was served");
-        self.make_room(WINDOW_BYTES, spares);
-        &mut self.bytes[..WINDOW_BYTES]
+        self.make_room(bytes, spares);
+        &mut self.bytes[..bytes]
     }
 
     /// Submits a receive behind the unread bytes, up to a window's size in all: a message of at most that size always fits.

@@ -87,25 +87,24 @@ impl Inbound {
 
     /// Whether what is still missing is received together with what follows it.
     pub(crate) fn is_mixed(&self) -> bool {
-        self.landing.is_last() && self.landing.left() <= LAST_BYTES_MAX
+        is_mixed(&self.landing)
     }
 
-    /// Submits a receive of what is still missing, and where that [is mixed](Self::is_mixed) of what follows it, into a window that is empty. `None` if the queue is full.
+    /// Submits a receive of what is still missing, and where that [is mixed](Self::is_mixed) of at most so many bytes that follow it, into a window that is empty. `None` if the queue is full.
     pub(crate) fn start(
         &mut self,
         ring: &mut impl Ring,
         socket: Socket,
         token: Token,
         table: &Table,
-        window: &mut Window,
-        spares: &mut Spares,
+        (window, spares, room): (&mut Window, &mut Spares, usize),
     ) -> Option<Way> {
         self.gather.clear();
         if self.is_mixed() {
             for rest in self.landing.unfilled() {
                 self.gather.push(rest.as_ptr(), rest.len());
             }
-            let room = window.room(spares);
+            let room = window.room(room, spares);
             self.gather.push(room.as_ptr(), room.len());
             let message = self.gather.message();
             // It ends with what is there: nobody knows what follows, or whether anything does.
@@ -134,6 +133,11 @@ impl Inbound {
         let pushed = unsafe { ring.push(|| socket.operation(token, receive)) };
         pushed.then_some(Way::Plain)
     }
+}
+
+/// Whether what a landing misses is received together with what follows it.
+pub(crate) fn is_mixed(landing: &Landing) -> bool {
+    landing.is_last() && landing.left() <= LAST_BYTES_MAX
 }
 
 /// Replies on their way out.

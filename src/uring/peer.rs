@@ -79,6 +79,12 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) fresh: bool,
     /// Until when it receives into a window of its own, where payloads can land, in monotonic nanoseconds: for a while after a large payload has begun.
     bulk_until_ns: u64,
+    /// Bytes of that payload with its head.
+    pub(crate) bulk_bytes: u32,
+    /// It is a connection of TCP.
+    pub(crate) tcp: bool,
+    /// Its last receive has left bytes in the socket.
+    pub(crate) readable: bool,
     /// How often deadlines were looked at since something happened.
     pub(crate) idle_sweeps: u8,
     /// Is on the loop's list for this turn.
@@ -88,7 +94,13 @@ pub(crate) struct Peer<F: Filesystem> {
 }
 
 impl<F: Filesystem> Peer<F> {
-    pub(crate) fn new(socket: Socket, generation: u32, session: Session<F>, shown: Rc<Connection>) -> Peer<F> {
+    pub(crate) fn new(
+        socket: Socket,
+        generation: u32,
+        session: Session<F>,
+        shown: Rc<Connection>,
+        tcp: bool,
+    ) -> Peer<F> {
         Peer {
             socket,
             generation,
@@ -103,6 +115,9 @@ impl<F: Filesystem> Peer<F> {
             again: false,
             fresh: false,
             bulk_until_ns: 0,
+            bulk_bytes: 0,
+            tcp,
+            readable: false,
             idle_sweeps: 0,
             listed: false,
             shown,
@@ -133,9 +148,9 @@ impl<F: Filesystem> Peer<F> {
         now < self.bulk_until_ns
     }
 
-    /// A large payload has begun.
-    pub(crate) fn begins_bulk(&mut self, now: u64) {
-        self.bulk_until_ns = now + BULK_NS;
+    /// A large payload has begun, in a message of so many bytes.
+    pub(crate) fn begins_bulk(&mut self, bytes: u32, now: u64) {
+        (self.bulk_bytes, self.bulk_until_ns) = (bytes, now + BULK_NS);
     }
 
     /// It has not sent any for a while.

@@ -3,8 +3,11 @@
 mod accept;
 mod growth;
 mod receive;
+mod recent;
 mod send;
+mod together;
 
+use self::recent::Recent;
 use super::buffers::{Shared, Sink, Spares, WINDOW_BYTES};
 use super::flight::{self, Gather};
 use super::peer::{Life, Peer, Receiving, Sending};
@@ -54,6 +57,8 @@ pub struct Listener {
     pub name: Rc<str>,
     /// For its connections.
     pub trust: Trust,
+    /// They are of TCP, where a send is dear.
+    pub tcp: bool,
 }
 
 /// Populating the arena ahead of need.
@@ -130,9 +135,9 @@ pub struct Server<R: Ring, F: Filesystem> {
     #[expect(clippy::vec_box, reason = "what is in flight stays where it is")]
     gathers: Vec<Box<Gather>>,
     events: Vec<(u64, i32, u32)>,
-    /// Slots of peers to go on with in this turn, and in the next one.
+    /// Slots of peers to go on with. Those of this turn are taken out first, and leave their memory to the next ones.
     work: Vec<u32>,
-    later: Vec<u32>,
+    worked: Vec<u32>,
     generation: u32,
     hash_key: u64,
     at: At,
@@ -147,8 +152,9 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// Enters, and CQEs drained, since the last quiet send was pushed.
     looks: usize,
     seen: usize,
-    /// The two peers that have had short replies last, the latest first, and when, in monotonic nanoseconds.
-    short: [Option<(u32, u64)>; 2],
+    /// Who has had short replies, and who has had a turn.
+    short: Recent,
+    busy: Recent,
     /// Operations in flight that a wake-up may leave without a CQE: receives into blocks, and sends that wait for room.
     patient: usize,
     /// A wait for the next look at deadlines is in flight.
@@ -162,6 +168,7 @@ struct Accepting {
     fd: RawFd,
     name: Rc<str>,
     trust: Trust,
+    tcp: bool,
     state: AcceptState,
     /// When it was last said that accepting fails, in monotonic nanoseconds.
     warned_ns: Option<u64>,
@@ -198,7 +205,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             gathers: Vec::new(),
             events: Vec::new(),
             work: Vec::new(),
-            later: Vec::new(),
+            worked: Vec::new(),
             generation: 0,
             hash_key,
             at,
@@ -208,7 +215,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             unsettled: false,
             looks: 0,
             seen: 0,
-            short: [None; 2],
+            short: Recent::default(),
+            busy: Recent::default(),
             patient: 0,
             sweeping: false,
             drain: None,
@@ -227,17 +235,17 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Serves the connections of a listening socket.
     pub fn listen(&mut self, listener: Listener) {
-        let Listener { fd, name, trust } = listener;
-        self.listeners.push(Accepting { fd, name, trust, state: AcceptState::Idle, warned_ns: None });
+        let Listener { fd, name, trust, tcp } = listener;
+        self.listeners.push(Accepting { fd, name, trust, tcp, state: AcceptState::Idle, warned_ns: None });
     }
 
     /// Serves a connected socket.
     pub fn connect(&mut self, fd: RawFd, trust: Trust) {
-        self.connect_by("-".into(), fd, trust);
+        self.connect_by("-".into(), fd, trust, false);
     }
 
     /// Serves a socket that came by this listener.
-    fn connect_by(&mut self, listener: Rc<str>, fd: RawFd, trust: Trust) {
+    fn connect_by(&mut self, listener: Rc<str>, fd: RawFd, trust: Trust, tcp: bool) {
         let trust = match trust {
             Trust::All => session::Trust::All,
             Trust::Squash if planted!("squash-believes") => session::Trust::All,
@@ -265,7 +273,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         };
         self.options.stats.connected(slot, Rc::clone(&connection));
         let socket = Socket::new(&mut self.ring, fd, slot);
-        entry.insert(Peer::new(socket, self.generation, Session::new(config), connection));
+        entry.insert(Peer::new(socket, self.generation, Session::new(config), connection, tcp));
         self.options.stats.counters.accepted.up();
         self.list(slot);
     }
@@ -346,22 +354,16 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.arm_listeners()?;
         self.enter(waits)?;
         self.read_clocks();
-        let mut events = std::mem::take(&mut self.events);
-        self.ring.drain(|user_data, res, flags| events.push((user_data, res, flags)));
-        self.options.stats.counters.cqes.add(events.len() as u64);
-        self.seen += events.len();
-        for (user_data, res, flags) in events.drain(..) {
-            self.event(user_data, res, flags)?;
-        }
-        self.events = events;
+        self.hear()?;
         self.settle();
         self.complete();
         self.relieve();
-        let mut work = std::mem::take(&mut self.work);
+        let next = std::mem::take(&mut self.worked);
+        let mut work = std::mem::replace(&mut self.work, next);
         for slot in work.drain(..) {
             self.go_on(slot)?;
         }
-        self.work = std::mem::replace(&mut self.later, work);
+        self.worked = work;
         if !self.sweeping && (!self.peers.is_empty() || self.drain.is_some()) {
             self.sweeping = true;
             let token = Token::new(Op::Sweep, 0, 0);
@@ -373,6 +375,19 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         // What this turn has set off (a line of the log, say) must not wait until something else ends the sleep.
         self.complete();
+        Ok(())
+    }
+
+    /// Hears what has ended, and lists whom that concerns.
+    fn hear(&mut self) -> io::Result<()> {
+        let mut events = std::mem::take(&mut self.events);
+        self.ring.drain(|user_data, res, flags| events.push((user_data, res, flags)));
+        self.options.stats.counters.cqes.add(events.len() as u64);
+        self.seen += events.len();
+        for (user_data, res, flags) in events.drain(..) {
+            self.event(user_data, res, flags)?;
+        }
+        self.events = events;
         Ok(())
     }
 
@@ -502,7 +517,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     _ if io_uring::cqueue::buffer_select(flags).is_some() => {
                         self.received_shared(token.slot, res, flags)
                     }
-                    _ => self.received(token.slot, res),
+                    _ => self.received(token.slot, res, flags),
                 }
                 self.list(token.slot);
             }
@@ -586,6 +601,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if self.peers[slot as usize].life != Life::Closing {
             self.serve(slot);
         }
+        self.receive_again(slot)?;
         if self.peers[slot as usize].life != Life::Closing {
             self.send(slot)?;
         }
@@ -617,7 +633,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         {
             // No CQE will come for what is left.
             peer.listed = true;
-            self.later.push(slot);
+            self.work.push(slot);
         }
         Ok(())
     }

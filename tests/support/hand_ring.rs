@@ -4,11 +4,11 @@
 #![expect(unsafe_code, reason = "it plays the kernel, which reads and writes memory by address")]
 
 use super::AT;
-use super::sqe::{CQE_F_BUFFER, CQE_F_MORE, CQE_SKIP_SUCCESS, FIXED_FILE, Sqe};
+use super::sqe::{CQE_F_BUFFER, CQE_F_MORE, CQE_F_SOCK_NONEMPTY, CQE_SKIP_SUCCESS, FIXED_FILE, Sqe};
 use io_uring::squeue::Entry;
 use ring9::fs::Time;
 use ring9::uring::{Features, Ring};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -31,6 +31,8 @@ pub struct HandRing {
     /// Who is at the other end of a unix socket.
     pub identity: Option<u32>,
     pub now_ns: u64,
+    /// What the sockets have, which the next receives bring while they are submitted, a part each.
+    pub there: BTreeMap<RawFd, VecDeque<Vec<u8>>>,
     queued: Vec<Sqe>,
     done: Vec<(u64, i32, u32)>,
     /// Where the shared buffers are, how long each is, and which are here.
@@ -52,6 +54,7 @@ impl Default for HandRing {
             places: BTreeMap::new(),
             identity: None,
             now_ns: AT.mono_ns,
+            there: BTreeMap::new(),
             queued: Vec::new(),
             done: Vec::new(),
             buffers: (0, 0),
@@ -96,18 +99,23 @@ impl HandRing {
         self.brings(fd, bytes, 0);
     }
 
+    /// The same, and its socket has more of it.
+    pub fn says_part(&mut self, fd: RawFd, bytes: &[u8]) {
+        self.brings(fd, bytes, CQE_F_SOCK_NONEMPTY);
+    }
+
     /// Shared buffers that are not lent to the loop.
     pub fn buffers_here(&self) -> usize {
         self.free.len()
     }
 
-    fn brings(&mut self, fd: RawFd, bytes: &[u8], more: u32) {
+    fn brings(&mut self, fd: RawFd, bytes: &[u8], said: u32) {
         let sqe = *self.receives(fd).first().expect("a receive is in flight");
-        let (mut place, mut flags) = (Vec::new(), 0);
+        let (mut place, mut flags) = (Vec::new(), said & CQE_F_SOCK_NONEMPTY);
         if sqe.shares() {
             let id = self.free.pop().expect("a buffer is here");
             place.push((self.buffers.0 + usize::from(id) * self.buffers.1, self.buffers.1));
-            flags = CQE_F_BUFFER | u32::from(id) << 16 | more;
+            flags |= CQE_F_BUFFER | u32::from(id) << 16 | said;
         } else {
             place = sqe.views();
         }
@@ -165,6 +173,12 @@ impl Ring for HandRing {
         for sqe in std::mem::take(&mut self.queued) {
             if !sqe.never_waits() {
                 self.in_flight.push(sqe);
+                if sqe.is_receive()
+                    && let Some(bytes) = self.there.get_mut(&sqe.fd).and_then(VecDeque::pop_front)
+                {
+                    let more = !self.there[&sqe.fd].is_empty();
+                    self.brings(sqe.fd, &bytes, if more { CQE_F_SOCK_NONEMPTY } else { 0 });
+                }
                 continue;
             }
             let whole: usize = sqe.views().iter().map(|(_, len)| len).sum();

@@ -20,6 +20,7 @@ const BUFFER_SELECT: u8 = 1 << 5;
 pub const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 pub const CQE_F_BUFFER: u32 = 1;
 pub const CQE_F_MORE: u32 = 1 << 1;
+pub const CQE_F_SOCK_NONEMPTY: u32 = 1 << 2;
 
 /// An operation as it was submitted.
 #[derive(Clone, Copy, Debug)]

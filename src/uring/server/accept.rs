@@ -37,9 +37,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 }
             }
             None => {
-                let Accepting { name, trust, .. } = &self.listeners[index];
-                let (name, trust) = (Rc::clone(name), *trust);
-                self.connect_by(name, res, trust);
+                let Accepting { name, trust, tcp, .. } = &self.listeners[index];
+                let (name, trust, tcp) = (Rc::clone(name), *trust, *tcp);
+                self.connect_by(name, res, trust, tcp);
             }
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
                 let listener = &mut self.listeners[index];

@@ -1,8 +1,8 @@
 //! What a peer has sent: into which memory it is received, and when it is served.
 
-use super::{BACKLOG_BYTES, Server, lend};
+use super::{BACKLOG_BYTES, BACKLOG_BYTES_ALL, Server, lend};
 use crate::fs::Filesystem;
-use crate::uring::buffers::Shared;
+use crate::uring::buffers::{Shared, WINDOW_BYTES};
 use crate::uring::flight::{self, Inbound, Way};
 use crate::uring::peer::{Life, Receiving};
 use crate::uring::ring::{Ring, errno};
@@ -10,10 +10,17 @@ use crate::uring::token::{Op, Token};
 use nix::errno::Errno;
 use std::io;
 
+/// Messages with payloads of 32 KiB and less are received whole where [`Server::room`] says so, into so many bytes, while all windows have no more than half of what
+/// they may have beyond their usual size.
+const SMALL_BYTES: usize = 33 << 10;
+const ROOM_BYTES: usize = 64 << 10;
+const ROOM_BYTES_ALL: usize = BACKLOG_BYTES_ALL / 2;
+
 impl<R: Ring, F: Filesystem> Server<R, F> {
-    pub(super) fn received(&mut self, slot: u32, res: i32) {
+    pub(super) fn received(&mut self, slot: u32, res: i32, flags: u32) {
         let peer = &mut self.peers[slot as usize];
         let n = res.max(0) as usize;
+        peer.readable = n > 0 && io_uring::cqueue::sock_nonempty(flags);
         let counters = &self.options.stats.counters;
         counters.received_bytes.add(n as u64);
         peer.shown.received_bytes.add(n as u64);
@@ -110,8 +117,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     received
                 };
                 peer.note(received.need);
-                if received.bulk {
-                    peer.begins_bulk(at.mono_ns);
+                if let Some(bytes) = received.bulk {
+                    peer.begins_bulk(bytes, at.mono_ns);
                 }
             }
             if !rest.is_empty() && peer.life == Life::Open {
@@ -137,8 +144,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Ok(received) => {
                 peer.window.consume(received.consumed);
                 peer.note(received.need);
-                if received.bulk {
-                    peer.begins_bulk(self.at.mono_ns);
+                if let Some(bytes) = received.bulk {
+                    peer.begins_bulk(bytes, self.at.mono_ns);
                 }
             }
             Err(broken) => self.broken(slot, broken),
@@ -158,10 +165,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
         };
         if let Some(mut inbound) = inbound {
-            let mut way = None;
+            let (room, mut way) = (self.room(slot), None);
             self.retry(|server| {
                 let Server { peers, ring, table, spares, .. } = server;
-                way = inbound.start(ring, socket, token, table, &mut peers[slot as usize].window, spares);
+                way = inbound.start(ring, socket, token, table, (&mut peers[slot as usize].window, spares, room));
                 way.is_some()
             })?;
             match way {
@@ -191,6 +198,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.retry(|server| {
             server.peers[slot as usize].window.start(&mut server.ring, socket, token, &mut server.spares)
         })
+    }
+
+    /// How much of what follows a payload is received with it. Where payloads are small, messages that are whole save receives; the next ones then do not land, and copying them is cheaper.
+    fn room(&self, slot: u32) -> usize {
+        let peer = &self.peers[slot as usize];
+        let is_small = peer.bulk_bytes as usize <= SMALL_BYTES;
+        let large = peer.window.capacity() >= ROOM_BYTES || self.spares.lent_bytes() + ROOM_BYTES <= ROOM_BYTES_ALL;
+        if peer.tcp && is_small && large && self.is_shared(slot) { ROOM_BYTES } else { WINDOW_BYTES }
     }
 
     /// Ends a receive into shared buffers where a payload can land, or where the peer is ahead of what it is served. What has arrived before that still comes.

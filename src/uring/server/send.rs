@@ -77,7 +77,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Sending::Nothing => {
                 let Some(segments) = peer.session.take(&self.fs) else { return Ok(()) };
                 if segments.len() <= SHORT_BYTES {
-                    self.had_short(slot);
+                    self.short.note(slot, self.at.mono_ns);
                 }
                 Outbound::new(segments, self.gather(), self.at.mono_ns)
             }
@@ -107,19 +107,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         Ok(())
     }
 
-    /// A peer has short replies, and nothing before them.
-    fn had_short(&mut self, slot: u32) {
-        let [last, before] = &mut self.short;
-        if last.is_some_and(|(other, _)| other != slot) {
-            *before = *last;
-        }
-        *last = Some((slot, self.at.mono_ns));
-    }
-
     /// How much of a peer's replies leaves at once.
     fn most(&self, slot: u32) -> usize {
-        let is_near = |&(other, then): &(u32, u64)| other != slot && self.at.mono_ns < then + SHORT_NS;
-        let others_are_short = self.short.iter().flatten().any(is_near);
+        let others_are_short = self.short.has_another(slot, self.at.mono_ns, SHORT_NS);
         if others_are_short && !planted!("long-replies-in-one-piece") { PIECE_BYTES } else { usize::MAX }
     }
 

@@ -220,7 +220,7 @@ impl Simulation {
         let mut server = Server::new(SimKernel(Rc::clone(&world)), watch, parts, options);
         // Where it cannot be registered everything goes by address.
         let _ = server.register(registered);
-        server.listen(Listener { fd: crate::kernel::LISTENER, name: "sim".into(), trust });
+        server.listen(Listener { fd: crate::kernel::LISTENER, name: "sim".into(), trust, tcp: true });
         let bounds = Bounds { memory: memory.len() as u64, inodes: files as u64, connections: peers_max as u64 };
         Simulation { server, world, gauge, budget, stats, bounds }
     }

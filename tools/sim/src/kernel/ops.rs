@@ -8,6 +8,7 @@ use nix::libc;
 
 const CQE_F_BUFFER: u32 = 1;
 const CQE_F_MORE: u32 = 1 << 1;
+const CQE_F_SOCK_NONEMPTY: u32 = 1 << 2;
 
 /// After these the same call may be made again.
 const TRANSIENT_RECEIVE: &[i32] = &[libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS];
@@ -140,7 +141,10 @@ impl Kernel {
         if waits_for_all && op.done < op.total {
             return self.in_flight.push(op);
         }
-        self.post(&op.sqe, op.done as i32, 0);
+        // A kernel that does not say that there is more, as for a read, says nothing wrong. It does where that is an odd number of bytes.
+        let odd = self.sockets[number].to_server.len() % 2 == 1;
+        let says = odd && !matches!(op.sqe.kind, Kind::ReadFixed { .. });
+        self.post(&op.sqe, op.done as i32, if says { CQE_F_SOCK_NONEMPTY } else { 0 });
     }
 
     pub(super) fn receive_shared(&mut self, op: Op) {

@@ -1,0 +1,62 @@
+//! Replies that leave together: who is received from again before they do (docs/decisions/15-replies-together.md).
+//!
+//! Must not know: what is received, and how it is served.
+
+use super::Server;
+use crate::fs::Filesystem;
+use crate::uring::flight;
+use crate::uring::peer::{Life, Receiving};
+use crate::uring::ring::Ring;
+use std::io;
+
+/// A peer is received from so many times more before its replies leave.
+const AGAIN_MAX: usize = 4;
+/// Somebody who had a turn less than so many nanoseconds ago is being served: there is more to do than to wait for this peer's client.
+const BUSY_NS: u64 = 20_000;
+
+impl<R: Ring, F: Filesystem> Server<R, F> {
+    /// Receives and serves what a peer's socket has already, a few times.
+    pub(super) fn receive_again(&mut self, slot: u32) -> io::Result<()> {
+        self.busy.note(slot, self.at.mono_ns);
+        let most = if planted!("received-from-for-ever") { usize::MAX } else { AGAIN_MAX };
+        for _ in 0..most {
+            if !self.has_more(slot) {
+                break;
+            }
+            self.options.stats.counters.receives_again.up();
+            self.receive(slot)?;
+            self.enter_once(0)?;
+            // It goes on here, whatever is heard of it.
+            self.peers[slot as usize].listed = true;
+            self.hear()?;
+            self.peers[slot as usize].listed = false;
+            if self.peers[slot as usize].life != Life::Closing {
+                self.serve(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a peer has requests whose replies might leave with those that wait. A send over TCP is dearer than a receive, and wakes a client; but a client that nobody else shares this
+    /// server with would have nothing to do meanwhile.
+    fn has_more(&self, slot: u32) -> bool {
+        let peer = &self.peers[slot as usize];
+        // Whatever is there ends these receives: none is left in flight for long.
+        let ends_at_once = match &peer.receiving {
+            Receiving::MoreBlocks(inbound) => inbound.is_mixed(),
+            Receiving::Nothing => peer.session.next_landing().is_none_or(flight::is_mixed),
+            _ => false,
+        };
+        peer.tcp
+            && peer.readable
+            && ends_at_once
+            && (peer.life, peer.held, self.drain) == (Life::Open, false, None)
+            && peer.session.queued_bytes() > 0
+            && self.is_shared(slot)
+    }
+
+    /// Whether others than this peer are being served.
+    pub(super) fn is_shared(&self, slot: u32) -> bool {
+        self.busy.has_another(slot, self.at.mono_ns, BUSY_NS)
+    }
+}
