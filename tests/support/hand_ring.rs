@@ -17,6 +17,8 @@ const EAGAIN: i32 = 11;
 
 pub struct HandRing {
     pub multishot: bool,
+    /// Lists may go through the table of buffers.
+    pub vectored_fixed: bool,
     /// SQEs that the queue has room for, and whether none of them is submitted, as where completions overflow (EBUSY).
     pub room: usize,
     pub stuck: bool,
@@ -30,6 +32,8 @@ pub struct HandRing {
     places: BTreeMap<u32, RawFd>,
     /// Who is at the other end of a unix socket.
     pub identity: Option<u32>,
+    /// Slots of the table of buffers that were emptied.
+    pub emptied: Vec<u32>,
     pub now_ns: u64,
     /// What the sockets have, which the next receives bring while they are submitted, a part each.
     pub there: BTreeMap<RawFd, VecDeque<Vec<u8>>>,
@@ -44,6 +48,7 @@ impl Default for HandRing {
     fn default() -> HandRing {
         HandRing {
             multishot: true,
+            vectored_fixed: false,
             room: 100,
             stuck: false,
             socket_bytes: usize::MAX,
@@ -53,6 +58,7 @@ impl Default for HandRing {
             closed: Vec::new(),
             places: BTreeMap::new(),
             identity: None,
+            emptied: Vec::new(),
             now_ns: AT.mono_ns,
             there: BTreeMap::new(),
             queued: Vec::new(),
@@ -151,7 +157,8 @@ impl HandRing {
 
 impl Ring for HandRing {
     fn features(&self) -> Features {
-        Features { vectored_fixed: false, defer_taskrun: true, multishot: self.multishot, vectored_send: true }
+        let HandRing { vectored_fixed, multishot, .. } = *self;
+        Features { vectored_fixed, defer_taskrun: true, multishot, vectored_send: true }
     }
 
     unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
@@ -210,7 +217,11 @@ impl Ring for HandRing {
         Ok(())
     }
 
-    unsafe fn register_region(&mut self, _: u32, _: usize, _: usize) -> io::Result<()> {
+    unsafe fn register_region(&mut self, slot: u32, _: usize, len: usize) -> io::Result<()> {
+        if len == 0 {
+            assert!(self.queued.iter().all(|sqe| sqe.slot() != Some(slot)), "what is queued names no empty slot");
+            self.emptied.push(slot);
+        }
         Ok(())
     }
 

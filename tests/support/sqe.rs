@@ -33,6 +33,7 @@ pub struct Sqe {
     op_flags: u32,
     priority: u16,
     pub user_data: u64,
+    buffer: u16,
 }
 
 impl Sqe {
@@ -49,6 +50,7 @@ impl Sqe {
             op_flags: (long(24) >> 32) as u32,
             priority: (long(0) >> 16) as u16,
             user_data: long(32),
+            buffer: long(40) as u16,
         }
     }
 
@@ -67,6 +69,11 @@ impl Sqe {
             _ => list(self.addr as *const iovec, self.len as usize),
         };
         list.iter().map(|view| (view.iov_base as usize, view.iov_len)).collect()
+    }
+
+    /// The slot of the table of buffers that it goes through.
+    pub fn slot(&self) -> Option<u32> {
+        matches!(self.opcode, READV_FIXED | WRITEV_FIXED).then_some(self.buffer.into())
     }
 
     /// A receive into shared buffers.
