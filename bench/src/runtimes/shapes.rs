@@ -147,6 +147,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         ..BASE
     },
     Shape { id: "tcp-16-read-128", connections: 16, size: "128", ..BASE },
+    Shape { id: "tcp-16-write-128", connections: 16, op: "write", size: "128", ..BASE },
     Shape { id: "tcp-16-write-4k", connections: 16, op: "write", ..BASE },
     Shape { id: "tcp-4x4-read-64k", connections: 4, depth: 4, size: "64KiB", ..BASE },
     Shape { id: "tcp-4x4-write-64k", connections: 4, depth: 4, op: "write", size: "64KiB", ..BASE },
