@@ -104,7 +104,7 @@ bugs! {
     "fids-stay-open"               "session/mod.rs"     "H7"  "a peer that vanishes leaves its files open";
     "half-close-drops-replies"     "uring/server/receive.rs" "H8"  "a peer that has said all does not hear its replies";
     "orphans-not-counted"          "arena/mod.rs"       "H9"  "blocks that replies alone hold are no reason to evict anybody";
-    "the-wrong-one-evicted"        "uring/server.rs"    "H9"  "the peer whose reply is the newest is evicted";
+    "the-wrong-one-evicted"        "uring/server/eviction.rs" "H9"  "the peer whose reply is the newest is evicted";
     "flood-served-at-once"         "session/mod.rs"     "H10" "one call serves all that a peer has sent";
     "stopped-time-counts"          "uring/server.rs"    "H14" "a server that was stopped closes everyone when it goes on";
     "fid-budget-kept"              "session/fids.rs"    "C3"  "a clunked fid still counts against all peers";

@@ -1,14 +1,18 @@
 //! The loop itself: turns and peers.
 
 mod accept;
+mod eviction;
 mod growth;
 mod receive;
 mod recent;
 mod send;
 mod together;
 
+use self::accept::{AcceptState, Accepting};
+pub use self::accept::{Listener, Trust};
+pub use self::growth::Grow;
 use self::recent::Recent;
-use super::buffers::{Shared, Sink, Spares, WINDOW_BYTES};
+use super::buffers::{Shared, Sink, Spares};
 use super::flight::{self, Gather};
 use super::peer::{Life, Peer, Receiving, Sending};
 use super::ring::{Ring, errno};
@@ -26,58 +30,12 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// How long a drain waits for replies to leave, in nanoseconds.
-const DRAIN_NS: u64 = 5_000_000_000;
-/// Replies alone may hold one part in so many of the memory.
-const ORPHANED_SHARE: usize = 8;
 /// A turn that comes so late, in nanoseconds, shows that the process was stopped.
 const STOPPED_NS: u64 = 3_000_000_000;
 /// A peer with so many unserved bytes is not received from.
 const BACKLOG_BYTES: usize = 64 << 10;
 /// What all windows together may have beyond one of the usual size for each peer.
 pub const BACKLOG_BYTES_ALL: usize = 64 << 20;
-
-/// Who may act for whom on the connections of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// n_uname is believed.
-    All,
-    /// The user at the other end of the unix socket is who it must be; root may act for anyone.
-    PeerUid,
-    /// Everyone is nobody.
-    Squash,
-}
-
-/// A listening socket. The loop closes it.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// The socket.
-    pub fd: RawFd,
-    /// Its address, as it is shown.
-    pub name: Rc<str>,
-    /// For its connections.
-    pub trust: Trust,
-    /// They are of TCP, where a send is dear.
-    pub tcp: bool,
-}
-
-/// Populating the arena ahead of need.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Grow {
-    /// Bytes populated from the start.
-    pub populated: usize,
-    /// A population is in flight, up to this many bytes.
-    running: Option<usize>,
-    /// The longest time that registering has kept the loop, in nanoseconds.
-    pub longest_stall_ns: u64,
-}
-
-impl Grow {
-    /// The first `populated` bytes are there.
-    pub fn from(populated: usize) -> Grow {
-        Grow { populated, ..Grow::default() }
-    }
-}
 
 /// What a loop is given beside its ring and tree.
 pub struct Options {
@@ -164,24 +122,6 @@ pub struct Server<R: Ring, F: Filesystem> {
     evicted: Option<u32>,
 }
 
-struct Accepting {
-    fd: RawFd,
-    name: Rc<str>,
-    trust: Trust,
-    tcp: bool,
-    state: AcceptState,
-    /// When it was last said that accepting fails, in monotonic nanoseconds.
-    warned_ns: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AcceptState {
-    Idle,
-    Armed,
-    BackingOff,
-    Closed,
-}
-
 impl<R: Ring, F: Filesystem> Server<R, F> {
     /// A server that serves nothing yet. `heads`, `memory` and `gauge` are those of the arena behind `fs`.
     pub fn new(mut ring: R, fs: F, arena: (Memory, Heads, Gauge), options: Options) -> Server<R, F> {
@@ -235,8 +175,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Serves the connections of a listening socket.
     pub fn listen(&mut self, listener: Listener) {
-        let Listener { fd, name, trust, tcp } = listener;
-        self.listeners.push(Accepting { fd, name, trust, tcp, state: AcceptState::Idle, warned_ns: None });
+        self.listeners.push(Accepting { listener, state: AcceptState::Idle, warned_ns: None });
     }
 
     /// Serves a connected socket.
@@ -532,58 +471,6 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             peer.life = Life::Closing;
             peer.session.close(&mut self.fs, self.at);
             peer.socket.shutdown(&mut self.ring);
-        }
-    }
-
-    /// Looks at all peers, once a second: who is too slow, and who has memory that it does not use.
-    fn sweep(&mut self) -> io::Result<()> {
-        let now = self.at.mono_ns;
-        let drained = self.drain.is_some_and(|until| now >= until);
-        for slot in 0..self.peers.capacity() as u32 {
-            let Some(peer) = self.peers.get_mut(slot as usize) else { continue };
-            if (drained || peer.is_late(now)) && peer.life != Life::Closing {
-                log::info!("peer {slot}: too slow, closed");
-                self.end(slot);
-                self.list(slot);
-                continue;
-            }
-            peer.idle_sweeps = peer.idle_sweeps.saturating_add(1);
-            if peer.idle_sweeps == 2 {
-                peer.session.trim();
-                if matches!(peer.receiving, Receiving::Window) && self.shared.is_some() {
-                    // Back to shared buffers, once this receive has ended.
-                    let target = Token::new(Op::Receive, peer.generation, slot);
-                    peer.ends_bulk();
-                    self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Blocks that replies alone hold are memory that no writer can have. Past a share of the memory, who has taken longest to receive its replies goes; past the bound
-    /// of all windows, who has the largest. One at a time.
-    fn relieve(&mut self) {
-        if self.evicted.is_some() {
-            return;
-        }
-        let open = || self.peers.iter().filter(|(_, peer)| peer.life != Life::Closing);
-        let goes = if self.gauge.orphaned_bytes() > self.memory.len() / ORPHANED_SHARE {
-            // Only a socket that is full holds replies.
-            let out = open().filter_map(|(slot, peer)| Some((peer.outbound()?, slot as u32)));
-            let waiting = out.filter(|(out, _)| out.waits).map(|(out, slot)| (out.began_ns, slot));
-            if planted!("the-wrong-one-evicted") { waiting.max() } else { waiting.min() }
-        } else if self.spares.lent_bytes() > self.options.peers_max * WINDOW_BYTES + BACKLOG_BYTES_ALL {
-            open().map(|(slot, peer)| (peer.window.capacity() as u64, slot as u32)).max()
-        } else {
-            None
-        };
-        if let Some((_, slot)) = goes {
-            log::info!("peer {slot}: holds more than its share while memory is scarce, closed");
-            self.options.stats.counters.evicted.up();
-            self.evicted = Some(slot);
-            self.end(slot);
-            self.list(slot);
         }
     }
 

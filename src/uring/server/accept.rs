@@ -1,22 +1,65 @@
 //! Listeners: how connections come, and how serving ends.
 
-use super::{AcceptState, Accepting, DRAIN_NS, Server};
+use super::Server;
 use crate::fs::Filesystem;
 use crate::uring::flight;
 use crate::uring::ring::{Ring, errno};
 use crate::uring::token::{Op, Token};
 use nix::errno::Errno;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 
+/// How long a drain waits for replies to leave, in nanoseconds.
+const DRAIN_NS: u64 = 5_000_000_000;
 /// Nanoseconds between two warnings of the same kind.
 const WARNING_NS: u64 = 10_000_000_000;
+
+/// Who may act for whom on the connections of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// n_uname is believed.
+    All,
+    /// The user at the other end of the unix socket is who it must be; root may act for anyone.
+    PeerUid,
+    /// Everyone is nobody.
+    Squash,
+}
+
+/// A listening socket. The loop closes it.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The socket.
+    pub fd: RawFd,
+    /// Its address, as it is shown.
+    pub name: Rc<str>,
+    /// For its connections.
+    pub trust: Trust,
+    /// They are of TCP, where a send is dear.
+    pub tcp: bool,
+}
+
+/// A listener, and how it stands.
+pub(super) struct Accepting {
+    pub(super) listener: Listener,
+    pub(super) state: AcceptState,
+    /// When it was last said that accepting fails, in monotonic nanoseconds.
+    pub(super) warned_ns: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AcceptState {
+    Idle,
+    Armed,
+    BackingOff,
+    Closed,
+}
 
 impl<R: Ring, F: Filesystem> Server<R, F> {
     pub(super) fn arm_listeners(&mut self) -> io::Result<()> {
         for index in 0..self.listeners.len() {
             if self.listeners[index].state == AcceptState::Idle {
-                let fd = self.listeners[index].fd;
+                let fd = self.listeners[index].listener.fd;
                 self.retry(|server| flight::accept(&mut server.ring, fd, Token::new(Op::Accept, 0, index as u32)))?;
                 self.listeners[index].state = AcceptState::Armed;
             }
@@ -37,8 +80,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 }
             }
             None => {
-                let Accepting { name, trust, tcp, .. } = &self.listeners[index];
-                let (name, trust, tcp) = (Rc::clone(name), *trust, *tcp);
+                let Listener { name, trust, tcp, .. } = self.listeners[index].listener.clone();
                 self.connect_by(name, res, trust, tcp);
             }
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
@@ -63,10 +105,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     }
 
     pub(super) fn close_listener(&mut self, index: usize) {
-        let listener = &mut self.listeners[index];
-        if listener.state != AcceptState::Closed {
-            listener.state = AcceptState::Closed;
-            self.ring.close(listener.fd);
+        let accepting = &mut self.listeners[index];
+        if accepting.state != AcceptState::Closed {
+            accepting.state = AcceptState::Closed;
+            self.ring.close(accepting.listener.fd);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Populating and registering more of the arena, ahead of need.
 
-use super::{Grow, Server};
+use super::Server;
 use crate::fs::Filesystem;
 use crate::uring::flight;
 use crate::uring::ring::{Ring, errno};
@@ -9,6 +9,24 @@ use std::io;
 
 /// Most bytes that are populated at once.
 const STEP_BYTES_MAX: usize = 1 << 30;
+
+/// Populating the arena ahead of need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grow {
+    /// Bytes populated from the start.
+    pub populated: usize,
+    /// A population is in flight, up to this many bytes.
+    running: Option<usize>,
+    /// The longest time that registering has kept the loop, in nanoseconds.
+    pub longest_stall_ns: u64,
+}
+
+impl Grow {
+    /// The first `populated` bytes are there.
+    pub fn from(populated: usize) -> Grow {
+        Grow { populated, ..Grow::default() }
+    }
+}
 
 impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Populates and registers more of the arena once three quarters of what is populated are in use.

@@ -1,0 +1,67 @@
+//! Who is closed for the sake of the others: too slow, or holding more than its share; and what idle peers give back.
+
+use super::{BACKLOG_BYTES_ALL, Server};
+use crate::fs::Filesystem;
+use crate::uring::buffers::WINDOW_BYTES;
+use crate::uring::flight;
+use crate::uring::peer::{Life, Receiving};
+use crate::uring::ring::Ring;
+use crate::uring::token::{Op, Token};
+use std::io;
+
+/// Replies alone may hold one part in so many of the memory.
+const ORPHANED_SHARE: usize = 8;
+
+impl<R: Ring, F: Filesystem> Server<R, F> {
+    /// Looks at all peers, once a second: who is too slow, and who has memory that it does not use.
+    pub(super) fn sweep(&mut self) -> io::Result<()> {
+        let now = self.at.mono_ns;
+        let drained = self.drain.is_some_and(|until| now >= until);
+        for slot in 0..self.peers.capacity() as u32 {
+            let Some(peer) = self.peers.get_mut(slot as usize) else { continue };
+            if (drained || peer.is_late(now)) && peer.life != Life::Closing {
+                log::info!("peer {slot}: too slow, closed");
+                self.end(slot);
+                self.list(slot);
+                continue;
+            }
+            peer.idle_sweeps = peer.idle_sweeps.saturating_add(1);
+            if peer.idle_sweeps == 2 {
+                peer.session.trim();
+                if matches!(peer.receiving, Receiving::Window) && self.shared.is_some() {
+                    // Back to shared buffers, once this receive has ended.
+                    let target = Token::new(Op::Receive, peer.generation, slot);
+                    peer.ends_bulk();
+                    self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks that replies alone hold are memory that no writer can have. Past a share of the memory, who has taken longest to receive its replies goes; past the bound
+    /// of all windows, who has the largest. One at a time.
+    pub(super) fn relieve(&mut self) {
+        if self.evicted.is_some() {
+            return;
+        }
+        let open = || self.peers.iter().filter(|(_, peer)| peer.life != Life::Closing);
+        let goes = if self.gauge.orphaned_bytes() > self.memory.len() / ORPHANED_SHARE {
+            // Only a socket that is full holds replies.
+            let out = open().filter_map(|(slot, peer)| Some((peer.outbound()?, slot as u32)));
+            let waiting = out.filter(|(out, _)| out.waits).map(|(out, slot)| (out.began_ns, slot));
+            if planted!("the-wrong-one-evicted") { waiting.max() } else { waiting.min() }
+        } else if self.spares.lent_bytes() > self.options.peers_max * WINDOW_BYTES + BACKLOG_BYTES_ALL {
+            open().map(|(slot, peer)| (peer.window.capacity() as u64, slot as u32)).max()
+        } else {
+            None
+        };
+        if let Some((_, slot)) = goes {
+            log::info!("peer {slot}: holds more than its share while memory is scarce, closed");
+            self.options.stats.counters.evicted.up();
+            self.evicted = Some(slot);
+            self.end(slot);
+            self.list(slot);
+        }
+    }
+}
