@@ -98,23 +98,21 @@ pub(crate) struct Edge {
 
 /// The edge of what `holds` says, of points in the order of their rates: below it, it holds everywhere. What most of a rate's points say is true of it.
 pub(crate) fn edge(points: &[Point], holds: impl Fn(&Point) -> bool) -> Option<Edge> {
-    let mut last = None;
-    for at in points.chunk_by(|one, next| one.rate == next.rate) {
-        let rate = at[0].rate;
-        if 2 * at.iter().filter(|point| holds(point)).count() <= at.len() {
-            return last.map(|holds| Edge { holds, ends: Some(rate) });
-        }
-        last = Some(rate);
-    }
-    last.map(|holds| Edge { holds, ends: None })
+    let ends = end(points, &holds).map(|at| at[0].rate);
+    let below = points.iter().take_while(|point| ends.is_none_or(|ends| point.rate < ends));
+    below.last().map(|last| Edge { holds: last.rate, ends })
 }
 
 /// The lowest rate that may end what `holds` says, though a third of its points could still change that: it does not hold, and not by two points.
 pub(crate) fn doubtful(points: &[Point], holds: impl Fn(&Point) -> bool) -> Option<f64> {
-    let rates = || points.chunk_by(|one, next| one.rate == next.rate);
-    let fails = |at: &[Point]| at.iter().filter(|point| !holds(point)).count();
-    let first = rates().find(|at| 2 * fails(at) >= at.len())?;
-    (fails(first) < 2).then(|| first[0].rate)
+    let at = end(points, &holds)?;
+    (at.iter().filter(|point| !holds(point)).count() < 2).then(|| at[0].rate)
+}
+
+/// The points of the lowest rate of which most do not say that it holds.
+fn end(points: &[Point], holds: impl Fn(&Point) -> bool) -> Option<&[Point]> {
+    let mut rates = points.chunk_by(|one, next| one.rate == next.rate);
+    rates.find(|at| 2 * at.iter().filter(|point| holds(point)).count() <= at.len())
 }
 
 pub(crate) fn print(sweep: &Sweep, out: &mut impl Write) -> io::Result<()> {
