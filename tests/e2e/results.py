@@ -1,16 +1,24 @@
-"""The README's table of runtimes is what the committed result says.
+"""What the docs say of ring9 beside async runtimes is what the committed result says: blocks between `<!-- runtimes: NAME -->` and `<!-- end -->`, and numbers of loads.
 
-Usage: results.py REPOSITORY            checks it
-       results.py REPOSITORY --print    prints it, to be put there
+The result is in the folder under bench/results that docs/runtimes.md links to.
+
+Usage: results.py REPOSITORY            checks all of it, and where the result is from
+       results.py REPOSITORY --write    puts the blocks in place, then checks
 """
 
-import glob
+import difflib
 import json
 import os
+import re
 import statistics
+import subprocess
 import sys
+from collections import Counter
 
-# Of the result, in the order of the table: the load, and what it is called there.
+README, RUNTIMES, PAGE_12 = "README.md", "docs/runtimes.md", "docs/decisions/12-what-a-loop-can-save.md"
+SHAPES = "bench/src/runtimes/shapes.rs"
+BASELINES = ["epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring"]
+# Of the README's table, in its order: the load, and what it is called there.
 LOADS = [
     ("tcp-64-read-4k", "64 TCP connections"),
     ("unix-64-read-4k", "64 unix"),
@@ -18,32 +26,339 @@ LOADS = [
     ("one-cpu-1x16-read-4k", "1 unix, depth 16, one cpu"),
     ("tcp-1x4-write-1m", "writes of 1 MB, 1 TCP, depth 4"),
 ]
-OTHERS = ["epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring", "epoll-floor", "ring-floor"]
+# Of page 12, likewise; those with many connections first.
+MANY = [("tcp-64-read-4k", "64 TCP connections, 4 KiB reads, a cpu each"), ("unix-64-read-4k", "64 unix"), ("tcp-256-read-4k", "256 TCP")]
+DEEP = "one-cpu-1x16-read-4k"
+ONE = [("one-cpu-1-read-4k", "1 unix, depth 1, one cpu"), (DEEP, "1 unix, depth 16, one cpu")]
+BULK, CROWD, SPINNING, IDLE = "tcp-16-read-4k-beside-bulk", "tcp-1000-read-4k", "tcp-1-read-4k-spinning", "tcp-64-read-4k-beside-10000-idle"
+# As in bench/src/result/warning.rs.
+GENERATOR_CPU_MAX, ACHIEVED_MIN = 0.7, 0.995
+# What is worse by less in p50 is no loss to speak of: times have three digits.
+P50_LOSS = 1.03
+CALLED = {"throughput": "operations", "cpu": "cpu", "p50": "p50", "p99": "p99"}
+# One that does not end is none, and reaches into no other.
+BLOCK = re.compile(r"<!-- runtimes: ([a-z0-9-]+) -->\n((?:(?!<!--).)*)<!-- end -->", re.S)
+
+passed = failed = 0
 
 
-def ratio(shape: dict, to: str, statistic: str) -> str:
-    found = [one for one in shape["comparison"]["ratios"] if one["of"] == "ring9" and one["to"] == to and one["statistic"] == statistic]
-    return f"{statistics.median(found[0]['rounds']):.2f}" if found else "-"
+def check(what: str, holds: bool, found: object = "") -> None:
+    global passed, failed
+    passed, failed = passed + holds, failed + (not holds)
+    print("ok  " if holds else "FAIL", what, "" if holds else found, flush=True)
 
 
-def table(repository: str) -> str:
-    newest = sorted(glob.glob(os.path.join(repository, "bench/results/*/*/result.json")), key=lambda path: path.split(os.sep)[-2])[-1]
-    shapes = {shape["id"]: shape for shape in json.load(open(newest))["shapes"]}
-    lines = ["| ring9 to | " + " | ".join(name for _, name in LOADS) + " |", "|---|" + "---|" * len(LOADS)]
-    for other in OTHERS:
-        cells = [f"{ratio(shapes[load], other, 'throughput')}, {ratio(shapes[load], other, 'cpu')}" for load, _ in LOADS]
-        lines.append(f"| {other} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+class Load:
+    """A load of the result."""
+
+    def __init__(self, shape: dict) -> None:
+        comparison = shape["comparison"]
+        self.id, self.plan, self.verdicts = shape["id"], comparison["plan"], comparison["verdicts"]
+        self.revision, self.idle = comparison["environment"]["ring9-bench"], shape["idle_connections"]
+        self.contenders = {one["name"]: one["rounds"] for one in comparison["contenders"]}
+        self.first = comparison["contenders"][0]["name"]
+        self.medians = {(one["of"], one["to"], one["statistic"]): one["median"] for one in comparison["ratios"]}
+
+    def baselines(self) -> list[str]:
+        """That ring9 was measured beside."""
+        return [server for server in BASELINES if self.of_first(server, "throughput")]
+
+    def is_bound(self, server: str) -> bool:
+        """Whether most of its rounds say how quick the generator is; as in bench/src/result/comparison.rs."""
+        rounds = self.contenders[server]
+        return not self.plan["open_loop"] and 2 * sum(one["generator_cpu"] > GENERATOR_CPU_MAX for one in rounds) > len(rounds)
+
+    def of_first(self, to: str, statistic: str) -> dict | None:
+        return self.medians.get((self.first, to, statistic))
+
+    def of_rounds(self, one: str, other: str) -> float:
+        """The median of one's cpu by the other's, round by round."""
+        rounds = zip(self.contenders[one], self.contenders[other])
+        return statistics.median(this["cpu_us"] / that["cpu_us"] for this, that in rounds if this["cpu_us"] and that["cpu_us"])
+
+    def losses(self) -> list[tuple[float, str]]:
+        """Of the baselines that ring9 is behind: by how much at most, and in what. Who is held back by the generator does more than was seen, so where it is ring9 alone the loss may be the
+        generator's; where it is both they are further apart than they seem."""
+        found = []
+        for to in self.baselines():
+            bound, worst, words = (self.is_bound(self.first), self.is_bound(to)), 1.0, []
+            for statistic, name in (("throughput", "ops"), ("cpu", "cpu"), ("p50", "p50")):
+                median = self.of_first(to, statistic)
+                if median is None or median["interval"] is None or statistic != "cpu" and bound == (True, False):
+                    continue
+                (low, high), value = median["interval"], median["value"]
+                if high < 1 if statistic == "throughput" else low > 1 and (statistic == "cpu" or value >= P50_LOSS):
+                    worst = max(worst, 1 / value if statistic == "throughput" else value)
+                    words.append(f"{in_words(median)} {name}{'*' if statistic != 'cpu' and any(bound) else ''}")
+            if words:
+                found.append((worst, f"{to} {', '.join(words)}"))
+        return sorted(found, reverse=True)
+
+
+class Result:
+    def __init__(self, repository: str, folder: str) -> None:
+        self.folder, self.raw = folder, json.load(open(os.path.join(repository, folder, "result.json")))
+        self.loads = {shape["id"]: Load(shape) for shape in self.raw["shapes"]}
+        known = open(os.path.join(repository, SHAPES)).read().split("Shape {")
+        ids = [(re.search(r'\bid: "([^"]+)"', text), "quick: true" in text) for text in known]
+        self.known, self.quick = [found[1] for found, _ in ids if found], [found[1] for found, quick in ids if found and quick]
+
+
+def in_words(median: dict) -> str:
+    low, high = median["interval"] or (None, None)
+    return f"{median['value']:.2f}" + ("" if low is None else f" ({low:.2f}–{high:.2f})")
+
+
+def time(ns: float | None) -> str:
+    """As in bench/src/result/words.rs."""
+    if ns is None:
+        return "-"
+    value, unit = (ns / 1e3, "us") if ns < 1e6 else (ns / 1e6, "ms")
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+
+
+def listed(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def behind(result: Result) -> tuple[int, int]:
+    """Pairs of a load and a baseline in which ring9 is, and all of them."""
+    return sum(len(load.losses()) for load in result.loads.values()), sum(len(load.baselines()) for load in result.loads.values())
+
+
+def readme(result: Result) -> list[str]:
+    def cell(load: Load, to: str) -> str:
+        throughput, cpu = load.of_first(to, "throughput"), load.of_first(to, "cpu")
+        if throughput is None or cpu is None:
+            return "-"
+        return f"{throughput['value']:.2f}{'*' if load.is_bound(load.first) or load.is_bound(to) else ''}, {cpu['value']:.2f}"
+
+    rows = [[to, *(cell(result.loads[load], to) for load, _ in LOADS)] for to in BASELINES + ["epoll-floor", "ring-floor"]]
+    losses, pairs = behind(result)
+    return [
+        *table(["ring9 to", *(name for _, name in LOADS)], rows),
+        "",
+        "`*`: the generator was the limit of one of the two servers, or of both (over 70 % of its cpu in more than half of their rounds); cpu can be compared all the same.",
+        "",
+        f"All {len(result.loads)} loads, with intervals: [tables.txt]({result.folder}/tables.txt). In {losses} of {pairs} pairs of a load and one of the eight, ring9 is behind in operations, cpu or p50:"
+        " [docs/runtimes.md](docs/runtimes.md) names them all, and says how they are measured.",
+    ]
+
+
+def measured(result: Result) -> list[str]:
+    environment, loads = result.raw["environment"], result.loads.values()
+    rounds = Counter(len(next(iter(load.contenders.values()))) for load in loads)
+    lasting = sorted({round(load.plan["duration_s"] * 1000) for load in loads})
+    younger = [name for name in result.known if name not in result.loads]
+    words = [
+        f"{len(result.loads)} loads" + (f" (not yet {listed([f'`{name}`' for name in younger])})" if younger else ""),
+        f"rounds of {listed([str(ms) for ms in lasting])} ms, {listed([f'{count} in {times} of them' for count, times in rounds.most_common()])}",
+        f"begun on {result.raw['began'][:10]} by ring9-bench {environment['ring9-bench'].removesuffix(' release')}",
+        f"on Linux {environment['kernel'].split('-')[0]}, {environment['cpu']}, {'a virtual machine' if environment.get('virtualisation') == 'a guest' else 'a machine'} with cpus {environment['cpus']}",
+    ]
+    return [
+        "; ".join(words) + ".",
+        f"Tables of all: [tables.txt](../{result.folder}/tables.txt). `ring9-bench report {result.folder} --out DIR` draws them.",
+        "",
+        "Ratios are of ring9 to another, with intervals of 95 %; `*` says that the generator was the limit of one of the two, or of both.",
+    ]
+
+
+def losses(result: Result) -> list[str]:
+    found = [(load.losses(), load.id) for load in result.loads.values()]
+    found.sort(key=lambda one: one[0][0][0] if one[0] else 0, reverse=True)
+    count, pairs = behind(result)
+    nowhere = [f"`{name}`" for one, name in found if not one and result.loads[name].baselines()]
+    return [
+        f"In {count} of {pairs} pairs of a load and a baseline the whole interval is on the wrong side of 1 in operations, in cpu, or in p50 with a median of {P50_LOSS} or more. The worst first:",
+        "",
+        *(f"- `{name}`: {'; '.join(words for _, words in one)}" for one, name in found if one),
+        "",
+        f"In none: {listed(nowhere)}." if nowhere else "There is no load without any.",
+    ]
+
+
+def goals(result: Result) -> list[str]:
+    rows, kinds, excused = [], Counter(), 0
+    for load in result.loads.values():
+        for number, judged in enumerate(load.verdicts):
+            goal, of, to = judged["goal"], judged["of"] or load.first, judged["to"]
+            statistic, _, wanted = goal.partition(" ")
+            verdict, why = judged["verdict"], judged.get("why")
+            kinds[verdict], excused = kinds[verdict] + 1, excused + bool(why)
+            pair = f"to {to}" if of == load.first else f"of {of} to {to}"
+            verdict = f"**{verdict}**" if verdict == "missed" else f"{verdict}: generator" if why else verdict
+            rows.append(["" if number else f"`{load.id}`", f"{CALLED[statistic]} {pair}", wanted, in_words(load.medians[of, to, statistic]), verdict])
+    return [
+        f"Of {len(rows)} goals {kinds['met']} are met, {kinds['missed']} missed, {kinds['undecided']} undecided ({excused} of these since the generator is the limit).",
+        "",
+        *table(["load", "ratio", "goal", "median", "verdict"], rows),
+    ]
+
+
+def special(result: Result) -> list[str]:
+    """Loads that are about something else than many operations."""
+    lines = []
+    if load := result.loads.get(BULK):
+        ratios = [f"{load.of_first(to, 'throughput')['value']:.2f} of {to}" for to in BASELINES]
+        lines.append(f"- `{BULK}`, operations: {', '.join(ratios)}.")
+    if load := result.loads.get(SPINNING):
+        ratios = [f"{in_words(load.of_first(to, 'p50'))} of {to}'s" for to in ("epoll", "spinning-floor")]
+        lines.append(f"- `{SPINNING}`, p50: {', '.join(ratios)}.")
+    if load := result.loads.get(IDLE):
+        pairs = [(of, to) for of, to, statistic in load.medians if statistic == "p50"]
+        ratios = [f"{of} {', '.join(f'{statistic} {in_words(load.medians[of, to, statistic])}' for statistic in ('p50', 'p99', 'cpu'))}" for of, to in pairs]
+        lines.append(f"- `{IDLE}`, {load.plan['rate']:,.0f} operations a second, with {load.idle:,} idle connections to without: {'; '.join(ratios)}.")
+    return lines
+
+
+def profile(result: Result) -> list[str]:
+    crowd = result.loads.get(CROWD)
+
+    def per_connection(name: str) -> float | None:
+        rounds = [one["bytes_per_connection"] for one in crowd.contenders.get(name, [])] if crowd else []
+        rounds = [one for one in rounds if one is not None]
+        return statistics.median(rounds) / 1024 if rounds else None
+
+    columns = [
+        ("threads", 0, lambda server: server["threads"]),
+        ("idle us/s", 0, lambda server: server["idle_cpu_us"]),
+        ("calls/op", 2, lambda server: server["syscalls_per_operation"]),
+        ("KiB/connection of 1,000", 1, lambda server: per_connection(server["name"])),
+        ("lines", 0, lambda server: server["lines"]),
+        ("crates", 0, lambda server: server["crates"]),
+        ("KiB of program", 0, lambda server: server["binary_bytes"] and server["binary_bytes"] >> 10),
+    ]
+    rows, more = [[server["name"]] for server in result.raw["servers"]], []
+    for name, digits, of in columns:
+        values = [of(server) for server in result.raw["servers"]]
+        for row, value in zip(rows, values):
+            row.append("-" if value is None else f"{value:,.{digits}f}")
+        known = [(value, row[0], row[-1]) for value, row in zip(values, rows) if value is not None]
+        least, own = min(known, default=None), next((text for _, server, text in known if server == "ring9"), None)
+        if own and own != least[2]:
+            more.append(f"{name} ({own}; {listed([server for _, server, text in known if text == least[2]])}: {least[2]})")
+    return [*table(["server", *(name for name, _, _ in columns)], rows), "", f"Where ring9 does not have the least: {'; '.join(more)}." if more else "ring9 has the least of each."]
+
+
+def open_loops(result: Result) -> list[str]:
+    shares = [(0.5, "50 % of its most"), (0.95, "95 %"), (None, "one rate for all")]
+    aims = sorted({(one["objective"]["p"], one["objective"]["at_most_ns"]) for one in result.raw["objectives"]})
+    rows = []
+    for server in result.raw["servers"]:
+        row = [server["name"]]
+        for share, _ in shares:
+            held = next((one for one in result.raw["rates"] if one["server"] == server["name"] and one["share"] == share), None)
+            late = f" ({held['achieved'] * 100:.1f} % done)" if held and held["achieved"] < ACHIEVED_MIN else ""
+            row.append(f"{held['rate'] / 1000:.0f}: {time(held['p50_ns'])}, {time(held['p99_ns'])}{late}" if held else "-")
+        for aim in aims:
+            borne = [one["edge"] for one in result.raw["objectives"] if one["server"] == server["name"] and (one["objective"]["p"], one["objective"]["at_most_ns"]) == aim]
+            row.append(f"{borne[0]['holds'] / 1000:.0f}" if borne and borne[0] else "-")
+        rows.append(row)
+    head = ["server", *(name for _, name in shares), *(f"most with p{p * 100:g} of at most {time(at_most)}" for p, at_most in aims)]
+    return ["4 KiB reads over 64 TCP connections; rates in thousands of operations a second: p50, p99.", "", *table(head, rows)]
+
+
+def page_12(result: Result) -> list[str]:
+    rows = []
+    for name, called in MANY + ONE:
+        load = result.loads[name]
+        floor = statistics.median(one["cpu_us"] for one in load.contenders["ring-floor"])
+        rows.append([called, f"{floor:.2f} us", *(f"{load.of_rounds(other, 'ring-floor'):.2f}" for other in ("epoll-floor", "ring9", "epoll", "tokio"))])
+    many = sorted(result.loads[name].of_rounds("ring9", "ring-floor") for name, _ in MANY)
+    floors = sorted(result.loads[name].of_rounds("epoll-floor", "ring-floor") for name, _ in MANY)
+    deep = result.loads[DEEP].of_rounds("ring9", "ring-floor")
+    return [
+        *table(["", "ring floor", "epoll floor", "ring9", "epoll", "tokio"], rows),
+        "",
+        f"With many connections ring9 takes {many[0]:.2f} to {many[-1]:.2f} times the cpu of the ring floor, and the epoll floor {floors[0]:.2f} to {floors[-1]:.2f} times; one connection at depth 16 on one cpu takes {deep:.2f} times.",
+    ]
+
+
+BLOCKS = {
+    README: {"table": readme},
+    RUNTIMES: {"measured": measured, "losses": losses, "goals": goals, "special": special, "profile": profile, "open-loops": open_loops},
+    PAGE_12: {"floor": page_12},
+}
+
+
+def blocks(result: Result, repository: str, write: bool) -> None:
+    for path, makers in BLOCKS.items():
+        full = os.path.join(repository, path)
+        text = open(full).read()
+        made = {name: "\n" + "\n".join(maker(result)) + "\n\n" for name, maker in makers.items()}
+        if write:
+            text = BLOCK.sub(lambda found: f"<!-- runtimes: {found[1]} -->\n{made.get(found[1], found[2])}<!-- end -->", text)
+            open(full, "w").write(text)
+        there = BLOCK.findall(text)
+        names = [name for name, _ in there]
+        begun, ended = text.count("<!-- runtimes:"), text.count("<!-- end -->")
+        check(f"{path}: its blocks are there, each once", sorted(names) == sorted(made) and begun == ended == len(made), f"{names}, {begun} begun, {ended} ended; they ought to be {list(made)}")
+        for name, body in there:
+            if name in made:
+                differs = "\n".join(difflib.unified_diff(body.splitlines(), made[name].splitlines(), "there", "measured", n=0, lineterm=""))
+                check(f"{path}: {name}", body == made[name], f"differs from the result (--write puts it right)\n{differs}")
+
+
+def numbers_of_loads(result: Result, repository: str) -> None:
+    """In a command it is how many there are now, elsewhere how many were measured."""
+    for path in BLOCKS:
+        wrong = []
+        for line in open(os.path.join(repository, path)):
+            right = len(result.quick if "--quick" in line else result.known) if "ring9-bench -- runtimes" in line else len(result.loads)
+            wrong += [f"{found} loads where it is {right}: {line}" for found in re.findall(r"(\d+) loads\b", line) if int(found) != right]
+        check(f"{path}: numbers of loads", not wrong, "\n".join(wrong))
+
+
+def tables(result: Result, repository: str) -> None:
+    path = os.path.join(result.folder, "tables.txt")
+    there = os.path.join(repository, path)
+    text = open(there).read() if os.path.exists(there) else ""
+    missing = [name for name in result.loads if f"\n{name}: " not in text]
+    check(f"{path} has all loads", not missing, f"it has no {', '.join(missing)}" if text else "there is none")
+
+
+def revision(result: Result, repository: str) -> None:
+    """Of what the result is."""
+    git = lambda *words: subprocess.run(["git", "-C", repository, *words], capture_output=True, text=True)
+    said = {result.raw["environment"]["ring9-bench"], *(load.revision for load in result.loads.values())}
+    text = listed(sorted(said))
+    check("the result is of one revision", len(said) == 1, text)
+    check("the result is of sources that were committed", "-dirty" not in text, f"{text}: a folder with changes that no commit has")
+    found = re.search(r"\b(?:\S+-g)?([0-9a-f]{7,40})\b", result.raw["environment"]["ring9-bench"])
+    what = "the result is of a commit that is in this history"
+    if not found:
+        return check(what, False, f"{text} names none")
+    if git("rev-parse", "HEAD").returncode:
+        return print(f"     {what}: not looked at, this is no clone")
+    if git("cat-file", "-e", f"{found[1]}^{{commit}}").returncode:
+        if git("rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+            return print(f"     {what}: not looked at, this clone is shallow and does not have {found[1]}")
+        return check(what, False, f"there is no commit {found[1]}")
+    check(what, git("merge-base", "--is-ancestor", found[1], "HEAD").returncode == 0, f"{found[1]} is no ancestor of HEAD")
 
 
 def main() -> int:
-    made = table(sys.argv[1])
-    if "--print" in sys.argv:
-        print(made, end="")
-        return 0
-    holds = made in open(os.path.join(sys.argv[1], "README.md")).read()
-    print("1 passed, 0 failed" if holds else f"the README has another table than\n{made}0 passed, 1 failed")
-    return 0 if holds else 1
+    repository = sys.argv[1]
+    text = BLOCK.sub("", open(os.path.join(repository, RUNTIMES)).read())
+    folders = sorted(set(re.findall(r"\]\(\.\./(bench/results/[^/)\s]+/[^/)\s]+)/?\)", text)))
+    check(f"{RUNTIMES} links to one folder of bench/results, outside of its blocks", len(folders) == 1, folders)
+    if len(folders) == 1:
+        there = os.path.exists(os.path.join(repository, folders[0], "result.json"))
+        check(f"{folders[0]} has a result", there, "there is no result.json")
+        if there:
+            result = Result(repository, folders[0])
+            check("the result is a whole one", not result.raw["quick"], "of runtimes --quick")
+            tables(result, repository)
+            revision(result, repository)
+            blocks(result, repository, "--write" in sys.argv[2:])
+            numbers_of_loads(result, repository)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
 
 
 sys.exit(main())
