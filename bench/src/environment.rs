@@ -16,7 +16,7 @@ pub(crate) fn environment(generator_cpu: Option<usize>) -> Environment {
     let uname = rustix::system::uname();
     add("kernel", Some(format!("{} {}", uname.release().to_string_lossy(), uname.version().to_string_lossy())));
     add("machine", Some(uname.machine().to_string_lossy().into_owned()));
-    add("kernel command line", line("/proc/cmdline"));
+    add("kernel command line", line("/proc/cmdline").map(|line| of_speed(&line)));
     add("cpu", of_cpu("model name"));
     add("cpus", line("/sys/devices/system/cpu/online"));
     add("cpu governor", line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
@@ -39,13 +39,35 @@ pub(crate) fn environment(generator_cpu: Option<usize>) -> Environment {
     ] {
         add(name, line(&format!("/proc/sys/{file}")));
     }
-    add("socket options", Some("TCP_NODELAY; buffers as the kernel sets them".into()));
+    add("socket options of the generator", Some("TCP_NODELAY; buffers as the kernel sets them".into()));
     add(
         "ring9-bench",
         Some(format!("{} {} {}", env!("CARGO_PKG_VERSION"), env!("RING9_REVISION"), env!("RING9_PROFILE"))),
     );
     add("generator", Some(generator_cpu.map_or("on any cpu".into(), |cpu| format!("on cpu {cpu}"))));
     facts
+}
+
+/// Of a kernel's command line, what makes a machine quicker or slower. The rest may name what is nobody's business.
+fn of_speed(line: &str) -> String {
+    const NAMES: [&str; 14] = [
+        "mitigations",
+        "nosmt",
+        "isolcpus",
+        "nohz",
+        "nohz_full",
+        "rcu_nocbs",
+        "irqaffinity",
+        "preempt",
+        "idle",
+        "processor.max_cstate",
+        "intel_idle.max_cstate",
+        "intel_pstate",
+        "amd_pstate",
+        "transparent_hugepage",
+    ];
+    let is_known = |word: &&str| NAMES.contains(&word.split('=').next().unwrap_or(word));
+    line.split_whitespace().filter(is_known).collect::<Vec<_>>().join(" ")
 }
 
 /// What differs between two, each as "name: one | other".
@@ -142,6 +164,12 @@ mod tests {
         let one = Environment::from([("a".into(), "1".into()), ("b".into(), "2".into())]);
         let other = Environment::from([("a".into(), "1".into()), ("b".into(), "3".into()), ("c".into(), "4".into())]);
         assert_eq!(differences(&one, &other), ["b: 2 | 3", "c: unknown | 4"]);
+    }
+
+    #[test]
+    fn a_command_line_says_only_what_makes_quicker_or_slower() {
+        let line = "mitigations=auto root=/dev/vda1 nohz_full=1 password=secret nosmt quiet -- --idle=no";
+        assert_eq!(of_speed(line), "mitigations=auto nohz_full=1 nosmt");
     }
 
     #[test]
