@@ -41,6 +41,9 @@ pub(crate) struct Cost {
     pub(crate) cqes_per_enter: Option<f64>,
     /// Resident memory of the process with the connections of the run beyond that before them, divided by their number.
     pub(crate) bytes_per_connection: Option<f64>,
+    /// The same at the end of the run.
+    #[serde(default)]
+    pub(crate) loaded_bytes_per_connection: Option<f64>,
 }
 
 impl Sample {
@@ -68,7 +71,7 @@ impl Sample {
     }
 
     /// What lies between two of them, by operation.
-    pub(crate) fn until(&self, after: &Sample, operations: u64, bytes_per_connection: Option<f64>) -> Cost {
+    pub(crate) fn until(&self, after: &Sample, operations: u64) -> Cost {
         let each = |count: u64| count as f64 / operations.max(1) as f64;
         let ring = self.ring.zip(after.ring);
         Cost {
@@ -80,7 +83,8 @@ impl Sample {
             cqes_per_enter: ring.map(|(before, after)| {
                 (after.cqes - before.cqes) as f64 / (after.enters - before.enters).max(1) as f64
             }),
-            bytes_per_connection,
+            bytes_per_connection: None,
+            loaded_bytes_per_connection: None,
         }
     }
 }

@@ -64,11 +64,9 @@ impl Prepared {
     pub(crate) fn connect<'a>(&'a self, plan: &'a Plan) -> Result<Connected<'a>, Failure> {
         let before = self.sample().target()?;
         let generator = Generator::connect(&self.target, &self.world, plan).target()?;
-        let grown = before.zip(self.sample().target()?);
-        let bytes_per_connection = grown.filter(|_| plan.connections >= CONNECTIONS_MIN).map(|(before, after)| {
-            after.resident_bytes.saturating_sub(before.resident_bytes) as f64 / plan.connections as f64
-        });
-        Ok(Connected { prepared: self, plan, generator, bytes_per_connection })
+        let mut connected = Connected { prepared: self, plan, generator, before, bytes_per_connection: None };
+        connected.bytes_per_connection = self.sample().target()?.and_then(|now| connected.grown(&now));
+        Ok(connected)
     }
 
     fn sample(&self) -> anyhow::Result<Option<Sample>> {
@@ -105,10 +103,19 @@ pub(crate) struct Connected<'a> {
     prepared: &'a Prepared,
     plan: &'a Plan,
     generator: Generator<'a>,
+    /// Without these connections.
+    before: Option<Sample>,
     bytes_per_connection: Option<f64>,
 }
 
 impl Connected<'_> {
+    /// What the server's process has grown by with each connection.
+    fn grown(&self, now: &Sample) -> Option<f64> {
+        let before = self.before.filter(|_| self.plan.connections >= CONNECTIONS_MIN)?;
+        let grown = now.resident_bytes.saturating_sub(before.resident_bytes);
+        Some(grown as f64 / self.plan.connections as f64)
+    }
+
     /// Makes the load once; `tell` hears how far it is.
     pub(crate) fn run(&mut self, tell: impl FnMut(Duration)) -> Result<Done, Failure> {
         let began = SystemTime::now();
@@ -119,9 +126,11 @@ impl Connected<'_> {
         let outcome = self.generator.run(&mut recorder, tell);
         let hiccups = hiccups.stop();
         let outcome = outcome.target()?;
-        let cost = before
-            .zip(self.prepared.sample().target()?)
-            .map(|(before, after)| before.until(&after, outcome.all, self.bytes_per_connection));
+        let cost = before.zip(self.prepared.sample().target()?).map(|(before, after)| Cost {
+            bytes_per_connection: self.bytes_per_connection,
+            loaded_bytes_per_connection: self.grown(&after),
+            ..before.until(&after, outcome.all)
+        });
         Ok(Done { began, outcome, recorder, cost, hiccups })
     }
 
@@ -167,6 +176,8 @@ impl Done {
             cpu_us: self.cost.as_ref().map(|cost| cost.cpu_us),
             generator_cpu: self.outcome.cpu_share(),
             bytes_per_connection: self.cost.as_ref().and_then(|cost| cost.bytes_per_connection),
+            loaded_bytes_per_connection: self.cost.as_ref().and_then(|cost| cost.loaded_bytes_per_connection),
+            bulk_per_s: None,
         };
         (round, self.signs(plan, &all).warnings())
     }

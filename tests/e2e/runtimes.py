@@ -17,6 +17,7 @@ FLOORS = ["epoll-floor", "blocking-floor"]
 # Beside them, with small messages.
 RING_FLOOR = ["ring-floor"]
 SPINNING, IDLE = "tcp-1-read-4k-spinning", "tcp-64-read-4k-beside-10000-idle"
+BULK = "tcp-16-read-4k-beside-bulk"
 LOADS = ["tcp-64-read-4k", "unix-64-read-4k", "tcp-1-read-4k", "tcp-1x16-read-4k", "tcp-1x4-read-1m", "tcp-1x4-write-1m", "one-cpu-1x16-read-4k"]
 
 passed = failed = 0
@@ -35,20 +36,23 @@ def goals_are_judged(shape: dict) -> None:
 
 
 def some_take_part(runtimes: list[str], schema: dict, folder: str) -> None:
-    """Loads in which servers spin, or have a crowd of idle connections."""
+    """Loads in which servers spin, have a crowd of idle connections, or another client that reads in large pieces."""
     out = os.path.join(folder, "some")
-    done = subprocess.run([*runtimes, "--only", f"{SPINNING},{IDLE}", "--out", out], capture_output=True, text=True)
+    done = subprocess.run([*runtimes, "--only", f"{SPINNING},{IDLE},{BULK}", "--out", out], capture_output=True, text=True)
     check("loads by their names end well", done.returncode == 0, done.stderr)
     result = json.load(open(os.path.join(out, "result.json")))
     jsonschema.validate(result, schema)
     shapes = {shape["id"]: shape for shape in result["shapes"]}
-    check("they are there", list(shapes) == [SPINNING, IDLE], list(shapes))
-    names = {SPINNING: ["ring9-spinning", "epoll", "spinning-floor", *FLOORS], IDLE: ["ring9", "ring9-alone", "epoll", "epoll-alone"]}
+    check("they are there", list(shapes) == [BULK, SPINNING, IDLE] and not result["rates"], list(shapes))
+    names = {SPINNING: ["ring9-spinning", "epoll", "spinning-floor", *FLOORS], IDLE: ["ring9", "ring9-alone", "epoll", "epoll-alone"], BULK: SERVERS}
     for name, shape in shapes.items():
         contenders = shape["comparison"]["contenders"]
         check(f"{name}: who takes part", [one["name"] for one in contenders] == names[name], contenders)
         check(f"{name}: every round", all(len(one["rounds"]) == 7 and all(each["throughput"] > 0 for each in one["rounds"]) for one in contenders))
-        goals_are_judged(shape)
+        if name != BULK:
+            goals_are_judged(shape)
+    beside = {one["name"]: [each["bulk_per_s"] for each in one["rounds"]] for one in shapes[BULK]["comparison"]["contenders"]}
+    check("what the other client does is there", all(each is not None and each >= 0 for rounds in beside.values() for each in rounds) and min(beside["ring9"]) > 0, beside)
     places = [one["place"] for one in shapes[SPINNING]["comparison"]["contenders"]]
     check("ring9 alone looks for work", ["--busy-poll" in place for place in places] == [True, False, False, False, False], places)
     # A limit of open files may allow fewer.
@@ -96,6 +100,16 @@ def main() -> int:
         check("warnings of a kind share a line", all(done.stdout.count(f"WARNING: {kind} in") <= len(LOADS) for kind in ("noise", "generator-bound")), done.stdout)
         held = [(one["server"], one["share"]) for one in result["rates"]]
         check("open loops of all", held == [(name, share) for name in SERVERS for share in (0.1, 0.5, 0.8, 0.95, None)], held)
+        at = {(one["server"], one["rate"]): one for one in result["rates"]}
+        for one in result["objectives"]:
+            mine = sorted(rate for server, rate in at if server == one["server"])
+            keeps = [at[one["server"], rate]["achieved"] >= 0.995 and (at[one["server"], rate]["p99_ns"] or 1e9) <= one["objective"]["at_most_ns"] for rate in mine]
+            below = (keeps + [False]).index(False)
+            wanted = (mine[below - 1] if below else None, mine[below] if below and below < len(mine) else None)
+            edge = one["edge"] or {"holds": None, "ends": None}
+            check(f"{one['server']}: what it bears is what its rates say", (edge["holds"], edge["ends"]) == wanted, (one, keeps))
+        check("one for each", [one["server"] for one in result["objectives"]] == SERVERS, result["objectives"])
+        check("no place of a folder that is gone", tempfile.gettempdir() not in json.dumps(result))
         page = open(os.path.join(folder, "report.html")).read()
         check("the page has its pictures", page.count("<svg") == 2 * len(LOADS) + 1, page.count("<svg"))
         check("and needs nothing from elsewhere", "src=\"http" not in page and "href=\"http" not in page)

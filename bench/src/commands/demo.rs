@@ -51,7 +51,7 @@ impl Demo {
                 .concat();
         let sweep: SweepFlags =
             flags("sweep", &[&common[..], &["--duration", "1s", "--steps", "4"]].concat()).usage()?;
-        let sweep = sweep.sweep(true)?;
+        let sweep = sweep.sweep()?;
         let rate = sweep.max.map_or(1000.0, |edge| (edge.holds * BUSY).round()).to_string();
         let run: Run =
             flags("run", &[&common[..], &["--rate", &rate, "--arrivals", "poisson", "--duration", "5s"]].concat())

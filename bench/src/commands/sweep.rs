@@ -53,7 +53,7 @@ pub(crate) struct SweepFlags {
 
 impl SweepFlags {
     pub(crate) fn run(&self) -> Result<Ending, Failure> {
-        let sweep = self.sweep(true)?;
+        let sweep = self.sweep()?;
         result::print_sweep(&sweep, &mut std::io::stdout().lock()).usage()?;
         if let Some(folder) = &self.out {
             result::put_json(folder, "sweep.json", &sweep).usage()?;
@@ -62,8 +62,8 @@ impl SweepFlags {
         Ok(if sweep.slo.is_none() { Ending::Broken } else { Ending::Well })
     }
 
-    /// Measures all rates; which rate is the highest at all only `and_max`.
-    pub(crate) fn sweep(&self, and_max: bool) -> Result<Sweep, Failure> {
+    /// Measures all rates.
+    pub(crate) fn sweep(&self) -> Result<Sweep, Failure> {
         let plan = self.load.plan_without_rate(DURATION).usage()?;
         self.check(&plan).usage()?;
         let began = SystemTime::now();
@@ -91,7 +91,7 @@ impl SweepFlags {
         }
         points.sort_by(|one, other| one.rate.total_cmp(&other.rate));
         let slo = self.bisect(&mut points, &measure, |point| point.meets)?;
-        let max = if and_max { self.bisect(&mut points, &measure, |point| point.keeps_up)? } else { None };
+        let max = self.bisect(&mut points, &measure, |point| point.keeps_up)?;
         bar.finish_and_clear();
         prepared.clear()?;
         Ok(Sweep {

@@ -91,6 +91,12 @@ pub(crate) struct Round {
     /// By how much the server's process grew with each connection, where there are many.
     #[serde(default)]
     pub(crate) bytes_per_connection: Option<f64>,
+    /// The same at the end of the round.
+    #[serde(default)]
+    pub(crate) loaded_bytes_per_connection: Option<f64>,
+    /// Of a client beside the load that reads in large pieces: its operations per second.
+    #[serde(default)]
+    pub(crate) bulk_per_s: Option<f64>,
 }
 
 /// What is compared.
@@ -463,6 +469,8 @@ mod tests {
             cpu_us: None,
             generator_cpu: 0.1,
             bytes_per_connection: None,
+            loaded_bytes_per_connection: None,
+            bulk_per_s: None,
         };
         let empty = Contender::new(name.into(), String::new(), BTreeMap::new());
         Contender { rounds: throughputs.iter().map(round).collect(), ..empty }

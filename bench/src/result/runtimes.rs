@@ -1,12 +1,26 @@
 //! ring9 beside the same server on other I/O layers.
 
 use super::comparison::in_words;
-use super::{Comparison, Contender, Edge, Objective, Statistic, nanoseconds};
+use super::warning::{ACHIEVED_MIN, GENERATOR_BOUND};
+use super::{Comparison, Contender, Edge, Objective, Round, Statistic, nanoseconds};
 use crate::record::Median;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+
+/// What some loads have beside ratios, in a unit.
+struct Beside {
+    name: &'static str,
+    unit: f64,
+    of: fn(&Round) -> Option<f64>,
+}
+
+const BESIDE: [Beside; 3] = [
+    Beside { name: "KiB/connection", unit: 1024.0, of: |round| round.bytes_per_connection },
+    Beside { name: "loaded", unit: 1024.0, of: |round| round.loaded_bytes_per_connection },
+    Beside { name: "MB/s of the other", unit: 1.0, of: |round| round.bulk_per_s },
+];
 
 /// `result.json` of `runtimes`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -66,15 +80,34 @@ pub(crate) struct Measured {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Held {
     pub(crate) server: String,
-    /// Of what it reached in a closed loop; none: the rate that all have in common.
+    /// Of what it did in a closed loop of the same connections and depth; none: the rate that all have in common.
     pub(crate) share: Option<f64>,
     pub(crate) rate: f64,
-    /// Of what was due, done in time.
+    /// Medians of the rounds: of what was due, done in time; response times in nanoseconds, microseconds of cpu for an operation.
     pub(crate) achieved: f64,
-    /// Medians of the rounds: response times in nanoseconds, microseconds of cpu for an operation.
     pub(crate) p50_ns: Option<f64>,
     pub(crate) p99_ns: Option<f64>,
     pub(crate) cpu_us: Option<f64>,
+    /// Of p99, at 95 %.
+    #[serde(default)]
+    pub(crate) p99_interval_ns: Option<[f64; 2]>,
+    #[serde(default)]
+    pub(crate) rounds: u32,
+    /// How many of the rounds were spoilt, by the kind of warning.
+    #[serde(default)]
+    pub(crate) spoilt: BTreeMap<String, u32>,
+}
+
+impl Held {
+    /// Whether most rounds were as the objective wants them, and what was due was done.
+    fn keeps_to(&self, objective: &Objective) -> bool {
+        self.achieved >= ACHIEVED_MIN && self.p99_ns.is_some_and(|ns| ns <= objective.at_most_ns as f64)
+    }
+
+    /// Whether most rounds say how quick the generator is, not the server.
+    fn is_generator_bound(&self) -> bool {
+        self.spoilt.get(GENERATOR_BOUND).is_some_and(|rounds| 2 * rounds > self.rounds)
+    }
 }
 
 /// The highest rate within an objective.
@@ -84,6 +117,25 @@ pub(crate) struct Borne {
     pub(crate) objective: Objective,
     /// None: not even the lowest rate that was tried.
     pub(crate) edge: Option<Edge>,
+    /// At the rate that ends it the generator was the limit: the server may bear more.
+    #[serde(default)]
+    pub(crate) by_generator: bool,
+}
+
+impl Borne {
+    /// Of open loops of all servers, a server's: it holds at all rates below the first at which it does not.
+    pub(crate) fn new(server: &str, objective: Objective, rates: &[Held]) -> Borne {
+        let mut mine: Vec<&Held> = rates.iter().filter(|held| held.server == server).collect();
+        mine.sort_by(|one, other| one.rate.total_cmp(&other.rate));
+        let below = mine.iter().take_while(|held| held.keeps_to(&objective)).count();
+        let (holds, ends) = (below.checked_sub(1).map(|last| mine[last]), mine.get(below));
+        Borne {
+            server: server.into(),
+            objective,
+            edge: holds.map(|holds| Edge { holds: holds.rate, ends: ends.map(|held| held.rate) }),
+            by_generator: ends.is_some_and(|held| held.is_generator_bound()),
+        }
+    }
 }
 
 impl Measured {
@@ -112,9 +164,9 @@ impl Measured {
         self.comparison.ratio(server, statistic)
     }
 
-    /// What a server grew by with each connection.
-    pub(crate) fn bytes_per_connection(&self, server: &str) -> Option<f64> {
-        self.contender(server)?.median(|round| round.bytes_per_connection)
+    /// The median of what rounds of a server have beside their load.
+    fn beside(&self, server: &str, of: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
+        self.contender(server)?.median(of)
     }
 
     fn ratio_in_words(&self, server: &str, statistic: Statistic) -> String {
@@ -125,15 +177,16 @@ impl Measured {
     pub(crate) fn table(&self) -> Vec<Vec<String>> {
         let mut head =
             vec!["server", "per second", "p50", "p99", "cpu us", "operations of ring9", "cpu of ring9", "p50 of ring9"];
-        let has_memory = self.comparison.contenders.iter().any(|one| self.bytes_per_connection(&one.name).is_some());
         // Where it is what counts.
         let has_p99 = self.comparison.verdicts.iter().any(|judged| judged.goal.starts_with(Statistic::P99.name()));
         if has_p99 {
             head.push("p99 of ring9");
         }
-        if has_memory {
-            head.push("KiB/connection");
-        }
+        let more: Vec<&Beside> = BESIDE
+            .iter()
+            .filter(|beside| self.comparison.contenders.iter().any(|one| self.beside(&one.name, beside.of).is_some()))
+            .collect();
+        head.extend(more.iter().map(|beside| beside.name));
         let mut table = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
         for contender in &self.comparison.contenders {
             let name = &contender.name;
@@ -154,9 +207,9 @@ impl Measured {
             if has_p99 {
                 row.push(self.ratio_in_words(name, Statistic::P99));
             }
-            if has_memory {
-                row.push(self.bytes_per_connection(name).map_or("-".into(), |bytes| format!("{:.1}", bytes / 1024.0)));
-            }
+            row.extend(more.iter().map(|beside| {
+                self.beside(name, beside.of).map_or("-".into(), |value| format!("{:.1}", value / beside.unit))
+            }));
             table.push(row);
         }
         table
@@ -221,7 +274,7 @@ impl Runtimes {
             let time = |ns: Option<f64>| ns.map_or("-".into(), |ns| nanoseconds(ns as u64));
             table.push(vec![
                 held.server.clone(),
-                format!("{:.0}", held.rate),
+                format!("{:.0}{}", held.rate, if held.is_generator_bound() { "*" } else { "" }),
                 held.share.map_or("the same for all".into(), |share| format!("{:.0} %", share * 100.0)),
                 format!("{:.1} %", held.achieved * 100.0),
                 time(held.p50_ns),
@@ -229,8 +282,12 @@ impl Runtimes {
                 held.cpu_us.map_or("-".into(), |us| format!("{us:.2}")),
             ]);
         }
-        for Borne { server, objective, edge } in &self.objectives {
-            let rate = edge.map_or("-".into(), |edge| format!("{:.0}", edge.holds));
+        for Borne { server, objective, edge, by_generator } in &self.objectives {
+            let rate = edge.map_or("-".into(), |edge| match edge.ends {
+                Some(ends) => format!("{:.0} to {ends:.0}", edge.holds),
+                None => format!("{:.0} and more", edge.holds),
+            });
+            let rate = if *by_generator { rate + "*" } else { rate };
             let mut row = vec![server.clone(), rate, format!("most with {objective}")];
             row.resize(head.len(), "-".into());
             table.push(row);
@@ -258,6 +315,9 @@ pub(crate) fn print(runtimes: &Runtimes, out: &mut impl Write) -> io::Result<()>
     if !runtimes.rates.is_empty() {
         writeln!(out, "\nopen loops, 4 KiB reads over TCP")?;
         put(out, &runtimes.held())?;
+        if runtimes.rates.iter().any(Held::is_generator_bound) {
+            writeln!(out, "*: the generator is the limit")?;
+        }
     }
     Ok(())
 }
@@ -277,4 +337,47 @@ fn put(out: &mut impl Write, table: &[Vec<String>]) -> io::Result<()> {
         writeln!(out)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(server: &str, rate: f64, p99_us: f64, generator_bound: u32) -> Held {
+        Held {
+            server: server.into(),
+            share: None,
+            rate,
+            achieved: 1.0,
+            p50_ns: None,
+            p99_ns: Some(p99_us * 1000.0),
+            cpu_us: None,
+            p99_interval_ns: None,
+            rounds: 3,
+            spoilt: BTreeMap::from([(GENERATOR_BOUND.to_owned(), generator_bound)]),
+        }
+    }
+
+    #[test]
+    fn a_server_bears_what_lies_below_the_first_rate_that_it_does_not() {
+        let objective = "p99=1ms".parse().expect("an objective");
+        let mut rates = vec![
+            held("one", 400.0, 500.0, 0),
+            held("other", 50.0, 9000.0, 0),
+            held("one", 100.0, 400.0, 0),
+            held("one", 300.0, 1200.0, 2),
+            held("one", 200.0, 1000.0, 0),
+        ];
+        let borne = |server: &str, rates: &[Held]| {
+            let Borne { edge, by_generator, .. } = Borne::new(server, objective, rates);
+            (edge.map(|edge| (edge.holds, edge.ends)), by_generator)
+        };
+        assert_eq!(borne("one", &rates), (Some((200.0, Some(300.0))), true));
+        assert_eq!(borne("other", &rates), (None, false));
+        rates[3].p99_ns = Some(900_000.0);
+        assert_eq!(borne("one", &rates), (Some((400.0, None)), false));
+        // What was not done in time counts too, however quick the rest was.
+        rates[0].achieved = 0.9;
+        assert_eq!(borne("one", &rates), (Some((300.0, Some(400.0))), false));
+    }
 }

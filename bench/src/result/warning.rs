@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// A run in which the generator used more of its cpu is one of the generator.
 pub(super) const GENERATOR_CPU_MAX: f64 = 0.7;
+/// What that is called.
+pub(crate) const GENERATOR_BOUND: &str = "generator-bound";
 /// Less of what was offered was too much.
 pub(crate) const ACHIEVED_MIN: f64 = 0.995;
 /// Late by so much in 99 of 100 sleeps, or once by the other, is a machine that does other things.
@@ -68,7 +70,7 @@ impl Signs {
         if self.generator_cpu > GENERATOR_CPU_MAX {
             let share = self.generator_cpu * 100.0;
             found.push((
-                "generator-bound",
+                GENERATOR_BOUND,
                 format!("the generator used {share:.0} % of its cpu: this measures the generator"),
             ));
         }

@@ -74,6 +74,9 @@ pub(crate) fn print(result: &RunResult, out: &mut impl Write) -> io::Result<()> 
         if let Some(bytes) = cost.bytes_per_connection {
             write!(out, "; {bytes:.0} bytes per connection")?;
         }
+        if let Some(bytes) = cost.loaded_bytes_per_connection {
+            write!(out, ", {bytes:.0} at the end")?;
+        }
         writeln!(out)?;
     }
     writeln!(out, "the generator: {:.0} % of its cpu", result.generator_cpu * 100.0)?;

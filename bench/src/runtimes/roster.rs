@@ -30,9 +30,14 @@ impl Built {
         format!("{program} --memory {MEMORY} --trust all --cpu {cpu} --listen {address}")
     }
 
+    /// Whether it is ring9 itself.
+    pub(crate) fn is_ring9(&self) -> bool {
+        self.package == "ring9"
+    }
+
     /// What its command line needs, to have so many connections: the others take what comes.
     pub(crate) fn for_connections(&self, count: u64) -> String {
-        if self.package == "ring9" { format!(" --max-connections {count}") } else { String::new() }
+        if self.is_ring9() { format!(" --max-connections {count}") } else { String::new() }
     }
 }
 
@@ -100,7 +105,6 @@ impl Roster {
                 ("kernel".to_owned(), "io_uring".into()),
                 ("lands".to_owned(), true.into()),
                 ("gathers".to_owned(), true.into()),
-                ("registered".to_owned(), true.into()),
                 ("copies".to_owned(), vec![0, 0].into()),
             ]),
             _ => {
@@ -108,7 +112,7 @@ impl Roster {
                 serde_json::from_slice(&said.stdout).with_context(|| format!("{} --facts", server.program))?
             }
         };
-        let folder = if server.package == "ring9" { self.repository.clone() } else { self.repository.join(BASELINES) };
+        let folder = if server.is_ring9() { self.repository.clone() } else { self.repository.join(BASELINES) };
         let tree = Command::new(cargo_program())
             .current_dir(folder)
             .args(["tree", "--quiet", "-e", "normal", "--prefix", "none", "--no-dedupe", "-p", &server.package])
