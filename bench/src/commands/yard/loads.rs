@@ -21,9 +21,9 @@ const ROUNDS: [u32; 2] = [15, 7];
 const DURATIONS: [Duration; 2] = [Duration::from_millis(120), Duration::from_millis(100)];
 /// Of servers that are started for each round, to have hundreds of connections.
 const ROUNDS_CROWDED: u32 = 6;
-/// A round is not shorter than this for each connection, nor what goes before it: a server of 70,000 operations per second has ten of each connection by then.
-const DURATION_EACH: Duration = Duration::from_micros(150);
-const WARMUP_EACH: Duration = Duration::from_micros(50);
+/// A round is not shorter than this for each connection, nor what goes before it: a server of 80,000 operations per second has eight of each connection by then.
+const DURATION_EACH: Duration = Duration::from_micros(100);
+const WARMUP_EACH: Duration = Duration::from_micros(30);
 /// The floor on io_uring keeps larger messages in a list.
 const RING_FLOOR_BYTES_MAX: u64 = 16 << 10;
 /// Connections that are idle leave so many descriptors for all else.
