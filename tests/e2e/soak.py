@@ -1,30 +1,39 @@
 #!/usr/bin/env python3
-"""A crowd that stays, hostile clients of every kind that come and go, and an honest one beside them, for as long as you like: nothing may grow.
+"""A crowd that stays, hostile clients of six kinds that come and go (hostile.py), and an honest one beside them, for as long as you like: nothing may grow, nobody may be starved.
 
-Prints a line for each tenth of the time: memory, descriptors, connections, pins, and the honest client's response times. Fails if memory passes the bound that the server computed, if anything has
-grown from the second line to the last, if the honest client is refused once or slows down, or if something is left when all have gone.
+Quiet windows alternate with windows of attack: first of each kind alone, then of all six at once. Each attack has a line: the honest client's response times, p50 and p99, quiet and under attack; what is
+held while it lasts, and the memory when it is over and all of it has gone. Fails if the honest client is refused once or slows down, if memory passes the bound that the server computed, if memory, descriptors,
+slots, fids or pins grow with the turns of hostile clients, if something is left after any attack, if the server has panicked or is another process than at the start.
+How many times its quiet p99 the honest client has under attack is printed; with --judge it fails above 2, and on a machine that is too busy to say. Server and honest client share a cpu and the hostile clients have another one, where there are two.
 
-Usage: soak.py PATH-TO-RING9 [--seconds N] [--connections N]
+Usage: soak.py PATH-TO-RING9 [--seconds N] [--connections N] [--pause MS] [--judge]
 """
 import argparse
-import multiprocessing
+import gc
 import os
-import random
-import re
 import resource
 import socket
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from hostile import KINDS, Attacker
 from p9 import P9, stats, text
+from watched import Server
 
-LINES = 10
-MEMORY = "128MiB"
+MARGIN = 1000  # connections that are allowed beyond the crowd
+SAMPLES = 2000  # of a window: twenty above its p99
+PACE = 0.0002  # of the honest client, in seconds
+ALONE = 0.3  # of the time is for each kind alone
+PAIRS = 10  # of a quiet window and one of attack, at least
+LEFT = ("files", "slots", "pins", "orphaned", "granted")  # after an attack: none more than before it
+# When, what, and by how much it may grow in all windows, and more for 1,000 turns of hostile clients.
+GROWTH = [("after", "memory", 256 << 10, 256), ("during", "files", 20, 0), ("during", "slots", 20, 0), ("during", "pins", 200, 0)]
+NOISY = 4.0  # quiet p99 to quiet p50, above which the machine says nothing
+RATIO = 2.0  # of p99 under attack to quiet p99: the promise
 passed = failed = 0
 
 
@@ -34,203 +43,191 @@ def check(name: str, ok: bool, detail: object = "") -> None:
     print(f"{'ok  ' if ok else 'FAIL'} {name}{f': {detail}' if detail != '' else ''}", flush=True)
 
 
-def reset(client: P9) -> None:
-    """Closes so that the other end gets a reset."""
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.socket.close()
+class Window:
+    """Response times of the honest client for so many seconds, and longer where there would be too few."""
+
+    def __init__(self, client: P9, seconds: float):
+        times, start = [], time.monotonic()
+        while (now := time.monotonic() - start) < seconds or len(times) < SAMPLES and now < 5 * seconds:
+            asked = time.perf_counter()
+            data = client.read(1, 0, 4096)
+            times.append((time.perf_counter() - asked) * 1e6)
+            if data != b"x" * 4096:
+                raise ValueError("the honest client got other bytes than it wrote")
+            time.sleep(PACE)
+        times.sort()
+        self.samples, self.p50, self.p99 = len(times), statistics.median(times), times[len(times) * 99 // 100]
 
 
-# Each kind of hostile client: one turn of it. What the server refuses, or how it ends a connection, is its business.
+class Pair:
+    """A quiet window, then one under attack, and what the server held then and after it."""
+
+    def __init__(self, server: Server, client: P9, attackers: list[Attacker], seconds: float, start: dict[str, int]):
+        self.quiet = Window(client, seconds)
+        before = sum(one.turns for one in attackers)
+        for one in attackers:
+            one.start()
+        self.attack = Window(client, seconds)
+        self.during = server.held()
+        for one in attackers:
+            one.rest()
+        self.turns = sum(one.turns for one in attackers) - before
+        self.after = server.settled(start)
+
+    def ratio(self, what: str) -> float:
+        return getattr(self.attack, what) / getattr(self.quiet, what)
+
+    def show(self, name: str) -> None:
+        q, a, d = self.quiet, self.attack, self.during
+        times = f"{q.p50:4.0f} {a.p50:5.0f} {self.ratio('p50'):6.2f} {q.p99:6.0f} {a.p99:5.0f} {self.ratio('p99'):6.2f}"
+        held = f"{d['files']:6} {d['slots']:6} {d['pins']:5} {d['orphaned'] >> 10:9} {d['granted'] >> 10:8} {d['used'] >> 10:7} {d['evicted']:7} {d['refused']:7}"
+        print(f"     {name:8} {self.turns:6} {times} {held} {self.after['memory'] >> 10:7}", flush=True)
 
 
-def churn(address: str, dice: random.Random) -> None:
-    client = P9(address)
-    client.walk(0, 1, b"file")
-    client.open(1)
-    client.read(1, 0, 4096)
-    reset(client) if dice.random() < 0.5 else client.socket.close()
+HEADER = "     attack    turns  p50 under  ratio    p99 under  ratio  files  slots  pins orphanedK grantedK   usedK evicted refused memoryK"
 
 
-def vanish(address: str, dice: random.Random) -> None:
-    """Goes in the middle of a large write, of a small one, or of a head."""
-    client = P9(address)
-    client.walk(0, 1, b"big")
-    client.open(1, 1)
-    count = dice.choice([1000, 100_000, 1_000_000])
-    message = struct.pack("<IBHIQI", 23 + count, 118, 1, 1, dice.randrange(1 << 20), count) + bytes(count)
-    client.socket.settimeout(5)
-    client.socket.sendall(message[: dice.randrange(1, len(message))])
-    reset(client)
+def slope(points: list[tuple[float, float]]) -> float:
+    """Of the line through them, by Theil and Sen: the median of the slopes of all pairs, which single points do not bend."""
+    slopes = [(y2 - y1) / (x2 - x1) for at, (x1, y1) in enumerate(points) for x2, y2 in points[at + 1 :] if x2 > x1]
+    return statistics.median(slopes) if slopes else 0.0
 
 
-def hoard(address: str, dice: random.Random) -> None:
-    """Asks for 64 MiB and takes a little of it."""
-    client = P9(address)
-    client.walk(0, 1, b"big")
-    client.open(1)
-    for tag in range(64):
-        client.send(116, struct.pack("<IQI", 1, 0, 1_000_000), tag)
-    for _ in range(10):
-        client.socket.recv(1000)
-        time.sleep(0.02)
-    reset(client)
+def growth(pairs: list[Pair], when: str, what: str) -> float:
+    """By how much more is held for each turn of hostile clients: the lesser of the slopes of both halves, since what leaks does so in both, and a table that finds its size is a step in one."""
+    points, turns = [], 0
+    for pair in pairs:
+        turns += pair.turns
+        points.append((turns, getattr(pair, when)[what]))
+    half = len(points) // 2
+    return min(slope(points[:half]), slope(points[half:]))
 
 
-def babble(address: str, dice: random.Random) -> None:
-    """Not 9P, or not quite."""
-    client = P9(address)
-    junk = dice.randbytes(dice.randrange(1, 5000))
-    forms = [junk, struct.pack("<IBH", 0, 100, 1), struct.pack("<IBH", 1 << 30, 116, 1), struct.pack("<IBH", 7 + len(junk), dice.randrange(256), 1) + junk]
-    client.socket.settimeout(0.05)
+def judge_growth(pairs: list[Pair]) -> None:
+    pairs = pairs[len(pairs) // 4 :]  # what comes late for the first time has come
+    turns = sum(pair.turns for pair in pairs[1:])
+    for when, what, allowed, each in GROWTH:
+        grows = growth(pairs, when, what)
+        check(f"{what} {when} attacks: no growth", grows * turns <= allowed + each * turns / 1000, f"by {grows * turns:.0f} in {turns} turns, {grows * 1000:.2f} for 1,000; {allowed} and {each} for 1,000 are allowed")
+
+
+def judge_times(alone: list[Pair], pairs: list[Pair], judge: bool) -> None:
+    third = max(len(pairs) // 3, 1)
+    slower = statistics.median(pair.attack.p50 for pair in pairs[-third:]) / statistics.median(pair.attack.p50 for pair in pairs[:third])
+    check("the honest client does not slow down", slower <= 4, f"its p50 under attack is {slower:.2f} of what it was at first")
+    ratios = sorted(pair.ratio("p99") for pair in pairs)
+    figure = statistics.median(ratios)
+    spread = f"{ratios[len(ratios) // 4]:.2f} to {ratios[len(ratios) * 3 // 4]:.2f} in half of {len(ratios)} windows"
+    quiet, attack = ({what: statistics.median(getattr(window, what) for window in windows) for what in ("p50", "p99")} for windows in ([pair.quiet for pair in pairs], [pair.attack for pair in pairs]))
+    print(f"soak: honest client, quiet and under attack: p50 {quiet['p50']:.0f} and {attack['p50']:.0f} us, p99 {quiet['p99']:.0f} and {attack['p99']:.0f} us; ratio of p99 {figure:.2f} ({spread})")
+    if judge:
+        few = min(window.samples for pair in alone + pairs for window in (pair.quiet, pair.attack))
+        check(f"each window has {SAMPLES} samples", few >= SAMPLES, few)
+        noise = statistics.median(pair.quiet.p99 / pair.quiet.p50 for pair in pairs)
+        check("the machine is quiet enough to judge by", noise <= NOISY, f"quiet p99 is {noise:.1f} of quiet p50")
+        check(f"p99 under attack is at most {RATIO:.0f} times the quiet one", figure <= RATIO, f"{figure:.2f}")
+
+
+def judge_held(server: Server, start: dict[str, int], pairs: list[Pair], bound: int) -> None:
+    peak = max(server.status("status", "VmHWM"), *(pair.during["memory"] for pair in pairs))
+    check("memory stays below the bound", peak <= bound, f"{peak >> 20} of {bound >> 20} MiB at most")
+    most = max(pair.during["slots"] for pair in pairs)
+    check("nobody is refused a slot", not any(pair.after["refused"] for pair in pairs), f"{most} of {server.slots} at most")
+    left = [{what: pair.after[what] - start[what] for what in LEFT if pair.after[what] > start[what]} for pair in pairs]
+    check("nothing is left after any attack", not any(left), next(filter(None, left), ""))
+
+
+def judge_process(server: Server) -> None:
+    said = server.said()
+    panics = [line for line in said if "panicked" in line or "RUST_BACKTRACE" in line]
+    check("the server did not panic", not panics, f"{len(said)} lines on stderr")
+    if panics or server.process.poll() is not None:
+        print("\n".join(f"     {line}" for line in said[-20:]))
+    code = server.process.poll()
     try:
-        client.socket.sendall(dice.choice(forms))
-        client.socket.recv(1 << 16)
-    except OSError:
-        pass
-    client.socket.close()
+        who = server.answers_as() if code is None else f"ended with {code}"
+    except (OSError, EOFError) as error:
+        who = repr(error)
+    check("and is the process that was started", who == server.process.pid, "" if who == server.process.pid else who)
 
 
-def drip(address: str, dice: random.Random) -> None:
-    """A byte at a time, and a flush of what was never asked."""
-    client = P9(address)
-    message = struct.pack("<IBHH", 9, 108, 7, 3) + struct.pack("<IBHIIH", 17, 110, 8, 0, 5, 0)
-    for at in range(len(message)):
-        client.socket.sendall(message[at : at + 1])
-        time.sleep(0.005)
-    client.next()
-    client.next()
-    client.socket.close()
-
-
-def litter(address: str, dice: random.Random) -> None:
-    """Files made, written, cut, unlinked while open, and left behind."""
-    client = P9(address)
-    name = b"litter.%d" % dice.randrange(50)
+def soak(server: Server, attackers: list[Attacker], count: int, seconds: float, judge: bool) -> None:
+    client = P9(server.address)
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 30, 0))
     client.walk(0, 1)
-    try:
-        client.create(1, name)
-    except OSError:
-        client.walk(0, 2, name)
-        client.open(2, 2)
-        client.write(2, 0, bytes(dice.randrange(1, 200_000)))
-        client.call(26, struct.pack("<IIIIIQQQQQ", 2, 8, 0, 0, 0, dice.randrange(1000), 0, 0, 0, 0))
-        client.call(76, struct.pack("<I", 0) + text(name) + struct.pack("<I", 0))
-        client.write(2, 0, bytes(300_000))
-    else:
-        client.write(1, 0, bytes(dice.randrange(1, 200_000)))
-    client.socket.close()
-
-
-KINDS = [churn, vanish, hoard, babble, drip, litter]
-
-
-def hostile(kind, address: str, seed: int, until: float, turns) -> None:
-    dice = random.Random(seed)
-    os.nice(10)
-    while time.monotonic() < until:
+    client.create(1, b"file")
+    client.write(1, 0, b"x" * 4096)
+    client.walk(0, 2)
+    client.create(2, b"big")
+    client.write(2, 0, bytes(1_000_000))
+    server.warm()
+    crowd = []
+    for _ in range(count):
+        one = P9(server.address)
+        one.walk(0, 1, b"file")
+        crowd.append(one)
+    # Whatever there is by now stays: nobody looks for garbage while the honest client waits.
+    gc.collect()
+    gc.disable()
+    time.sleep(0.5)
+    start, fids = server.held(), server.fids()
+    print(f"     {count} idle connections, {start['files']} descriptors, {start['slots']} of {server.slots} slots, {fids} fids, {start['memory'] >> 10} KiB; times in us")
+    print(HEADER)
+    until = time.monotonic() + seconds
+    length = min(max(seconds * (1 - ALONE) / (2 * PAIRS), 0.5), 3)
+    alone, pairs = [], []
+    for one in attackers:
+        alone.append(Pair(server, client, [one], seconds * ALONE / (2 * len(attackers)), start))
+        alone[-1].show(one.name)
+    while len(pairs) < PAIRS or time.monotonic() < until:
+        pairs.append(Pair(server, client, attackers, length, start))
+        pairs[-1].show("all six")
+    did = {one.name: one.turns for one in attackers}
+    check("every kind of hostile client had its turns", all(did.values()), did)
+    judge_times(alone, pairs, judge)
+    judge_growth(pairs)
+    judge_held(server, start, alone + pairs, stats(server.address)["memory_bound_bytes"])
+    left = server.fids() - fids
+    check("no fids either", left <= 0, left)
+    for number in range(50):
         try:
-            kind(address, dice)
-        except (OSError, EOFError):
+            client.call(76, struct.pack("<I", 0) + text(b"litter.%d" % number) + struct.pack("<I", 0))
+        except OSError:
             pass
-        turns.value += 1
-        time.sleep(0.002)
-
-
-class Watch:
-    def __init__(self, process: subprocess.Popen, address: str):
-        self.pid, self.address = process.pid, address
-
-    def memory(self) -> int:
-        return int(re.search(r"Anonymous:\s+(\d+)", open(f"/proc/{self.pid}/smaps_rollup").read())[1]) * 1024
-
-    def files(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
-
-    def connections(self, now: dict[str, int]) -> int:
-        return now["accepted"] - now["closed"] - now["refused"]
-
-
-def honest(client: P9, until: float) -> list[float]:
-    times = []
-    while time.monotonic() < until:
-        start = time.perf_counter()
-        assert client.read(1, 0, 4096) == b"x" * 4096
-        times.append((time.perf_counter() - start) * 1e6)
-        time.sleep(0.001)
-    return sorted(times)
+    used = server.held()["used"] - start["used"]
+    # "big" may have been written in part, never more than it is.
+    check("and what they wrote is gone with their files", used <= 4 << 20, f"{used >> 10} KiB")
 
 
 def main() -> int:
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("program")
     flags.add_argument("--seconds", type=float, default=600)
     flags.add_argument("--connections", type=int, default=10_000)
+    flags.add_argument("--pause", type=float, default=0, help="of a hostile client between two turns, in ms")
+    flags.add_argument("--judge", action="store_true", help="p99 under attack is a matter of pass or fail")
     flags = flags.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count = min(flags.connections, hard - 500)
+    cpus = sorted(os.sched_getaffinity(0))
+    served, other = (cpus[-1], cpus[0]) if len(cpus) > 1 else (None, None)
+    print(f"     server and honest client on cpu {served}, hostile clients on cpu {other}" if len(cpus) > 1 else "     one cpu for all: the times are also of how they share it")
     with tempfile.TemporaryDirectory() as folder:
-        words = ["--memory", MEMORY, "--trust", "all", "--max-connections", str(count + 1000), "--listen", f"unix:{folder}/sock"]
-        process = subprocess.Popen([flags.program, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        address = process.stdout.readline().split()[2]
-        watch = Watch(process, address)
-        client = P9(address)
-        client.walk(0, 1)
-        client.create(1, b"file")
-        client.write(1, 0, b"x" * 4096)
-        client.walk(0, 2)
-        client.create(2, b"big")
-        client.write(2, 0, bytes(1_000_000))
-        crowd = []
-        for _ in range(count):
-            one = P9(address)
-            one.walk(0, 1, b"file")
-            crowd.append(one)
-        start = stats(address)
-        files, connections, bound = watch.files(), watch.connections(start), start["memory_bound_bytes"]
-        quiet = honest(client, time.monotonic() + 2)
-        print(f"     quiet, {count} connections: p50 {statistics.median(quiet):.0f} us, p99 {quiet[len(quiet) * 99 // 100]:.0f} us")
-        until = time.monotonic() + flags.seconds
-        turns = [multiprocessing.Value("L", 0) for _ in KINDS]
-        attack = [multiprocessing.Process(target=hostile, args=(kind, address, seed, until, turns[seed])) for seed, kind in enumerate(KINDS)]
-        for one in attack:
-            one.start()
-        lines = []
-        for number in range(LINES):
-            times = honest(client, until - flags.seconds * (LINES - 1 - number) / LINES)
-            now = stats(address)
-            line = {"memory": watch.memory(), "files": watch.files(), "connections": watch.connections(now), "pins": now["pins"], "p50": statistics.median(times), "p99": times[len(times) * 99 // 100]}
-            lines.append(line)
-            print(f"     {line['memory'] >> 10} KiB, {line['files']} descriptors, {line['connections']} connections, {line['pins']} pins; honest p50 {line['p50']:.0f} us, p99 {line['p99']:.0f} us", flush=True)
-        for one in attack:
-            one.join()
-        did = {kind.__name__: each.value for kind, each in zip(KINDS, turns)}
-        check("every kind of hostile client had its turns", all(each > 0 for each in did.values()), did)
-        check("memory stays below the bound", max(line["memory"] for line in lines) <= bound, f"{max(line['memory'] for line in lines) >> 20} of {bound >> 20} MiB")
-        # What hostile clients hold at a moment differs by their dice: by some grants, and some replies.
-        grown = lines[-1]["memory"] - max(line["memory"] for line in lines[1:4])
-        check("memory does not grow", grown <= 16 << 20, f"{grown >> 10} KiB")
-        check("descriptors and connections do not grow", all(lines[-1][what] <= lines[1][what] + 50 for what in ("files", "connections")), (lines[1], lines[-1]))
-        slower = statistics.median(line["p50"] for line in lines[-3:]) / statistics.median(line["p50"] for line in lines[1:4])
-        check("the honest client does not slow down", slower <= 4, f"p50 by {slower:.2f}; under attack {statistics.median(line['p50'] for line in lines) / statistics.median(quiet):.2f} of quiet")
-        for _ in range(200):
-            now = stats(address)
-            if watch.connections(now) == connections and watch.files() <= files and now["pins"] == 0:
-                break
-            time.sleep(0.1)
-        left = {"connections": watch.connections(now) - connections, "files": watch.files() - files, "pins": now["pins"], "granted": now["arena_granted_bytes"], "orphaned": now["arena_orphaned_bytes"]}
-        check("nothing is left of them", not any(left.values()), left)
-        for number in range(50):
-            try:
-                client.call(76, struct.pack("<I", 0) + text(b"litter.%d" % number) + struct.pack("<I", 0))
-            except OSError:
-                pass
-        used = stats(address)["arena_used_bytes"] - start["arena_used_bytes"]
-        # "big" may have been written in part, never more than it is.
-        check("and what they wrote is gone with their files", used <= 4 << 20, f"{used >> 10} KiB")
-        del crowd
-        process.terminate()
-        check("it ends well", process.wait(60) == 0)
+        server = Server(flags.program, folder, count + MARGIN, served)
+        attackers = [Attacker(kind, server.address, seed, other, flags.pause / 1000) for seed, kind in enumerate(KINDS)]
+        if served is not None:
+            os.sched_setaffinity(0, {served})
+        try:
+            soak(server, attackers, count, flags.seconds, flags.judge)
+        except (OSError, EOFError, ValueError) as error:
+            check("it runs to its end", False, repr(error))
+        finally:
+            for one in attackers:
+                one.end()
+            judge_process(server)
+            code = server.end()
+            check("it ends well", code == 0, code)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
