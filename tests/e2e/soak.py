@@ -4,7 +4,7 @@
 Quiet windows alternate with windows of attack: first of each kind alone, then of all six at once. Each attack has a line: the honest client's response times, p50 and p99, quiet and under attack; what is
 held while it lasts, and the memory when it is over and all of it has gone. Fails if the honest client is refused once or slows down, if memory passes the bound that the server computed, if memory, descriptors,
 slots, fids or pins grow with the turns of hostile clients, if something is left after any attack, if the server has panicked or is another process than at the start.
-How many times its quiet p99 the honest client has under attack is printed; with --judge it fails above 2, and on a machine that is too busy to say. Server and honest client share a cpu and the hostile clients have another one, where there are two.
+How many times its quiet p99 the honest client has under attack is printed; with --judge it fails above 2 where the machine was still, and if it hardly ever was. Server and honest client share a cpu and the hostile clients have another one, where there are two.
 
 Usage: soak.py PATH-TO-RING9 [--seconds N] [--connections N] [--pause MS] [--judge]
 """
@@ -32,7 +32,8 @@ PAIRS = 10  # of a quiet window and one of attack, at least
 LEFT = ("files", "slots", "pins", "orphaned", "granted")  # after an attack: none more than before it
 # When, what, and by how much it may grow in all windows, and more for 1,000 turns of hostile clients.
 GROWTH = [("after", "memory", 256 << 10, 256), ("during", "files", 20, 0), ("during", "slots", 20, 0), ("during", "pins", 200, 0)]
-NOISY = 4.0  # quiet p99 to quiet p50, above which the machine says nothing
+STILL = 4.0  # quiet p99 to quiet p50, above which others are at work on this machine
+JUDGES = 5  # windows without them that say whether the promise is kept
 RATIO = 2.0  # of p99 under attack to quiet p99: the promise
 passed = failed = 0
 
@@ -116,16 +117,17 @@ def judge_times(alone: list[Pair], pairs: list[Pair], judge: bool) -> None:
     slower = statistics.median(pair.attack.p50 for pair in pairs[-third:]) / statistics.median(pair.attack.p50 for pair in pairs[:third])
     check("the honest client does not slow down", slower <= 4, f"its p50 under attack is {slower:.2f} of what it was at first")
     ratios = sorted(pair.ratio("p99") for pair in pairs)
-    figure = statistics.median(ratios)
     spread = f"{ratios[len(ratios) // 4]:.2f} to {ratios[len(ratios) * 3 // 4]:.2f} in half of {len(ratios)} windows"
     quiet, attack = ({what: statistics.median(getattr(window, what) for window in windows) for what in ("p50", "p99")} for windows in ([pair.quiet for pair in pairs], [pair.attack for pair in pairs]))
-    print(f"soak: honest client, quiet and under attack: p50 {quiet['p50']:.0f} and {attack['p50']:.0f} us, p99 {quiet['p99']:.0f} and {attack['p99']:.0f} us; ratio of p99 {figure:.2f} ({spread})")
+    # What others do on this machine is in both windows, and draws their ratio towards 1.
+    still = [pair.ratio("p99") for pair in pairs if pair.quiet.p99 <= STILL * pair.quiet.p50]
+    figure = statistics.median(still) if still else 0.0
+    print(f"soak: honest client, quiet and under attack: p50 {quiet['p50']:.0f} and {attack['p50']:.0f} us, p99 {quiet['p99']:.0f} and {attack['p99']:.0f} us; ratio of p99 {statistics.median(ratios):.2f} ({spread}), {figure:.2f} in the {len(still)} where the machine was still")
     if judge:
         few = min(window.samples for pair in alone + pairs for window in (pair.quiet, pair.attack))
         check(f"each window has {SAMPLES} samples", few >= SAMPLES, few)
-        noise = statistics.median(pair.quiet.p99 / pair.quiet.p50 for pair in pairs)
-        check("the machine is quiet enough to judge by", noise <= NOISY, f"quiet p99 is {noise:.1f} of quiet p50")
-        check(f"p99 under attack is at most {RATIO:.0f} times the quiet one", figure <= RATIO, f"{figure:.2f}")
+        check(f"the machine is still in {JUDGES} windows, to judge by", len(still) >= JUDGES, f"{len(still)} of {len(pairs)}")
+        check(f"p99 under attack is at most {RATIO:.0f} times the quiet one", 0 < figure <= RATIO, f"{figure:.2f} in those")
 
 
 def judge_held(server: Server, start: dict[str, int], pairs: list[Pair], bound: int) -> None:
@@ -174,7 +176,7 @@ def soak(server: Server, attackers: list[Attacker], count: int, seconds: float, 
     print(f"     {count} idle connections, {start['files']} descriptors, {start['slots']} of {server.slots} slots, {fids} fids, {start['memory'] >> 10} KiB; times in us")
     print(HEADER)
     until = time.monotonic() + seconds
-    length = min(max(seconds * (1 - ALONE) / (2 * PAIRS), 0.5), 3)
+    length = min(max(seconds * (1 - ALONE) / (2 * PAIRS), 0.5), 1)
     alone, pairs = [], []
     for one in attackers:
         alone.append(Pair(server, client, [one], seconds * ALONE / (2 * len(attackers)), start))
