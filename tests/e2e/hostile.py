@@ -112,6 +112,7 @@ class Attacker:
         dice = random.Random(seed)
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         while os.getppid() == parent:
             if not self.go.is_set():
                 self.rests.set()
