@@ -1,6 +1,7 @@
 //! The driver contract as a task for each connection: what all asynchronous runtimes share, so that they differ in their sockets alone.
 //!
-//! - [`tuned`]: payloads land in the blocks of files, replies leave from them in one gather, and the next bytes are received while they do.
+//! - [`tuned`]: payloads land in the blocks of files, replies leave from them in one gather, and the next bytes are received while they do. A task that never has to wait for
+//!   its socket lets others run after every [`REST_BYTES`].
 //! - [`idiomatic`]: what a user of runtimes writes first. One buffer each way, read, then `write_all`; every byte is copied once more.
 //!
 //! A tree whose operations wait ([`Filesystem::ready`]) is not supported: no task would be woken.
@@ -12,7 +13,9 @@ use ring9::session::{Config, Landing, Segments, Session};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Context;
 use std::time::Duration;
 
 /// Where a receive puts what comes. Owned, as completion-based runtimes want it.
@@ -94,13 +97,47 @@ pub fn tell_refused(error: &impl std::fmt::Display) {
 /// Until accepting is tried again after it failed, as where descriptors have run out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves one connection until it is closed.
-pub async fn tuned<F: Filesystem>(rx: impl Receive, tx: impl Transmit, shared: Shared<F>) -> io::Result<()> {
+/// How much a task of [`tuned`] moves, each time that it runs, before it lets others run.
+pub const REST_BYTES: usize = 128 << 10;
+
+/// Serves one connection until it is closed. `rest` lets other tasks run and the runtime ask the kernel, as what runtimes call `yield_now`; nothing need be done where each operation
+/// waits for its completion.
+pub async fn tuned<F: Filesystem>(
+    rx: impl Receive,
+    tx: impl Transmit,
+    rest: impl AsyncFn(),
+    shared: Shared<F>,
+) -> io::Result<()> {
     let Shared { fs, config, clock } = shared;
     let mut peer = Peer { session: Session::new(config), inbox: vec![0; INBOX_BYTES], filled: 0, fs, clock };
-    let served = peer.serve(rx, tx).await;
+    let turn = Turn { rest, moved: Cell::new(0) };
+    let served = {
+        let mut serving = pin!(peer.serve(rx, tx, &turn));
+        let run = |context: &mut Context<'_>| {
+            turn.moved.set(0);
+            serving.as_mut().poll(context)
+        };
+        future::poll_fn(run).await
+    };
     peer.session.close(&mut *peer.fs.borrow_mut(), clock.now());
     served
+}
+
+/// What a task has done since it began to run.
+struct Turn<R> {
+    rest: R,
+    /// Bytes received and sent.
+    moved: Cell<usize>,
+}
+
+impl<R: AsyncFn()> Turn<R> {
+    /// After so many bytes more: rests if that makes too many.
+    async fn moved(&self, n: usize) {
+        self.moved.set(self.moved.get() + n);
+        if self.moved.get() >= REST_BYTES {
+            (self.rest)().await;
+        }
+    }
 }
 
 struct Peer<F: Filesystem> {
@@ -113,7 +150,12 @@ struct Peer<F: Filesystem> {
 }
 
 impl<F: Filesystem> Peer<F> {
-    async fn serve(&mut self, mut rx: impl Receive, mut tx: impl Transmit) -> io::Result<()> {
+    async fn serve(
+        &mut self,
+        mut rx: impl Receive,
+        mut tx: impl Transmit,
+        turn: &Turn<impl AsyncFn()>,
+    ) -> io::Result<()> {
         let (mut landing, mut skip, mut finishing) = (None, 0, false);
         loop {
             let mut held = false;
@@ -129,7 +171,7 @@ impl<F: Filesystem> Peer<F> {
             let out = self.session.take(&*self.fs.borrow());
             if held || finishing {
                 match out {
-                    Some(out) => self.session.recycle(transmit_all(&mut tx, out).await?),
+                    Some(out) => self.session.recycle(transmit_all(&mut tx, out, turn).await?),
                     None if held => {}
                     None => return Ok(()),
                 }
@@ -145,7 +187,8 @@ impl<F: Filesystem> Peer<F> {
             };
             let (n, room) = match out {
                 Some(out) => {
-                    let (sent, (n, room)) = future::join(transmit_all(&mut tx, out), receive(&mut rx, room)).await;
+                    let (sent, (n, room)) =
+                        future::join(transmit_all(&mut tx, out, turn), receive(&mut rx, room)).await;
                     self.session.recycle(sent?);
                     (n?, room)
                 }
@@ -155,6 +198,7 @@ impl<F: Filesystem> Peer<F> {
                 }
             };
             finishing = n == 0;
+            turn.moved(n).await;
             let at = self.clock.now();
             match room {
                 Room::Bytes(inbox, _) => {
@@ -186,13 +230,16 @@ async fn receive(rx: &mut impl Receive, mut room: Room) -> (io::Result<usize>, R
 }
 
 /// Sends all of a batch; what comes back holds no block any more.
-async fn transmit_all(tx: &mut impl Transmit, mut out: Segments) -> io::Result<Segments> {
+async fn transmit_all(tx: &mut impl Transmit, mut out: Segments, turn: &Turn<impl AsyncFn()>) -> io::Result<Segments> {
     while out.len() > 0 {
         let (sent, back) = tx.transmit(out).await;
         out = back;
         match sent {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => out.advance(n, |_| ()),
+            Ok(n) => {
+                out.advance(n, |_| ());
+                turn.moved(n).await;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

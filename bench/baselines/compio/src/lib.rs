@@ -119,7 +119,7 @@ where
     for<'a> &'a S: AsyncRead + AsyncWrite,
 {
     match tier {
-        Tier::Tuned => tuned(Half(&stream), Half(&stream), shared).await,
+        Tier::Tuned => tuned(Half(&stream), Half(&stream), async || (), shared).await,
         Tier::Idiomatic => idiomatic(Plain(stream), shared).await,
     }
 }

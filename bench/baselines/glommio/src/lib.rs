@@ -7,7 +7,7 @@ use common::task::{ACCEPT_PAUSE, Door, Receive, Room, Shared, Stream, Transmit, 
 use common::{Clock, Configs, Facts, Listener, Socket, Tier};
 use futures_lite::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, spawn_local};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, spawn_local, yield_if_needed};
 use ring9::fs::Filesystem;
 use ring9::session::Segments;
 use std::cell::RefCell;
@@ -91,7 +91,7 @@ async fn connection<F: Filesystem>(stream: TcpStream, shared: Shared<F>, tier: T
         Tier::Tuned => {
             let stream = RefCell::new(stream);
             let tx = Sender { stream: &stream, piece: Vec::new() };
-            tuned(Receiver(&stream), tx, shared).await
+            tuned(Receiver(&stream), tx, yield_if_needed, shared).await
         }
         Tier::Idiomatic => idiomatic(Plain(stream), shared).await,
     }

@@ -113,7 +113,7 @@ where
     match tier {
         Tier::Tuned => {
             let (rx, tx) = stream.into_split();
-            tuned(Half(rx), Half(tx), shared).await
+            tuned(Half(rx), Half(tx), async || (), shared).await
         }
         Tier::Idiomatic => idiomatic(Plain(stream), shared).await,
     }

@@ -7,6 +7,7 @@ use common::task::{ACCEPT_PAUSE, Door, Receive, Room, Shared, Stream, Transmit, 
 use common::{Clock, Configs, Facts, Listener, Socket, Tier, call};
 use ring9::fs::Filesystem;
 use ring9::session::Segments;
+use smol::future::yield_now;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::{Async, LocalExecutor, Timer};
 use std::io;
@@ -70,7 +71,7 @@ async fn connection<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier
     match (tier, socket) {
         (Tier::Tuned, socket) => {
             let ready = Async::new(OwnedFd::from(socket))?;
-            tuned(Half(&ready), Half(&ready), shared).await
+            tuned(Half(&ready), Half(&ready), yield_now, shared).await
         }
         (Tier::Idiomatic, Socket::Tcp(stream)) => idiomatic(Plain(Async::new(stream)?), shared).await,
         (Tier::Idiomatic, Socket::Unix(stream)) => idiomatic(Plain(Async::new(stream)?), shared).await,

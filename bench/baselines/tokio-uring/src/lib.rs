@@ -111,7 +111,7 @@ async fn connection<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier
     // Either kind is a descriptor to it.
     let stream = TcpStream::from_std(StdTcpStream::from(OwnedFd::from(socket)));
     match tier {
-        Tier::Tuned => tuned(Half(&stream), Half(&stream), shared).await,
+        Tier::Tuned => tuned(Half(&stream), Half(&stream), async || (), shared).await,
         Tier::Idiomatic => idiomatic(Plain(stream), shared).await,
     }
 }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 
 /// Tuned.
 pub const FACTS: Facts = Facts {
@@ -87,7 +87,7 @@ async fn enter<F: Filesystem + 'static>(accepted: io::Result<Ready>, door: &Door
 
 async fn connection<F: Filesystem>(stream: Ready, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     match (tier, stream) {
-        (Tier::Tuned, stream) => tuned(Half(&stream), Half(&stream), shared).await,
+        (Tier::Tuned, stream) => tuned(Half(&stream), Half(&stream), yield_now, shared).await,
         (Tier::Idiomatic, Ready::Tcp(stream)) => idiomatic(Plain(stream), shared).await,
         (Tier::Idiomatic, Ready::Unix(stream)) => idiomatic(Plain(stream), shared).await,
     }
