@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Socket buffers for large messages, in bytes each way; inherited by accepted sockets. The same as the server's.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
+/// Seconds of silence after which a peer is asked whether it is there, between askings, and how often. The same as the server's.
+const KEEPALIVE: (u32, u32, u32) = (60, 15, 8);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
@@ -125,6 +127,11 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+    let (idle, interval, count) = KEEPALIVE;
+    setsockopt(&fd, sockopt::KeepAlive, &true)?;
+    setsockopt(&fd, sockopt::TcpKeepIdle, &idle)?;
+    setsockopt(&fd, sockopt::TcpKeepInterval, &interval)?;
+    setsockopt(&fd, sockopt::TcpKeepCount, &count)?;
     match address {
         SocketAddr::V4(v4) => socket::bind(fd.as_raw_fd(), &SockaddrIn::from(v4))?,
         SocketAddr::V6(v6) => socket::bind(fd.as_raw_fd(), &SockaddrIn6::from(v6))?,
