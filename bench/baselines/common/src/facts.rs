@@ -10,7 +10,7 @@ pub struct Facts {
     pub name: &'static str,
     /// The crate whose I/O it uses, as in the lock file; none if it asks the kernel itself.
     pub runtime: Option<&'static str>,
-    /// When that version was released, as the registry says: year-month-day.
+    /// When that version was released, as the registry says: year-month-day. A test of `identity` binds it to the version.
     pub released: Option<&'static str>,
     /// What the kernel is asked with.
     pub kernel: &'static str,
@@ -20,7 +20,8 @@ pub struct Facts {
     pub gathers: bool,
     /// Memory of files is registered with the kernel.
     pub registered: bool,
-    /// Copies of a payload's bytes in user space, from file to socket and from socket to file.
+    /// Copies of a long payload's bytes in user space, from file to socket and from socket to file. The payload of a write whose message is 16 KiB at most
+    /// ([`ring9::session::BULK_BYTES_MIN`]) does not land, and is copied from where it was received, once; so is what came along with the head of a longer one. With every driver, and with ring9.
     pub copies: [u32; 2],
 }
 
@@ -33,6 +34,11 @@ impl Facts {
         }
     }
 
+    /// The version of the runtime, as in the lock file.
+    pub fn version(&self) -> Option<&'static str> {
+        self.runtime.map(locked_version)
+    }
+
     /// The line, with the version that the lock file has.
     pub fn line(&self) -> String {
         #[derive(Serialize)]
@@ -41,7 +47,7 @@ impl Facts {
             facts: &'a Facts,
             version: Option<&'static str>,
         }
-        let version = self.runtime.map(locked_version);
+        let version = self.version();
         serde_json::to_string(&Line { facts: self, version }).expect("plain fields")
     }
 }
