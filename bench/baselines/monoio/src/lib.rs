@@ -13,7 +13,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, Split, Splita
 use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, Runtime, RuntimeBuilder, spawn};
-use owned::{Gather, Target};
+use owned::{Gather, Single, Target};
 use ring9::fs::Filesystem;
 use ring9::session::Segments;
 use std::io;
@@ -138,6 +138,10 @@ impl<S: AsyncReadRent> Receive for Half<S> {
 
 impl<S: AsyncWriteRent> Transmit for Half<S> {
     async fn transmit(&mut self, out: Segments) -> (io::Result<usize>, Segments) {
+        if out.views().nth(1).is_none() {
+            let (sent, Single(out)) = self.0.write(Single(out)).await;
+            return (sent, out);
+        }
         let (sent, gather) = self.0.writev(Gather::new(out)).await;
         (sent, gather.into_inner())
     }

@@ -5,8 +5,28 @@
 
 use common::VIEWS_MAX;
 use libc::iovec;
-use monoio::buf::{IoVecBuf, IoVecBufMut};
+use monoio::buf::{IoBuf, IoVecBuf, IoVecBufMut};
 use ring9::session::{Landing, Segments};
+
+/// The first view of what is to be sent.
+pub struct Single(pub Segments);
+
+impl Single {
+    fn bytes(&self) -> &[u8] {
+        self.0.views().next().map_or(&[], |view| view.bytes)
+    }
+}
+
+// SAFETY: the batch is in here and not changed, and its views stay where they are.
+unsafe impl IoBuf for Single {
+    fn read_ptr(&self) -> *const u8 {
+        self.bytes().as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.bytes().len()
+    }
+}
 
 /// The first views of what is to be sent, as many as go into one gather.
 pub struct Gather {

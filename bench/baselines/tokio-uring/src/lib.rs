@@ -11,7 +11,7 @@ pub mod owned;
 
 use common::task::{ACCEPT_PAUSE, Door, Receive, Room, Shared, Stream, Transmit, idiomatic, tell, tell_refused, tuned};
 use common::{Clock, Configs, Facts, Listener, Socket, Tier};
-use owned::{Target, gather};
+use owned::{Single, Target, gather};
 use ring9::fs::Filesystem;
 use ring9::session::Segments;
 use std::io;
@@ -135,6 +135,10 @@ impl Receive for Half<'_> {
 
 impl Transmit for Half<'_> {
     async fn transmit(&mut self, out: Segments) -> (io::Result<usize>, Segments) {
+        if out.views().nth(1).is_none() {
+            let (sent, single) = self.0.write(Single::new(out)).submit().await;
+            return (sent, single.into_inner());
+        }
         let out = Rc::new(out);
         let (sent, list) = self.0.writev(gather(&out)).await;
         drop(list);

@@ -8,6 +8,40 @@ use ring9::session::{Landing, Segments};
 use std::rc::Rc;
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
+/// The first view of a batch, and the batch.
+pub struct Single(Segments);
+
+impl Single {
+    /// Of a batch, which is not empty.
+    pub fn new(out: Segments) -> Single {
+        Single(out)
+    }
+
+    /// The batch, as it was.
+    pub fn into_inner(self) -> Segments {
+        self.0
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.views().next().map_or(&[], |view| view.bytes)
+    }
+}
+
+// SAFETY: the batch is in here and not changed, and its views stay where they are.
+unsafe impl IoBuf for Single {
+    fn stable_ptr(&self) -> *const u8 {
+        self.bytes().as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.bytes().len()
+    }
+}
+
 /// A view of a batch, and the batch.
 pub struct View {
     start: *const u8,
