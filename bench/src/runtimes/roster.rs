@@ -118,6 +118,7 @@ impl Roster {
             .args(["tree", "--quiet", "-e", "normal", "--prefix", "none", "--no-dedupe", "-p", &server.package])
             .output()
             .context("cargo tree")?;
+        ensure!(tree.status.success(), "cargo tree: {}", String::from_utf8_lossy(&tree.stderr).trim());
         let tree = String::from_utf8(tree.stdout)?;
         let mut crates: Vec<&str> = tree.lines().filter(|line| !line.is_empty()).collect();
         crates.sort_unstable();
@@ -168,4 +169,32 @@ fn loaded_bytes(program: &str) -> Option<u64> {
     let said = String::from_utf8(said.stdout).ok()?;
     let mut columns = said.lines().nth(1)?.split_whitespace().map(str::parse::<u64>);
     Some(columns.next()?.ok()? + columns.next()?.ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_of_code_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).expect("a folder in it");
+        let text = "//! Said.\n\nuse std::io; // Used.\n\n/// Told.\nfn one() {\n    // Why.\n}\n\n#[cfg(test)]\nmod tests {}\n";
+        fs::write(folder.path().join("a.rs"), text).expect("written");
+        fs::write(inner.join("b.rs"), "fn two() {}\n").expect("written");
+        assert_eq!(lines_of(folder.path()).expect("counted"), 4);
+        assert!(lines_of(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_program_is_as_large_as_its_code_and_data() {
+        let this = std::env::current_exe().expect("this program");
+        let file_bytes = fs::metadata(&this).expect("it is there").len();
+        // None without size(1). What is there for debuggers is not counted.
+        if let Some(bytes) = loaded_bytes(this.to_str().expect("a path in UTF-8")) {
+            assert!((1 << 16..file_bytes).contains(&bytes), "{bytes} of {file_bytes}");
+        }
+        assert_eq!(loaded_bytes("/nowhere/at/all"), None);
+    }
 }
