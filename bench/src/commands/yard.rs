@@ -41,6 +41,8 @@ const IDLE: Duration = Duration::from_secs(3);
 const IDLE_LOAD: &str = "--connections 64 --op getattr";
 /// For what ring9 does with --busy-poll: longer than a reply and the next request take.
 const SPINS: &str = " --busy-poll 1000";
+/// For what users of a runtime write first.
+const IDIOMATIC: &str = " --tier idiomatic";
 /// For what it does only where it can register its memory.
 const REGISTERED: &str = " --require-registered";
 
@@ -74,6 +76,7 @@ impl Contestant<'_> {
     fn name(&self) -> String {
         match self {
             Contestant::Server(server, end) if end == SPINS => format!("{}-spinning", server.name),
+            Contestant::Server(server, end) if end == IDIOMATIC => format!("{}-idiomatic", server.name),
             Contestant::Server(server, _) => server.name.clone(),
             Contestant::Floor(kind) => format!("{}-floor", kind.name()),
             Contestant::RingFloor => "ring-floor".into(),

@@ -21,6 +21,8 @@ pub(crate) struct Built {
     package: String,
     /// Files and folders of its I/O layer.
     sources: Vec<PathBuf>,
+    /// It is on a runtime, and also does what users of that write first.
+    pub(crate) has_tiers: bool,
 }
 
 impl Built {
@@ -76,6 +78,7 @@ impl Roster {
             program: path(repository, "ring9")?,
             package: "ring9".into(),
             sources: vec![repository.join("src/uring")],
+            has_tiers: false,
         }];
         let common = baselines.join("common/src");
         for name in ["epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring"] {
@@ -91,6 +94,7 @@ impl Roster {
                 program: path(&baselines, &format!("baseline-{name}"))?,
                 package: format!("baseline-{name}"),
                 sources: shared.iter().map(|file| common.join(file)).chain([own]).collect(),
+                has_tiers: !matches!(name, "epoll" | "threads"),
             });
         }
         let ring_floor = path(repository, "examples/ring_floor")?;

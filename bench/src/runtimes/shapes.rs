@@ -25,6 +25,8 @@ pub(crate) enum Company {
     Apart,
     /// The same, while another client reads in large pieces.
     Bulk,
+    /// ring9, and the runtimes in the tier that their users write first.
+    Idiomatic,
     /// ring9, which looks for work before it sleeps, the epoll baseline and all floors; each is started for each round, as one of them leaves its cpu to nobody.
     Spinning,
     /// ring9 and the epoll baseline with so many connections that are idle, each beside another process of the same server that has none.
@@ -137,14 +139,7 @@ pub(crate) const SHAPES: &[Shape] = &[
     },
     Shape { id: "tcp-1-read-4k", quick: true, more: 2, goals: &["p50 <= 1.05 against epoll"], ..BASE },
     Shape { id: "unix-1-read-4k", transport: Transport::Unix, more: 2, goals: &["p50 <= 1.05 against epoll"], ..BASE },
-    Shape {
-        id: "tcp-1x16-read-4k",
-        depth: 16,
-        quick: true,
-        more: 2,
-        goals: &["throughput >= 1 against epoll"],
-        ..BASE
-    },
+    Shape { id: "tcp-1x16-read-4k", depth: 16, quick: true, goals: &["throughput >= 1 against epoll"], ..BASE },
     Shape { id: "tcp-16-read-128", connections: 16, size: "128", ..BASE },
     Shape { id: "tcp-16-write-128", connections: 16, op: "write", size: "128", ..BASE },
     Shape { id: "tcp-16-write-4k", connections: 16, op: "write", ..BASE },
@@ -217,6 +212,8 @@ pub(crate) const SHAPES: &[Shape] = &[
         goals: &["throughput >= 0.9 against epoll-floor"],
         ..ALONE
     },
+    Shape { id: "tcp-64-read-4k-idiomatic", connections: 64, company: Company::Idiomatic, ..BASE },
+    Shape { id: "tcp-1x4-read-1m-idiomatic", depth: 4, size: "1000000", company: Company::Idiomatic, ..BASE },
     Shape { id: "tcp-16-read-4k-beside-bulk", connections: 16, company: Company::Bulk, ..BASE },
     Shape { id: "tcp-1000-read-4k", connections: 1000, company: Company::Apart, ..BASE },
     Shape { id: "tcp-10000-read-4k", connections: 10_000, company: Company::Apart, ..BASE },

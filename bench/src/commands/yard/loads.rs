@@ -1,7 +1,7 @@
 //! Loads: each server in each of them, in interleaved rounds.
 
 use super::bulk::Bulk;
-use super::{Contestant, SPINS, WARMUP, Yard, plan, speech};
+use super::{Contestant, IDIOMATIC, SPINS, WARMUP, Yard, plan, speech};
 use crate::commands::compare::{Entry, RoundFlags, order};
 use crate::commands::run::progress;
 use crate::commands::{Blame, Failure};
@@ -71,6 +71,7 @@ impl Yard<'_> {
                 let ring_floor = is_small.then_some(Contestant::RingFloor);
                 self.together(all.chain(Kind::SLEEPING.map(Contestant::Floor)).chain(ring_floor), &trial)?
             }
+            Company::Idiomatic => self.together(self.idiomatic(), &trial)?,
             Company::Apart => self.apart(all.collect(), &Trial { rounds: ROUNDS_CROWDED, ..trial })?,
             Company::Bulk => self.apart(all.collect(), &trial)?,
             Company::Spinning => self.apart(self.spinning(), &trial)?,
@@ -96,6 +97,13 @@ impl Yard<'_> {
     ) -> Result<Comparison, Failure> {
         let entries = who.map(|one| self.start(&one, trial.shape.transport)).collect::<Result<Vec<_>, _>>()?;
         RoundFlags::new(trial.rounds, trial.cpu).compare(&entries, &speech()?, &trial.plan, &trial.goals)
+    }
+
+    /// ring9, and who has that tier.
+    fn idiomatic(&self) -> impl Iterator<Item = Contestant<'_>> {
+        let servers = self.roster.servers.iter().filter(|server| server.is_ring9() || server.has_tiers);
+        servers
+            .map(|server| Contestant::Server(server, if server.has_tiers { IDIOMATIC.into() } else { String::new() }))
     }
 
     /// ring9 that looks for work before it sleeps, what it is held against, and the floors.
