@@ -1,6 +1,7 @@
 //! Connections that have attached and then ask for nothing: what a server has beside those that are busy.
 
 use super::line::{Line, Socket};
+use super::side_by_side;
 use crate::target::Target;
 use anyhow::Context;
 use std::io::ErrorKind;
@@ -14,7 +15,7 @@ impl Crowd {
     /// Makes so many connections, with two fids each.
     pub(crate) fn connect(target: &Target, count: u64) -> anyhow::Result<Crowd> {
         let one = |number| Line::idle(target).with_context(|| format!("idle connection {} of {count}", number + 1));
-        Ok(Crowd { sockets: (0..count).map(one).collect::<anyhow::Result<_>>()? })
+        Ok(Crowd { sockets: side_by_side(count as usize, one)? })
     }
 
     /// Whether the server has kept all of them.

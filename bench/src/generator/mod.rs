@@ -24,7 +24,7 @@ pub(crate) use mix::{Mix, Weighted, size_of};
 pub(crate) use operation::{Op, Own, Pattern, World};
 
 use crate::target::Target;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use arrivals::Schedule;
 use line::Line;
 use mix::Chooser;
@@ -33,12 +33,16 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Events taken from epoll at a time.
 const EVENTS_MAX: usize = 256;
 /// How long the last operations may take once the time is up.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Connections that are made at a time, if there are more than so many.
+const SIDE_BY_SIDE: usize = 8;
+const ALONE_MAX: usize = 64;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
 
@@ -97,6 +101,22 @@ impl Outcome {
     }
 }
 
+/// Makes so many, in their order. Each waits for a server several times, so some are made meanwhile.
+fn side_by_side<T: Send>(count: usize, one: impl Fn(usize) -> anyhow::Result<T> + Sync) -> anyhow::Result<Vec<T>> {
+    let (next, one) = (count.div_ceil(SIDE_BY_SIDE).max(ALONE_MAX), &one);
+    thread::scope(|scope| {
+        let parts = (0..count).step_by(next).map(|first| {
+            scope.spawn(move || (first..count.min(first + next)).map(one).collect::<anyhow::Result<Vec<T>>>())
+        });
+        let parts: Vec<_> = parts.collect();
+        let mut all = Vec::with_capacity(count);
+        for part in parts {
+            all.extend(part.join().map_err(|_| anyhow!("a connection could not be made: a panic"))??);
+        }
+        Ok(all)
+    })
+}
+
 /// Connections that are ready for a load.
 pub(crate) struct Generator<'a> {
     world: &'a World,
@@ -115,12 +135,13 @@ impl<'a> Generator<'a> {
     pub(crate) fn connect(target: &Target, world: &'a World, plan: &'a Plan) -> anyhow::Result<Generator<'a>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let ops: Vec<Op> = plan.mix.operations.values().collect();
-        let mut lines = Vec::with_capacity(plan.connections);
-        for number in 0..plan.connections {
-            let line = Line::connect(target, world, number, plan.depth, &ops)
-                .with_context(|| format!("connection {} of {}", number + 1, plan.connections))?;
+        let one = |number| {
+            Line::connect(target, world, number, plan.depth, &ops)
+                .with_context(|| format!("connection {} of {}", number + 1, plan.connections))
+        };
+        let lines = side_by_side(plan.connections, one)?;
+        for (number, line) in lines.iter().enumerate() {
             epoll::add(&epoll, line.as_fd(), epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?;
-            lines.push(line);
         }
         let roomy = (0..plan.connections as u32).collect();
         let chooser = Chooser::new(&plan.mix, plan.seed)?;

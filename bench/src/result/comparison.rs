@@ -4,8 +4,9 @@ use super::goal::judge;
 use super::warning::GENERATOR_CPU_MAX;
 use super::{Goal, Judged, Planned, VERSION, Warning};
 use crate::environment::Environment;
-use crate::generator::{Pace, Plan};
+use crate::generator::Plan;
 use crate::record::{Median, median};
+use anyhow::ensure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -148,17 +149,37 @@ impl Comparison {
         goals: &[Goal],
         environment: Environment,
     ) -> anyhow::Result<Comparison> {
-        let ratios = ratios(&contenders, goals);
-        Ok(Comparison {
+        Comparison {
             version: VERSION,
             began: humantime::format_rfc3339_millis(began).to_string(),
             plan: Planned::of(plan),
-            verdicts: judge(goals, &contenders, &ratios, matches!(plan.pace, Pace::Closed))?,
-            warnings: warnings(&contenders),
             contenders,
-            ratios,
+            ratios: Vec::new(),
+            verdicts: Vec::new(),
+            warnings: Vec::new(),
             environment,
-        })
+        }
+        .judged(goals)
+    }
+
+    /// With what follows from its rounds.
+    fn judged(mut self, goals: &[Goal]) -> anyhow::Result<Comparison> {
+        self.ratios = ratios(&self.contenders, goals);
+        self.verdicts = judge(goals, &self.contenders, &self.ratios, !self.plan.open_loop)?;
+        self.warnings = warnings(&self.contenders);
+        Ok(self)
+    }
+
+    /// More rounds of the same servers, in the same order, in the same load.
+    pub(crate) fn with_rounds_of(mut self, other: Comparison, goals: &[Goal]) -> anyhow::Result<Comparison> {
+        let names =
+            |comparison: &Comparison| comparison.contenders.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
+        ensure!(names(&self) == names(&other), "rounds of other servers");
+        for (one, more) in self.contenders.iter_mut().zip(other.contenders) {
+            one.rounds.extend(more.rounds);
+            more.spoilt.into_iter().for_each(|(kind, rounds)| *one.spoilt.entry(kind).or_default() += rounds);
+        }
+        self.judged(goals)
     }
 
     /// What was measured by itself in the same load: no ratio is of servers of both.
@@ -345,6 +366,47 @@ pub(super) mod tests {
         assert_eq!(names, ["throughput", "p50"]);
         assert_eq!(ratios[0].rounds, [2.0, 0.5, 3.0]);
         assert_eq!(ratios[0].median, Median { value: 2.0, interval: None });
+    }
+
+    fn closed_loop() -> Planned {
+        Planned {
+            open_loop: false,
+            arrivals: None,
+            rate: None,
+            connections: 1,
+            depth: 1,
+            operations: String::new(),
+            sizes: None,
+            files: 1,
+            file_bytes: 1,
+            zipf: 0.0,
+            sequential: false,
+            warmup_s: 0.0,
+            duration_s: 1.0,
+            seed: 1,
+            verified: false,
+        }
+    }
+
+    #[test]
+    fn rounds_of_more_starts_are_rounds_like_all_others() {
+        let comparison = |one: &[f64], other: &[f64]| Comparison {
+            version: VERSION,
+            began: String::new(),
+            plan: closed_loop(),
+            contenders: vec![contender("one", one), contender("other", other)],
+            ratios: Vec::new(),
+            verdicts: Vec::new(),
+            warnings: Vec::new(),
+            environment: BTreeMap::new(),
+        };
+        let goals = ["throughput >= 1.5".parse().expect("a goal")];
+        let (first, second) = (comparison(&[4.0; 3], &[2.0; 3]), comparison(&[3.0; 3], &[2.0; 3]));
+        let both = first.with_rounds_of(second, &goals).expect("the same servers");
+        assert_eq!(both.ratios[0].rounds, [2.0, 2.0, 2.0, 1.5, 1.5, 1.5]);
+        assert_eq!(both.verdicts[0].verdict, crate::result::Verdict::Met);
+        let alone = Comparison { contenders: vec![contender("one", &[1.0])], ..comparison(&[], &[]) };
+        assert!(both.with_rounds_of(alone, &goals).is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ const COMMON_SHARE: f64 = 0.5;
 const ROUNDS: [u32; 2] = [15, 3];
 /// Of the closed loop.
 const ROUNDS_CLOSED: [u32; 2] = [7, 3];
-const DURATION: Duration = Duration::from_millis(120);
+const DURATION: Duration = Duration::from_millis(100);
 /// What each server is asked to keep to in most rounds.
 const OBJECTIVE: &str = "p99=1ms";
 
