@@ -140,7 +140,7 @@ where
     }
 }
 
-/// Receives into buffers that the kernel picks, many times with one request, until a payload lands: then it is stopped, and from then on each receive says where it goes.
+/// Receives into buffers that the kernel picks, many times with one request, until a payload lands or no buffer is left: from then on each receive says where it goes.
 struct Receiver<'a, S, M, B> {
     many: Option<(Pin<&'a mut M>, CancelToken)>,
     /// What was received by it, of which so many bytes of the first one were given away.
@@ -168,8 +168,8 @@ where
             match many.next().await {
                 Some(Ok(buffer)) => self.came.push_back(buffer),
                 None => return (Ok(0), room),
-                // All buffers are in use: that has ended it, and it begins anew when it is asked again.
-                Some(Err(error)) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                // All buffers are in use, which has ended it. To begin anew each time would be dearer than to do without.
+                Some(Err(error)) if error.kind() == io::ErrorKind::ResourceBusy => self.many = None,
                 Some(Err(error)) => return (Err(error), room),
             }
         }
