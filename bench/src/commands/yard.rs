@@ -126,12 +126,22 @@ impl Yard<'_> {
         let place = match who {
             Contestant::Server(server, end) => server.command(&address, self.server_cpu) + end,
             Contestant::RingFloor => format!("{} {address} {}", self.roster.ring_floor, self.server_cpu),
-            Contestant::Floor(kind) => return null(*kind, &address, Some(self.server_cpu)).target(),
+            Contestant::Floor(kind) => {
+                let floor = null(*kind, &address, Some(self.server_cpu)).target()?;
+                return Ok(Entry { place: self.shown(&floor.place), ..floor });
+            }
         };
         let site = Site::start(&place).with_context(|| name.clone()).target()?;
-        // What a report shows is no place of this machine.
-        let place = place.replace(&format!("{}/", self.scratch.path().display()), "");
-        Ok(Entry { name, place, site })
+        Ok(Entry { name, place: self.shown(&place), site })
+    }
+
+    /// A command without places of this machine.
+    fn shown(&self, place: &str) -> String {
+        let folders = [Some(self.scratch.path().to_owned()), std::env::current_dir().ok()];
+        folders
+            .iter()
+            .flatten()
+            .fold(place.to_owned(), |place, folder| place.replace(&format!("{}/", folder.display()), ""))
     }
 
     /// Without anything that the load did not ask for.
