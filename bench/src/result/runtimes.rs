@@ -80,7 +80,7 @@ pub(crate) struct Measured {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Held {
     pub(crate) server: String,
-    /// Of what it did in a closed loop of the same connections and depth; none: the rate that all have in common.
+    /// Of what it did in a closed loop of the same connections, one operation on each; none: the rate that all have in common.
     pub(crate) share: Option<f64>,
     pub(crate) rate: f64,
     /// Medians of the rounds: of what was due, done in time; response times in nanoseconds, microseconds of cpu for an operation.

@@ -1,6 +1,6 @@
 //! Open loops: what response times servers have at rates that they can bear, and how much they can.
 
-use super::{RATED_LOAD, Yard, open_loop, plan, speech};
+use super::{Yard, open_loop, plan, speech};
 use crate::commands::compare::order;
 use crate::commands::{Blame, Failure};
 use crate::generator::Plan;
@@ -13,7 +13,10 @@ use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Of what a server does in a closed loop: in full, and where time is short.
+/// The closed loop that shares are of. Operations of an open loop come one by one, and so do these: with more in flight on each connection they would come and go by the batch, which is more than any open
+/// loop can do, and more than the generator.
+const CLOSED_LOAD: &str = "--connections 64 --op read --size 4KiB";
+/// Of what a server does in it: in full, and where time is short.
 const SHARES: [&[f64]; 2] = [&[0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.95], &[0.1, 0.5, 0.8, 0.95]];
 /// Of the slowest server's, for all.
 const COMMON_SHARE: f64 = 0.5;
@@ -36,7 +39,7 @@ struct Ready<'a> {
 }
 
 impl Yard<'_> {
-    /// Open loops at shares of what each server does in a closed loop of the same connections and depth, and at a rate that all of them bear; and up to which of these rates each keeps to the objective.
+    /// Open loops at shares of what each server does in a closed loop of the same connections, and at a rate that all of them bear; and up to which of these rates each keeps to the objective.
     /// All servers are there all the time, and wait while they are not asked.
     pub(crate) fn rates(&self) -> Result<(Vec<Held>, Vec<Borne>), Failure> {
         pin(Some(self.cpu)).usage()?;
@@ -44,7 +47,7 @@ impl Yard<'_> {
         for server in &self.roster.servers {
             entries.push(self.start_server(server)?);
         }
-        let closed = plan(RATED_LOAD, DURATION).usage()?;
+        let closed = plan(CLOSED_LOAD, DURATION).usage()?;
         let mut ready = Vec::new();
         for (server, entry) in self.roster.servers.iter().zip(&entries) {
             let target = speech()?.target(&entry.site.address, &closed.mix).usage()?;
