@@ -265,7 +265,7 @@ def open_loops(result: Result) -> list[str]:
         for share, _ in shares:
             held = next((one for one in result.raw["rates"] if one["server"] == server["name"] and one["share"] == share), None)
             late = f" ({held['achieved'] * 100:.1f} % done)" if held and held["achieved"] < ACHIEVED_MIN else ""
-            bound = "*" if held and 2 * held.get("spoilt", {}).get("generator-bound", 0) > held.get("rounds", 0) else ""
+            bound = "*" if held and 2 * held.get("spoilt", {}).get("late", 0) > held.get("rounds", 0) else ""
             row.append(f"{held['rate'] / 1000:.0f}{bound}: {time(held['p50_ns'])}, {time(held['p99_ns'])}{late}" if held else "-")
         for aim in aims:
             borne = [one for one in result.raw["objectives"] if one["server"] == server["name"] and (one["objective"]["p"], one["objective"]["at_most_ns"]) == aim]
@@ -276,8 +276,8 @@ def open_loops(result: Result) -> list[str]:
     first = next(iter(result.raw["rates"]), {})
     rounds = f", medians of {first['rounds']} rounds" if first.get("rounds") else ""
     return [
-        f"4 KiB reads over 64 TCP connections with room for four at a time each; rates in thousands of operations a second: p50, p99{rounds}. A server's most is that of a closed loop of the same. The last column: the highest rate at"
-        " which, and at all below, most rounds kept to the objective, and the next one that was tried. `*`: the generator was the limit.",
+        f"4 KiB reads over 64 TCP connections with room for four at a time each; rates in thousands of operations a second: p50, p99{rounds}. A server's most is that of a closed loop of these connections, one operation on each. The last column: the highest rate at"
+        " which, and at all below, most rounds kept to the objective, and the next one that was tried. `*`: in most rounds operations were sent late (over a quarter of p99 had passed), so that times are in part the generator's.",
         "",
         *table(head, rows),
     ]

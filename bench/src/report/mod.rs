@@ -190,7 +190,7 @@ fn of_runtimes(runtimes: &Runtimes) -> Vec<Section> {
         sections.push(Section {
             title: "At a rate".into(),
             text: "Open loops of 4 KiB reads over 64 TCP connections with room for four at a time each: at shares of what each server does in a closed loop of them, one operation on each, and at one rate for all. The last rows: up to \
-                which of its rates most rounds kept to the objective, and at which no more. *: the generator is the limit.".into(),
+                which of its rates most rounds kept to the objective, and at which no more. *: operations were sent late in most rounds, so that times are in part the generator's.".into(),
             pictures: vec![pictures::shares(&runtimes.rates)],
             table: runtimes.held(),
             warnings: Vec::new(),

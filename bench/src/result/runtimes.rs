@@ -1,7 +1,7 @@
 //! ring9 beside the same server on other I/O layers.
 
 use super::comparison::in_words;
-use super::warning::{ACHIEVED_MIN, GENERATOR_BOUND};
+use super::warning::{ACHIEVED_MIN, LATE};
 use super::{Comparison, Contender, Edge, Objective, Round, Statistic, nanoseconds};
 use crate::record::Median;
 use schemars::JsonSchema;
@@ -104,9 +104,9 @@ impl Held {
         self.achieved >= ACHIEVED_MIN && self.p99_ns.is_some_and(|ns| ns <= objective.at_most_ns as f64)
     }
 
-    /// Whether most rounds say how quick the generator is, not the server.
-    fn is_generator_bound(&self) -> bool {
-        self.spoilt.get(GENERATOR_BOUND).is_some_and(|rounds| 2 * rounds > self.rounds)
+    /// Whether in most rounds operations were sent late, so that their times are in part the generator's. How much of its cpu that used says nothing here: it spins before what is due.
+    fn is_late(&self) -> bool {
+        self.spoilt.get(LATE).is_some_and(|rounds| 2 * rounds > self.rounds)
     }
 }
 
@@ -117,15 +117,15 @@ pub(crate) struct Borne {
     pub(crate) objective: Objective,
     /// None: not even the lowest rate that was tried.
     pub(crate) edge: Option<Edge>,
-    /// At the rate that ends it the generator was the limit: the server may bear more.
+    /// At the rate that ends it operations were sent late in most rounds: the server may bear more.
     #[serde(default)]
     pub(crate) by_generator: bool,
 }
 
 impl Borne {
-    /// Of open loops of all servers, a server's: it holds at all rates below the first at which it does not.
+    /// Of open loops of all servers, a server's: it holds at all rates below the first at which it does not. Rates with too few operations for that percentile say nothing.
     pub(crate) fn new(server: &str, objective: Objective, rates: &[Held]) -> Borne {
-        let mut mine: Vec<&Held> = rates.iter().filter(|held| held.server == server).collect();
+        let mut mine: Vec<&Held> = rates.iter().filter(|held| held.server == server && held.p99_ns.is_some()).collect();
         mine.sort_by(|one, other| one.rate.total_cmp(&other.rate));
         let below = mine.iter().take_while(|held| held.keeps_to(&objective)).count();
         let (holds, ends) = (below.checked_sub(1).map(|last| mine[last]), mine.get(below));
@@ -133,7 +133,7 @@ impl Borne {
             server: server.into(),
             objective,
             edge: holds.map(|holds| Edge { holds: holds.rate, ends: ends.map(|held| held.rate) }),
-            by_generator: ends.is_some_and(|held| held.is_generator_bound()),
+            by_generator: ends.is_some_and(|held| held.is_late()),
         }
     }
 }
@@ -274,7 +274,7 @@ impl Runtimes {
             let time = |ns: Option<f64>| ns.map_or("-".into(), |ns| nanoseconds(ns as u64));
             table.push(vec![
                 held.server.clone(),
-                format!("{:.0}{}", held.rate, if held.is_generator_bound() { "*" } else { "" }),
+                format!("{:.0}{}", held.rate, if held.is_late() { "*" } else { "" }),
                 held.share.map_or("the same for all".into(), |share| format!("{:.0} %", share * 100.0)),
                 format!("{:.1} %", held.achieved * 100.0),
                 time(held.p50_ns),
@@ -315,8 +315,8 @@ pub(crate) fn print(runtimes: &Runtimes, out: &mut impl Write) -> io::Result<()>
     if !runtimes.rates.is_empty() {
         writeln!(out, "\nopen loops, 4 KiB reads over TCP")?;
         put(out, &runtimes.held())?;
-        if runtimes.rates.iter().any(Held::is_generator_bound) {
-            writeln!(out, "*: the generator is the limit")?;
+        if runtimes.rates.iter().any(Held::is_late) {
+            writeln!(out, "*: sent late in most rounds, so that times are in part the generator's")?;
         }
     }
     Ok(())
@@ -343,7 +343,7 @@ fn put(out: &mut impl Write, table: &[Vec<String>]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn held(server: &str, rate: f64, p99_us: f64, generator_bound: u32) -> Held {
+    fn held(server: &str, rate: f64, p99_us: f64, late: u32) -> Held {
         Held {
             server: server.into(),
             share: None,
@@ -354,7 +354,7 @@ mod tests {
             cpu_us: None,
             p99_interval_ns: None,
             rounds: 3,
-            spoilt: BTreeMap::from([(GENERATOR_BOUND.to_owned(), generator_bound)]),
+            spoilt: BTreeMap::from([(LATE.to_owned(), late)]),
         }
     }
 
@@ -375,6 +375,9 @@ mod tests {
         assert_eq!(borne("one", &rates), (Some((200.0, Some(300.0))), true));
         assert_eq!(borne("other", &rates), (None, false));
         rates[3].p99_ns = Some(900_000.0);
+        assert_eq!(borne("one", &rates), (Some((400.0, None)), false));
+        // Too few operations for a percentile say nothing.
+        rates[2].p99_ns = None;
         assert_eq!(borne("one", &rates), (Some((400.0, None)), false));
         // What was not done in time counts too, however quick the rest was.
         rates[0].achieved = 0.9;

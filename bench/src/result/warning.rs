@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// A run in which the generator used more of its cpu is one of the generator.
 pub(super) const GENERATOR_CPU_MAX: f64 = 0.7;
-/// What that is called.
-pub(crate) const GENERATOR_BOUND: &str = "generator-bound";
+/// What it is called when operations were sent late.
+pub(crate) const LATE: &str = "late";
 /// Less of what was offered was too much.
 pub(crate) const ACHIEVED_MIN: f64 = 0.995;
 /// Late by so much in 99 of 100 sleeps, or once by the other, is a machine that does other things.
@@ -63,14 +63,14 @@ impl Signs {
         } else if self.open_loop && self.lag_p99_ns as f64 > self.response_p99_ns as f64 * LAG_SHARE_MAX {
             let (lag, response) = (nanoseconds(self.lag_p99_ns), nanoseconds(self.response_p99_ns));
             found.push((
-                "late",
+                LATE,
                 format!("operations were sent late: p99 {lag}, of a response time of {response}; there are too few slots, or the generator is too slow"),
             ));
         }
         if self.generator_cpu > GENERATOR_CPU_MAX {
             let share = self.generator_cpu * 100.0;
             found.push((
-                GENERATOR_BOUND,
+                "generator-bound",
                 format!("the generator used {share:.0} % of its cpu: this measures the generator"),
             ));
         }
