@@ -81,7 +81,10 @@ impl RuntimesFlags {
         }
         if failure.is_none() && (self.only.is_empty() || self.only.iter().any(|id| id == RATES)) {
             eprintln!("open loops");
-            (rates, objectives) = yard.rates()?;
+            match yard.rates() {
+                Ok(both) => (rates, objectives) = both,
+                Err(error) => failure = Some(error),
+            }
         }
         let runtimes = Runtimes {
             version: result::VERSION,

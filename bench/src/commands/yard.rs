@@ -137,7 +137,8 @@ impl Yard<'_> {
 
     /// A command without places of this machine.
     fn shown(&self, place: &str) -> String {
-        let folders = [Some(self.scratch.path().to_owned()), std::env::current_dir().ok()];
+        let repository = self.roster.repository.canonicalize().ok();
+        let folders = [Some(self.scratch.path().to_owned()), std::env::current_dir().ok(), repository];
         folders
             .iter()
             .flatten()

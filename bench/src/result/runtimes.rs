@@ -104,7 +104,8 @@ impl Held {
         self.achieved >= ACHIEVED_MIN && self.p99_ns.is_some_and(|ns| ns <= objective.at_most_ns as f64)
     }
 
-    /// Whether in most rounds operations were sent late, so that their times are in part the generator's. How much of its cpu that used says nothing here: it spins before what is due.
+    /// Whether in most rounds operations were sent late, so that their times are in part the generator's. How much of its cpu that used says less: of what comes one by one
+    /// it has as much work as the server, at any rate.
     fn is_late(&self) -> bool {
         self.spoilt.get(LATE).is_some_and(|rounds| 2 * rounds > self.rounds)
     }

@@ -46,7 +46,7 @@ impl Built {
 /// All servers.
 #[derive(Debug)]
 pub(crate) struct Roster {
-    repository: PathBuf,
+    pub(crate) repository: PathBuf,
     /// ring9 first, then the one that it is held against, then the others.
     pub(crate) servers: Vec<Built>,
     /// The program of the floor on io_uring, which wants an address and a cpu.

@@ -23,7 +23,7 @@ pub(crate) enum Company {
     Together,
     /// All servers; each is started for each round and is alone in it, as so many connections are too many for all of them at a time; and rounds are fewer.
     Apart,
-    /// The same, while another client reads in large pieces.
+    /// All servers, each started for each round, while another client reads in large pieces.
     Bulk,
     /// ring9, and the runtimes in the tier that their users write first.
     Idiomatic,
