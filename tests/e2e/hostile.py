@@ -38,7 +38,7 @@ def vanish(address: str, dice: random.Random) -> None:
 
 
 def hoard(address: str, dice: random.Random) -> None:
-    """Asks for 64 MiB and takes a little of it."""
+    """Asks for 64 MB and takes a little of it."""
     client = P9(address)
     client.walk(0, 1, b"big")
     client.open(1)
@@ -103,9 +103,11 @@ class Attacker:
 
     def __init__(self, kind, address: str, seed: int, cpu: int | None, pause: float):
         self.name = kind.__name__
-        self.counted = multiprocessing.Value("L", 0)
-        self.go, self.rests = multiprocessing.Event(), multiprocessing.Event()
-        self.process = multiprocessing.Process(target=self.work, args=(kind, address, seed, cpu, pause, os.getpid()), daemon=True)
+        # A child of this process, not of a server of forks: it ends when its parent has.
+        fork = multiprocessing.get_context("fork")
+        self.counted = fork.Value("L", 0)
+        self.go, self.rests = fork.Event(), fork.Event()
+        self.process = fork.Process(target=self.work, args=(kind, address, seed, cpu, pause, os.getpid()), daemon=True)
         self.process.start()
 
     def work(self, kind, address: str, seed: int, cpu: int | None, pause: float, parent: int) -> None:
@@ -126,12 +128,12 @@ class Attacker:
             time.sleep(pause)
 
     def start(self) -> None:
-        self.rests.clear()
         self.go.set()
 
     def rest(self) -> None:
         """Returns when the turn that was under way is over."""
         self.go.clear()
+        self.rests.clear()  # it may still say so of the last time
         if not self.rests.wait(60):
             raise TimeoutError(f"a turn of {self.name} does not end")
 

@@ -213,7 +213,9 @@ def main() -> int:
     flags = flags.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    count = min(flags.connections, hard - 500)
+    count = min(flags.connections, hard - MARGIN - 500)
+    if count < 500:
+        sys.exit(f"a limit of {hard} open files is too low for any crowd: {MARGIN + 1000} are the least (ulimit -n)")
     cpus = sorted(os.sched_getaffinity(0))
     served, other = (cpus[-1], cpus[0]) if len(cpus) > 1 else (None, None)
     honest = served if flags.beside else other

@@ -18,7 +18,10 @@ class Server:
         words = ["--memory", MEMORY, "--trust", "all", "--max-connections", str(slots), "--listen", f"unix:{folder}/sock"]
         words += [] if cpu is None else ["--cpu", str(cpu)]
         self.process = subprocess.Popen([program, *words], stdout=subprocess.PIPE, stderr=open(self.log, "wb"), text=True)
-        self.address = self.process.stdout.readline().split()[2]
+        ready = self.process.stdout.readline().split()
+        if len(ready) < 3:
+            raise SystemExit(f"the server does not start: {open(self.log).read()}")
+        self.address = ready[2]
 
     def status(self, file: str, name: str) -> int:
         return int(re.search(rf"{name}:\s+(\d+)", open(f"/proc/{self.process.pid}/{file}").read())[1]) * 1024
