@@ -57,6 +57,7 @@ class Load:
         self.id, self.plan, self.verdicts = shape["id"], comparison["plan"], comparison["verdicts"]
         self.revision, self.idle = comparison["environment"]["ring9-bench"], shape["idle_connections"]
         self.contenders = {one["name"]: one["rounds"] for one in comparison["contenders"]}
+        self.spoilt = {one["name"]: one["spoilt"] for one in comparison["contenders"]}
         self.first = comparison["contenders"][0]["name"]
         self.medians = {(one["of"], one["to"], one["statistic"]): one["median"] for one in comparison["ratios"]}
 
@@ -68,6 +69,10 @@ class Load:
         """Whether most of its rounds say how quick the generator is; as in bench/src/result/comparison.rs."""
         rounds = self.contenders[server]
         return not self.plan["open_loop"] and 2 * sum(one["generator_cpu"] > GENERATOR_CPU_MAX for one in rounds) > len(rounds)
+
+    def is_late(self) -> bool:
+        """Whether operations were sent late in most rounds of any."""
+        return any(2 * self.spoilt[name].get("late", 0) > len(rounds) for name, rounds in self.contenders.items())
 
     def of_first(self, to: str, statistic: str) -> dict | None:
         return self.medians.get((self.first, to, statistic))
@@ -84,6 +89,9 @@ class Load:
         for to in self.baselines():
             bound, worst, words = (self.is_bound(self.first), self.is_bound(to)), 1.0, []
             for statistic, name in (("throughput", "ops"), ("cpu", "cpu"), ("p50", "p50")):
+                # Where ring9 looks for work all the time its cpu says nothing.
+                if self.id == SPINNING and statistic == "cpu":
+                    continue
                 median = self.of_first(to, statistic)
                 if median is None or median["interval"] is None or statistic != "cpu" and bound == (True, False):
                     continue
@@ -193,7 +201,8 @@ def goals(result: Result) -> list[str]:
             kinds[verdict], excused = kinds[verdict] + 1, excused + bool(why)
             pair = f"to {to}" if of == load.first else f"of {of} to {to}"
             verdict = f"**{verdict}**" if verdict == "missed" else f"{verdict}: generator" if why else verdict
-            rows.append(["" if number else f"`{load.id}`", f"{CALLED[statistic]} {pair}", wanted, in_words(load.medians[of, to, statistic]), verdict])
+            mark = "*" if statistic != "cpu" and (load.is_bound(of) or load.is_bound(to)) else ""
+            rows.append(["" if number else f"`{load.id}`", f"{CALLED[statistic]} {pair}", wanted, in_words(load.medians[of, to, statistic]) + mark, verdict])
     return [
         f"Of {len(rows)} goals {kinds['met']} are met, {kinds['missed']} missed, {kinds['undecided']} undecided ({excused} of these since the generator is the limit).",
         "",
@@ -210,11 +219,12 @@ def special(result: Result) -> list[str]:
             return f"{statistics.median(values):,.0f}" if values else "-"
 
         ratios = [f"{in_words(load.of_first(to, 'throughput'))} of {to}" if load.of_first(to, "throughput") else f"{to} none" for to in BASELINES]
-        lines.append(f"- `{BULK}`, operations of the small ones: {', '.join(ratios)}. The large one meanwhile, MB a second: {', '.join(f'{server} {bulk(server)}' for server in load.contenders)}.")
+        lines.append(f"- `{BULK}`, operations of the small ones: {', '.join(ratios)}. The large one, MB a second by a window of its own that ends a little after theirs: {', '.join(f'{server} {bulk(server)}' for server in load.contenders)}.")
     for name, called in IDIOMATIC:
         if load := result.loads.get(name):
             others = [to for to in load.contenders if to != load.first]
-            ratios = [f"{in_words(load.of_first(to, 'throughput'))}, {in_words(load.of_first(to, 'cpu'))} of {to.removesuffix('-idiomatic')}" for to in others]
+            mark = {to: "*" if load.is_bound(load.first) or load.is_bound(to) else "" for to in others}
+            ratios = [f"{in_words(load.of_first(to, 'throughput'))}{mark[to]}, {in_words(load.of_first(to, 'cpu'))} of {to.removesuffix('-idiomatic')}" for to in others]
             lines.append(f"- The tier that users of a runtime write first, {called}; operations, cpu: {'; '.join(ratios)}.")
     if load := result.loads.get(SPINNING):
         ratios = [f"{in_words(load.of_first(to, 'p50'))} of {to}'s" for to in ("epoll", "spinning-floor")]
@@ -222,7 +232,7 @@ def special(result: Result) -> list[str]:
     if load := result.loads.get(IDLE):
         pairs = [(of, to) for of, to, statistic in load.medians if statistic == "p50"]
         ratios = [f"{of} {', '.join(f'{statistic} {in_words(load.medians[of, to, statistic])}' for statistic in ('p50', 'p99', 'cpu'))}" for of, to in pairs]
-        lines.append(f"- `{IDLE}`, {load.plan['rate']:,.0f} operations a second, with {load.idle:,} idle connections to without: {'; '.join(ratios)}.")
+        lines.append(f"- `{IDLE}`, {load.plan['rate']:,.0f} operations a second, with {load.idle:,} idle connections to without: {'; '.join(ratios)}.{' Operations were sent late in most rounds, which draws p99 towards 1.' if load.is_late() else ''}")
     return lines
 
 
@@ -256,6 +266,12 @@ def profile(result: Result) -> list[str]:
     return [*table(["server", *(name for name, _, _ in columns)], rows), "", f"Where ring9 does not have the least: {'; '.join(more)}." if more else "ring9 has the least of each."]
 
 
+def between(held: dict) -> str:
+    """The interval of its p99."""
+    interval = held.get("p99_interval_ns")
+    return f" ({time(interval[0])}–{time(interval[1])})" if interval else ""
+
+
 def open_loops(result: Result) -> list[str]:
     shares = [(0.5, "50 % of its most"), (0.95, "95 %"), (None, "one rate for all")]
     aims = sorted({(one["objective"]["p"], one["objective"]["at_most_ns"]) for one in result.raw["objectives"]})
@@ -266,7 +282,7 @@ def open_loops(result: Result) -> list[str]:
             held = next((one for one in result.raw["rates"] if one["server"] == server["name"] and one["share"] == share), None)
             late = f" ({held['achieved'] * 100:.1f} % done)" if held and held["achieved"] < ACHIEVED_MIN else ""
             bound = "*" if held and 2 * held.get("spoilt", {}).get("late", 0) > held.get("rounds", 0) else ""
-            row.append(f"{held['rate'] / 1000:.0f}{bound}: {time(held['p50_ns'])}, {time(held['p99_ns'])}{late}" if held else "-")
+            row.append(f"{held['rate'] / 1000:.0f}{bound}: {time(held['p50_ns'])}, {time(held['p99_ns'])}{between(held)}{late}" if held else "-")
         for aim in aims:
             borne = [one for one in result.raw["objectives"] if one["server"] == server["name"] and (one["objective"]["p"], one["objective"]["at_most_ns"]) == aim]
             edge, mark = (borne[0]["edge"], "*" if borne[0].get("by_generator") else "") if borne else (None, "")
@@ -276,7 +292,7 @@ def open_loops(result: Result) -> list[str]:
     first = next(iter(result.raw["rates"]), {})
     rounds = f", medians of {first['rounds']} rounds" if first.get("rounds") else ""
     return [
-        f"4 KiB reads over 64 TCP connections with room for four at a time each; rates in thousands of operations a second: p50, p99{rounds}. A server's most is that of a closed loop of these connections, one operation on each. The last column: the highest rate at"
+        f"4 KiB reads over 64 TCP connections with room for four at a time each; rates in thousands of operations a second: p50, and p99 with its interval{rounds}. A server's most is that of a closed loop of these connections, one operation on each. The last column: the highest rate at"
         " which, and at all below, most rounds kept to the objective, and the next one that was tried. `*`: in most rounds operations were sent late (over a quarter of p99 had passed), so that times are in part the generator's.",
         "",
         *table(head, rows),
@@ -338,8 +354,14 @@ def tables(result: Result, repository: str) -> None:
     path = os.path.join(result.folder, "tables.txt")
     there = os.path.join(repository, path)
     text = open(there).read() if os.path.exists(there) else ""
-    missing = [name for name in result.loads if f"\n{name}: " not in text]
-    check(f"{path} has all loads", not missing, f"it has no {', '.join(missing)}" if text else "there is none")
+    wrong = []
+    for name, load in result.loads.items():
+        part = text.partition(f"\n{name}: ")[2].partition("\n\n")[0].splitlines()
+        for server, rounds in load.contenders.items():
+            did = f"{statistics.median(one['throughput'] for one in rounds):.0f}"
+            if not any(line.split()[:2] == [server, did] for line in part):
+                wrong.append(f"{name}: {server} {did}")
+    check(f"{path} is of this result", not wrong, f"it has no {', '.join(wrong[:5])}" if text else "there is none")
 
 
 def revision(result: Result, repository: str) -> None:

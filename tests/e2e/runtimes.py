@@ -1,4 +1,4 @@
-"""ring9-bench runtimes --quick: nine servers and two floors in seven loads; what it leaves is as its schema says, and its page shows it. Then, by their names, the loads in which
+"""ring9-bench runtimes --quick: nine servers and three floors in seven loads; what it leaves is as its schema says, and its page shows it. Then, by their names, the loads in which
 only some of the servers take part.
 
 Usage: runtimes.py BIN-FOLDER        (needs jsonschema of PyPI; builds bench/baselines)
