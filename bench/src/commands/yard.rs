@@ -153,12 +153,16 @@ impl Yard<'_> {
     /// What is known without load.
     pub(super) fn profile(&self, server: &Built) -> Result<Profile, Failure> {
         let mut profile = self.roster.profile(server).usage()?;
-        if server.is_ring9() {
-            // It serves without, where this user may not lock so much.
-            let can = self.start(&Contestant::Server(server, REGISTERED.into()), Transport::Tcp).is_ok();
-            profile.facts.insert("registered".into(), can.into());
+        // ring9 serves without registered memory too, where this user may not lock so much.
+        let registered = server.is_ring9().then(|| Contestant::Server(server, REGISTERED.into()));
+        let registered = registered.map(|who| self.start(&who, Transport::Tcp));
+        if let Some(registered) = &registered {
+            profile.facts.insert("registered".into(), registered.is_ok().into());
         }
-        let Entry { site, .. } = self.start_server(server)?;
+        let Entry { site, .. } = match registered {
+            Some(Ok(entry)) => entry,
+            _ => self.start_server(server)?,
+        };
         let plan = plan(IDLE_LOAD, IDLE).usage()?;
         let target = speech()?.target(&site.address, &plan.mix).usage()?;
         let prepared = Prepared::new(target, &plan, site.pid, Some(self.cpu))?;

@@ -48,13 +48,6 @@ pub(crate) fn put_json(folder: &Path, name: &str, value: &impl Serialize) -> any
     fs::write(&path, json).with_context(|| path.display().to_string())
 }
 
-/// The result of a run that has left its files in a folder.
-pub(crate) fn get(folder: &Path) -> anyhow::Result<RunResult> {
-    let path = folder.join("result.json");
-    let json = fs::read(&path).with_context(|| path.display().to_string())?;
-    serde_json::from_slice(&json).with_context(|| path.display().to_string())
-}
-
 fn log(recorder: &Recorder, began: SystemTime) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();

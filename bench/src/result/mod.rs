@@ -19,7 +19,7 @@ mod warning;
 mod words;
 
 pub(crate) use comparison::{Comparison, Contender, Round, Statistic, print as print_comparison};
-pub(crate) use files::{get, put_json, write};
+pub(crate) use files::{put_json, write};
 pub(crate) use goal::{Goal, Judged, Verdict};
 pub(crate) use runtimes::{Borne, Held, Measured, Profile, Runtimes, print as print_runtimes};
 pub(crate) use sweep::{Edge, Objective, Point, Sweep, doubtful, edge, print as print_sweep};

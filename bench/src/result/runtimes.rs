@@ -1,6 +1,7 @@
 //! ring9 beside the same server on other I/O layers.
 
 use super::comparison::in_words;
+use super::sweep::{Rated, edge};
 use super::warning::{ACHIEVED_MIN, LATE};
 use super::{Comparison, Contender, Edge, Objective, Round, Statistic, nanoseconds};
 use crate::record::Median;
@@ -98,6 +99,12 @@ pub(crate) struct Held {
     pub(crate) spoilt: BTreeMap<String, u32>,
 }
 
+impl Rated for &Held {
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+}
+
 impl Held {
     /// Whether most rounds were as the objective wants them, and what was due was done.
     fn keeps_to(&self, objective: &Objective) -> bool {
@@ -128,14 +135,9 @@ impl Borne {
     pub(crate) fn new(server: &str, objective: Objective, rates: &[Held]) -> Borne {
         let mut mine: Vec<&Held> = rates.iter().filter(|held| held.server == server && held.p99_ns.is_some()).collect();
         mine.sort_by(|one, other| one.rate.total_cmp(&other.rate));
-        let below = mine.iter().take_while(|held| held.keeps_to(&objective)).count();
-        let (holds, ends) = (below.checked_sub(1).map(|last| mine[last]), mine.get(below));
-        Borne {
-            server: server.into(),
-            objective,
-            edge: holds.map(|holds| Edge { holds: holds.rate, ends: ends.map(|held| held.rate) }),
-            by_generator: ends.is_some_and(|held| held.is_late()),
-        }
+        let edge = edge(&mine, |held| held.keeps_to(&objective));
+        let by_generator = mine.iter().find(|held| !held.keeps_to(&objective)).is_some_and(|held| held.is_late());
+        Borne { server: server.into(), objective, edge, by_generator }
     }
 }
 

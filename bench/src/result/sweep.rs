@@ -96,11 +96,23 @@ pub(crate) struct Edge {
     pub(crate) ends: Option<f64>,
 }
 
+/// What was measured at a rate.
+pub(crate) trait Rated {
+    /// Operations per second.
+    fn rate(&self) -> f64;
+}
+
+impl Rated for Point {
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+}
+
 /// The edge of what `holds` says, of points in the order of their rates: below it, it holds everywhere. What most of a rate's points say is true of it.
-pub(crate) fn edge(points: &[Point], holds: impl Fn(&Point) -> bool) -> Option<Edge> {
-    let ends = end(points, &holds).map(|at| at[0].rate);
-    let below = points.iter().take_while(|point| ends.is_none_or(|ends| point.rate < ends));
-    below.last().map(|last| Edge { holds: last.rate, ends })
+pub(crate) fn edge<P: Rated>(points: &[P], holds: impl Fn(&P) -> bool) -> Option<Edge> {
+    let ends = end(points, &holds).map(|at| at[0].rate());
+    let below = points.iter().take_while(|point| ends.is_none_or(|ends| point.rate() < ends));
+    below.last().map(|last| Edge { holds: last.rate(), ends })
 }
 
 /// The lowest rate that may end what `holds` says, though a third of its points could still change that: it does not hold, and not by two points.
@@ -110,8 +122,8 @@ pub(crate) fn doubtful(points: &[Point], holds: impl Fn(&Point) -> bool) -> Opti
 }
 
 /// The points of the lowest rate of which most do not say that it holds.
-fn end(points: &[Point], holds: impl Fn(&Point) -> bool) -> Option<&[Point]> {
-    let mut rates = points.chunk_by(|one, next| one.rate == next.rate);
+fn end<P: Rated>(points: &[P], holds: impl Fn(&P) -> bool) -> Option<&[P]> {
+    let mut rates = points.chunk_by(|one, next| one.rate() == next.rate());
     rates.find(|at| 2 * at.iter().filter(|point| holds(point)).count() <= at.len())
 }
 

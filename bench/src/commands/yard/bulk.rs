@@ -1,7 +1,8 @@
 //! The client that reads in large pieces beside a load.
 
 use crate::commands::load::Site;
-use crate::result;
+use crate::commands::report;
+use crate::result::RunResult;
 use anyhow::{Context, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -40,7 +41,7 @@ impl Bulk<'_> {
     pub(super) fn end(mut self) -> anyhow::Result<f64> {
         let status = self.child.wait()?;
         ensure!(status.success(), "the client that reads in large pieces: {status}");
-        let result = result::get(self.out)?;
+        let result: RunResult = report::of(self.out, "result.json")?.context("its result")?;
         Ok(result.throughput.achieved_per_s)
     }
 }
