@@ -10,9 +10,6 @@
 //! - [`client`]: the other end of the wire.
 //! - [`limits`], [`stats`]: every bound, every counter.
 
-#[macro_use]
-mod planted;
-
 #[expect(unsafe_code, reason = "the registered memory: see the head of the room")]
 pub mod arena;
 pub mod client;

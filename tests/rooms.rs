@@ -14,8 +14,6 @@ const EDGES: &[(&str, &[&str])] = &[
     ("uring", &["uring", "session", "arena", "stats", "fs"]),
     ("client", &["client", "wire", "fs"]),
     ("stats", &["stats", "wire"]),
-    // Rooms ask it by its macro, which names no room.
-    ("planted.rs", &["planted"]),
     ("limits.rs", &["limits", "arena", "uring", "session", "fs"]),
     ("lib.rs", &["arena", "fs", "wire", "session", "uring", "client", "limits", "stats"]),
 ];
@@ -129,42 +127,6 @@ fn every_file_says_what_it_is_for() {
     for (file, text) in sources() {
         assert!(text.starts_with("//!"), "src/{file} does not start with //!");
     }
-}
-
-/// Sections of docs/hostile-inputs.md that have planted bugs; beside them, the traps of publishing.
-const PLANTED_SECTIONS: &str = "ABCDEFGHIK";
-const PLANTED_TRAPS: usize = 5;
-
-/// Name, file and section of each planted bug.
-fn planted(list: &str) -> Vec<[&str; 3]> {
-    let lines = list.lines().skip_while(|line| *line != "bugs! {").take_while(|line| *line != "}");
-    let words = lines.map(|line| line.split('"').skip(1).step_by(2).collect::<Vec<_>>());
-    words.filter(|words| words.len() == 4).map(|words| [words[0], words[1], words[2]]).collect()
-}
-
-/// A bug that is used twice, in another room or nowhere is not the one that the list speaks of.
-#[test]
-fn every_planted_bug_is_used_once_in_its_room() {
-    let sources = sources();
-    let bugs = planted(&sources["planted.rs"]);
-    let mut used = Vec::new();
-    for (file, text) in sources.iter().filter(|(file, _)| *file != "planted.rs") {
-        for (_, rest) in text.match_indices("planted!(\"").map(|(at, start)| text.split_at(at + start.len())) {
-            used.push((rest.split('"').next().unwrap_or_default(), file.as_str()));
-        }
-    }
-    let mut listed: Vec<_> = bugs.iter().map(|[name, file, _]| (*name, *file)).collect();
-    used.sort_unstable();
-    listed.sort_unstable();
-    assert_eq!(used, listed);
-    let names: BTreeMap<_, _> = listed.iter().copied().collect();
-    assert_eq!(names.len(), listed.len(), "a name stands for one bug");
-    for section in PLANTED_SECTIONS.chars() {
-        let count = bugs.iter().filter(|[.., section_of]| section_of.starts_with(section)).count();
-        assert!(count >= 2, "{count} planted bugs for section {section}");
-    }
-    let traps = bugs.iter().filter(|[.., section_of]| section_of.starts_with("trap: ")).count();
-    assert_eq!(traps, PLANTED_TRAPS);
 }
 
 fn contains_word(line: &str, word: &str) -> bool {

@@ -180,9 +180,9 @@ impl Arena {
     /// Gives a block up. Its memory is free once no operation holds it.
     pub fn free(&mut self, block: Block) {
         let id = block.0;
-        if self.shared.release(id) || planted!("freed-under-a-reply") {
+        if self.shared.release(id) {
             self.recycle(id);
-        } else if !planted!("orphans-not-counted") {
+        } else {
             let info = &mut self.infos[id as usize];
             info.orphan = true;
             self.shared.orphaned.add(block_bytes(info.order.into()));
@@ -221,17 +221,8 @@ impl Arena {
 
     /// Whether bytes from `from` on may be changed where they are.
     pub fn in_place(&self, block: &Block, from: usize) -> bool {
-        planted!("copy-on-write-skipped")
-            || self.is_exclusive(block)
-            || (from >= self.infos[block.0 as usize].sealed as usize
-                && (planted!("grown-over-a-landing") || !self.shared.is_landing(block.0)))
-    }
-
-    /// What no tree may do. A planted bug does it.
-    #[cfg(feature = "planted")]
-    pub(crate) fn lower_sealed(&mut self, block: &Block, to: usize) {
-        let info = &mut self.infos[block.0 as usize];
-        info.sealed = info.sealed.min(to as u32);
+        self.is_exclusive(block)
+            || (from >= self.infos[block.0 as usize].sealed as usize && !self.shared.is_landing(block.0))
     }
 
     /// One past the highest byte that an operation still holding the block may see; 0 when none holds it.
@@ -289,9 +280,7 @@ impl Arena {
         let alone = self.is_exclusive(block);
         let info = &mut self.infos[block.0 as usize];
         let end = range.end as u32;
-        if !planted!("sealed-not-raised") || alone {
-            info.sealed = if alone { end } else { info.sealed.max(end) };
-        }
+        info.sealed = if alone { end } else { info.sealed.max(end) };
         self.shared.pin(block.0, start + range.start..start + range.end)
     }
 
@@ -317,12 +306,6 @@ impl Arena {
     /// Whether the piece lies in this block, which its owner may have replaced since.
     pub fn is_within(&self, piece: &Piece, block: &Block) -> bool {
         piece.id() == block.0
-    }
-
-    /// A second owner's hold, which must not be given up. A planted bug writes to the block of a piece by it.
-    #[cfg(feature = "planted")]
-    pub(crate) fn block_of(&self, piece: &Piece) -> Block {
-        Block(piece.id())
     }
 
     /// Makes a fresh piece's block an owned one. Panics for an in-place piece.

@@ -29,9 +29,7 @@ impl<F: Filesystem> Session<F> {
 
     /// version(9P): starts the session anew. All I/O is abandoned and all fids are clunked; nothing of the old session is answered any more.
     fn version(&mut self, fs: &mut F, request: Request, msize: u32, version: &[u8], at: At) -> Result<()> {
-        if !planted!("version-keeps-the-old-session") {
-            self.reset(fs, at);
-        }
+        self.reset(fs, at);
         let agreed = Dialect::negotiate(version);
         self.dialect = agreed;
         self.msize = FIRST_MESSAGE_BYTES_MAX;
@@ -106,7 +104,7 @@ impl<F: Filesystem> Session<F> {
                 Err(_) => break,
             }
         }
-        if done == names.len() || planted!("partial-walk-moves-newfid") {
+        if done == names.len() {
             let file = match reached {
                 Some(file) => file,
                 None => fs.duplicate(&from.file),
@@ -122,7 +120,7 @@ impl<F: Filesystem> Session<F> {
     }
 
     fn read(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, count: u32, at: At) -> Result<()> {
-        let room = if planted!("read-not-clamped") { count } else { count.min(self.msize - IOHDR) };
+        let room = count.min(self.msize - IOHDR);
         let held = self.fids.any(fid)?;
         match held.state {
             State::Open { read: true, .. } => {}
@@ -171,16 +169,8 @@ impl<F: Filesystem> Session<F> {
     fn clunk(&mut self, fs: &mut F, request: Request, fid: Fid, at: At) -> Result<()> {
         let held = self.fids.take(fid)?;
         self.interrupt(fs, fid);
-        let twin = planted!("clunk-failure-keeps-fid").then(|| fs.duplicate(&held.file));
         let set = if let State::Attr(attr) = &held.state { attr.commit(fs, &held.file, at) } else { Ok(()) };
-        let closed = set.and(fs.close(held.file, at));
-        if let Some(twin) = twin {
-            match closed {
-                Ok(()) => give_back(fs, twin, at),
-                Err(_) => drop(self.fids.put(fid, twin)),
-            }
-        }
-        closed?;
+        set.and(fs.close(held.file, at))?;
         self.reply(fs.gate(), request, &Message::Rclunk {});
         Ok(())
     }
@@ -191,10 +181,6 @@ impl<F: Filesystem> Session<F> {
         self.interrupt(fs, fid);
         let is_attr = matches!(held.state, State::Attr(_));
         let removed = if is_attr { Err(Error::EBADF) } else { fs.remove(&mut held.file, at) };
-        if planted!("remove-failure-keeps-fid") && removed.is_err() {
-            self.fids.put(fid, held.file);
-            return removed;
-        }
         let closed = fs.close(held.file, at);
         removed.and(closed)?;
         self.reply(fs.gate(), request, &Message::Rremove {});

@@ -245,7 +245,7 @@ impl<F: Filesystem> Session<F> {
                 break;
             }
             let capped = self.is_capped(head.kind);
-            if capped || served == self.config.messages_max && !planted!("flood-served-at-once") {
+            if capped || served == self.config.messages_max {
                 // That it waits is not the peer's doing.
                 self.begun = None;
                 (need.held, need.again) = (true, !capped);
@@ -275,15 +275,14 @@ impl<F: Filesystem> Session<F> {
 
     /// A message of `bytes` has begun, now or some calls ago.
     fn begin(&mut self, bytes: usize, at: At) {
-        let begun = self.begun.filter(|_| !planted!("deadline-since-last-byte"));
-        let at_ns = begun.map_or(at.mono_ns, |begun| begun.at_ns);
+        let at_ns = self.begun.map_or(at.mono_ns, |begun| begun.at_ns);
         self.begun = Some(Begun { at_ns, bytes });
     }
 
     fn check_size(&self, head: Head) -> Result<usize, Broken> {
         match head.size {
             size if (size as usize) < HEAD => Err(Broken::TooSmall(size)),
-            size if size > self.msize + u32::from(planted!("msize-off-by-one")) => Err(Broken::TooLarge(size)),
+            size if size > self.msize => Err(Broken::TooLarge(size)),
             size => Ok(size as usize),
         }
     }
@@ -292,7 +291,7 @@ impl<F: Filesystem> Session<F> {
     fn is_capped(&self, next: Kind) -> bool {
         let ends_waiting = matches!(next, Kind::TFLUSH | Kind::TCLUNK | Kind::TVERSION);
         let pending_max = if ends_waiting { 2 * self.config.pending_max } else { self.config.pending_max };
-        self.out.bytes() >= self.config.queued_bytes_max && !planted!("unread-replies-unbounded")
+        self.out.bytes() >= self.config.queued_bytes_max
             || self.out.own_bytes() >= OWN_BYTES_MAX
             || (self.config.budget.is_tight() && self.out.bytes() > 0)
             || self.pending.len() >= pending_max
@@ -309,11 +308,7 @@ impl<F: Filesystem> Session<F> {
         if self.dialect.is_none() && request.kind != Kind::TVERSION {
             return Err(Broken::NotNegotiated(request.kind));
         }
-        if self.pending.has(request.tag) && !planted!("tag-in-flight-accepted") {
-            Err(Broken::TagInFlight(request.tag))
-        } else {
-            Ok(())
-        }
+        if self.pending.has(request.tag) { Err(Broken::TagInFlight(request.tag)) } else { Ok(()) }
     }
 
     fn serve(&mut self, fs: &mut F, request: Request, frame: &[u8], at: At) -> Result<(), Broken> {
@@ -342,7 +337,7 @@ impl<F: Filesystem> Session<F> {
     /// Answers a message that is none. Frames are whole, so one can go on; but not for ever.
     fn protocol_error(&mut self, request: Request, error: Error) -> Result<(), Broken> {
         self.errors += 1;
-        if self.errors >= PROTOCOL_ERRORS_MAX && !planted!("errors-not-counted") {
+        if self.errors >= PROTOCOL_ERRORS_MAX {
             return Err(Broken::TooManyErrors);
         }
         self.reply_error(0, request, error);
@@ -430,10 +425,8 @@ impl<F: Filesystem> Session<F> {
             fs.cancel(token);
         }
         for (_, held) in self.fids.take_all() {
-            if !planted!("fids-stay-open") {
-                // There is nobody to tell.
-                let _ = fs.close(held.file, at);
-            }
+            // There is nobody to tell.
+            let _ = fs.close(held.file, at);
         }
     }
 

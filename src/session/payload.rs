@@ -112,7 +112,6 @@ impl<F: Filesystem> Session<F> {
     pub(super) fn check_writable(&mut self, fid: Fid) -> Result<(), Error> {
         match &self.fids.any(fid)?.state {
             State::Open { write: true, .. } => Ok(()),
-            State::Open { .. } if planted!("write-by-a-read-fid") => Ok(()),
             State::OpenDir { .. } if self.dialect == Some(Dialect::L) => Err(Error::EISDIR),
             State::Attr(attr) if attr.takes() => Ok(()),
             _ => Err(Error::EBADF),

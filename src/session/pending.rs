@@ -63,19 +63,15 @@ impl<F: Filesystem> Session<F> {
         let waiting = &mut self.pending.0;
         if let Some(at) = waiting.iter().position(|waiting| waiting.request.tag == oldtag) {
             match fs.cancel(waiting[at].token) {
-                Cancel::Cancelled if planted!("flushed-request-stays") => {}
                 Cancel::Cancelled => {
                     let flushes = waiting.remove(at).flushes;
                     flushes.into_iter().for_each(|flush| self.reply(0, flush, &Message::Rflush {}));
                 }
-                Cancel::TooLate if planted!("reply-after-rflush") => {}
                 Cancel::TooLate => {
                     waiting[at].flushes.push(request);
                     return Ok(());
                 }
             }
-        } else if planted!("rflush-on-error") {
-            return Err(Error::EINVAL);
         } else {
             // A flush that waits is taken back by a flush of it; its own reply is the only one that is owed then.
             waiting.iter_mut().for_each(|waiting| waiting.flushes.retain(|flush| flush.tag != oldtag));
@@ -108,10 +104,7 @@ impl<F: Filesystem> Session<F> {
             batch.iovec().rollback(mark);
             return;
         };
-        let Waiting { request, what, mut flushes, .. } = self.pending.0.remove(index);
-        if planted!("flushes-out-of-order") {
-            flushes.reverse();
-        }
+        let Waiting { request, what, flushes, .. } = self.pending.0.remove(index);
         let room = if let What::Read { room } = what { room } else { 0 };
         // A read that waited has waited for news, which no server can hasten: its service begins now. Writes and syncs have waited for the tree.
         let at_ns = if let What::Read { .. } = what { at.mono_ns } else { request.at_ns };

@@ -92,7 +92,6 @@ impl Users {
         let uid = match (trust, asked) {
             (Trust::Squash, _) => NOBODY,
             (Trust::All | Trust::Uid(0), asked) => asked.unwrap_or(NOBODY),
-            (Trust::Uid(_), Some(asked)) if planted!("peer-uid-ignored") => asked,
             (Trust::Uid(uid), Some(asked)) if asked != uid => return Err(Error::EPERM),
             (Trust::Uid(uid), _) => uid,
         };

@@ -102,23 +102,11 @@ impl Shared {
         let id = cqueue::buffer_select(flags)?;
         self.seen += 1;
         assert!(id < SHARED_COUNT && n <= SHARED_BYTES, "the kernel keeps to the buffers that it was given");
-        let is_early = planted!("shared-buffer-returned-early");
-        if is_early {
-            // SAFETY: none. That is the bug.
-            unsafe { ring.give_buffer(id) };
-        }
         // SAFETY: one of the buffers, initialised, and ours since the CQE: the kernel does not write to it before it has it back.
         let bytes = unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * SHARED_BYTES), n) };
         let seen = see(bytes);
-        let is_kept = planted!("shared-buffer-kept") && !cqueue::more(flags);
-        if !is_early && !is_kept {
-            self.spares.push(id);
-            self.give(ring);
-        }
-        if planted!("shared-buffer-returned-twice") {
-            // SAFETY: none. That is the bug.
-            unsafe { ring.give_buffer(id) };
-        }
+        self.spares.push(id);
+        self.give(ring);
         Some(seen)
     }
 }

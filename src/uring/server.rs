@@ -14,7 +14,7 @@ pub use self::growth::Grow;
 use self::recent::Recent;
 use super::buffers::{Shared, Sink, Spares};
 use super::flight::{self, Gather};
-use super::peer::{Life, Peer, Receiving, Sending};
+use super::peer::{Life, Peer, Sending};
 use super::ring::{Ring, errno};
 use super::socket::Socket;
 use super::table::Table;
@@ -187,7 +187,6 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn connect_by(&mut self, listener: Rc<str>, fd: RawFd, trust: Trust, tcp: bool) {
         let trust = match trust {
             Trust::All => session::Trust::All,
-            Trust::Squash if planted!("squash-believes") => session::Trust::All,
             Trust::Squash => session::Trust::Squash,
             Trust::PeerUid => match self.ring.peer_identity(fd) {
                 Some(uid) => session::Trust::Uid(uid),
@@ -349,7 +348,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn read_clocks(&mut self) {
         let mono_ns = self.ring.monotonic() - self.stopped_ns;
         let gap = mono_ns.saturating_sub(self.at.mono_ns);
-        let stopped = if self.sweeping && gap > STOPPED_NS && !planted!("stopped-time-counts") { gap } else { 0 };
+        let stopped = if self.sweeping && gap > STOPPED_NS { gap } else { 0 };
         self.stopped_ns += stopped;
         self.at = At { wall: self.ring.wall(), mono_ns: mono_ns - stopped };
     }
@@ -384,7 +383,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Pushes, and where the queue is full submits what is there and pushes again.
     fn retry(&mut self, mut push: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
-        while !push(self) && !planted!("full-queue-drops") {
+        while !push(self) {
             self.enter_once(0)?;
         }
         Ok(())
@@ -411,25 +410,16 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     self.close_listener(token.slot as usize);
                 }
             }
-            Op::Signal if errno(res).is_some() && !planted!("poll-error-is-a-signal") => self.watch_signals()?,
+            Op::Signal if errno(res).is_some() => self.watch_signals()?,
             Op::Signal => {
                 self.begin_drain()?;
                 // The next one does not wait for anybody.
-                if let Some(fd) = self.options.signals
-                    && !planted!("second-signal-unheard")
-                {
+                if let Some(fd) = self.options.signals {
                     self.ring.take_signals(fd);
                     self.watch_signals()?;
                 }
             }
-            Op::Cancel => {
-                if planted!("freed-at-the-cancel")
-                    && let Some(peer) = self.peers.get_mut(token.slot as usize)
-                {
-                    peer.receiving = Receiving::Nothing;
-                    self.list(token.slot);
-                }
-            }
+            Op::Cancel => {}
             Op::Populate => self.populated(res),
             Op::Sweep => {
                 self.sweeping = false;
@@ -440,10 +430,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 self.fs.tick(self.at);
             }
             Op::Receive | Op::Send => {
-                let known = self
-                    .peers
-                    .get(token.slot as usize)
-                    .is_some_and(|peer| peer.generation == token.generation || planted!("generation-forgotten"));
+                let known = self.peers.get(token.slot as usize).is_some_and(|peer| peer.generation == token.generation);
                 if !known {
                     self.options.stats.counters.cqes_stale.up();
                     if let Some(shared) = &mut self.shared {
@@ -504,20 +491,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         let peer = &mut self.peers[slot as usize];
         peer.show();
-        if peer.life == Life::Closing && (!peer.in_flight() || planted!("freed-in-flight")) {
+        if peer.life == Life::Closing && !peer.in_flight() {
             let mut peer = self.peers.remove(slot as usize);
             peer.window.discard(&mut self.spares);
             peer.socket.close(&mut self.ring);
-            if planted!("closed-twice") {
-                peer.socket.close(&mut self.ring);
-            }
             self.options.stats.disconnected(slot);
             self.options.stats.counters.closed.up();
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);
-        } else if (peer.again || peer.held && planted!("held-peer-spins"))
-            && matches!(peer.sending, Sending::Nothing)
-            && peer.life != Life::Closing
-        {
+        } else if peer.again && matches!(peer.sending, Sending::Nothing) && peer.life != Life::Closing {
             // No CQE will come for what is left.
             peer.listed = true;
             self.work.push(slot);

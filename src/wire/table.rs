@@ -223,7 +223,7 @@ impl<'a> Message<'a> {
     ) -> Result<(Tag, Message<'a>), Error> {
         let mut reader = Reader::with_missing(body, missing);
         let message = Self::parse_body(kind, &mut reader, dialect)?;
-        match reader.is_empty() || planted!("trailing-bytes-accepted") && !reader.rest().is_empty() {
+        match reader.is_empty() {
             true => Ok((tag, message)),
             // Only a payload may be missing.
             false if reader.rest().is_empty() => Err(Error::Short),

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Switches on the planted bugs of src/planted.rs, one at a time, and asks which test finds each.
+"""Switches on the planted bugs of tests/planted/*.toml, one at a time, and asks which test finds each.
 
-Usage: planted.py ROOT [--only a,b] [--quick] [--without sim,hostile] [--release BINARY]
+Usage: planted.py ROOT [--only a,b] [--quick] [--without sim,hostile] [--check]
 
-Builds the tests once with `--features planted`, into target/planted. A checker is a test binary of the root package, or the simulated kernel. First all of
-them run with no bug switched on: they must pass. Then for each bug they run, the simulated kernel first, with the plan that tools/sim/seeds.txt has for that
-bug if there is one, and the others from the quickest to the slowest, until one fails; a hang is a failure. Exits with 1 if a bug escapes.
+Writes an instrumented copy of the repository into target/planted/tree (plant.py has its form) and builds its tests once. A checker is a test binary of the
+root package, or the simulated kernel. First all checkers run with no bug switched on: they must pass. Then for each bug they run, the simulated kernel first,
+with the plan that tools/sim/seeds.txt has for that bug if there is one, and the others from the quickest to the slowest, until one fails; a hang is a failure.
+Exits with 1 if a bug escapes.
 
-`--release` looks into a binary instead: nothing of all this may be in it.
+`--check` only asks whether each bug's text is where the bug says, and builds nothing.
 """
 
 import argparse
@@ -21,6 +22,8 @@ import subprocess
 import sys
 import threading
 import time
+
+import plant
 
 # One or two of each room, and none that is found late.
 QUICK = [
@@ -46,33 +49,27 @@ MEMORY_BYTES_MAX = 3 << 30
 SIM = ["--seeds", "1..201", "--first", "--jobs", "1"]
 
 
-def listed(root):
-    """Name, section and text of each bug, in the order of the list."""
-    text = open(os.path.join(root, "src/planted.rs")).read()
-    return re.findall(r'^    "([^"]+)"\s+"[^"]+"\s+"([^"]+)"\s+"([^"]+)";$', text, re.M)
-
-
-def plans(root):
+def plans(tree):
     """Flags of the simulated kernel that show a bug, by its name."""
-    return dict(re.findall(r"^# ([a-z-]+)\n(--seed .*)$", open(os.path.join(root, "tools/sim/seeds.txt")).read(), re.M))
+    return dict(re.findall(r"^# ([a-z-]+)\n(--seed .*)$", open(os.path.join(tree, "tools/sim/seeds.txt")).read(), re.M))
 
 
-def cargo(root, *words):
-    command = ["cargo", *words, "--features", "planted", "--target-dir", "target/planted"]
-    return subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout
+def cargo(tree, target, *words):
+    command = ["cargo", *words, "--target-dir", target]
+    return subprocess.run(command, cwd=tree, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def build(root):
+def build(tree, target):
     """The checkers by name, each with its command."""
     checkers = {}
-    for line in cargo(root, "test", "--no-run", "--message-format", "json").splitlines():
+    for line in cargo(tree, target, "test", "--no-run", "--message-format", "json").splitlines():
         made = json.loads(line)
         if made.get("executable") and made.get("profile", {}).get("test"):
             name = "lib" if "lib" in made["target"]["kind"] else made["target"]["name"]
             if name not in NO_CHECKERS:
                 checkers[name] = [made["executable"]]
-    cargo(root, "build", "--package", "ring9-sim", "--profile", "sim")
-    sim = os.path.join(root, "target/planted/sim/ring9-sim")
+    cargo(tree, target, "build", "--package", "ring9-sim", "--profile", "sim")
+    sim = os.path.join(target, "sim/ring9-sim")
     checkers["sim"] = [sim, *SIM]
     checkers["sweep"] = [sim, *SWEEP]
     return checkers
@@ -82,7 +79,7 @@ running = set()
 lock = threading.Lock()
 
 
-def run(root, command, bug, seconds_max):
+def run(tree, command, bug, seconds_max):
     """How a checker fails, in a few words, or None; and how long it took."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RING9_")}
     environment["RUST_BACKTRACE"] = "0"
@@ -95,7 +92,7 @@ def run(root, command, bug, seconds_max):
 
     start = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, cwd=tree, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=limits,
     )
     with lock:
@@ -149,22 +146,14 @@ def symptom(output, code):
     return lines[-1] if lines else f"exit code {code}"
 
 
-def hunt(root, order, limits, bug):
+def hunt(tree, order, limits, bug):
     """The checker that finds the bug, how, and the seconds until then."""
     start = time.monotonic()
     for name, command in order:
-        how, _ = run(root, command, bug, limits[name])
+        how, _ = run(tree, command, bug, limits[name])
         if how:
             return name, how, time.monotonic() - start
     return None, "", time.monotonic() - start
-
-
-def holds_none(path, bugs):
-    """Whether a binary has no trace of a planted bug."""
-    content = open(path, "rb").read()
-    found = [word for word in ["RING9_PLANTED", *(bug for bug, _, _ in bugs)] if word.encode() in content]
-    print(f"{path}: {len(bugs) + 1} words looked for, {len(found)} found" + "".join(f"\n  {word}" for word in found))
-    return not found
 
 
 def end_children(*_):
@@ -180,14 +169,18 @@ def main():
     parser.add_argument("--only", help="names with commas between")
     parser.add_argument("--quick", action="store_true", help="a choice over all rooms")
     parser.add_argument("--without", default="", help="checkers that are not to run")
-    parser.add_argument("--release", help="only look into this binary")
+    parser.add_argument("--check", action="store_true", help="only look for the bugs' texts")
     options = parser.parse_args()
     root = os.path.abspath(options.root)
-    bugs = listed(root)
-    if not bugs:
-        sys.exit("no planted bugs in the list")
-    if options.release:
-        sys.exit(0 if holds_none(options.release, bugs) else 1)
+    tree = os.path.join(root, "target/planted/tree")
+    try:
+        if options.check:
+            bugs = plant.read(root)
+            print(f"{len(plant.edits(root, bugs))} texts of {len(bugs)} planted bugs are where they should be")
+            sys.exit(0)
+        bugs = [(bug["name"], bug["row"], bug["what"]) for bug in plant.copy(root, tree)]
+    except plant.Wrong as wrong:
+        sys.exit(str(wrong))
     wanted = QUICK if options.quick else options.only.split(",") if options.only else [bug for bug, _, _ in bugs]
     unknown = set(wanted) - {bug for bug, _, _ in bugs}
     if unknown:
@@ -196,12 +189,14 @@ def main():
     signal.signal(signal.SIGTERM, end_children)
     signal.signal(signal.SIGINT, end_children)
 
-    checkers = build(root)
+    start = time.monotonic()
+    checkers = build(tree, os.path.join(root, "target/planted/target"))
+    print(f"built in {time.monotonic() - start:.0f} s")
     for name in options.without.split(","):
         checkers.pop(name, None)
     seconds, wrong = {}, []
     for name, command in checkers.items():
-        how, seconds[name] = run(root, command, None, SECONDS_MAX)
+        how, seconds[name] = run(tree, command, None, SECONDS_MAX)
         if how:
             wrong.append(name)
         print(f"{name:<12} {seconds[name]:6.1f} s  {how or 'passes with no bug'}", flush=True)
@@ -212,12 +207,12 @@ def main():
     order = sorted(checkers.items(), key=lambda item: (item[0] != "sim", seconds[item[0]]))
     limits = {name: max(SECONDS_MIN, SLOWER * taken) for name, taken in seconds.items()}
     limits["plan"] = SECONDS_MIN
-    planned = {bug: [("plan", [checkers["sim"][0], *flags.split()])] for bug, flags in plans(root).items() if "sim" in checkers}
+    planned = {bug: [("plan", [checkers["sim"][0], *flags.split()])] for bug, flags in plans(tree).items() if "sim" in checkers}
 
     print(f"\n{'bug':<32} {'for':<5} {'found by':<12} {'s':>6}  how")
     caught, escaped = 0, []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for (bug, section, what), found in zip(bugs, pool.map(lambda bug: hunt(root, planned.get(bug[0], []) + order, limits, bug[0]), bugs)):
+        for (bug, section, what), found in zip(bugs, pool.map(lambda bug: hunt(tree, planned.get(bug[0], []) + order, limits, bug[0]), bugs)):
             name, how, taken = found
             if name:
                 caught += 1

@@ -109,7 +109,6 @@ impl Content {
             self.renew_small(store, lo..hi)?;
         } else if let Blocks::Small { block, .. } = &self.blocks
             && lo > old
-            && !planted!("hole-shows-old-bytes")
         {
             store.arena.zero(block, old..lo);
         }
@@ -191,7 +190,6 @@ impl Content {
         let mut spare = std::mem::take(&mut store.scratch);
         let prepared = self.prepare(store, &range, first.as_ref(), &mut spare);
         if prepared.is_err() {
-            self.size = if planted!("enospc-changes-the-size") { self.size.max(range.end) } else { self.size };
             spare.extend(first);
         } else {
             self.take_large_form(store, first);
@@ -284,18 +282,12 @@ impl Content {
 
     /// Sets the size: frees what lies beyond, zeroes what comes to light.
     pub(super) fn set_size(&mut self, store: &mut Store, size: u64) -> Result<(), Full> {
-        if size > self.size && !planted!("growth-shows-old-bytes") {
+        if size > self.size {
             self.grow_to(store, size)?;
         } else if size == 0 {
             self.clear(store);
         } else if let Blocks::Large(blocks) = &mut self.blocks {
             blocks.cut(size.div_ceil(BLOCK), |block| store.arena.free(block));
-        }
-        #[cfg(feature = "planted")]
-        if planted!("sealed-lowered-at-truncate")
-            && let Some(last) = self.block(size / BLOCK)
-        {
-            store.arena.lower_sealed(last, (size % BLOCK) as usize);
         }
         self.size = size;
         Ok(())

@@ -56,9 +56,6 @@ impl Dir {
     /// that is changed where it is could get a new one, but then a program that renames all that it lists would never see the end.
     pub(super) fn put(&mut self, key: u64, cookie: Option<u64>, entry: Entry) -> u64 {
         let cookie = cookie.unwrap_or_else(|| {
-            if planted!("cookie-used-again") {
-                self.next_cookie = self.entries.last_key_value().map_or(DOT_DOT, |(last, _)| *last) + 1;
-            }
             self.next_cookie += 1;
             self.next_cookie - 1
         });
@@ -75,7 +72,7 @@ impl Dir {
     }
 
     pub(super) fn after(&self, cookie: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        let from = Bound::Excluded(cookie.max(DOT_DOT) - u64::from(planted!("cookie-off-by-one")));
+        let from = Bound::Excluded(cookie.max(DOT_DOT));
         self.entries.range((from, Bound::Unbounded)).map(|(cookie, entry)| (*cookie, entry))
     }
 }

@@ -83,12 +83,6 @@ impl Content {
                     store.arena.land_fresh(bytes, part)?
                 }
             };
-            #[cfg(feature = "planted")]
-            if edges_at_grant() && piece.is_fresh() {
-                let size = crate::fs::mem::content::part(&(0..self.size), index).end.max(piece.range().end);
-                let new = store.arena.block_of(&piece);
-                store.complete(&new, self.block(index), valid, piece.range(), size, Why::Rewrite);
-            }
             pieces.push(piece);
         }
         Ok(())
@@ -163,7 +157,7 @@ impl Content {
     fn swap_in(&mut self, store: &mut Store, piece: Piece, index: u64, range: Range<u64>) {
         let hole = piece.range();
         let new = store.arena.adopt(piece);
-        if hole.len() < BLOCK_BYTES_MAX && !edges_at_grant() {
+        if hole.len() < BLOCK_BYTES_MAX {
             let valid = self.valid(store, index);
             let size = part(&(0..self.size), index).end.max(hole.end);
             let why = if matches!(self.blocks, Blocks::Large(_)) { Why::Rewrite } else { Why::Growth };
@@ -174,9 +168,4 @@ impl Content {
         }
         self.size = self.size.max(range.end);
     }
-}
-
-/// Whether the bytes around a payload are copied when its memory is granted, and not when it is published.
-fn edges_at_grant() -> bool {
-    planted!("edges-copied-at-grant")
 }

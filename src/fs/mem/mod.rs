@@ -208,8 +208,7 @@ impl Mem {
         let Kind::File(content) = &node.kind else { return Err(Error::EINVAL) };
         let appends = node.bits & qt::APPEND != 0 || file.open.is_some_and(|open| open.append);
         let start = if appends { content.size } else { offset };
-        let end = start.checked_add(count as u64);
-        match end.or(planted!("offset-plus-count-wraps").then_some(start.wrapping_add(count as u64))) {
+        match start.checked_add(count as u64) {
             Some(end) if end <= SIZE_MAX => Ok(start..end),
             _ => Err(Error::EFBIG),
         }
@@ -219,7 +218,7 @@ impl Mem {
     fn wrote(&mut self, key: Key, user: User, at: At) {
         let node = &mut self.nodes[key];
         node.changed(user.uid, at);
-        if user.uid != 0 && !planted!("set-id-kept-on-write") {
+        if user.uid != 0 {
             node.permissions = permit::without_set_id(node.permissions);
         }
         self.drop_capability(key);
@@ -381,21 +380,19 @@ impl Filesystem for Mem {
 
     fn commit(&mut self, file: &mut File, grant: Grant, at: At) -> Result<Outcome<u32>> {
         let Grant { space, offset, place, count } = grant;
-        if !planted!("publish-before-whole") && (space.left() > 0 || space.len() < count as usize) {
+        if space.left() > 0 || space.len() < count as usize {
             // What has not arrived is whatever the memory held before.
             return Err(Error::EIO);
         }
         let range = self.write_range(file, offset, count as usize)?;
         let (content, store) = self.content(file.node)?;
-        content
-            .commit(store, space, place, if planted!("append-where-granted") { place } else { range.start })
-            .map_err(enospc)?;
+        content.commit(store, space, place, range.start).map_err(enospc)?;
         self.wrote(file.node, file.user, at);
         Ok(Outcome::Done(count))
     }
 
     fn close(&mut self, file: File, at: At) -> Result<()> {
-        if file.locker != 0 && !planted!("locks-outlive-the-fid") {
+        if file.locker != 0 {
             self.locks.release(file.node, file.user.peer, file.locker);
         }
         if file.open.is_some_and(|open| open.remove_on_close)
@@ -458,7 +455,7 @@ impl Filesystem for Mem {
         };
         if change.uid.is_some() || change.gid.is_some() {
             (node.uid, node.gid) = (change.uid.unwrap_or(node.uid), change.gid.unwrap_or(node.gid));
-            if !node.is_dir() && !planted!("set-id-kept-on-chown") {
+            if !node.is_dir() {
                 node.permissions = permit::without_set_id(node.permissions);
             }
             self.drop_capability(file.node);

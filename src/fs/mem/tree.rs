@@ -177,7 +177,7 @@ impl Mem {
     }
 
     fn free_if_unused(&mut self, key: Key) {
-        if self.nodes[key].links == 0 && (self.nodes[key].uses == 0 || planted!("unlinked-file-freed")) {
+        if self.nodes[key].links == 0 && self.nodes[key].uses == 0 {
             self.drop_xattrs(key);
             let mut node = self.nodes.remove(key);
             if let Some(content) = node.charged_mut() {
@@ -236,7 +236,7 @@ impl Mem {
         self.rights.check(target, user, permit::WRITE | permit::EXEC)?;
         let is_dir = self.nodes[key].is_dir();
         // What holds it is not inside of it: only a move has to look, all the way up.
-        if is_dir && from != to && self.is_inside(to, key) && !planted!("rename-into-own-subtree") {
+        if is_dir && from != to && self.is_inside(to, key) {
             return Err(Error::EINVAL);
         }
         if is_dir && from != to {
@@ -245,7 +245,7 @@ impl Mem {
         }
         let replaced = entries.find(self.hash_key, new_name).map(|(there, entry)| (there, entry.node));
         if let Some((_, there)) = replaced {
-            if there == key && !planted!("rename-onto-own-link") {
+            if there == key {
                 // Two names of one file: nothing happens (rename(2)).
                 return Ok(());
             }
@@ -253,16 +253,14 @@ impl Mem {
             match (is_dir, self.nodes[there].dir()) {
                 (true, None) => return Err(Error::ENOTDIR),
                 (false, Some(_)) => return Err(Error::EISDIR),
-                (true, Some(inside)) if !inside.is_empty() && !planted!("rename-over-a-full-directory") => {
-                    return Err(Error::ENOTEMPTY);
-                }
+                (true, Some(inside)) if !inside.is_empty() => return Err(Error::ENOTEMPTY),
                 _ => {}
             }
         }
         let place = match replaced {
             Some((old, _)) => {
                 self.take_out(to, old, user, at);
-                Some(old).filter(|_| !planted!("replaced-name-moves"))
+                Some(old)
             }
             None => (from == to).then_some(cookie),
         };

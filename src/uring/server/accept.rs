@@ -75,9 +75,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         match errno(res) {
             None if self.drain.is_some() || self.peers.len() >= self.options.peers_max => {
                 self.options.stats.counters.refused.up();
-                if !planted!("refused-connection-leaks") {
-                    self.ring.close(res);
-                }
+                self.ring.close(res);
             }
             None => {
                 let Listener { name, trust, tcp, .. } = self.listeners[index].listener.clone();
@@ -89,11 +87,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     listener.warned_ns = Some(self.at.mono_ns);
                     log::warn!("accept: {}: trying again every 50 ms", Errno::from_raw(-res));
                 }
-                if !planted!("accept-tries-at-once") {
-                    let token = Token::new(Op::Backoff, 0, index as u32);
-                    self.retry(|server| flight::wait(&mut server.ring, &flight::BACKOFF, token))?;
-                    self.listeners[index].state = AcceptState::BackingOff;
-                }
+                let token = Token::new(Op::Backoff, 0, index as u32);
+                self.retry(|server| flight::wait(&mut server.ring, &flight::BACKOFF, token))?;
+                self.listeners[index].state = AcceptState::BackingOff;
             }
             // The connection went before it was accepted, or the accept was cancelled.
             Some(error) => log::debug!("accept: {error}"),

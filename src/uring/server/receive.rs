@@ -43,18 +43,15 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     peer.session.skipped(&mut self.fs, n, self.at);
                 }
             }
-            Receiving::Blocks(inbound) if open && again && !planted!("landing-dropped-when-interrupted") => {
-                peer.receiving = Receiving::MoreBlocks(inbound)
-            }
+            Receiving::Blocks(inbound) if open && again => peer.receiving = Receiving::MoreBlocks(inbound),
             Receiving::Blocks(inbound) => {
                 let (landing, gather) = inbound.into_parts();
                 let behind = n.saturating_sub(landing.left());
                 let n = n - behind;
-                if behind > 0 && !planted!("bytes-behind-a-payload-lost") {
+                if behind > 0 {
                     peer.window.received(behind);
                     peer.fresh = true;
                 }
-                let n = if planted!("short-receive-taken-as-whole") && n > 0 { landing.left() } else { n };
                 // Dropping the landing of a peer that is going abandons its write.
                 let rest = if open && n > 0 { peer.session.landed(&mut self.fs, landing, n, self.at) } else { None };
                 match rest {
@@ -65,14 +62,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Receiving::Window | Receiving::Sink | Receiving::Shared { .. } => {}
             Receiving::Nothing | Receiving::MoreBlocks(_) => unreachable!("a CQE of a receive ends one in flight"),
         }
-        if planted!("enobufs-never-armed-again") && errno(res) == Some(Errno::ENOBUFS) {
-            peer.receiving = Receiving::Shared { ends: true };
-        }
         if n > 0 || again || !open {
             return;
         }
         match errno(res) {
-            None if planted!("half-close-drops-replies") => self.end(slot),
             None => peer.life = Life::Finishing,
             Some(error) => {
                 log::debug!("peer {slot}: receive: {error}");
@@ -85,7 +78,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     pub(super) fn received_shared(&mut self, slot: u32, res: i32, flags: u32) {
         let Server { peers, shared, ring, fs, spares, batches, options, at, .. } = self;
         let peer = &mut peers[slot as usize];
-        if !io_uring::cqueue::more(flags) && !planted!("multishot-end-missed") {
+        if !io_uring::cqueue::more(flags) {
             peer.receiving = Receiving::Nothing;
         }
         let counters = &options.stats.counters;

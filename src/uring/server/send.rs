@@ -2,7 +2,6 @@
 
 use super::Server;
 use crate::fs::Filesystem;
-use crate::session;
 use crate::uring::flight::{Gather, Outbound, Way};
 use crate::uring::peer::{Life, Sending};
 use crate::uring::ring::{Ring, errno};
@@ -27,22 +26,17 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         out.ended(&mut self.heads);
         self.patient -= usize::from(out.waits);
         let stats = &self.options.stats;
-        let failed = errno(res)
-            .filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN) || planted!("eagain-ends-the-peer"));
+        let failed = errno(res).filter(|error| !matches!(error, Errno::EINTR | Errno::EAGAIN));
         let n = res.max(0) as usize;
         stats.counters.sent_bytes.add(n as u64);
         peer.shown.sent_bytes.add(n as u64);
         if failed.is_none() && n < out.offered {
             stats.counters.sends_short.up();
         }
-        let n = if planted!("short-send-taken-as-whole") && n > 0 { out.offered } else { n };
         out.segments.advance(n, |reply| stats.replied(reply.kind, now.saturating_sub(reply.at_ns)));
         if out.segments.len() > 0 && failed.is_none() && peer.life != Life::Closing {
             // A gather is cut where its list ends; otherwise the socket is full. What follows a part that has waited for room will have to wait as well.
             out.waits |= n < out.offered;
-            if planted!("drained-since-last-progress") {
-                out.due_ns = now + session::allowance_ns(out.segments.len());
-            }
             peer.sending = Sending::MoreReplies(out);
             return;
         }
@@ -56,9 +50,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn put_away(&mut self, out: Outbound) {
         let (mut segments, gather) = out.into_parts();
         self.gathers.push(gather);
-        if !planted!("failed-send-keeps-its-pins") {
-            segments.clear();
-        }
+        segments.clear();
         self.batches.push(segments);
     }
 
@@ -110,14 +102,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// How much of a peer's replies leaves at once.
     fn most(&self, slot: u32) -> usize {
         let others_are_short = self.short.has_another(slot, self.at.mono_ns, SHORT_NS);
-        if others_are_short && !planted!("long-replies-in-one-piece") { PIECE_BYTES } else { usize::MAX }
+        if others_are_short { PIECE_BYTES } else { usize::MAX }
     }
 
     /// Once everything is submitted, and all that came of it was seen: ends the quiet sends that have no CQE (they have sent everything), and tidies the table.
     pub(super) fn settle(&mut self) {
         let due = !self.quiet.is_empty() || self.table.is_untidy();
         self.unsettled = due && !self.is_settled();
-        if !due || self.unsettled && !planted!("quiet-settled-too-early") {
+        if !due || self.unsettled {
             return;
         }
         self.table.tidy(&mut self.ring);
@@ -143,8 +135,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             return false;
         }
         let run = self.looks * self.ring.task_work_max() as usize;
-        let woken = if planted!("woken-work-not-counted") { 0 } else { self.patient };
-        let all_run = run > self.seen + woken && !planted!("stale-flag-believed");
-        all_run || !self.ring.has_task_work() || planted!("task-work-not-waited-for")
+        let all_run = run > self.seen + self.patient;
+        all_run || !self.ring.has_task_work()
     }
 }
