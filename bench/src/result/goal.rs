@@ -1,7 +1,6 @@
 //! What a ratio ought to be, and whether it is.
 
-use super::Statistic;
-use super::comparison::{Contender, Ratio, called};
+use super::ratio::{Contender, Ratio, Statistic, called};
 use crate::record::Median;
 use anyhow::{Context, bail, ensure};
 use schemars::JsonSchema;
@@ -158,7 +157,7 @@ mod tests {
     use super::*;
     use crate::result::Round;
     use crate::result::comparison::ratios;
-    use crate::result::comparison::tests::contender;
+    use crate::result::ratio::tests::contender;
     use crate::result::warning::GENERATOR_CPU_MAX;
 
     /// The same, with a generator that uses so much of its cpu in each round.

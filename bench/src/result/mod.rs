@@ -5,22 +5,26 @@
 //! - `words`: the same for a person, on a terminal.
 //! - `threshold`: what makes a result a failure.
 //! - `warning`: what makes it say nothing.
-//! - `comparison`, `sweep`: of several servers, of several rates. `goal`: what a ratio ought to be. `runtimes`: many comparisons.
+//! - `ratio`: servers with their rounds, and the ratio of one to another.
+//! - `goal`: what a ratio ought to be.
+//! - `comparison`, `sweep`: of several servers, of several rates. `runtimes`: many comparisons.
 //!
 //! Must not know: how a load is made.
 
 mod comparison;
 mod files;
 mod goal;
+mod ratio;
 mod runtimes;
 mod sweep;
 mod threshold;
 mod warning;
 mod words;
 
-pub(crate) use comparison::{Comparison, Contender, Round, Statistic, print as print_comparison};
+pub(crate) use comparison::{Comparison, print as print_comparison};
 pub(crate) use files::{put_json, write};
 pub(crate) use goal::{Goal, Judged, Verdict};
+pub(crate) use ratio::{Contender, Round, Statistic};
 pub(crate) use runtimes::{Borne, Held, Measured, Profile, Runtimes, print as print_runtimes};
 pub(crate) use sweep::{Edge, Objective, Point, Sweep, doubtful, edge, print as print_sweep};
 pub(crate) use threshold::{Limit, Regress};
