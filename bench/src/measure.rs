@@ -3,7 +3,7 @@
 use crate::commands::{Blame, Failure};
 use crate::cost::{Cost, Sample};
 use crate::environment::environment;
-use crate::generator::{Generator, Op, Outcome, Own, Pace, Plan, World};
+use crate::generator::{self, Generator, Op, Outcome, Own, Pace, Plan, World};
 use crate::record::{Hiccups, Histogram, Recorder, Times, percentile};
 use crate::result::{Round, RunResult, Signs, Warning};
 use crate::target::Target;
@@ -50,11 +50,11 @@ impl Prepared {
         let owns = |line| (0..plan.depth).map(move |slot| Own::new(line, slot));
         let owns: Vec<Own> =
             if ops.contains(&Op::Rename) { (0..plan.connections).flat_map(owns).collect() } else { Vec::new() };
-        match target.prepare(plan.mix.files, plan.mix.file_bytes, plan.verify, &ops, &owns) {
+        match generator::prepare(&target, plan.mix.files, plan.mix.file_bytes, plan.verify, &ops, &owns) {
             Ok(world) => Ok(Prepared { target, world, pid, cpu, cleared: false }),
             Err(error) => {
                 // The first error is the one to be told.
-                let _ = target.clear();
+                let _ = generator::clear(&target);
                 Err(error).target()
             }
         }
@@ -85,7 +85,7 @@ impl Prepared {
     /// Removes the files.
     pub(crate) fn clear(mut self) -> Result<(), Failure> {
         self.cleared = true;
-        self.target.clear().context("the files of the run could not be removed").target()
+        generator::clear(&self.target).context("the files of the run could not be removed").target()
     }
 }
 
@@ -93,7 +93,7 @@ impl Drop for Prepared {
     fn drop(&mut self) {
         if !self.cleared {
             // What went wrong is being told already.
-            let _ = self.target.clear();
+            let _ = generator::clear(&self.target);
         }
     }
 }

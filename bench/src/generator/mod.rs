@@ -5,6 +5,7 @@
 //! - `operation`: the messages of an operation.
 //! - `line`: a connection, and its operations in flight.
 //! - `crowd`: connections without any.
+//! - `files`: the files of a load, made before it and removed after it.
 //!
 //! In an open loop the schedule alone says when an operation is due. One that finds no free slot waits, and its time runs on: it is taken from the schedule when a slot is free, so
 //! what waits needs no memory, however much that is. In a closed loop an operation is due when the one before it in its slot has ended; such a loop is as slow as its server, and
@@ -14,14 +15,16 @@
 
 mod arrivals;
 mod crowd;
+mod files;
 mod line;
 mod mix;
 mod operation;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use crowd::Crowd;
+pub(crate) use files::{clear, prepare};
 pub(crate) use mix::{Mix, Weighted, size_of};
-pub(crate) use operation::{Op, Own, Pattern, World};
+pub(crate) use operation::{Op, Own, World};
 
 use crate::target::Target;
 use anyhow::{Context, anyhow};
