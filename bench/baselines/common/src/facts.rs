@@ -1,6 +1,6 @@
 //! What a baseline says of itself with `--facts`: one line of JSON, for reports.
 
-use crate::flags::Tier;
+use crate::tier::Tier;
 use serde::Serialize;
 
 /// How a driver does its I/O.

@@ -1,6 +1,7 @@
 //! The command line of a baseline: a part of the server's own.
 
 use crate::facts::Facts;
+use crate::tier::Tier;
 use clap::{Parser, ValueEnum};
 use ring9::client::Address;
 use ring9::limits;
@@ -66,15 +67,6 @@ impl RuntimeFlags {
         all.flags.tell(facts.of(all.tier));
         all
     }
-}
-
-/// How much of a runtime is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Tier {
-    /// What its user writes first: one buffer each way, read, then write_all
-    Idiomatic,
-    /// Whatever its public interface offers: landings, gathers, both ways at once
-    Tuned,
 }
 
 /// Who users are.

@@ -7,10 +7,12 @@ mod facts;
 mod flags;
 mod listen;
 pub mod task;
+mod tier;
 
 pub use facts::Facts;
-pub use flags::{Bytes, Flags, RuntimeFlags, Tier, TrustFlag};
+pub use flags::{Bytes, Flags, RuntimeFlags, TrustFlag};
 pub use listen::{Listener, Socket, exit_on_signals};
+pub use tier::Tier;
 
 use anyhow::Context;
 use nix::time::{ClockId, clock_gettime};
