@@ -102,7 +102,7 @@ enum Kind {
     Sweep,
     /// compare.json, also of `floor`
     Compare,
-    /// result.json of `runtimes`
+    /// result.json.gz of `runtimes`, decompressed
     Runtimes,
 }
 

@@ -7,13 +7,14 @@ Usage: results.py REPOSITORY            checks all of it, and where the result i
 """
 
 import difflib
-import json
 import os
 import re
 import statistics
 import subprocess
 import sys
 from collections import Counter
+
+import resultfile
 
 README, RUNTIMES, PAGE_12 = "README.md", "docs/runtimes.md", "docs/decisions/12-what-a-loop-can-save.md"
 SHAPES = "bench/src/runtimes/shapes.rs"
@@ -106,7 +107,7 @@ class Load:
 
 class Result:
     def __init__(self, repository: str, folder: str) -> None:
-        self.folder, self.raw = folder, json.load(open(os.path.join(repository, folder, "result.json")))
+        self.folder, self.raw = folder, resultfile.read(os.path.join(repository, folder))
         self.loads = {shape["id"]: Load(shape) for shape in self.raw["shapes"]}
         known = open(os.path.join(repository, SHAPES)).read().split("Shape {")
         ids = [(re.search(r'\bid: "([^"]+)"', text), "quick: true" in text) for text in known]
@@ -364,6 +365,15 @@ def tables(result: Result, repository: str) -> None:
     check(f"{path} is of this result", not wrong, f"it has no {', '.join(wrong[:5])}" if text else "there is none")
 
 
+def file(result: Result, repository: str) -> None:
+    """The file of the result. A search in the repository does not look into it: it is compressed."""
+    path = resultfile.path_in(os.path.join(repository, result.folder))
+    size = os.path.getsize(path)
+    check(f"the result has less than {resultfile.BYTES_MAX:,} bytes", size < resultfile.BYTES_MAX, f"{size:,}")
+    places = sorted(set(re.findall(r"/(?:work|root)/|/tmp/\.tmp", resultfile.text(path))))
+    check("the result names no place of the machine that it was measured on", not places, places)
+
+
 def revision(result: Result, repository: str) -> None:
     """Of what the result is."""
     git = lambda *words: subprocess.run(["git", "-C", repository, *words], capture_output=True, text=True)
@@ -388,10 +398,13 @@ def main() -> int:
     folders = sorted(set(re.findall(r"\]\(\.\./(bench/results/[^/)\s]+/[^/)\s]+)/?\)", text)))
     check(f"{RUNTIMES} links to one folder of bench/results, outside of its blocks", len(folders) == 1, folders)
     if len(folders) == 1:
-        there = os.path.exists(os.path.join(repository, folders[0], "result.json"))
-        check(f"{folders[0]} has a result", there, "there is no result.json")
-        if there:
+        result = None
+        try:
             result = Result(repository, folders[0])
+        except ValueError as error:
+            check(f"{folders[0]} has a result", False, error)
+        if result:
+            file(result, repository)
             check("the result is a whole one", not result.raw["quick"], "of runtimes --quick")
             tables(result, repository)
             revision(result, repository)

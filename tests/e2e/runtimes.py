@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import jsonschema
+import resultfile
 
 SERVERS = ["ring9", "epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring"]
 FLOORS = ["epoll-floor", "blocking-floor"]
@@ -40,7 +41,7 @@ def some_take_part(runtimes: list[str], schema: dict, folder: str) -> None:
     out = os.path.join(folder, "some")
     done = subprocess.run([*runtimes, "--only", f"{SPINNING},{IDLE},{BULK}", "--out", out], capture_output=True, text=True)
     check("loads by their names end well", done.returncode == 0, done.stderr)
-    result = json.load(open(os.path.join(out, "result.json")))
+    result = resultfile.read(out)
     jsonschema.validate(result, schema)
     shapes = {shape["id"]: shape for shape in result["shapes"]}
     check("they are there", list(shapes) == [BULK, SPINNING, IDLE] and not result["rates"], list(shapes))
@@ -70,7 +71,8 @@ def main() -> int:
         runtimes = [bench, "runtimes", "--quick", "--repository", repository, *one_cpu]
         done = subprocess.run([*runtimes, "--out", folder], capture_output=True, text=True)
         check("it ends well", done.returncode == 0, done.stderr)
-        result = json.load(open(os.path.join(folder, "result.json")))
+        check("the result is compressed, as small as it has to be", resultfile.path_in(folder).endswith(".gz") and os.path.getsize(resultfile.path_in(folder)) < resultfile.BYTES_MAX)
+        result = resultfile.read(folder)
         schema = json.loads(subprocess.run([bench, "schema", "runtimes"], capture_output=True, check=True).stdout)
         check("the schema is the one that is stored", schema == json.load(open(os.path.join(repository, "bench/schema/runtimes-1.json"))))
         jsonschema.validate(result, schema)
@@ -112,6 +114,9 @@ def main() -> int:
         check("one for each", [one["server"] for one in result["objectives"]] == SERVERS, result["objectives"])
         check("no place of a folder that is gone", tempfile.gettempdir() not in json.dumps(result))
         page = open(os.path.join(folder, "report.html")).read()
+        again = os.path.join(folder, "again")
+        done = subprocess.run([bench, "report", folder, "--out", again], capture_output=True, text=True)
+        check("report reads it back", done.returncode == 0 and open(os.path.join(again, "report.html")).read() == page, done.stderr)
         check("the page has its pictures", page.count("<svg") == 2 * len(LOADS) + 1, page.count("<svg"))
         check("and needs nothing from elsewhere", "src=\"http" not in page and "href=\"http" not in page)
         some_take_part(runtimes, schema, folder)

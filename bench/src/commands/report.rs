@@ -2,13 +2,12 @@
 
 use super::{Blame, Ending, Failure};
 use crate::report::{Given, write};
-use crate::result::VERSION;
-use anyhow::{Context, bail, ensure};
+use crate::result::{Runtimes, read_in};
+use anyhow::{Context, bail};
 use clap::Args;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// One page with pictures of several results
 #[derive(Debug, Args)]
@@ -33,15 +32,21 @@ impl Report {
         let mut given = Given::default();
         let mut names = BTreeSet::new();
         for folder in &self.folders {
-            let (run, sweep, comparison) =
-                (of::<Value>(folder, "result.json")?, of(folder, "sweep.json")?, of(folder, "compare.json")?);
+            let (run, sweep, comparison) = (
+                read_in::<Value>(folder, "result.json")?,
+                read_in(folder, "sweep.json")?,
+                read_in(folder, "compare.json")?,
+            );
             if run.is_none() && sweep.is_none() && comparison.is_none() {
-                bail!("{} has neither result.json nor sweep.json nor compare.json", folder.display());
+                bail!(
+                    "{} has neither result.json (or result.json.gz) nor sweep.json nor compare.json",
+                    folder.display()
+                );
             }
             let wrong = || format!("{}: no result of a run, and none of runtimes", folder.display());
             match run {
                 Some(many) if many.get("shapes").is_some() => {
-                    given.runtimes.push(serde_json::from_value(many).with_context(wrong)?);
+                    given.runtimes.push(Runtimes::of_json(many).with_context(wrong)?);
                 }
                 Some(run) => {
                     let run = serde_json::from_value(run).with_context(wrong)?;
@@ -59,22 +64,4 @@ impl Report {
         }
         Ok(given)
     }
-}
-
-/// A result of that folder, if it has one.
-pub(crate) fn of<T: DeserializeOwned>(folder: &Path, name: &str) -> anyhow::Result<Option<T>> {
-    let path = folder.join(name);
-    if !path.exists() {
-        return Ok(None);
-    }
-    read(&path).map(Some)
-}
-
-/// A file of this version of the format.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{} is no JSON", path.display()))?;
-    let version = value.get("version").and_then(Value::as_u64);
-    ensure!(version == Some(VERSION.into()), "{}: a result of version {VERSION} has that in it", path.display());
-    serde_json::from_value(value).with_context(|| format!("{} is no such result", path.display()))
 }

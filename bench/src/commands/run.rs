@@ -1,7 +1,6 @@
 //! One load, one result.
 
 use super::load::{LoadFlags, TargetFlags};
-use super::report::read;
 use super::{Blame, Ending, Failure};
 use crate::environment::differences;
 use crate::measure::{Done, Prepared, pin};
@@ -39,7 +38,7 @@ struct JudgeFlags {
     /// End with 1 if this is so, as 'read.response.p99 > 250us' or 'throughput < 1000'; may be repeated
     #[arg(long, value_name = "LIMIT")]
     fail_if: Vec<Limit>,
-    /// An earlier result.json
+    /// An earlier result.json, plain or compressed with gzip
     #[arg(long, value_name = "FILE", requires = "max_regress")]
     baseline: Option<PathBuf>,
     /// End with 1 if response times are worse than those of --baseline by more, as p99=10%; may be repeated
@@ -52,7 +51,7 @@ struct JudgeFlags {
 
 impl Run {
     pub(crate) fn run(&self) -> Result<Ending, Failure> {
-        let baseline = self.judge.baseline.as_deref().map(read::<RunResult>).transpose().usage()?;
+        let baseline = self.judge.baseline.as_deref().map(result::read::<RunResult>).transpose().usage()?;
         let (result, done) = self.measure()?;
         result::print(&result, &mut std::io::stdout().lock()).usage()?;
         if let Some(folder) = &self.out {

@@ -20,7 +20,7 @@ pub(crate) struct RuntimesFlags {
     /// A part of the loads, in fewer and shorter rounds: under three minutes after the build
     #[arg(long)]
     quick: bool,
-    /// Where result.json and report.html go
+    /// Where result.json.gz and report.html go
     #[arg(long, default_value = "ring9-runtimes", value_name = "FOLDER")]
     out: PathBuf,
     /// Only these loads, by the names that the report gives them
@@ -97,7 +97,7 @@ impl RuntimesFlags {
             environment: environment(Some(self.cpu)),
         };
         result::print_runtimes(&runtimes, &mut std::io::stdout().lock()).usage()?;
-        result::put_json(&self.out, "result.json", &runtimes).usage()?;
+        runtimes.put(&self.out).usage()?;
         report::write(&self.out, &Given { runtimes: vec![runtimes], ..Default::default() }).usage()?;
         println!("{}", self.out.join("report.html").display());
         failure.map_or(Ok(Ending::Well), Err)

@@ -80,6 +80,25 @@ impl Comparison {
         self.warnings.extend(other.warnings);
     }
 
+    /// Leaves out the rounds of ratios that follow from the rounds of the servers: two fifths of the
+    /// compressed bytes of a result.
+    pub(super) fn pack(&mut self) {
+        for ratio in &mut self.ratios {
+            if ratio.rounds == ratio.of_rounds(&self.contenders) {
+                ratio.rounds.clear();
+            }
+        }
+    }
+
+    /// Puts the rounds of ratios back. A ratio without rounds was packed: none is made of no rounds.
+    pub(super) fn unpack(&mut self) {
+        for ratio in &mut self.ratios {
+            if ratio.rounds.is_empty() {
+                ratio.rounds = ratio.of_rounds(&self.contenders);
+            }
+        }
+    }
+
     fn is_of_first(&self, name: &str) -> bool {
         name.is_empty() || self.contenders.first().is_some_and(|first| first.name == name)
     }
@@ -172,13 +191,7 @@ pub(super) fn ratios(contenders: &[Contender], goals: &[Goal]) -> Vec<Ratio> {
     let mut ratios = Vec::new();
     for (one, other) in pairs {
         for statistic in Statistic::ALL {
-            let rounds: Vec<f64> = one
-                .rounds
-                .iter()
-                .zip(&other.rounds)
-                .filter_map(|(one, other)| Some(statistic.of(one)? / statistic.of(other)?))
-                .filter(|ratio| ratio.is_finite())
-                .collect();
+            let rounds = statistic.ratios(one, other);
             if let Some(median) = median(&rounds) {
                 ratios.push(Ratio { of: one.name.clone(), to: other.name.clone(), statistic, rounds, median });
             }

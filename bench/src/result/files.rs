@@ -6,11 +6,11 @@
 //! - `intervals.csv`: percentiles over time, in nanoseconds.
 
 use super::RunResult;
+use super::json::put_json;
 use crate::record::{Histogram, Recorder, histogram};
 use anyhow::{Context, anyhow};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -37,15 +37,6 @@ pub(crate) fn write(folder: &Path, result: &RunResult, recorder: &Recorder, bega
         put(&format!("{op}.hgrm"), distribution(&total.response).as_bytes())?;
     }
     put("intervals.csv", table(recorder).as_bytes())
-}
-
-/// Makes the folder, and one file of it.
-pub(crate) fn put_json(folder: &Path, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let mut json = serde_json::to_vec_pretty(value)?;
-    json.push(b'\n');
-    let path = folder.join(name);
-    fs::write(&path, json).with_context(|| path.display().to_string())
 }
 
 fn log(recorder: &Recorder, began: SystemTime) -> anyhow::Result<Vec<u8>> {

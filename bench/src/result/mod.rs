@@ -1,6 +1,7 @@
 //! What a measurement leaves.
 //!
-//! - here: the result itself, which is `result.json`; `bench/schema` has its schema.
+//! - here: the result of a run, which is `result.json`; `bench/schema` has its schema.
+//! - `json`: files of JSON, plain or compressed.
 //! - `files`: the other files that are made of a run: interval logs and distributions of HdrHistogram, a table.
 //! - `words`: the same for a person, on a terminal.
 //! - `threshold`: what makes a result a failure.
@@ -14,6 +15,7 @@
 mod comparison;
 mod files;
 mod goal;
+mod json;
 mod ratio;
 mod runtimes;
 mod sweep;
@@ -22,8 +24,9 @@ mod warning;
 mod words;
 
 pub(crate) use comparison::{Comparison, print as print_comparison};
-pub(crate) use files::{put_json, write};
+pub(crate) use files::write;
 pub(crate) use goal::{Goal, Judged, Verdict};
+pub(crate) use json::{put_json, read, read_in};
 pub(crate) use ratio::{Contender, Round, Statistic};
 pub(crate) use runtimes::{Borne, Held, Measured, Profile, Runtimes, print as print_runtimes};
 pub(crate) use sweep::{Edge, Objective, Point, Sweep, doubtful, edge, print as print_sweep};

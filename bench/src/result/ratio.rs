@@ -109,6 +109,13 @@ impl Statistic {
             Statistic::Cpu => round.cpu_us,
         }
     }
+
+    /// One server's divided by another's, round by round, without rounds that lack one of the two.
+    pub(super) fn ratios(self, one: &Contender, other: &Contender) -> Vec<f64> {
+        let rounds = one.rounds.iter().zip(&other.rounds);
+        let ratios = rounds.filter_map(|(one, other)| Some(self.of(one)? / self.of(other)?));
+        ratios.filter(|ratio| ratio.is_finite()).collect()
+    }
 }
 
 /// Of one server to another, round by round.
@@ -117,8 +124,20 @@ pub(crate) struct Ratio {
     pub(crate) of: String,
     pub(crate) to: String,
     pub(crate) statistic: Statistic,
+    /// Of each round; `runtimes` leaves out what follows from the rounds of the two servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) rounds: Vec<f64>,
     pub(crate) median: Median,
+}
+
+impl Ratio {
+    /// The rounds that follow from those of its servers; none where one of them is not there.
+    pub(super) fn of_rounds(&self, contenders: &[Contender]) -> Vec<f64> {
+        match (called(contenders, &self.of), called(contenders, &self.to)) {
+            (Some(of), Some(to)) => self.statistic.ratios(of, to),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// The server of this name.

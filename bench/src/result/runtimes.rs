@@ -1,6 +1,7 @@
 //! ring9 beside the same server on other I/O layers.
 
 use super::comparison::in_words;
+use super::json::put_compressed;
 use super::sweep::{Rated, edge};
 use super::warning::{ACHIEVED_MIN, LATE};
 use super::{Comparison, Contender, Edge, Objective, Round, Statistic, nanoseconds};
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// What some loads have beside ratios, in a unit.
 struct Beside {
@@ -23,7 +25,7 @@ const BESIDE: [Beside; 3] = [
     Beside { name: "MB/s of the other", unit: 1.0, of: |round| round.bulk_per_s },
 ];
 
-/// `result.json` of `runtimes`.
+/// `result.json.gz` of `runtimes`, decompressed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Runtimes {
     /// Version of this format: 1.
@@ -220,6 +222,20 @@ impl Measured {
 }
 
 impl Runtimes {
+    /// Makes the folder and its `result.json.gz`.
+    pub(crate) fn put(&self, folder: &Path) -> anyhow::Result<()> {
+        let mut packed = self.clone();
+        packed.shapes.iter_mut().for_each(|shape| shape.comparison.pack());
+        put_compressed(folder, "result.json", &packed)
+    }
+
+    /// A value as `put` leaves it, or one with all that it leaves out.
+    pub(crate) fn of_json(value: serde_json::Value) -> serde_json::Result<Runtimes> {
+        let mut runtimes: Runtimes = serde_json::from_value(value)?;
+        runtimes.shapes.iter_mut().for_each(|shape| shape.comparison.unpack());
+        Ok(runtimes)
+    }
+
     /// Servers and what is known of them, after a head.
     pub(crate) fn profiles(&self) -> Vec<Vec<String>> {
         let head = [
@@ -345,6 +361,9 @@ fn put(out: &mut impl Write, table: &[Vec<String>]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::result::comparison::ratios;
+    use crate::result::ratio::tests::contender;
+    use crate::result::{VERSION, read_in};
 
     fn held(server: &str, rate: f64, p99_us: f64, late: u32) -> Held {
         Held {
@@ -385,5 +404,53 @@ mod tests {
         // What was not done in time counts too, however quick the rest was.
         rates[0].achieved = 0.9;
         assert_eq!(borne("one", &rates), (Some((300.0, Some(400.0))), false));
+    }
+
+    fn compared(one: &[f64], other: &[f64]) -> Measured {
+        let contenders = vec![contender("one", one), contender("other", other)];
+        let plan = serde_json::json!({
+            "open_loop": false, "connections": 1, "depth": 1, "operations": "read", "files": 1, "file_bytes": 1,
+            "zipf": 0.0, "sequential": false, "warmup_s": 0.0, "duration_s": 1.0, "seed": 1, "verified": false,
+        });
+        let comparison = Comparison {
+            version: VERSION,
+            began: String::new(),
+            plan: serde_json::from_value(plan).expect("a plan"),
+            ratios: ratios(&contenders, &[]),
+            contenders,
+            verdicts: Vec::new(),
+            warnings: Vec::new(),
+            environment: BTreeMap::new(),
+        };
+        Measured { id: "load".into(), one_cpu: false, bulk: false, idle_connections: 0, comparison }
+    }
+
+    #[test]
+    fn what_is_left_out_of_the_file_is_put_back_exactly() {
+        // Quotients and roots need all of their 17 digits.
+        let numbers = |first: u32| (first..first + 40).map(|number| f64::from(number).sqrt()).collect::<Vec<_>>();
+        let mut own = compared(&numbers(3), &numbers(7));
+        // These do not follow from the rounds of the servers, so they are in the file.
+        own.comparison.ratios[0].rounds.push(0.5);
+        let runtimes = Runtimes {
+            version: VERSION,
+            began: String::new(),
+            quick: false,
+            servers: Vec::new(),
+            shapes: vec![compared(&numbers(2), &numbers(50)), own],
+            rates: Vec::new(),
+            objectives: Vec::new(),
+            environment: BTreeMap::new(),
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        runtimes.put(folder.path()).expect("written");
+        let json: serde_json::Value = read_in(folder.path(), "result.json").expect("read").expect("there");
+        let there = |shape: usize, ratio: usize| json["shapes"][shape]["comparison"]["ratios"][ratio].get("rounds");
+        assert_eq!((there(0, 0), there(0, 1), there(1, 1)), (None, None, None));
+        assert_eq!(there(1, 0).and_then(|rounds| rounds.as_array()).map(Vec::len), Some(41));
+        let value = |runtimes: &Runtimes| serde_json::to_value(runtimes).expect("plain fields");
+        assert_eq!(value(&Runtimes::of_json(json).expect("a result")), value(&runtimes));
+        // A file with all of it is read as well.
+        assert_eq!(value(&Runtimes::of_json(value(&runtimes)).expect("a result")), value(&runtimes));
     }
 }

@@ -1,8 +1,7 @@
 //! The client that reads in large pieces beside a load.
 
 use crate::commands::load::Site;
-use crate::commands::report;
-use crate::result::RunResult;
+use crate::result::{self, RunResult};
 use anyhow::{Context, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,7 +40,7 @@ impl Bulk<'_> {
     pub(super) fn end(mut self) -> anyhow::Result<f64> {
         let status = self.child.wait()?;
         ensure!(status.success(), "the client that reads in large pieces: {status}");
-        let result: RunResult = report::of(self.out, "result.json")?.context("its result")?;
+        let result: RunResult = result::read_in(self.out, "result.json")?.context("its result")?;
         Ok(result.throughput.achieved_per_s)
     }
 }
