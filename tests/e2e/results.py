@@ -15,10 +15,10 @@ import sys
 from collections import Counter
 
 import resultfile
+from roster import BASELINES
 
 README, RUNTIMES, PAGE_12 = "README.md", "docs/runtimes.md", "docs/decisions/12-what-a-loop-can-save.md"
 SHAPES = "bench/src/runtimes/shapes.rs"
-BASELINES = ["epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring"]
 # Of the README's table, in its order: the load, and what it is called there.
 LOADS = [
     ("tcp-64-read-4k", "64 TCP connections"),

@@ -1,4 +1,4 @@
-"""ring9-bench runtimes --quick: nine servers and three floors in seven loads; what it leaves is as its schema says, and its page shows it. Then, by their names, the loads in which
+"""ring9-bench runtimes --quick: all servers and three floors in seven loads; what it leaves is as its schema says, and its page shows it. Then, by their names, the loads in which
 only some of the servers take part.
 
 Usage: runtimes.py BIN-FOLDER        (needs jsonschema of PyPI; builds bench/baselines)
@@ -12,8 +12,9 @@ import tempfile
 
 import jsonschema
 import resultfile
+from roster import BASELINES, RUNTIMES
 
-SERVERS = ["ring9", "epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring"]
+SERVERS = ["ring9", *BASELINES]
 FLOORS = ["epoll-floor", "blocking-floor"]
 # Beside them, with small messages.
 RING_FLOOR = ["ring-floor"]
@@ -80,7 +81,7 @@ def main() -> int:
         check("all servers are there", [server["name"] for server in result["servers"]] == SERVERS, result["servers"])
         for server in result["servers"]:
             known = server["lines"] > 50 and server["crates"] > 10 and server["threads"] >= 1 and server["idle_cpu_us"] is not None
-            released = server["name"] in ("ring9", "epoll", "threads") or server["facts"]["released"] and server["facts"]["version"]
+            released = server["name"] not in RUNTIMES or server["facts"]["released"] and server["facts"]["version"]
             check(f"{server['name']}: what is known of it", bool(known and released), server)
             # A call at least brings an operation or its reply, unless many come at once; none is known where processes may not be traced.
             calls = server["syscalls_per_operation"]

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 /// What open loops are called among the loads.
 const RATES: &str = "rates";
 
-/// ring9 beside the same server on eight other I/O layers: builds and starts them, and measures them in interleaved rounds
+/// ring9 beside the same server on other I/O layers: builds and starts them, and measures them in interleaved rounds
 #[derive(Debug, Args)]
 pub(crate) struct RuntimesFlags {
     /// A part of the loads, in fewer and shorter rounds: under three minutes after the build

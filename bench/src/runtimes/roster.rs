@@ -1,5 +1,6 @@
 //! The servers: ring9 and what bench/baselines has, built from the tree that this program was built from.
 
+use super::baselines::{Baseline, ROSTER};
 use crate::result::Profile;
 use anyhow::{Context, ensure};
 use std::collections::BTreeMap;
@@ -47,7 +48,7 @@ impl Built {
 #[derive(Debug)]
 pub(crate) struct Roster {
     pub(crate) repository: PathBuf,
-    /// ring9 first, then the one that it is held against, then the others.
+    /// ring9 first, then the baselines in the order of their roster.
     pub(crate) servers: Vec<Built>,
     /// The program of the floor on io_uring, which wants an address and a cpu.
     pub(crate) ring_floor: String,
@@ -81,20 +82,14 @@ impl Roster {
             has_tiers: false,
         }];
         let common = baselines.join("common/src");
-        for name in ["epoll", "threads", "tokio", "smol", "monoio", "compio", "glommio", "tokio-uring"] {
-            let shared: &[&str] = match name {
-                "epoll" => &[],
-                "threads" => &["call.rs"],
-                "tokio" | "smol" => &["task.rs", "call.rs"],
-                _ => &["task.rs"],
-            };
+        for Baseline { name, tiers, shared, .. } in ROSTER.iter() {
             let own = baselines.join(name).join("src");
             servers.push(Built {
-                name: name.into(),
+                name: name.clone(),
                 program: path(&baselines, &format!("baseline-{name}"))?,
                 package: format!("baseline-{name}"),
                 sources: shared.iter().map(|file| common.join(file)).chain([own]).collect(),
-                has_tiers: !matches!(name, "epoll" | "threads"),
+                has_tiers: !tiers.is_empty(),
             });
         }
         let ring_floor = path(repository, "examples/ring_floor")?;

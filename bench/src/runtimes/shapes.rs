@@ -1,5 +1,7 @@
 //! The loads: each server in each of them, in interleaved rounds.
 
+use super::baselines;
+
 /// How servers are connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -54,15 +56,14 @@ pub(crate) struct Shape {
     pub(crate) company: Company,
     /// What ring9 ought to reach; where a server is beside another process of itself, what each of them ought to.
     pub(crate) goals: &'static [&'static str],
-    /// The load is one that async runtimes are made for: what ring9 ought to reach against those is asked too.
+    /// The load is one that async runtimes are made for: the goals of `bench/baselines/roster.json` are added.
     pub(crate) runtimes: bool,
 }
 
 impl Shape {
     /// All goals.
     pub(crate) fn goals(&self) -> impl Iterator<Item = &'static str> {
-        let runtimes = if self.runtimes { RUNTIMES } else { &[] };
-        self.goals.iter().chain(runtimes).copied()
+        self.goals.iter().copied().chain(self.runtimes.then(baselines::goals).into_iter().flatten())
     }
 }
 
@@ -82,19 +83,6 @@ const BASE: Shape = Shape {
     runtimes: false,
 };
 
-/// What ring9 ought to reach against tokio and every runtime over io_uring.
-const RUNTIMES: &[&str] = &[
-    "throughput >= 1.3 against tokio",
-    "cpu <= 0.75 against tokio",
-    "throughput >= 1 against monoio",
-    "cpu <= 1 against monoio",
-    "throughput >= 1 against compio",
-    "cpu <= 1 against compio",
-    "throughput >= 1 against glommio",
-    "cpu <= 1 against glommio",
-    "throughput >= 1 against tokio-uring",
-    "cpu <= 1 against tokio-uring",
-];
 /// The baseline that ring9 is held against is as good as a server that only answers, or nearly.
 const JUDGE: &str = "throughput >= 0.9 of epoll against epoll-floor";
 const BULK: &[&str] = &["cpu <= 1.05 against epoll"];

@@ -10,8 +10,6 @@ pub struct Facts {
     pub name: &'static str,
     /// The crate whose I/O it uses, as in the lock file; none if it asks the kernel itself.
     pub runtime: Option<&'static str>,
-    /// When that version was released, as the registry says: year-month-day. A test of `identity` binds it to the version.
-    pub released: Option<&'static str>,
     /// What the kernel is asked with.
     pub kernel: &'static str,
     /// Payloads of large writes are received where they stay.
@@ -39,22 +37,41 @@ impl Facts {
         self.runtime.map(locked_version)
     }
 
-    /// The line, with the version that the lock file has.
+    /// When that version was released, as year-month-day: `bench/baselines/roster.json` has it. A
+    /// test of `identity` holds it against the version of the lock file.
+    pub fn released(&self) -> Option<&'static str> {
+        self.runtime.map(release_day)
+    }
+
+    /// The line, with the version that the lock file has and the day of its release.
     pub fn line(&self) -> String {
         #[derive(Serialize)]
         struct Line<'a> {
             #[serde(flatten)]
             facts: &'a Facts,
             version: Option<&'static str>,
+            released: Option<&'static str>,
         }
-        let version = self.version();
-        serde_json::to_string(&Line { facts: self, version }).expect("plain fields")
+        let (version, released) = (self.version(), self.released());
+        serde_json::to_string(&Line { facts: self, version, released }).expect("plain fields")
     }
 }
 
 /// The version of a crate in the lock file that this was built with.
 fn locked_version(name: &str) -> &'static str {
-    let start = format!("name = \"{name}\"\nversion = \"");
-    let rest = include_str!("../../Cargo.lock").split_once(&start).expect("the lock file has what is built").1;
-    rest.split_once('"').expect("a quoted version").0
+    quoted(include_str!("../../Cargo.lock"), &format!("name = \"{name}\"\nversion = \""))
+}
+
+/// The day in the roster's entry of a runtime. The text is searched, since a parser of JSON would
+/// add code to the programs whose sizes are compared.
+fn release_day(name: &str) -> &'static str {
+    let roster = include_str!("../../roster.json");
+    let entry = roster.split_once(&format!("\"name\": \"{name}\"")).expect("the roster has every baseline").1;
+    quoted(entry, "\"released\": \"")
+}
+
+/// What stands between `start`, which ends with a quote, and the next quote.
+fn quoted(text: &'static str, start: &str) -> &'static str {
+    let rest = text.split_once(start).expect("the lock file and the roster have what is built").1;
+    rest.split_once('"').expect("a closing quote").0
 }

@@ -31,7 +31,6 @@ use std::rc::Rc;
 pub const FACTS: Facts = Facts {
     name: "compio",
     runtime: Some("compio"),
-    released: Some("2026-08-18"),
     kernel: "io_uring",
     lands: true,
     gathers: true,

@@ -21,7 +21,6 @@ use std::time::Duration;
 pub const FACTS: Facts = Facts {
     name: "epoll",
     runtime: None,
-    released: None,
     kernel: "epoll",
     lands: true,
     gathers: true,

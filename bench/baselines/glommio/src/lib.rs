@@ -21,7 +21,6 @@ use std::rc::Rc;
 pub const FACTS: Facts = Facts {
     name: "glommio",
     runtime: Some("glommio"),
-    released: Some("2024-03-25"),
     kernel: "io_uring",
     lands: true,
     gathers: false,

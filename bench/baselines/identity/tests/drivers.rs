@@ -3,6 +3,8 @@
 #[path = "../../../../tests/support/mod.rs"]
 mod support;
 
+mod roster;
+
 use common::task::Shared;
 use common::{Clock, Socket, Tier};
 use ring9::fs::mem::Mem;
@@ -90,25 +92,22 @@ fn epoll() {
     });
 }
 
-macro_rules! runtimes {
-    ($($name:ident $tuned:ident $idiomatic:ident)*) => {$(
-        #[test]
-        fn $tuned() {
-            check_runtime(stringify!($name), Tier::Tuned, $name::serve_connected);
-        }
+macro_rules! both_tiers {
+    ($($name:ident)*) => {$(
+        mod $name {
+            use super::{Tier, check_runtime};
 
-        #[test]
-        fn $idiomatic() {
-            check_runtime(stringify!($name), Tier::Idiomatic, $name::serve_connected);
+            #[test]
+            fn tuned() {
+                check_runtime(stringify!($name), Tier::Tuned, ::$name::serve_connected);
+            }
+
+            #[test]
+            fn idiomatic() {
+                check_runtime(stringify!($name), Tier::Idiomatic, ::$name::serve_connected);
+            }
         }
     )*};
 }
 
-runtimes! {
-    baseline_tokio tokio_tuned tokio_idiomatic
-    baseline_smol smol_tuned smol_idiomatic
-    baseline_monoio monoio_tuned monoio_idiomatic
-    baseline_compio compio_tuned compio_idiomatic
-    baseline_glommio glommio_tuned glommio_idiomatic
-    baseline_tokio_uring tokio_uring_tuned tokio_uring_idiomatic
-}
+roster::runtimes!(both_tiers);

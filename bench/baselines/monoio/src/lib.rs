@@ -23,7 +23,6 @@ use std::rc::Rc;
 pub const FACTS: Facts = Facts {
     name: "monoio",
     runtime: Some("monoio"),
-    released: Some("2024-08-20"),
     kernel: "io_uring",
     lands: true,
     gathers: true,

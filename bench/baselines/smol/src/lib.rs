@@ -18,7 +18,6 @@ use std::rc::Rc;
 pub const FACTS: Facts = Facts {
     name: "smol",
     runtime: Some("smol"),
-    released: Some("2024-09-07"),
     kernel: "epoll",
     lands: true,
     gathers: true,

@@ -16,7 +16,6 @@ use std::thread;
 pub const FACTS: Facts = Facts {
     name: "threads",
     runtime: None,
-    released: None,
     kernel: "blocking calls",
     lands: true,
     gathers: true,

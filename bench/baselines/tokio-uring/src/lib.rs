@@ -27,7 +27,6 @@ use tokio_uring::spawn;
 pub const FACTS: Facts = Facts {
     name: "tokio-uring",
     runtime: Some("tokio-uring"),
-    released: Some("2024-05-27"),
     kernel: "io_uring behind epoll",
     lands: true,
     gathers: true,

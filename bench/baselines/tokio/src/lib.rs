@@ -19,7 +19,6 @@ use tokio::task::{spawn_local, yield_now};
 pub const FACTS: Facts = Facts {
     name: "tokio",
     runtime: Some("tokio"),
-    released: Some("2026-10-21"),
     kernel: "epoll",
     lands: true,
     gathers: true,
