@@ -19,6 +19,8 @@ from roster import BASELINES
 
 README, RUNTIMES, PAGE_12 = "README.md", "docs/runtimes.md", "docs/decisions/12-what-a-loop-can-save.md"
 SHAPES = "bench/src/runtimes/shapes.rs"
+# The docs write the number of baselines as a word.
+NUMBERS = "none one two three four five six seven eight nine ten eleven twelve".split()
 # Of the README's table, in its order: the load, and what it is called there.
 LOADS = [
     ("tcp-64-read-4k", "64 TCP connections"),
@@ -154,7 +156,7 @@ def readme(result: Result) -> list[str]:
         "",
         "`*`: the generator was the limit of one of the two servers, or of both (over 70 % of its cpu in more than half of their rounds); cpu can be compared all the same.",
         "",
-        f"All {len(result.loads)} loads, with intervals: [tables.txt]({result.folder}/tables.txt). In {losses} of {pairs} pairs of a load and one of the eight, ring9 is behind in operations, cpu or p50:"
+        f"All {len(result.loads)} loads, with intervals: [tables.txt]({result.folder}/tables.txt). In {losses} of {pairs} pairs of a load and one of the {NUMBERS[len(BASELINES)]}, ring9 is behind in operations, cpu or p50:"
         " [docs/runtimes.md](docs/runtimes.md) names them all, and says how they are measured.",
     ]
 
@@ -351,6 +353,16 @@ def numbers_of_loads(result: Result, repository: str) -> None:
         check(f"{path}: numbers of loads", not wrong, "\n".join(wrong))
 
 
+def servers(repository: str) -> None:
+    """The docs name and count the servers of the roster."""
+    lines = open(os.path.join(repository, RUNTIMES)).read().partition("\n| server | I/O |")[2].splitlines()[2:]
+    rows = [line.split("|")[1].strip() for line in lines[: lines.index("")]] if "" in lines else []
+    check(f"{RUNTIMES}: a row for each server of bench/baselines/roster.json", rows == ["ring9", *BASELINES], rows)
+    for path in (README, RUNTIMES, "docs/benchmarking.md"):
+        said = set(re.findall(r"(\w+) other I/O layers", open(os.path.join(repository, path)).read())) - {"on"}
+        check(f"{path}: the number of other I/O layers", said <= {NUMBERS[len(BASELINES)]}, said)
+
+
 def tables(result: Result, repository: str) -> None:
     path = os.path.join(result.folder, "tables.txt")
     there = os.path.join(repository, path)
@@ -394,6 +406,7 @@ def revision(result: Result, repository: str) -> None:
 
 def main() -> int:
     repository = sys.argv[1]
+    servers(repository)
     text = BLOCK.sub("", open(os.path.join(repository, RUNTIMES)).read())
     folders = sorted(set(re.findall(r"\]\(\.\./(bench/results/[^/)\s]+/[^/)\s]+)/?\)", text)))
     check(f"{RUNTIMES} links to one folder of bench/results, outside of its blocks", len(folders) == 1, folders)
