@@ -1,4 +1,5 @@
 //! The walls: who may name whom. A room that names a neighbour that it must not know fails here, by file and line.
+//! The pages that name files and each other are held to what is there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -136,4 +137,36 @@ fn contains_word(line: &str, word: &str) -> bool {
         let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
         !part(before) && (word.ends_with([' ', ':']) || !part(after))
     })
+}
+
+/// A page that the index does not have is found by chance.
+#[test]
+fn every_page_is_in_the_index() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let index = fs::read_to_string(docs.join("README.md")).expect("docs has an index");
+    for folder in ["", "decisions/"] {
+        for entry in fs::read_dir(docs.join(folder)).expect("docs can be listed") {
+            let name = entry.expect("docs can be listed").file_name().into_string().expect("a name in UTF-8");
+            let link = format!("({folder}{name})");
+            let is_page = name.ends_with(".md") && link != "(README.md)";
+            assert!(!is_page || index.contains(&link), "docs/README.md has no line for docs/{folder}{name}");
+        }
+    }
+}
+
+/// A recipe that names a file which has moved is worse than none. Names in capitals are placeholders.
+#[test]
+fn every_file_that_contributing_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("CONTRIBUTING.md")).expect("a page on how to contribute");
+    let named = text.split('`').skip(1).step_by(2).filter(|word| {
+        let folder = word.split('/').next().unwrap_or_default();
+        let is_path = ["src", "tests", "tools", "bench", "fuzz", "docs", ".ci", ".cargo"].contains(&folder);
+        is_path && !word.contains([' ', '\n']) && !["NAME", "NN"].iter().any(|placeholder| word.contains(placeholder))
+    });
+    let named: Vec<&str> = named.collect();
+    assert!(named.len() > 30, "{named:?}");
+    for path in named {
+        assert!(root.join(path).exists(), "CONTRIBUTING.md names {path}, which is not there");
+    }
 }
