@@ -1,10 +1,12 @@
 //! Many seeds: each twice, in processes of their own by the hundred, since a server never unmaps its memory and may take its process with it.
 
+use nix::time::{ClockId, clock_gettime};
 use ring9_sim::{Fault, Figures, Plan, oracle, run, shrink};
 use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Seeds of one process.
 const CHUNK: u64 = 100;
@@ -25,6 +27,11 @@ fn command(plan: &Plan) -> String {
     text
 }
 
+/// The cpu time that this thread has used.
+fn cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has this clock").into()
+}
+
 /// Runs these seeds; a line with the figures of each, or with what has failed. Whether all went well.
 pub(crate) fn work(seeds: Range<u64>, plan: impl Fn(u64) -> Plan, first: bool) -> bool {
     let mut all_well = true;
@@ -32,7 +39,10 @@ pub(crate) fn work(seeds: Range<u64>, plan: impl Fn(u64) -> Plan, first: bool) -
         let plan = plan(seed);
         // Should the process die, this is the one.
         println!("@{seed}");
-        match (run(&plan), run(&plan)) {
+        let start = cpu();
+        let runs = (run(&plan), run(&plan));
+        println!("+{}", (cpu() - start).as_micros() / 2);
+        match runs {
             (Ok(one), Ok(two)) if one == two => println!("={}", one.line()),
             (Ok(one), Ok(two)) => {
                 all_well = false;
@@ -88,6 +98,8 @@ struct Sum {
     all: Figures,
     done: u64,
     failed: u64,
+    /// The most cpu time that one run of a seed has taken, in microseconds, and the seed.
+    slowest: (u64, u64),
 }
 
 impl Many {
@@ -111,10 +123,10 @@ impl Many {
                 });
             }
         });
-        let Sum { all, done, failed } = sum.into_inner().expect("no worker panics");
+        let Sum { all, done, failed, slowest } = sum.into_inner().expect("no worker panics");
         println!(
             "sim: {done} seeds, each twice, {failed} failed; {} steps, {} completions, {} requests, {} replies, {} operations against the model, \
-             {} replies and writes against what was executed, {} connections, {} s of virtual time",
+             {} replies and writes against what was executed, {} connections, {} s of virtual time; the slowest, seed {}, took {} ms of cpu",
             all.steps,
             all.events,
             all.requests,
@@ -122,7 +134,9 @@ impl Many {
             all.operations,
             all.checked,
             all.accepted,
-            all.lasted_ns / 1_000_000_000
+            all.lasted_ns / 1_000_000_000,
+            slowest.1,
+            slowest.0 / 1000
         );
         let fired = |fault: &Fault| all.fired.get(*fault as usize).copied().unwrap_or(0);
         let counts: Vec<String> = Fault::ALL.iter().map(|fault| format!("{} {}", fault.name(), fired(fault))).collect();
@@ -155,6 +169,8 @@ fn chunk(seeds: Range<u64>, sum: &Mutex<Sum>) -> bool {
         if let Some(seed) = line.strip_prefix('@') {
             at = seed.parse().unwrap_or(at);
             sum.done += 1;
+        } else if let Some(us) = line.strip_prefix('+').and_then(|us| us.parse().ok()) {
+            sum.slowest = sum.slowest.max((us, at));
         } else if let Some(figures) = line.strip_prefix('=').and_then(Figures::read) {
             sum.all.add(&figures);
         } else {

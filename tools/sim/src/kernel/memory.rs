@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 /// A byte that nobody writes on purpose in long runs.
 const POISON: u8 = 0xa5;
 const POISONED: [u8; 4096] = [POISON; 4096];
+/// Bytes of a send that are summed up together. A send of 1 MiB may leave in thousands of steps,
+/// and each of them looks at one or two chunks.
+const CHUNK: usize = 4096;
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +96,16 @@ pub(crate) fn is_poisoned(views: &[View], from: usize) -> bool {
     all
 }
 
-/// A number that changes with any byte.
-pub(crate) fn sum(views: &[View]) -> u64 {
+/// For each chunk that holds some of the bytes `from..to` of these views: its index, and a number
+/// that changes with any byte of the chunk.
+pub(crate) fn sums(views: &[View], from: usize, to: usize) -> impl Iterator<Item = (usize, u64)> {
+    (from / CHUNK..to.div_ceil(CHUNK)).map(|chunk| (chunk, sum(views, chunk * CHUNK, (chunk + 1) * CHUNK)))
+}
+
+/// A number that changes with any of the bytes `from..to` of these views.
+fn sum(views: &[View], from: usize, to: usize) -> u64 {
     let mut sum = 0xcbf2_9ce4_8422_2325_u64;
-    parts(views, 0, usize::MAX, |view| {
+    parts(views, from, to, |view| {
         // SAFETY: see the head of this file.
         let bytes = unsafe { std::slice::from_raw_parts(view.at as *const u8, view.len) };
         let mut words = bytes.chunks_exact(8);

@@ -54,8 +54,8 @@ struct Op {
     views: Vec<View>,
     total: usize,
     done: usize,
-    /// Of what a send shows.
-    sum: u64,
+    /// Of what a send shows, a number for each chunk of it.
+    sums: Vec<u64>,
     /// When a timer ends.
     due: u64,
 }
@@ -354,12 +354,12 @@ impl Kernel {
             assert!(total > 0 || sqe.kind == Kind::ReceiveShared, "submission: {sqe:?} of nothing");
             self.check_alone(&sqe, &views);
         }
-        let mut op = Op { sqe, views, total, done: 0, sum: 0, due: 0 };
+        let mut op = Op { sqe, views, total, done: 0, sums: Vec::new(), due: 0 };
         trace!(self, "submitted {:x} {} of {total} bytes on {}", sqe.user_data, name(&sqe.kind), sqe.fd);
         if sqe.is_receive() && sqe.kind != Kind::ReceiveShared {
             memory::poison(&op.views, 0);
         } else if sqe.is_send() {
-            op.sum = memory::sum(&op.views);
+            op.sums = memory::sums(&op.views, 0, total).map(|(_, sum)| sum).collect();
         }
         if self.fails_at == Some(self.submitted) {
             return self.fail(op);

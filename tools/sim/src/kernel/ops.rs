@@ -10,6 +10,18 @@ const CQE_F_BUFFER: u32 = 1;
 const CQE_F_MORE: u32 = 1 << 1;
 const CQE_F_SOCK_NONEMPTY: u32 = 1 << 2;
 
+/// How a step of a send ends.
+enum Sent {
+    /// The socket took a part. The send goes on at another moment.
+    Part,
+    /// All of it was sent, and the send asked for no completion.
+    Quiet,
+    /// The completion has this result.
+    Ends(i32),
+    /// The connection is lost by this error.
+    Lost(i32),
+}
+
 /// After these the same call may be made again.
 const TRANSIENT_RECEIVE: &[i32] = &[libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS];
 const TRANSIENT_SEND: &[i32] = &[libc::EINTR, libc::EAGAIN];
@@ -17,9 +29,10 @@ const TRANSIENT_SEND: &[i32] = &[libc::EINTR, libc::EAGAIN];
 const FATAL: &[i32] = &[libc::ENOMEM, libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT, libc::EIO];
 
 impl Kernel {
-    /// What a send shows must not change until it has ended.
-    fn check_held(&self, op: &Op) {
-        assert!(memory::sum(&op.views) == op.sum, "memory: what {:?} shows has changed under way", op.sqe);
+    /// What a send shows must not change until it has ended. Looks at the chunks that hold bytes `from..to`.
+    fn check_held(&self, op: &Op, from: usize, to: usize) {
+        let same = memory::sums(&op.views, from, to).all(|(chunk, sum)| op.sums[chunk] == sum);
+        assert!(same, "memory: what {:?} shows has changed under way", op.sqe);
     }
 
     /// Nobody else writes where a receive is under way. Into the sink anyone may.
@@ -184,22 +197,33 @@ impl Kernel {
         }
     }
 
-    /// What the socket takes of a send, or some of that. One that never waits ends in any case.
+    /// A step of a send. The bytes that the step sends are compared with what they were at the
+    /// submission; all bytes are compared once the send has ended.
     pub(super) fn send(&mut self, mut op: Op) {
-        self.check_held(&op);
+        let sent = self.send_part(&mut op);
+        if let Sent::Part = sent {
+            return self.in_flight.push(op);
+        }
+        self.check_held(&op, 0, op.total);
+        match sent {
+            Sent::Part | Sent::Quiet => {}
+            Sent::Ends(res) => self.post(&op.sqe, res, 0),
+            Sent::Lost(error) => self.lose(&op.sqe, error),
+        }
+    }
+
+    /// What the socket takes of a send, or some of that. One that never waits ends in any case.
+    fn send_part(&mut self, op: &mut Op) -> Sent {
         let number = self.socket(op.sqe.fd);
         if op.done == 0 && self.fires(Fault::SendInterrupted) {
-            let error = self.random.of(TRANSIENT_SEND);
             self.sockets[number].was_full = true;
-            return self.post(&op.sqe, -error, 0);
+            return Sent::Ends(-self.random.of(TRANSIENT_SEND));
         }
         if self.sockets[number].is_deaf() {
-            let error = if self.sockets[number].reset { libc::ECONNRESET } else { libc::EPIPE };
-            return self.post(&op.sqe, -error, 0);
+            return Sent::Ends(if self.sockets[number].reset { -libc::ECONNRESET } else { -libc::EPIPE });
         }
         if self.fires(Fault::SendFails) {
-            let error = self.random.of(FATAL);
-            return self.lose(&op.sqe, error);
+            return Sent::Lost(self.random.of(FATAL));
         }
         let mut n = self.sockets[number].send_room().min(op.total - op.done);
         self.sockets[number].was_full = true;
@@ -207,13 +231,14 @@ impl Kernel {
             if n == 0 {
                 self.faults.count(Fault::FullSocket);
             }
-            return self.post(&op.sqe, -libc::EAGAIN, 0);
+            return Sent::Ends(-libc::EAGAIN);
         }
         // A send that waits is taken in parts, each at a moment of its own.
         let ends = op.sqe.never_waits || self.fires(Fault::ShortSend);
         if ends && self.fires(Fault::ShortSend) || !op.sqe.never_waits && self.random.one_in(2) {
             n = self.random.part(n);
         }
+        self.check_held(op, op.done, op.done + n);
         memory::read(&op.views, op.done, op.done + n, &mut self.sockets[number].to_client);
         op.done += n;
         if op.done < op.total || op.sqe.never_waits {
@@ -221,11 +246,11 @@ impl Kernel {
         }
         trace!(self, "connection {number}: {n} bytes sent");
         if op.done < op.total && !ends {
-            return self.in_flight.push(op);
+            Sent::Part
+        } else if op.done == op.total && op.sqe.quiet {
+            Sent::Quiet
+        } else {
+            Sent::Ends(op.done as i32)
         }
-        if op.done == op.total && op.sqe.quiet {
-            return;
-        }
-        self.post(&op.sqe, op.done as i32, 0);
     }
 }
