@@ -4,7 +4,8 @@
 //! file together are bounded, so that one file cannot take everything.
 
 use super::content::Content;
-use super::node::{Key, Kind, Node};
+use super::key::Key;
+use super::node::{Kind, Node};
 use super::permit::{READ, Rights, WRITE};
 use super::{Mem, enospc};
 use crate::fs::{At, Error, Result, SetXattr, User, XATTR_BYTES_MAX, XATTR_NAME_BYTES_MAX, mode};

@@ -3,7 +3,7 @@
 //! A cookie is given once per directory and grows, so a listing goes on behind any cookie whatever came and went meanwhile. A name that is replaced keeps its cookie, and so does
 //! one that changes within its directory: see [`Dir::put`]. The index is ordered by a keyed hash: no choice of names makes it slow.
 
-use super::node::Key;
+use super::key::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Bound;

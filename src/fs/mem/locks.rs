@@ -3,7 +3,7 @@
 //! A lock never waits here: who does not get it asks again. A process that locks what it has already changes the kind there, and unlocking a part leaves the
 //! rest. What a file value has locked goes when it is closed.
 
-use super::node::Key;
+use super::key::Key;
 use crate::fs::{Error, Lock, LockKind, Result};
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! memfs: a complete tree of files in the arena.
 //!
-//! - `node`: files of every kind, without their names; a flat table, so nothing recurses.
+//! - `node`: files of every kind, without their names; a flat table, so nothing recurses. `key`: their places in it.
 //! - `dir`: names and cookies.
 //! - `content`, `blocks`, `landing`, `store`: the bytes of files; how large payloads arrive and are published.
 //! - `permit`: who may do what.
@@ -13,6 +13,7 @@ mod attrs;
 mod blocks;
 mod content;
 mod dir;
+mod key;
 mod landing;
 pub mod locks;
 mod node;
@@ -31,14 +32,13 @@ pub use permit::Groups;
 use attrs::Attrs;
 use content::Content;
 use dir::{DOT, DOT_DOT, Dir, Entry as Name};
+use key::{Key, ROOT};
 use locks::Locks;
-use node::{Key, Kind, Node, Nodes};
+use node::{Kind, Node, Nodes};
 use permit::Rights;
 use std::collections::BTreeMap;
 use store::Store;
 
-/// The root directory.
-const ROOT: Key = 0;
 /// Largest size of a file (off_t).
 const SIZE_MAX: u64 = i64::MAX as u64;
 /// Unit of statfs and preferred size of a small request, in bytes.

@@ -2,12 +2,10 @@
 
 use super::content::Content;
 use super::dir::Dir;
+use super::key::Key;
 use crate::fs::{At, Time, User, mode};
 use crate::wire::{Qid, qt};
 use slab::Slab;
-
-/// A place in the table of nodes; used again. `path` tells nodes apart for ever.
-pub(super) type Key = u32;
 
 /// Bits of `qid.kind` that are kept and can be set.
 pub(super) const BITS: u8 = qt::APPEND | qt::EXCL | qt::TMP;

@@ -4,8 +4,9 @@
 //! among the `others`: names of files that have several. So nobody ever acts upon a name that he did not walk to.
 
 use super::dir::{Dir, Entry};
-use super::node::{Key, Kind, Node};
-use super::{File, Link, Mem, ROOT, enospc, permit};
+use super::key::{Key, ROOT};
+use super::node::{Kind, Node};
+use super::{File, Link, Mem, enospc, permit};
 use crate::fs::mem::content::Content;
 use crate::fs::{At, Error, Make, Result, User, mode};
 
