@@ -1,8 +1,8 @@
 //! How each type of field is parsed, measured, emitted and printed.
 
-use super::text::{TextError, items, number, quoted};
-use super::types::List;
-use super::{Data, Dialect, Error, Ext, NAMES_MAX, Names, Opt, Qid, Qids, UOnly};
+use super::Error;
+use super::text::{TextError, number, quoted};
+use super::types::{Data, Dialect, Ext, Opt, Qid, UOnly};
 use bytes::BufMut;
 use std::fmt::{self, Formatter};
 
@@ -269,57 +269,6 @@ impl<'a> Field<'a> for Opt<u32> {
     fn sample(n: u64) -> Self {
         Opt(u32::sample(n))
     }
-}
-
-macro_rules! list_fields {
-    ($($list:ident $item:ty, $take:ident, $sample:expr;)*) => {$(
-        impl<'a> Field<'a> for $list<'a> {
-            #[inline]
-            fn parse(reader: &mut Reader<'a>, _: Dialect) -> Result<Self, Error> {
-                let count = reader.u16()?;
-                if usize::from(count) > NAMES_MAX {
-                    return Err(Error::Names);
-                }
-                let start = reader.rest();
-                for _ in 0..count {
-                    reader.$take()?;
-                }
-                Ok($list(List::Wire(count, &start[..start.len() - reader.rest().len()])))
-            }
-            #[inline]
-            fn size(&self, dialect: Dialect) -> usize {
-                2 + self.iter().map(|item| item.size(dialect)).sum::<usize>()
-            }
-            #[inline]
-            fn emit(&self, dialect: Dialect, out: &mut impl BufMut) {
-                out.put_u16_le(self.len() as u16);
-                self.iter().for_each(|item| item.emit(dialect, out));
-            }
-            fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
-                f.write_str("[")?;
-                for (at, item) in self.iter().enumerate() {
-                    f.write_str(if at == 0 { "" } else { " " })?;
-                    item.print(dialect, f)?;
-                }
-                f.write_str("]")
-            }
-            fn emit_text(text: Option<&str>, dialect: Dialect, out: &mut impl BufMut) -> Result<(), TextError> {
-                let items = text.map_or(Ok(Vec::new()), items)?;
-                out.put_u16_le(items.len() as u16);
-                items.into_iter().try_for_each(|item| <$item as Field>::emit_text(Some(item), dialect, out))
-            }
-            #[cfg(test)]
-            fn sample(n: u64) -> Self {
-                const ITEMS: &[$item] = $sample;
-                $list::list(&ITEMS[..n as usize % (ITEMS.len() + 1)])
-            }
-        }
-    )*};
-}
-
-list_fields! {
-    Names &[u8], string, &[b"usr", b"share", b"", b"\xf0"];
-    Qids Qid, qid, &[Qid { kind: 0x80, version: 1, path: 2 }, Qid { kind: 0, version: 3, path: 4 }];
 }
 
 /// Largest payload that a line may stand for: far above any msize.

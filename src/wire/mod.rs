@@ -8,6 +8,7 @@
 mod error;
 mod field;
 mod kind;
+mod lists;
 mod stat;
 mod table;
 mod text;
@@ -15,10 +16,11 @@ mod types;
 
 pub use error::Error;
 pub use kind::Kind;
+pub use lists::{Names, Qids};
 pub use stat::{DirEntry, Stat};
 pub use table::{Line, Message};
 pub use text::TextError;
-pub use types::{Data, Dialect, Ext, Names, Opt, Qid, Qids, UOnly, qt};
+pub use types::{Data, Dialect, Ext, Opt, Qid, UOnly, qt};
 
 /// Names a request until its reply.
 pub type Tag = u16;

@@ -1,7 +1,6 @@
 //! The types that fields of messages have, beyond plain numbers.
 
 use super::Error;
-use super::field::Reader;
 
 /// The three dialects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,70 +78,6 @@ pub struct UOnly<T>(pub T);
 /// A field that may be missing at the end. Parsed without it: 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opt<T>(pub T);
-
-/// The names of a walk, at most 16.
-#[derive(Clone, Copy, Debug)]
-pub struct Names<'a>(pub(super) List<'a, &'a [u8]>);
-
-/// The qids of a walk, at most 16.
-#[derive(Clone, Copy, Debug)]
-pub struct Qids<'a>(pub(super) List<'a, Qid>);
-
-/// Elements as they stand on the wire, checked, or as a caller has them.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum List<'a, T> {
-    Wire(u16, &'a [u8]),
-    Own(&'a [T]),
-}
-
-macro_rules! lists {
-    ($($list:ident of $item:ty, $parse:ident;)*) => {$(
-        impl<'a> $list<'a> {
-            /// For emission. Panics beyond 16 elements.
-            pub fn list(items: &'a [$item]) -> $list<'a> {
-                assert!(items.len() <= super::NAMES_MAX, "a walk has at most 16 elements");
-                $list(List::Own(items))
-            }
-
-            /// How many.
-            pub fn len(&self) -> usize {
-                match self.0 {
-                    List::Wire(count, _) => count.into(),
-                    List::Own(items) => items.len(),
-                }
-            }
-
-            /// None at all.
-            pub fn is_empty(&self) -> bool {
-                self.len() == 0
-            }
-
-            /// In order.
-            pub fn iter(&self) -> impl Iterator<Item = $item> + use<'a> {
-                let (mut reader, own) = match self.0 {
-                    List::Wire(_, bytes) => (Reader::new(bytes), [].as_slice()),
-                    List::Own(items) => (Reader::new(&[]), items),
-                };
-                // What was checked when it was parsed cannot fail now.
-                let wire = std::iter::from_fn(move || (!reader.is_empty()).then(|| reader.$parse().ok()).flatten());
-                wire.chain(own.iter().copied())
-            }
-        }
-
-        impl PartialEq for $list<'_> {
-            fn eq(&self, other: &Self) -> bool {
-                self.iter().eq(other.iter())
-            }
-        }
-
-        impl Eq for $list<'_> {}
-    )*};
-}
-
-lists! {
-    Names of &'a [u8], string;
-    Qids of Qid, qid;
-}
 
 /// A payload: always the last field, its count is the rest of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
