@@ -3,11 +3,13 @@
 use super::classic::opened;
 use super::common::{give_back, iounit};
 use super::convert;
-use super::fids::State;
+use super::fids::{Held, State};
 use super::pending::What;
+use super::xattr::Attr;
 use super::{Request, Session};
 use crate::fs::{
-    At, Error, Filesystem, Make, NAME_BYTES_MAX, Open, Outcome, Result, TARGET_BYTES_MAX, check_name, mode,
+    At, Error, Filesystem, Make, NAME_BYTES_MAX, Open, Outcome, Result, SetXattr, TARGET_BYTES_MAX, XATTR_BYTES_MAX,
+    XATTR_NAME_BYTES_MAX, check_name, mode,
 };
 use crate::wire::{DirEntry, Fid, Message, READ_HEAD};
 use bytes::BufMut;
@@ -23,6 +25,9 @@ mod flag {
     pub(super) const DIRECTORY: u32 = 0o200000;
     /// Of Tunlinkat.
     pub(super) const REMOVEDIR: u32 = 0x200;
+    /// Of Txattrcreate (setxattr(2), XATTR_).
+    pub(super) const XATTR_CREATE: u32 = 1;
+    pub(super) const XATTR_REPLACE: u32 = 2;
 }
 
 /// V9FS_MAGIC (Linux: `include/uapi/linux/magic.h`).
@@ -190,6 +195,85 @@ impl<F: Filesystem> Session<F> {
             return Err(Error::EINVAL);
         }
         self.reply_text(fs.gate(), request, &Message::Rreadlink { target: stat.target })
+    }
+
+    /// The value of an attribute, or the names of all, each with a NUL, under a new fid.
+    fn xattrwalk(&mut self, fs: &mut F, request: Request, fid: Fid, newfid: Fid, name: &[u8], at: At) -> Result<()> {
+        self.fids.check_new(newfid)?;
+        let held = self.fids.get(fid)?;
+        let mut attr = Attr::to_read(&self.config.budget);
+        if name.is_empty() {
+            let mut names = Vec::new();
+            fs.xattrs(&held.file, &mut |name| {
+                names.put(name);
+                names.put_u8(0);
+            })?;
+            attr.extend(&names)?;
+        } else {
+            attr.extend(fs.xattr(&held.file, name)?)?;
+        }
+        let size = attr.len() as u64;
+        let file = fs.duplicate(&held.file);
+        if let Err((error, file)) = self.fids.put_attr(newfid, file, attr) {
+            let _ = fs.close(file, at);
+            return Err(error);
+        }
+        self.reply(fs.gate(), request, &Message::Rxattrwalk { size });
+        Ok(())
+    }
+
+    /// The fid stands for an attribute from now on. One that already does starts anew.
+    fn xattrcreate(
+        &mut self,
+        fs: &mut F,
+        request: Request,
+        fid: Fid,
+        name: &[u8],
+        size: u64,
+        flags: u32,
+    ) -> Result<()> {
+        let how = match flags {
+            0 => SetXattr::Any,
+            flag::XATTR_CREATE => SetXattr::Create,
+            flag::XATTR_REPLACE => SetXattr::Replace,
+            _ => return Err(Error::EINVAL),
+        };
+        let Held { file, state } = self.fids.any(fid)?;
+        match state {
+            State::Walked => {}
+            State::Attr(attr) if attr.takes() => {}
+            State::Attr(_) => return Err(Error::EBADF),
+            _ => return Err(Error::EINVAL),
+        }
+        if name.is_empty() {
+            return Err(Error::EINVAL);
+        }
+        if name.len() > XATTR_NAME_BYTES_MAX {
+            return Err(Error::ERANGE);
+        }
+        let size = usize::try_from(size).ok().filter(|&size| size <= XATTR_BYTES_MAX).ok_or(Error::E2BIG)?;
+        // What is sure to fail is said now; the clunk has the last word.
+        match (how, fs.xattr(file, name)) {
+            (SetXattr::Create, Ok(_)) => return Err(Error::EEXIST),
+            (SetXattr::Replace, Err(Error::ENODATA)) => return Err(Error::ENODATA),
+            _ => {}
+        }
+        self.fids.become_attr(fid, Attr::to_set(&self.config.budget, name, size, how))?;
+        self.reply(fs.gate(), request, &Message::Rxattrcreate {});
+        Ok(())
+    }
+
+    /// Part of an attribute that was asked for.
+    pub(super) fn read_attr(&mut self, fs: &F, request: Request, fid: Fid, offset: u64, room: usize) -> Result<()> {
+        let held = self.fids.any(fid)?;
+        let State::Attr(attr) = &held.state else { return Err(Error::EBADF) };
+        let part = attr.read(offset, room)?;
+        let iovec = self.out.batch(fs.gate()).iovec();
+        let mark = iovec.mark();
+        iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
+        iovec.put_small(part.len(), |small| small.put(part));
+        self.end_data(fs.gate(), mark, request, |data| Message::Rread { data });
+        Ok(())
     }
 
     /// Whole entries behind a cookie. The client keeps what fits its buffer and may come back to any cookie that it was given.

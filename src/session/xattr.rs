@@ -1,19 +1,15 @@
-//! Extended attributes, as 9P2000.L has them: a fid of their own is read like a file, or written to and set when it is clunked.
+//! The value of an extended attribute behind a fid of 9P2000.L. The fid is read like a file, or
+//! written to; Tclunk then sets the attribute.
 //!
-//! What is read is what was there when the fid was made. What is written is kept here until the clunk: then it is set as a whole, or not at all. Both take memory that
-//! no file has: a peer may have a few such fids at a time, and all peers together so many bytes.
+//! A value to be read is a copy from the time of Txattrwalk. A value to be set is collected here,
+//! and Tclunk sets all of it or nothing. The bytes are on the heap, in no file: `fids.rs` bounds the
+//! number of such fids for each peer, and [`Budget`] their bytes for all peers together.
+//!
+//! Must not know: fids, sessions.
 
 use super::budget::Budget;
-use super::fids::{Held, State};
-use super::{Request, Session};
-use crate::fs::{At, Error, Filesystem, Result, SetXattr, XATTR_BYTES_MAX, XATTR_NAME_BYTES_MAX};
-use crate::wire::{Fid, Message, READ_HEAD};
-use bytes::BufMut;
+use crate::fs::{At, Error, Filesystem, Result, SetXattr};
 use std::sync::Arc;
-
-/// Flags of Txattrcreate (setxattr(2), XATTR_).
-const CREATE: u32 = 1;
-const REPLACE: u32 = 2;
 
 /// The bytes of an attribute on their way.
 #[derive(Debug)]
@@ -33,14 +29,36 @@ struct Becomes {
 }
 
 impl Attr {
-    fn new(budget: &Arc<Budget>, becomes: Option<Becomes>) -> Attr {
+    /// One that is there to be read; empty until its value is added.
+    pub(super) fn to_read(budget: &Arc<Budget>) -> Attr {
+        Attr { bytes: Vec::new(), budget: Arc::clone(budget), becomes: None }
+    }
+
+    /// One to which `size` bytes must be written before it is set under this name.
+    pub(super) fn to_set(budget: &Arc<Budget>, name: &[u8], size: usize, how: SetXattr) -> Attr {
+        let becomes = Some(Becomes { name: name.into(), size, how });
         Attr { bytes: Vec::new(), budget: Arc::clone(budget), becomes }
     }
 
-    fn extend(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Bytes that it has.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds bytes, as far as the budget of all peers allows.
+    pub(super) fn extend(&mut self, bytes: &[u8]) -> Result<()> {
         self.budget.take_attr_bytes(bytes.len())?;
         self.bytes.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// Part of a value that is there to be read: at most `room` bytes from `offset` on.
+    pub(super) fn read(&self, offset: u64, room: usize) -> Result<&[u8]> {
+        if self.takes() {
+            return Err(Error::EBADF);
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.bytes.len());
+        Ok(&self.bytes[start..self.bytes.len().min(start + room)])
     }
 
     /// Whether bytes can be written to it.
@@ -80,99 +98,5 @@ impl Attr {
 impl Drop for Attr {
     fn drop(&mut self) {
         self.budget.give_attr_bytes(self.bytes.len());
-    }
-}
-
-impl<F: Filesystem> Session<F> {
-    /// The value of an attribute, or the names of all, each with a NUL, under a new fid.
-    pub(super) fn xattrwalk(
-        &mut self,
-        fs: &mut F,
-        request: Request,
-        fid: Fid,
-        newfid: Fid,
-        name: &[u8],
-        at: At,
-    ) -> Result<()> {
-        self.fids.check_new(newfid)?;
-        let held = self.fids.get(fid)?;
-        let mut attr = Attr::new(&self.config.budget, None);
-        if name.is_empty() {
-            let mut names = Vec::new();
-            fs.xattrs(&held.file, &mut |name| {
-                names.put(name);
-                names.put_u8(0);
-            })?;
-            attr.extend(&names)?;
-        } else {
-            attr.extend(fs.xattr(&held.file, name)?)?;
-        }
-        let size = attr.bytes.len() as u64;
-        let file = fs.duplicate(&held.file);
-        if let Err((error, file)) = self.fids.put_attr(newfid, file, attr) {
-            let _ = fs.close(file, at);
-            return Err(error);
-        }
-        self.reply(fs.gate(), request, &Message::Rxattrwalk { size });
-        Ok(())
-    }
-
-    /// The fid stands for an attribute from now on. One that already does starts anew.
-    pub(super) fn xattrcreate(
-        &mut self,
-        fs: &mut F,
-        request: Request,
-        fid: Fid,
-        name: &[u8],
-        size: u64,
-        flags: u32,
-    ) -> Result<()> {
-        let how = match flags {
-            0 => SetXattr::Any,
-            CREATE => SetXattr::Create,
-            REPLACE => SetXattr::Replace,
-            _ => return Err(Error::EINVAL),
-        };
-        let Held { file, state } = self.fids.any(fid)?;
-        match state {
-            State::Walked => {}
-            State::Attr(attr) if attr.takes() => {}
-            State::Attr(_) => return Err(Error::EBADF),
-            _ => return Err(Error::EINVAL),
-        }
-        if name.is_empty() {
-            return Err(Error::EINVAL);
-        }
-        if name.len() > XATTR_NAME_BYTES_MAX {
-            return Err(Error::ERANGE);
-        }
-        let size = usize::try_from(size).ok().filter(|&size| size <= XATTR_BYTES_MAX).ok_or(Error::E2BIG)?;
-        // What is sure to fail is said now; the clunk has the last word.
-        match (how, fs.xattr(file, name)) {
-            (SetXattr::Create, Ok(_)) => return Err(Error::EEXIST),
-            (SetXattr::Replace, Err(Error::ENODATA)) => return Err(Error::ENODATA),
-            _ => {}
-        }
-        let becomes = Some(Becomes { name: name.into(), size, how });
-        self.fids.become_attr(fid, Attr::new(&self.config.budget, becomes))?;
-        self.reply(fs.gate(), request, &Message::Rxattrcreate {});
-        Ok(())
-    }
-
-    /// Part of an attribute that was asked for.
-    pub(super) fn read_attr(&mut self, fs: &F, request: Request, fid: Fid, offset: u64, room: usize) -> Result<()> {
-        let held = self.fids.any(fid)?;
-        let State::Attr(attr) = &held.state else { return Err(Error::EBADF) };
-        if attr.takes() {
-            return Err(Error::EBADF);
-        }
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(attr.bytes.len());
-        let part = &attr.bytes[start..attr.bytes.len().min(start + room)];
-        let iovec = self.out.batch(fs.gate()).iovec();
-        let mark = iovec.mark();
-        iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
-        iovec.put_small(part.len(), |small| small.put(part));
-        self.end_data(fs.gate(), mark, request, |data| Message::Rread { data });
-        Ok(())
     }
 }
