@@ -11,7 +11,8 @@
 //!
 //! Must not know: how the history was had.
 
-use crate::history::{History, Op, Value, What, WriteId};
+use crate::grid::{Value, WriteId};
+use crate::history::{History, Op, What};
 use crate::register::{self, Access, Before, Fault};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -14,7 +14,7 @@
 //!
 //! Must not know: clocks, connections.
 
-use crate::history::{Value, WriteId};
+use std::fmt;
 use std::ops::Range;
 
 /// Bytes of a region.
@@ -25,6 +25,53 @@ pub(crate) const STAMP_BYTES: usize = 8;
 pub(crate) const CELLS_MAX: usize = 1 << 12;
 /// Operations of a client at most, for the same reason.
 pub(crate) const SEQ_MAX: u32 = (1 << 24) - 1;
+
+/// The value that a write leaves: unique in its history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WriteId {
+    pub(crate) client: u8,
+    /// Number of the operation within its client, from 1.
+    pub(crate) seq: u32,
+}
+
+impl fmt::Display for WriteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}.{}", self.client, self.seq)
+    }
+}
+
+/// What a read saw in one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// Zeros, or the end of the file.
+    Initial,
+    /// What this write left.
+    Written(WriteId),
+    /// Something that no write of this history leaves in this cell.
+    Alien(u64),
+    /// Two things in one cell.
+    Torn {
+        /// What is in front.
+        first: u64,
+        /// Where something else begins, in bytes from the start of the cell.
+        at: usize,
+        /// What it is.
+        then: u64,
+    },
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Initial => f.write_str("zeros"),
+            Value::Written(write) => write!(f, "{write}"),
+            Value::Alien(bytes) => write!(f, "alien {}", describe(*bytes)),
+            Value::Torn { first, at, then } => {
+                write!(f, "torn: {}, from byte {at} on {}", describe(*first), describe(*then))
+            }
+        }
+    }
+}
 
 /// The registers of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +163,7 @@ fn write_of(stamp: u64) -> WriteId {
 }
 
 /// Bytes that should not be there, for people.
-pub(crate) fn describe(stamp: u64) -> String {
+fn describe(stamp: u64) -> String {
     if stamp == 0 {
         return "zeros".into();
     }

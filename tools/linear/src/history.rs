@@ -2,56 +2,8 @@
 //!
 //! Must not know: how it was had.
 
-use crate::grid::{Grid, describe};
-use std::fmt;
+use crate::grid::{Grid, Value, WriteId};
 use std::ops::Range;
-
-/// The value that a write leaves: unique in its history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct WriteId {
-    pub(crate) client: u8,
-    /// Number of the operation within its client, from 1.
-    pub(crate) seq: u32,
-}
-
-impl fmt::Display for WriteId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "c{}.{}", self.client, self.seq)
-    }
-}
-
-/// What a read saw in one cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
-    /// Zeros, or the end of the file.
-    Initial,
-    /// What this write left.
-    Written(WriteId),
-    /// Something that no write of this history leaves in this cell.
-    Alien(u64),
-    /// Two things in one cell.
-    Torn {
-        /// What is in front.
-        first: u64,
-        /// Where something else begins, in bytes from the start of the cell.
-        at: usize,
-        /// What it is.
-        then: u64,
-    },
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Value::Initial => f.write_str("zeros"),
-            Value::Written(write) => write!(f, "{write}"),
-            Value::Alien(bytes) => write!(f, "alien {}", describe(*bytes)),
-            Value::Torn { first, at, then } => {
-                write!(f, "torn: {}, from byte {at} on {}", describe(*first), describe(*then))
-            }
-        }
-    }
-}
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 //! Must not know: servers.
 
 use crate::check::check;
-use crate::grid::Grid;
-use crate::history::{Cut, History, Op, What, WriteId};
+use crate::grid::{Grid, WriteId};
+use crate::history::{Cut, History, Op, What};
 use std::ops::Range;
 
 const GRID: Grid = Grid { regions: 2, shift: 0, cut: None };

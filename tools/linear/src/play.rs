@@ -3,7 +3,8 @@
 //! The time of a call is taken before the first byte of its request is sent, that of its return after its reply was read, both on one monotonic clock. So an operation
 //! took effect within the time that is written down for it, and the check can miss a fault but cannot invent one.
 
-use crate::history::{Cut, History, Op, What, WriteId};
+use crate::grid::WriteId;
+use crate::history::{Cut, History, Op, What};
 use crate::plan::{Ask, CutPlan, Plan, Step};
 use anyhow::{Context, bail};
 use ring9::client::{Access, Address, Attr, Client};

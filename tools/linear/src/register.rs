@@ -12,7 +12,7 @@
 //!
 //! Must not know: files, bytes, clients.
 
-use crate::history::WriteId;
+use crate::grid::WriteId;
 use std::collections::BTreeMap;
 
 /// One operation on the register.
