@@ -2,13 +2,13 @@
 
 use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
 use crate::fs::mem::locks;
+use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
+pub use crate::session::MSIZE_MIN;
 use crate::session::{ATTR_BYTES_ALL, OWN_BYTES_MAX};
 use crate::uring::{BACKLOG_BYTES_ALL, SHARED_BYTES, SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WINDOW_BYTES};
 
 /// Largest message in bytes, and the default. v9fs asks for no more over a socket (Linux: `net/9p/trans_fd.c`, MAX_SOCK_BUF).
 pub const MSIZE_MAX: u32 = 1 << 20;
-/// Smallest message size in bytes that a client may ask for (Linux: `net/9p/client.c`, p9_client_create).
-pub const MSIZE_MIN: u32 = 4096;
 /// Connections at a time, unless asked otherwise.
 pub const CONNECTIONS: u64 = 10_000;
 /// Descriptors that are no connections: standard streams, ring, signals, listeners.
@@ -40,7 +40,8 @@ const _: () = assert!(WINDOW_BYTES >= crate::session::BULK_BYTES_MIN);
 // A whole largest reply is one gather.
 const _: () = assert!(VIEWS_MAX > 2 * (MSIZE_MAX as usize / BLOCK_BYTES_MAX + 2));
 // Every name and target that may be in a message that is no write.
-const _: () = assert!(WINDOW_BYTES > 16 * (2 + 255) + 64 && WINDOW_BYTES > 4095 + 255 + 64);
+const _: () =
+    assert!(WINDOW_BYTES > 16 * (2 + NAME_BYTES_MAX) + 64 && WINDOW_BYTES > TARGET_BYTES_MAX + NAME_BYTES_MAX + 64);
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ mod support;
 
 use ring9::arena::{Arena, Gauge};
 use ring9::fs::mem::Mem;
+use ring9::session::NOBODY;
 use ring9::stats::Stats;
 use ring9::uring::{Listener, Options, SHARED_COUNT, Server, Trust};
 use ring9::wire::{Dialect, Kind, Message};
@@ -449,7 +450,6 @@ fn owner(identity: Option<u32>, trust: Trust) -> Result<u32, u8> {
 /// K1, K3: what a listener's trust makes of a peer that says it is root.
 #[test]
 fn the_trust_of_a_listener_decides_who_a_peer_is() {
-    const NOBODY: u32 = 65534;
     assert_eq!(owner(None, Trust::All), Ok(0));
     assert_eq!(owner(Some(0), Trust::Squash), Ok(NOBODY));
     assert_eq!(owner(Some(0), Trust::PeerUid), Ok(0));

@@ -4,14 +4,11 @@ mod support;
 
 use ring9::fs::mem::Mem;
 use ring9::fs::{Filesystem, SetXattr, User, XATTR_BYTES_MAX};
-use ring9::session::{ATTR_BYTES_ALL, Budget, Config, Session};
+use ring9::session::{ATTR_BYTES_ALL, ATTRS_MAX, Budget, Config, Session};
 use ring9::wire::{Data, Dialect, Message};
 use std::sync::Arc;
 use support::script::{Script, pattern};
 use support::{AT, Style, config, feed, tree};
-
-/// Fids of one peer that stand for attributes.
-const FIDS_MAX: usize = 64;
 
 struct Client {
     session: Session<Mem>,
@@ -160,9 +157,9 @@ fn a_peer_and_all_peers_have_bounds() {
     };
     let full = ["Rlerror tag=0 ecode=28"];
     let mut clients = Vec::new();
-    for _ in 0..ATTR_BYTES_ALL / XATTR_BYTES_MAX / FIDS_MAX {
+    for _ in 0..ATTR_BYTES_ALL / XATTR_BYTES_MAX / ATTRS_MAX {
         let mut client = Client::new(&mut fs, &budget);
-        for fid in 1..=FIDS_MAX as u32 {
+        for fid in 1..=ATTRS_MAX as u32 {
             assert_eq!(reads(&mut client, &mut fs, fid), ["Rxattrwalk tag=0 size=65536"]);
         }
         assert_eq!(reads(&mut client, &mut fs, 100), full);

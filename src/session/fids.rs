@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 /// Fids of one peer that stand for extended attributes: each may have 64 KiB of its own.
-const ATTRS_MAX: usize = 64;
+pub const ATTRS_MAX: usize = 64;
 
 /// What a fid stands for.
 #[derive(Debug)]

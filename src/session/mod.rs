@@ -32,6 +32,7 @@ mod users;
 mod xattr;
 
 pub use budget::{ATTR_BYTES_ALL, Budget};
+pub use fids::ATTRS_MAX;
 pub use outgoing::{Reply, Segments, View};
 pub use payload::Landing;
 pub use users::{NOBODY, Trust, Users};
@@ -49,8 +50,8 @@ use std::sync::Arc;
 pub const BULK_BYTES_MIN: usize = 16 << 10;
 /// Largest message before a Tversion.
 const FIRST_MESSAGE_BYTES_MAX: u32 = 8 << 10;
-/// Smallest msize that can be asked for (Linux: `net/9p/client.c`).
-const MSIZE_MIN: u32 = 4096;
+/// Smallest message size in bytes that a client may ask for (Linux: `net/9p/client.c`, p9_client_create).
+pub const MSIZE_MIN: u32 = 4096;
 /// A peer with so many queued bytes that no file holds is not served, and no listing is larger.
 pub const OWN_BYTES_MAX: usize = 64 << 10;
 /// Largest listing while replies take all the memory that they may: an entry with the longest names fits.

@@ -5,6 +5,7 @@
 //! searched for and not taken from the front.
 
 use ring9::fs::{Stat, Time};
+use ring9::session::ATTRS_MAX;
 use ring9::wire::Qid;
 use std::collections::VecDeque;
 
@@ -52,9 +53,6 @@ pub(crate) enum Answer {
     /// A file.
     File(Shown),
 }
-
-/// More than a connection has of fids of attributes.
-const ATTRS_MAX: usize = 64;
 
 /// One connection.
 #[derive(Debug, Default)]
