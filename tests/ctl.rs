@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use support::{AT, Random, config};
 
-const DIALECTS: [Dialect; 3] = [Dialect::P9, Dialect::U, Dialect::L];
 const LOG: u32 = 1;
 const INTERVALS: u32 = 2;
 
@@ -139,7 +138,7 @@ impl Peer {
 
 #[test]
 fn a_read_waits_for_a_line_and_for_an_interval() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let (mut peer, _) = Peer::waiting(dialect);
         peer.turn();
         peer.ctl.tick(AT);
@@ -155,7 +154,7 @@ fn a_read_waits_for_a_line_and_for_an_interval() {
 
 #[test]
 fn a_flush_takes_a_read_back_and_its_tag_is_free() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let (mut peer, head) = Peer::waiting(dialect);
         peer.send(3, &Message::Tflush { oldtag: 1 });
         peer.send(4, &Message::Tflush { oldtag: 2 });
@@ -172,7 +171,7 @@ fn a_flush_takes_a_read_back_and_its_tag_is_free() {
 
 #[test]
 fn a_flush_that_comes_after_the_line_follows_the_reply() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let (mut peer, _) = Peer::waiting(dialect);
         peer.logs("a line");
         peer.send(3, &Message::Tflush { oldtag: 1 });
@@ -184,7 +183,7 @@ fn a_flush_that_comes_after_the_line_follows_the_reply() {
 
 #[test]
 fn a_clunk_answers_what_waits_first() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let (mut peer, _) = Peer::waiting(dialect);
         peer.send(3, &Message::Tclunk { fid: INTERVALS });
         peer.send(4, &Message::Tremove { fid: LOG });
@@ -199,7 +198,7 @@ fn a_clunk_answers_what_waits_first() {
 
 #[test]
 fn a_reader_that_vanishes_leaves_nothing() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let (mut peer, _) = Peer::waiting(dialect);
         peer.session.close(&mut peer.ctl, AT);
         peer.log.lock().expect("nobody panics").push(b"a line");
@@ -223,7 +222,7 @@ fn a_reader_that_vanishes_leaves_nothing() {
 fn every_tag_is_answered_once_or_taken_back() {
     for seed in 0..300 {
         let mut random = Random::new(seed);
-        let mut peer = Peer::new(DIALECTS[random.below(3)]);
+        let mut peer = Peer::new(Dialect::ALL[random.below(3)]);
         let mut at = [0u64; 3];
         // What each tag in use is for: a read, or a flush of a tag.
         let mut open: Vec<(u16, Option<u16>)> = Vec::new();

@@ -18,8 +18,6 @@ use std::rc::Rc;
 use support::fixed::Fixed;
 use support::{Random, Style, drive, drive_on, script::conversation, tree_in};
 
-const DIALECTS: [Dialect; 3] = [Dialect::P9, Dialect::U, Dialect::L];
-
 /// What a session answers that is shown everything at once. `region_bytes` shows in Rstatfs, since every region has head slots.
 fn expected(dialect: Dialect, region_bytes: usize) -> Vec<u8> {
     let tree = tree_in(arena(region_bytes));
@@ -47,7 +45,7 @@ fn assert_same(found: &[u8], expected: &[u8], what: &str) {
 
 #[test]
 fn every_chunking_gives_the_same_bytes() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let (requests, expected) = (conversation(dialect), expected(dialect, LARGE));
         for style in [Style::ReceiveOnly, Style::Landings] {
             for size in [1, 2, 3, 7, 23, 64, 1000, 4096, 16 << 10, 65_537, usize::MAX] {
@@ -78,7 +76,7 @@ fn server<R: Ring>(ring: R, arena: Arena, register: bool) -> (Server<R, Mem>, Rc
 
 #[test]
 fn the_real_ring_gives_the_same_bytes() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let requests = conversation(dialect);
         let all = Features::ALL;
         let cases = [

@@ -3,18 +3,18 @@
 //! Must not know: connections.
 
 use crate::fs::{Time, mode};
-use crate::wire::{Dialect, Message, Qid, Stat, qt};
+use crate::wire::{Dialect, Message, Qid, Stat, dm, qt};
 
 /// Bits of the mode in stat records that have a file type or permission in Linux.
 const DM: [(u32, u32); 8] = [
-    (0x8000_0000, mode::IFDIR),
-    (0x0200_0000, mode::IFLNK),
-    (0x0080_0000, mode::IFCHR),
-    (0x0020_0000, mode::IFIFO),
-    (0x0010_0000, mode::IFSOCK),
-    (0x0008_0000, mode::ISUID),
-    (0x0004_0000, mode::ISGID),
-    (0x0001_0000, mode::ISVTX),
+    (dm::DIR, mode::IFDIR),
+    (dm::SYMLINK, mode::IFLNK),
+    (dm::DEVICE, mode::IFCHR),
+    (dm::NAMED_PIPE, mode::IFIFO),
+    (dm::SOCKET, mode::IFSOCK),
+    (dm::SETUID, mode::ISUID),
+    (dm::SETGID, mode::ISGID),
+    (dm::SETVTX, mode::ISVTX),
 ];
 
 /// What a server says of a file, as far as the dialect tells.

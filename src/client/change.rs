@@ -5,11 +5,8 @@ use super::conn::Error as CallError;
 use super::files::Client;
 use super::transport::Error;
 use crate::fs::{Change, Error as Errno, SetTime, Time, mode};
-use crate::wire::{Dialect, Fid, Message, Stat, UOnly};
+use crate::wire::{Dialect, Fid, Message, Stat, UOnly, dm};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// DMLINK of .u (Linux: P9_DMLINK).
-const LINK: u32 = 0x0100_0000;
 
 impl Client {
     /// Changes what `change` has, but for the name: owners where the dialect has numbers for them, times in whole seconds in the older ones. `of` is what the file
@@ -79,10 +76,10 @@ impl Client {
                 let letter = if attr.kind() == mode::IFBLK { 'b' } else { 'c' };
                 let device = format!("{letter} {major} {minor}");
                 let (bit, extension) = match attr.kind() {
-                    mode::IFLNK => (0x0200_0000, attr.target.as_slice()),
-                    mode::IFIFO => (0x0020_0000, &b""[..]),
-                    mode::IFSOCK => (0x0010_0000, &b""[..]),
-                    _ => (0x0080_0000, device.as_bytes()),
+                    mode::IFLNK => (dm::SYMLINK, attr.target.as_slice()),
+                    mode::IFIFO => (dm::NAMED_PIPE, &b""[..]),
+                    mode::IFSOCK => (dm::SOCKET, &b""[..]),
+                    _ => (dm::DEVICE, device.as_bytes()),
                 };
                 self.make_classic(dir, name, bit | attr.mode & 0o777, extension)
             }
@@ -95,7 +92,7 @@ impl Client {
             Dialect::P9 => Err(beyond("9P2000 has no links and no special files")),
             Dialect::L => self.transport.call(Message::Tlink { dfid: dir, fid: file, name }, |_| ()),
             // The newline is v9fs' (Linux: `fs/9p/vfs_inode.c`).
-            Dialect::U => self.make_classic(dir, name, LINK, format!("{file}\n").as_bytes()),
+            Dialect::U => self.make_classic(dir, name, dm::LINK, format!("{file}\n").as_bytes()),
         }
     }
 

@@ -1,12 +1,12 @@
 //! What 9P2000 and 9P2000.u have for themselves: open, create, stat, wstat, and directories read as stat records.
 
 use super::common::{give_back, iounit};
-use super::convert::{self, dm};
+use super::convert;
 use super::fids::State;
 use super::pending::What;
 use super::{Request, Session};
 use crate::fs::{At, Error, Filesystem, Make, Open, Outcome, Result, check_name, mode};
-use crate::wire::{Dialect, Fid, Message, READ_HEAD};
+use crate::wire::{Dialect, Fid, Message, READ_HEAD, dm};
 use bytes::BufMut;
 
 /// Bits of the mode of Topen and Tcreate (open(9P); OAPPEND: Linux P9_OAPPEND).

@@ -2,21 +2,8 @@
 
 use super::users::Users;
 use crate::fs::{Change, Error, Result, SetTime, Stat, Time, mode};
-use crate::wire::{self, Dialect, Message, UOnly, qt};
+use crate::wire::{self, Dialect, Message, UOnly, dm, qt};
 use std::io::Write;
-
-/// Bits of the mode in stat records (stat(9P); .u: Linux `include/net/9p/9p.h`).
-pub(super) mod dm {
-    pub(in crate::session) const DIR: u32 = 1 << 31;
-    pub(in crate::session) const SYMLINK: u32 = 0x0200_0000;
-    pub(in crate::session) const LINK: u32 = 0x0100_0000;
-    pub(in crate::session) const DEVICE: u32 = 0x0080_0000;
-    pub(in crate::session) const NAMED_PIPE: u32 = 0x0020_0000;
-    pub(in crate::session) const SOCKET: u32 = 0x0010_0000;
-    pub(in crate::session) const SETUID: u32 = 0x0008_0000;
-    pub(in crate::session) const SETGID: u32 = 0x0004_0000;
-    pub(in crate::session) const SETVTX: u32 = 0x0001_0000;
-}
 
 /// Bits of Tgetattr and Rgetattr (Linux: P9_STATS_ALL).
 const STATS_ALL: u64 = 0x3fff;

@@ -184,8 +184,6 @@ fn data(data: &[u8]) -> Message<'_> {
     Message::Rread { data: Data::Here(data) }
 }
 
-const DIALECTS: [Dialect; 3] = [Dialect::P9, Dialect::U, Dialect::L];
-
 /// version(9P): the smaller msize wins, unknown suffixes are stripped, anything else is "unknown" and not an error.
 #[test]
 fn version_negotiates() {
@@ -250,7 +248,7 @@ fn a_second_version_clunks_everything_and_silences_what_waits() {
 /// attach(9P), auth(9P): diod's tools want ENOENT, others read the text.
 #[test]
 fn auth_is_refused_in_the_words_of_each_dialect() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let mut peer = Peer::new(dialect);
         let auth = Message::Tauth { afid: 9, uname: b"ann", aname: b"", n_uname: Ext(1000) };
         let reply = match dialect {
@@ -279,7 +277,7 @@ fn attach_obeys_the_trust_of_the_connection() {
 /// walk(9P).
 #[test]
 fn walk_reaches_all_or_leaves_newfid_alone() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let mut peer = Peer::new(dialect);
         let (root, dir, inner) = (peer.tree.qid(0), peer.tree.qid(6), peer.tree.qid(7));
         peer.says(&walk(0, 1, &[]), &walked(&[]));
@@ -317,7 +315,7 @@ fn walk_reaches_all_or_leaves_newfid_alone() {
 /// Linux walks from open fids; walk(9P) says that they are not open, but for a clone nobody minds.
 #[test]
 fn an_open_fid_can_be_cloned() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let mut peer = Peer::new(dialect);
         peer.opens(1, &[b"hello"]);
         peer.says(&walk(1, 2, &[]), &walked(&[]));
@@ -343,7 +341,7 @@ fn fids_have_a_cap() {
 
 #[test]
 fn read_and_write_need_a_fid_opened_for_that() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let open = |fid, write: bool| match dialect {
             Dialect::L => Message::Tlopen { fid, flags: write.into() },
             _ => Message::Topen { fid, mode: write.into() },
@@ -389,7 +387,7 @@ fn replies_stay_below_msize() {
 /// clunk(9P), remove(9P): the fid is gone whatever happens.
 #[test]
 fn clunk_and_remove_end_the_fid_even_if_they_fail() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let mut peer = Peer::new(dialect);
         peer.walks(1, &[b"hello"]);
         peer.says(&Message::Tclunk { fid: 1 }, &Message::Rclunk {});

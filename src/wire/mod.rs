@@ -20,7 +20,7 @@ pub use lists::{Names, Qids};
 pub use stat::{DirEntry, Stat};
 pub use table::{Line, Message};
 pub use text::TextError;
-pub use types::{Data, Dialect, Ext, Opt, Qid, UOnly, qt};
+pub use types::{Data, Dialect, Ext, Opt, Qid, UOnly, dm, qt};
 
 /// Names a request until its reply.
 pub type Tag = u16;

@@ -14,6 +14,9 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// All of them.
+    pub const ALL: [Dialect; 3] = [Dialect::P9, Dialect::U, Dialect::L];
+
     /// As Tversion names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -54,6 +57,28 @@ pub mod qt {
     pub const LINK: u8 = 0x01;
     /// Plain file.
     pub const FILE: u8 = 0;
+}
+
+/// Bits of [`Stat::mode`](super::Stat::mode) (stat(9P); .u: Linux `include/net/9p/9p.h`, P9_DM). The lowest nine are permissions.
+pub mod dm {
+    /// Directory.
+    pub const DIR: u32 = 0x8000_0000;
+    /// Symbolic link (.u).
+    pub const SYMLINK: u32 = 0x0200_0000;
+    /// Hard link (.u): in Tcreate alone.
+    pub const LINK: u32 = 0x0100_0000;
+    /// Device (.u).
+    pub const DEVICE: u32 = 0x0080_0000;
+    /// Named pipe (.u).
+    pub const NAMED_PIPE: u32 = 0x0020_0000;
+    /// Socket (.u).
+    pub const SOCKET: u32 = 0x0010_0000;
+    /// Set-user-ID (.u).
+    pub const SETUID: u32 = 0x0008_0000;
+    /// Set-group-ID (.u).
+    pub const SETGID: u32 = 0x0004_0000;
+    /// Sticky (.u).
+    pub const SETVTX: u32 = 0x0001_0000;
 }
 
 /// A file's identity: 13 bytes on the wire.

@@ -85,7 +85,7 @@ fn drive(dialect: Dialect, bytes: &[u8], mut pieces: impl FnMut() -> usize, skip
 
 #[test]
 fn every_split_point_gives_the_same_replies() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let bytes = conversation(dialect);
         let whole = drive(dialect, &bytes, || usize::MAX, false);
         assert!(whole.len() > 500, "a conversation");
@@ -103,7 +103,7 @@ fn every_split_point_gives_the_same_replies() {
 /// The need says how much completes the message, so that a driver can read exactly that.
 #[test]
 fn need_leads_from_message_to_message() {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let bytes = conversation(dialect);
         let mut peer = Peer { dialect, ..Peer::unversioned(config()) };
         let (mut start, mut end, mut all) = (0, HEAD, Vec::new());

@@ -19,8 +19,6 @@ use support::fixed::Fixed;
 use support::script::{Script, conversation};
 use support::{Style, drive_on, tree_in};
 
-const DIALECTS: [Dialect; 3] = [Dialect::P9, Dialect::U, Dialect::L];
-
 /// Regions as large as they come, and so small that gathers span them.
 const LARGE: usize = 1 << 30;
 const SMALL: usize = 512 << 10;
@@ -105,7 +103,7 @@ fn kind_at(bytes: &[u8], at: Option<usize>) -> Option<Kind> {
 #[test]
 fn conversations_are_the_same_on_a_ring_that_completes_late_short_and_out_of_order() {
     let mut fired = BTreeMap::new();
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let script = conversation(dialect);
         let both = [SMALL, LARGE].map(|region| in_memory(&script, region));
         for seed in 0..60 {
@@ -124,7 +122,7 @@ fn random_scripts_are_the_same_on_the_real_ring_and_the_simulated_one() {
     let all = Features::ALL;
     let mut replies = 0;
     for seed in 0..30 {
-        let dialect = DIALECTS[seed as usize % 3];
+        let dialect = Dialect::ALL[seed as usize % 3];
         let script = ring9_sim::script(seed, dialect, 300);
         let expected = in_memory(&script, LARGE);
         replies += expected.len();

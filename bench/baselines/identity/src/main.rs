@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn compare(commands: &[String], folder: &std::path::Path) -> anyhow::Result<usize> {
     let (mut different, mut servers) = (0, 0);
     for kind in ["tcp", "unix"] {
-        for dialect in [Dialect::P9, Dialect::U, Dialect::L] {
+        for dialect in Dialect::ALL {
             for size in PIECES {
                 let mut first: Option<Vec<Vec<u8>>> = None;
                 for command in commands {

@@ -19,13 +19,12 @@ use support::script::conversation;
 use support::{AT, Style, config, drive, tree};
 
 const CLOCK: Clock = Clock::Fixed(AT);
-const DIALECTS: [Dialect; 3] = [Dialect::P9, Dialect::U, Dialect::L];
 /// Bytes of the pieces in which a client speaks.
 const PIECES: [usize; 7] = [1, 23, 999, 4096, 16 << 10, 65_537, usize::MAX];
 
 /// Holds a driver against the session in memory. What serves gives back how many blocks are still pinned.
 fn check(name: &str, serve: impl Fn(UnixStream) -> io::Result<usize>) {
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let requests = conversation(dialect);
         let expected = drive(&requests, std::iter::once(usize::MAX), Style::ReceiveOnly);
         for size in PIECES {
