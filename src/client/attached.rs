@@ -3,14 +3,12 @@
 use super::conn::Error as CallError;
 use super::files::Client;
 use super::transport::Error;
-use crate::fs::{Error as Errno, LockKind, XATTR_BYTES_MAX};
+use crate::fs::{Error as Errno, LockKind, XATTR_BYTES_MAX, XATTR_LIST_BYTES_MAX};
 use crate::wire::{Data, Dialect, Fid, Message};
 use std::ops::Range;
 
 /// XATTR_REPLACE (setxattr(2)); with size 0 it removes.
 const REPLACE: u32 = 2;
-/// Longest list of names that is taken, in bytes (XATTR_LIST_MAX).
-const LIST_BYTES_MAX: usize = 64 << 10;
 
 impl Client {
     fn needs_linux(&self, what: &str) -> Result<(), Error> {
@@ -28,7 +26,7 @@ impl Client {
 
     /// The names of all.
     pub fn xattrs(&mut self, fid: Fid) -> Result<Vec<Vec<u8>>, Error> {
-        let list = self.read_xattr(fid, b"", LIST_BYTES_MAX)?;
+        let list = self.read_xattr(fid, b"", XATTR_LIST_BYTES_MAX)?;
         Ok(list.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
     }
 

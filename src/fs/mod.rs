@@ -520,6 +520,8 @@ pub const TARGET_BYTES_MAX: usize = 4095;
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Largest value of one in bytes.
 pub const XATTR_BYTES_MAX: usize = 64 << 10;
+/// Longest list of the names of a file's attributes, each with a NUL, in bytes (listxattr(2); Linux: XATTR_LIST_MAX).
+pub const XATTR_LIST_BYTES_MAX: usize = 64 << 10;
 
 /// Whether a name can be made in a directory: no "", ".", "..", "/" or NUL, at most 255 bytes.
 pub fn check_name(name: &[u8]) -> Result<()> {

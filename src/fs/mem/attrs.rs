@@ -8,13 +8,11 @@ use super::key::Key;
 use super::node::{Kind, Node};
 use super::permit::{READ, Rights, WRITE};
 use super::{Mem, enospc};
-use crate::fs::{At, Error, Result, SetXattr, User, XATTR_BYTES_MAX, XATTR_NAME_BYTES_MAX, mode};
+use crate::fs::{At, Error, Result, SetXattr, User, XATTR_BYTES_MAX, XATTR_LIST_BYTES_MAX, XATTR_NAME_BYTES_MAX, mode};
 use std::collections::BTreeMap;
 
 /// Largest sum of the values of one file, in bytes.
 const VALUES_BYTES_MAX: u64 = 256 << 10;
-/// Longest list of names, each with a NUL, in bytes: a client asks for no more (XATTR_LIST_MAX).
-const LIST_BYTES_MAX: usize = 64 << 10;
 /// What makes a program act as somebody else; whoever changes the program must not inherit it (capabilities(7)).
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -170,7 +168,7 @@ impl Mem {
         let listed: usize = of.map_or(0, |of| of.keys().map(|name| name.len() + 1).sum());
         let is_new = old.is_none();
         let full = all - old.unwrap_or(0) + bytes as u64 > VALUES_BYTES_MAX
-            || is_new && (listed + name.len() + 1 > LIST_BYTES_MAX || self.inodes_free() == 0);
+            || is_new && (listed + name.len() + 1 > XATTR_LIST_BYTES_MAX || self.inodes_free() == 0);
         if full { Err(Error::ENOSPC) } else { Ok(()) }
     }
 

@@ -14,7 +14,8 @@ use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Why};
 use crate::fs::Out;
 use std::ops::Range;
 
-const BLOCK: u64 = BLOCK_BYTES_MAX as u64;
+/// Bytes of a block of a large file.
+pub(super) const BLOCK: u64 = BLOCK_BYTES_MAX as u64;
 
 /// The content of a regular file.
 #[derive(Debug, Default)]

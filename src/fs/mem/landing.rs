@@ -6,7 +6,7 @@
 //!
 //! Where grants hold an eighth of the memory, the next ones get a block at a time, as bytes arrive: many who claim much and send little hold little.
 
-use super::content::{Blocks, Content, indices, part};
+use super::content::{BLOCK, Blocks, Content, indices, part};
 use super::store::Store;
 use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Piece, Space, Why};
 use std::ops::Range;
@@ -18,7 +18,6 @@ const SPARES: usize = 4;
 
 /// Grants hold at most one part in so many of the memory, but for a block each.
 const GRANTED_SHARE: usize = 8;
-const BLOCK: u64 = BLOCK_BYTES_MAX as u64;
 
 impl Content {
     /// Memory for `range`, to be received into; or for a first part of it, where memory is scarce. It is added to `space`. On `Full` the file is as it was.
