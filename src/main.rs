@@ -7,10 +7,10 @@ use flags::{Command, Flags, Serve};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use ring9::arena::Arena;
 use ring9::client::Address;
-use ring9::fs::ctl::Ctl;
-use ring9::fs::dev::Dev;
+use ring9::fs::ctl::{self, Ctl};
+use ring9::fs::dev::{self, Dev};
 use ring9::fs::mem::{self, Mem};
-use ring9::fs::mount::Join;
+use ring9::fs::mount::{self, Join};
 use ring9::limits::{self, Bounds};
 use ring9::session::{Budget, Users};
 use ring9::stats::{Lines, Stats};
@@ -134,6 +134,9 @@ fn users(serve: &Serve) -> anyhow::Result<Users> {
     Ok(Users::parse(&read("/etc/passwd"), &groups))
 }
 
+/// Attach names of the files and the devices together.
+const FILES_NAMES: mount::Names = &mount::both::<3>(mem::ATTACH_NAMES, dev::ATTACH_NAMES);
+
 type Trees = Join<Join<Mem, Dev>, Ctl>;
 
 /// The loop with its trees; beside it what keeps the signal descriptor open, and the bytes to register.
@@ -160,8 +163,10 @@ fn build(
         groups: serve.groups.is_some().then(|| users.memberships().collect()),
         ..mem::Options::default()
     };
-    let files = Join::new((&[b"", b"/"], Mem::new(arena, options)), (&[b"dev"], Dev::new(zeros, seed(&mut ring))));
-    let trees = Join::new((&[b"", b"/", b"dev"], files), (&[b"ctl"], Ctl::new(Rc::clone(&stats), gauge, log)));
+    let mem = Mem::new(arena, options);
+    let files = Join::new((mem::ATTACH_NAMES, mem), (dev::ATTACH_NAMES, Dev::new(zeros, seed(&mut ring))));
+    let ctl = Ctl::new(Rc::clone(&stats), gauge, log);
+    let trees = Join::new((FILES_NAMES, files), (ctl::ATTACH_NAMES, ctl));
     let signals = Signals::new()?;
     let options = uring::Options {
         msize_max: serve.msize.0 as u32,

@@ -19,8 +19,8 @@ mod support;
 
 use bytes::BytesMut;
 use ring9::arena::{Arena, Gauge};
-use ring9::fs::dev::Dev;
-use ring9::fs::mem::{Mem, Options};
+use ring9::fs::dev::{self, Dev};
+use ring9::fs::mem::{self, Mem, Options};
 use ring9::fs::mount::Join;
 use ring9::fs::{At, Filesystem};
 use ring9::session::{Broken, Config, Session, Trust, Users};
@@ -66,7 +66,7 @@ impl World {
         let arena = Arena::new(1 << 20).expect("a small mapping");
         let (zeros, gauge) = (arena.zeros(), arena.gauge());
         let mem = Mem::new(arena, Options { inodes_max: INODES, ..Options::default() });
-        let mut fs = Join::new((&[b"", b"/"], mem), (&[b"dev"], Dev::new(zeros, [7; 32])));
+        let mut fs = Join::new((mem::ATTACH_NAMES, mem), (dev::ATTACH_NAMES, Dev::new(zeros, [7; 32])));
         fs.init(AT).expect("memory is there");
         World { fs, gauge, peers: BTreeMap::new(), now: AT }
     }

@@ -5,8 +5,8 @@
 
 use crate::support::AT;
 use ring9::arena::Arena;
-use ring9::fs::dev::Dev;
-use ring9::fs::mem::{Mem, Options};
+use ring9::fs::dev::{ATTACH_NAMES as DEV_NAMES, Dev};
+use ring9::fs::mem::{ATTACH_NAMES as MEM_NAMES, Mem, Options};
 use ring9::fs::mount::Join;
 use ring9::fs::{Filesystem, SetXattr, StatFs, User, mode};
 use std::cell::Cell;
@@ -34,7 +34,7 @@ thread_local! {
 pub fn with_trees<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Trees) -> (Trees, T)) -> T {
     with_mem(poison, options, |mem| {
         let zeros = mem.arena().zeros();
-        let mut trees = Join::new((&[b"", b"/"], mem), (&[b"dev"], Dev::new(zeros, [7; 32])));
+        let mut trees = Join::new((MEM_NAMES, mem), (DEV_NAMES, Dev::new(zeros, [7; 32])));
         trees.init(AT).expect("memory is there");
         let (trees, result) = run(trees);
         (trees.into_parts().0, result)

@@ -2,10 +2,14 @@
 //! All but `full` take anything and keep nothing.
 
 use super::catalog::{Catalog, ENDLESS, Member, Node, Source};
+use super::mount::Names;
 use super::{At, Error, Out, Outcome, Result};
 use crate::arena::{BLOCK_BYTES_MAX, Zeros};
 use chacha20::ChaCha12Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
+
+/// Attach names of the tree.
+pub const ATTACH_NAMES: Names = &[b"dev"];
 
 /// The tree `dev`.
 pub type Dev = Catalog<Devices>;

@@ -11,6 +11,18 @@ use crate::wire::Qid;
 /// Attach names of a tree.
 pub type Names = &'static [&'static [u8]];
 
+/// The names of two trees together: those of their join, for a join around it. `N` is how many they are.
+pub const fn both<const N: usize>(a: Names, b: Names) -> [&'static [u8]; N] {
+    assert!(a.len() + b.len() == N, "N is the number of names");
+    let mut names: [&'static [u8]; N] = [b""; N];
+    let mut at = 0;
+    while at < N {
+        names[at] = if at < a.len() { a[at] } else { b[at - a.len()] };
+        at += 1;
+    }
+    names
+}
+
 /// The trees `a` and `b`.
 pub struct Join<A, B> {
     /// Attach names that lead to each; others lead nowhere.

@@ -14,8 +14,8 @@ mod room;
 mod tree;
 
 use ring9::arena::Arena;
-use ring9::fs::dev::Dev;
-use ring9::fs::mem::{Mem, Options};
+use ring9::fs::dev::{ATTACH_NAMES as DEV_NAMES, Dev};
+use ring9::fs::mem::{ATTACH_NAMES as MEM_NAMES, Mem, Options};
 use ring9::fs::mount::Join;
 use tree::Limits;
 
@@ -125,12 +125,12 @@ fn dev() -> Dev {
 
 /// A join passes everything through to the tree in front.
 fn mem_before_dev(limits: &Limits) -> Join<Mem, Dev> {
-    Join::new((&[b"", b"/"], mem(limits)), (&[b"dev"], dev()))
+    Join::new((MEM_NAMES, mem(limits)), (DEV_NAMES, dev()))
 }
 
 /// And to the tree behind.
 fn dev_before_mem(limits: &Limits) -> Join<Dev, Mem> {
-    Join::new((&[b"dev"], dev()), (&[b"", b"/"], mem(limits)))
+    Join::new((DEV_NAMES, dev()), (MEM_NAMES, mem(limits)))
 }
 
 /// F10: two trees are two file systems.

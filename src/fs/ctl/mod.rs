@@ -13,6 +13,7 @@ mod tail;
 mod text;
 
 use super::catalog::{Catalog, ENDLESS, Member, Node, Source};
+use super::mount::Names;
 use super::{At, Cancel, Error, Out, Outcome, Result, Token};
 use crate::arena::Gauge;
 use crate::stats::{Lines, Stats};
@@ -21,6 +22,9 @@ use intervals::Intervals;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use tail::{ReaderId, Tail};
+
+/// Attach names of the tree.
+pub const ATTACH_NAMES: Names = &[b"ctl"];
 
 /// The tree `ctl`.
 pub type Ctl = Catalog<Figures>;

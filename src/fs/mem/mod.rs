@@ -21,6 +21,7 @@ mod permit;
 mod store;
 mod tree;
 
+use super::mount::Names;
 use super::{
     At, Change, Entry, Error, Filesystem, Grant, Lock, Make, Open, Out, Outcome, Result, SetTime, SetXattr, Stat,
     StatFs, Token, User, mode,
@@ -38,6 +39,9 @@ use node::{Kind, Node, Nodes};
 use permit::Rights;
 use std::collections::BTreeMap;
 use store::Store;
+
+/// Attach names of the tree.
+pub const ATTACH_NAMES: Names = &[b"", b"/"];
 
 /// Largest size of a file (off_t).
 const SIZE_MAX: u64 = i64::MAX as u64;
@@ -280,7 +284,7 @@ impl Filesystem for Mem {
     }
 
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<File> {
-        if !matches!(aname, b"" | b"/") {
+        if !ATTACH_NAMES.contains(&aname) {
             return Err(Error::ENOENT);
         }
         self.nodes[ROOT].uses += 1;
