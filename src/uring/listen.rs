@@ -17,11 +17,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Socket buffers for large messages, in bytes each way; inherited by accepted sockets. The unix default of 208 KiB makes a 1 MiB message stall.
-const SOCKET_BUFFER_BYTES: usize = 1 << 20;
-/// A peer whose machine has gone is noticed after 60 + 8 * 15 s: a laptop may sleep for a minute, and a Linux mount never reconnects.
-const KEEPALIVE: (u32, u32, u32) = (60, 15, 8);
+pub const SOCKET_BUFFER_BYTES: usize = 1 << 20;
+/// Seconds of silence before the first probe of a TCP peer, seconds between probes, and probes: a peer whose machine has gone is noticed after 60 + 8 * 15 s, since a laptop may sleep for a minute, and a Linux mount never reconnects.
+pub const KEEPALIVE: (u32, u32, u32) = (60, 15, 8);
 /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// A socket that listens.
 #[derive(Debug)]

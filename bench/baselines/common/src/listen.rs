@@ -7,19 +7,13 @@ use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt,
 };
 use ring9::client::Address;
+use ring9::uring::{BACKLOG, KEEPALIVE, SOCKET_BUFFER_BYTES};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-
-/// Socket buffers for large messages, in bytes each way; inherited by accepted sockets. The same as the server's.
-const SOCKET_BUFFER_BYTES: usize = 1 << 20;
-/// Seconds of silence after which a peer is asked whether it is there, between askings, and how often. The same as the server's.
-const KEEPALIVE: (u32, u32, u32) = (60, 15, 8);
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
 
 /// A socket that listens; blocking as it comes.
 #[derive(Debug)]
