@@ -1,10 +1,8 @@
 //! The median of a few values, and how sure it is.
 
+use super::percentile::CONFIDENCE;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// Of the interval.
-const CONFIDENCE: f64 = 0.95;
 
 /// A median and its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -9,12 +9,12 @@ use rand::{RngExt, SeedableRng};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Of all intervals of confidence.
+pub(super) const CONFIDENCE: f64 = 0.95;
 /// Those that are given if there are enough values.
 const GIVEN: [f64; 9] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.999_99, 0.999_999];
 /// So many values lie above one that is given, at least.
 const ABOVE_MIN: f64 = 10.0;
-/// Of the intervals of confidence.
-const CONFIDENCE: f64 = 0.95;
 /// Points of a curve from 90 to 99 %, from 99 to 99.9 %, and so on.
 const TO_EACH_NINE: f64 = 8.0;
 const RESAMPLES: usize = 400;

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 /// Files that take their steps together.
 pub(crate) const BATCH: usize = 64;
+/// Files up to this size travel in one message each.
+pub(crate) const SMALL_BYTES: u64 = 64 << 10;
 
 /// A file on its way.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 //!
 //! Small files come 64 at a time; large ones alone, with many reads in flight. The length that a file shows is a hint: it is read to its end. Runs of zeros become holes. A directory gets its permissions and time when all below it is there.
 
-use crate::batch::{BATCH, Item, Step};
+use crate::batch::{BATCH, Item, SMALL_BYTES, Step};
 use crate::pour::pour;
 use crate::{Run, join, shown, split};
 use anyhow::bail;
@@ -19,8 +19,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Files up to this size come in one message each.
-const SMALL_BYTES: u64 = 64 << 10;
 /// Zeros are looked for in units of this many bytes.
 const PAGE: usize = 4096;
 

@@ -3,7 +3,7 @@
 //! Small files go 64 at a time; large ones alone, with many writes in flight. Holes are not sent. A directory gets its permissions and time when all below it is there,
 //! so that one which nobody may write can be copied.
 
-use crate::batch::{BATCH, Item, Step};
+use crate::batch::{BATCH, Item, SMALL_BYTES, Step};
 use crate::{Run, join, shown, split};
 use anyhow::bail;
 use nix::unistd::{Whence, lseek};
@@ -17,8 +17,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Files up to this size travel in one message each.
-const SMALL_BYTES: u64 = 64 << 10;
 /// Bytes read at a time of a large file.
 const PART_BYTES: usize = 8 << 20;
 

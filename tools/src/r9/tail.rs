@@ -3,6 +3,7 @@
 use crate::pour::pour;
 use crate::{Run, shown};
 use ring9::client::{Access, Client, Error};
+use ring9::fs::catalog::ENDLESS;
 use ring9::wire::Fid;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -10,8 +11,6 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// What a file without an end shows as its length.
-const ENDLESS: u64 = i64::MAX as u64;
 /// Bytes that are looked at together on the way back from the end.
 const PART_BYTES: u64 = 64 << 10;
 

@@ -14,6 +14,7 @@ use crate::runtimes::{Built, Company, Cpus, Shape};
 use anyhow::{Context, ensure};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use ring9::limits::CONNECTIONS;
 use std::time::{Duration, SystemTime};
 
 /// Rounds of a load, and of each server in one: in full, and where time is short. Six rounds are the fewest with an interval.
@@ -32,8 +33,6 @@ const RING_FLOOR_BYTES_MAX: u64 = 16 << 10;
 const DESCRIPTORS_SPARE: u64 = 256;
 /// That a server has beside those of a load and a crowd: to make files, and to be asked what it spent.
 const CONNECTIONS_SPARE: u64 = 16;
-/// That a server takes without being asked to.
-const CONNECTIONS_USUAL: u64 = 10_000;
 
 /// A load that is to be made.
 struct Trial<'a> {
@@ -64,7 +63,7 @@ impl Yard<'_> {
         let mut idle_connections = 0;
         let connections = shape.connections as u64 + CONNECTIONS_SPARE;
         let end = |server: &Built| {
-            if connections < CONNECTIONS_USUAL { String::new() } else { server.for_connections(connections) }
+            if connections < CONNECTIONS { String::new() } else { server.for_connections(connections) }
         };
         let all = self.roster.servers.iter().map(|server| Contestant::Server(server, end(server)));
         let comparison = match shape.company {
