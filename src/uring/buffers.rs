@@ -1,8 +1,11 @@
-//! Memory that is received into before it is served: buffers that all peers share, a peer's window, and the sink. **Unsafe**: names memory to the kernel.
+//! Memory that is received into before it is served: shared buffers, the window of a peer that
+//! sends large payloads or is behind, and the sink. **Unsafe**: names memory to the kernel.
 //!
-//! Ownership: a shared buffer is the kernel's but from the CQE that names it until it is given back, which happens before the next CQE is looked at. A window owns its
-//! memory on the heap, so that it may move itself; its peer keeps it until the terminal CQE, and neither reads nor changes the room behind the received bytes
-//! while a receive is in flight. Shared buffers and sink live for ever.
+//! Ownership: a shared buffer is either kept back or the kernel's. The CQE that names it takes it
+//! from the kernel. It is looked at once, before the next CQE, and then kept back or given to the
+//! kernel again. A window owns its memory on the heap, so that the window itself may move. Its peer
+//! keeps it until the terminal CQE, and does not touch the room behind the received bytes while a
+//! receive is in flight. Shared buffers and sink are never freed.
 
 use super::ring::{BUFFER_GROUP, Ring};
 use super::socket::Socket;

@@ -1,9 +1,10 @@
-//! What the kernel may be touching: the memory behind each operation in flight, and the SQEs that name it. **Unsafe**: with `buffers.rs` the only caller of
-//! [`Ring::push`].
+//! What the kernel may be touching: the memory behind each operation in flight, and the SQEs that
+//! name it. **Unsafe**: the loop calls [`Ring::push`] only here and in `buffers.rs`.
 //!
-//! Ownership: a value of [`Inbound`] or [`Outbound`] owns the memory that its SQE names, on the heap or in the arena, so that the value itself may
-//! move. Its peer keeps it until the terminal CQE; that is the rule that makes every `push` in here sound. Nothing of a value is read or changed
-//! between its `start` and the CQE.
+//! Ownership: a value of [`Inbound`] or [`Outbound`] owns the memory that its SQE names, on the
+//! heap or in the arena, so that the value itself may move. Its peer keeps it until the terminal
+//! CQE, or until a quiet send is known to have ended; so every `push` in here is sound. Nothing of
+//! a value is read or changed between its `start` and that end.
 
 use super::buffers::{Spares, Window};
 use super::ring::{Ring, SEND_VECTORIZED};

@@ -1,6 +1,8 @@
-//! Listening sockets and the signal descriptor: the system calls made before the loop starts.
+//! What is set up before the loop starts: listening sockets, the signal descriptor, the limit of
+//! open files, the cpu.
 //!
-//! A live socket path is never stolen: it is connected to first, and unlinked only if that is refused.
+//! A unix socket path on which a server listens is never taken over: it is connected to first, and
+//! removed only if the connection is refused.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};

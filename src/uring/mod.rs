@@ -1,10 +1,24 @@
-//! The completion loop: one thread, one ring, one `io_uring_enter` per turn.
+//! The completion loop: one thread, one ring.
 //!
-//! A turn: enter; drain all CQEs into a list; read the clocks once; let each CQE change its peer; serve what the touched peers have received, queue
-//! one send each for all their replies, arm their receives; enter again. Handlers never recurse, and nothing in here blocks but the enter.
+//! A turn: enter; read the clocks once; drain all CQEs into a list, and let each change its peer.
+//! Bytes in a shared buffer are served at their CQE, since the buffer goes back before the next
+//! one. Then each listed peer has its turn: serve what else has arrived, queue one send for all its
+//! replies, arm its receive.
 //!
-//! Must not know: memfs, messages. It sees sessions through their driver contract and trees through [`Filesystem`](crate::fs::Filesystem).
-//! System calls are made in `ring.rs` (the loop's) and `listen.rs` (before the loop starts), nowhere else.
+//! Only the enter waits, for one CQE. A quiet send has no CQE if it succeeds at once, so it does
+//! not end the wait (docs/decisions/08-waiting.md). Registering memory for `--grow` can stall a
+//! turn; the log says for how long.
+//!
+//! A turn enters once, with three exceptions, whose further enters do not wait: the submission
+//! queue is full; the loop polls before it sleeps (`--busy-poll`); a peer's socket has more
+//! requests, whose replies may leave together (`server/together.rs`). The last one also drains CQEs
+//! inside a peer's turn; other peers still send only in their own turns.
+//!
+//! Must not know: memfs, messages. It sees sessions through their driver contract, and trees
+//! through [`Filesystem`](crate::fs::Filesystem).
+//!
+//! While the loop runs, all system calls are made in `ring.rs`. Before it starts they are also made
+//! in `listen.rs` and `probe.rs`.
 
 #[expect(unsafe_code, reason = "memory that the kernel touches: see the head of the file")]
 mod buffers;

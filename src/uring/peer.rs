@@ -1,11 +1,12 @@
-//! One connection: its session, where it is in its life, and exactly what is in flight.
+//! One connection: its session, its state, and exactly what is in flight.
 //!
 //! ```text
 //! Open --EOF--> Finishing --all sent--> Closing --nothing in flight--> gone
 //!   `-----------error, broken message, drain over------^
 //! ```
-//! "In flight" means that the kernel may still touch the memory of that operation; only its terminal CQE ends it, and a peer is gone only when
-//! nothing is.
+//! "In flight" means that the kernel may still touch the memory of that operation. It ends with the
+//! terminal CQE, or for a quiet send once that is known to have ended. A peer is gone only when
+//! nothing is in flight.
 
 use super::buffers::Window;
 use super::flight::{Inbound, Outbound};

@@ -1,4 +1,5 @@
-//! What this kernel and these limits offer, and what to do about what they do not: for `ring9 check` and for errors at start.
+//! What this kernel and the limits of this process offer, and how to fix what is missing: for
+//! `ring9 check`, for errors at start, and for the bound on memory.
 
 use super::ring::{Features, Kernel, Ring};
 use nix::libc;

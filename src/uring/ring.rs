@@ -1,9 +1,11 @@
-//! The ring, and every other system call that the loop makes. **Unsafe.**
+//! The ring, and every other system call that the running loop makes. **Unsafe.**
 //!
-//! [`Ring`] is the seam: its currency is the kernel's own (SQEs in, `user_data`, `res` and `flags` out), so that a simulated kernel can stand
-//! behind the same loop. [`Kernel`] is the real one.
+//! [`Ring`] is the interface to a kernel. It uses the kernel's own terms (SQEs in; `user_data`,
+//! `res` and `flags` out), so that a simulated kernel can stand behind the same loop. [`Kernel`] is
+//! the real one.
 //!
-//! Ownership: whoever pushes an SQE keeps the memory that it names until the terminal CQE (`flight.rs` does). The arena, the sink and the shared buffers are never
+//! Ownership: the caller of [`Ring::push`] keeps the memory that the SQE names until the terminal
+//! CQE (`flight.rs` and `buffers.rs` do). The arena, the sink and the shared buffers are never
 //! unmapped.
 
 use crate::fs::Time;

@@ -1,4 +1,8 @@
-//! The loop itself: turns and peers.
+//! The loop itself: its state, a turn, and what a peer's turn does.
+//!
+//! - `receive`, `send`, `together`: bytes of a peer, in and out.
+//! - `accept`: listeners, and the drain at the end. `eviction`: peers that are closed by the loop.
+//! - `growth`: memory for more files. `recent`: which peers were active a moment ago.
 
 mod accept;
 mod eviction;

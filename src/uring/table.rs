@@ -1,7 +1,8 @@
-//! Which parts of the arena are in the ring's table of registered buffers, and where.
+//! Which parts of the arena are in the ring's table of registered buffers, and in which slot.
 //!
-//! A region (1 GiB at most) has two slots of the table and uses one at a time: to grow, the longer range is registered in the other slot and the old
-//! one is given up, which the kernel defers until no operation uses it; but not before everything that names it was submitted.
+//! A region (1 GiB at most) has two slots and uses one at a time. To grow, the longer range is
+//! registered in the other slot. The old slot is emptied once every SQE that names it was
+//! submitted; the kernel keeps its memory until their operations have ended.
 
 use super::ring::Ring;
 use crate::arena::Memory;

@@ -12,7 +12,7 @@
 pub(crate) enum Op {
     /// A multishot accept; slot = number of the listener.
     Accept = 1,
-    /// A receive of a peer, into its window, into blocks or into the sink.
+    /// A receive of a peer, into shared buffers, its window, blocks or the sink.
     Receive = 2,
     /// A send of a peer.
     Send = 3,

@@ -1,4 +1,4 @@
-//! Listeners: how connections come, and how serving ends.
+//! Listeners: accepting connections, and the drain that ends serving.
 
 use super::Server;
 use crate::fs::Filesystem;

@@ -1,4 +1,5 @@
-//! Who is closed for the sake of the others: too slow, or holding more than its share; and what idle peers give back.
+//! Peers that the loop closes: too slow, or holding too much memory while it is scarce. And memory
+//! that idle peers give back.
 
 use super::{BACKLOG_BYTES_ALL, Server};
 use crate::fs::Filesystem;

@@ -1,4 +1,4 @@
-//! What a peer has sent: into which memory it is received, and when it is served.
+//! Receiving: into which memory a peer's bytes go next, and when they are served.
 
 use super::{BACKLOG_BYTES, BACKLOG_BYTES_ALL, Server, lend};
 use crate::fs::Filesystem;

@@ -1,6 +1,6 @@
-//! Who else was here a moment ago.
+//! Whether another peer was active a moment ago.
 //!
-//! Must not know: what it was that they did.
+//! Must not know: in which way.
 
 /// The two peers that last did something, and when, in monotonic nanoseconds.
 #[derive(Default)]

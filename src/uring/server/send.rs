@@ -1,4 +1,5 @@
-//! Replies on their way: what is sent at once, and how one knows that it has left.
+//! Sending: how much of a peer's replies one send takes, and how the loop learns that a send has
+//! ended, also one that has no CQE.
 
 use super::Server;
 use crate::fs::Filesystem;

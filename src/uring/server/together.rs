@@ -1,6 +1,11 @@
-//! Replies that leave together: who is received from again before they do (docs/decisions/15-replies-together.md).
+//! Replies that leave together: a peer whose socket has more requests is received from again, a few
+//! times, before its replies are sent (docs/decisions/15-replies-together.md).
 //!
-//! Must not know: what is received, and how it is served.
+//! Each time the loop enters without waiting, and drains all CQEs inside the peer's turn. CQEs of
+//! other peers change and list them as at the start of a turn; they send and receive in turns of
+//! their own.
+//!
+//! Must not know: into which memory bytes are received, and how they are served.
 
 use super::Server;
 use crate::fs::Filesystem;
