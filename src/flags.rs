@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the server, and what each flag accepts.
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};

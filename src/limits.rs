@@ -1,4 +1,7 @@
-//! Every bound of a server as a sum of its holders, and the relations between them.
+//! The bounds of a server: constants, checks between them, and the most memory that it may take.
+//!
+//! [`Bounds::holders`] lists each part of the server that holds memory, and the most bytes it may
+//! hold. Bounds that belong to one room are declared there, and are added up or checked here.
 
 use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
 use crate::fs::mem::locks;

@@ -1,4 +1,7 @@
-//! flags -> limits -> trees -> listeners -> loop. Wiring only.
+//! The server program: flags to bounds, trees, ring and listeners; then it runs the loop.
+//!
+//! Here are also the logger, the tables of users and groups, the ready line, and the exit codes.
+//! This is the one file that names every concrete tree.
 
 mod flags;
 

@@ -1,8 +1,9 @@
-//! Head slots: registered memory for the few bytes in front of payloads, so that head and blocks go out by one gather from one entry of the
-//! ring's table. Every region starts with some. **Unsafe**: a slot is written through a pointer.
+//! Head slots: registered memory for the few bytes in front of payloads. WRITEV_FIXED reaches
+//! memory of one entry of the ring's table only, so heads have to lie in the same region as the
+//! blocks. Every region starts with some slots. **Unsafe**: a slot is written through a pointer.
 //!
-//! Ownership: [`Heads`] gives each slot out at most once at a time; the holder is the only one that writes to it, and gives it back after the
-//! completion of the operation that sends it.
+//! Ownership: [`Heads`] gives each slot out at most once at a time. The holder is the only one that
+//! writes to it, and gives it back after the completion of the operation that sends it.
 
 use super::{BLOCK_BYTES_MAX, Memory};
 use std::ptr::NonNull;

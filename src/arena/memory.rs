@@ -1,8 +1,10 @@
-//! The mapping itself. **Unsafe** lives here and in `hold.rs` and `heads.rs`.
+//! The mapping itself. **Unsafe**: maps memory, and copies bytes by address.
 //!
-//! Ownership: the mapping is made once and never unmapped, so an address inside it is valid for ever; the kernel may be writing to parts of
-//! it at any time. No reference to its bytes is made but for ranges that the caller has shown to be fixed ([`bytes`](Memory::bytes): shown to operations,
-//! or owned by the thread that has the arena) or to be one holder's alone. All other access is by pointer copies.
+//! Ownership: the mapping is made once and never unmapped, so an address inside it stays valid. The
+//! kernel may be writing to parts of it at any time. References are made only to two kinds of
+//! bytes: those that do not change ([`bytes`](Memory::bytes): shown to operations, or owned by the
+//! thread that has the arena), and those that belong to one holder. All other access is by pointer
+//! copies.
 
 use super::{BLOCK_BYTES_MAX, REGION_BYTES_MAX};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};

@@ -1,4 +1,5 @@
-//! Where a server is: `tcp:HOST:PORT` or `unix:PATH`, the form of `--listen` and `--addr`.
+//! Addresses of servers: `tcp:HOST:PORT` or `unix:PATH`, the form of `--listen` and `--addr`; and
+//! the default socket of server and client.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,5 @@
-//! What a server says of a file, and the two languages in which it says so: inode(7) in .L, stat(9P) in the others.
+//! Attributes of a file, read from either form: Rgetattr of 9P2000.L, and the stat record of 9P2000
+//! and 9P2000.u. And modes, converted to the bits of a stat record.
 //!
 //! Must not know: connections.
 

@@ -1,4 +1,5 @@
-//! What changes a tree: attributes, names, links and special files, as far as each dialect can.
+//! Requests that change a tree: attributes, names, links and special files, as far as the agreed
+//! dialect can express them.
 
 use super::attr::{Attr, dm_bits, kept_bits};
 use super::conn::Error as CallError;

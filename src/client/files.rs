@@ -1,7 +1,8 @@
-//! Files of a server, in whichever dialect was agreed on.
+//! A client of one server: walk, open, create, read, write and list, in the agreed dialect.
 //!
-//! The functions that end in `_message` make the request of the dialect, so that callers can put many of them into one [`Transport::exchange`]; the others make it and wait.
-//! A server may serve requests out of order, so only requests on different fids, or reads of one, belong into the same exchange.
+//! Functions that end in `_message` only build the request, so that many can go into one
+//! [`Transport::exchange`]; the others send it and wait for the reply. A server may serve requests
+//! out of order. So one exchange must hold only requests on different fids, or reads of one fid.
 
 use super::address::Address;
 use super::attr::Attr;

@@ -1,10 +1,10 @@
-//! The other end of the wire.
+//! The client side of 9P, for tools and load generators.
 //!
 //! - `address`: where a server is.
-//! - `conn`: tags, calls and matching replies, without any I/O; also for load generators.
-//! - `transport`: a plain socket around it.
-//! - `attr`, `files`, `change`: files, in whichever dialect was agreed on.
-//! - `attached`: extended attributes and locks, which 9P2000.L alone has.
+//! - `conn`: tags, calls and matching replies, without any I/O.
+//! - `transport`: a socket around it.
+//! - `attr`, `files`, `change`: files and their attributes, in the agreed dialect.
+//! - `attached`: extended attributes and locks, which only 9P2000.L has.
 //!
 //! Must not know: the server.
 

@@ -1,6 +1,7 @@
-//! A plain socket around a [`Conn`]: many requests in flight, nothing in the background.
+//! A socket around a [`Conn`]: many requests in flight, no thread in the background.
 //!
-//! The socket does not block, so that a server which waits for its replies to be read never waits for ever.
+//! The socket is non-blocking. While it is full the client still receives: a server that does not
+//! read before its replies are taken cannot make both sides wait for each other.
 
 use super::address::Address;
 use super::conn::{Conn, Error as CallError};

@@ -1,5 +1,7 @@
-//! The files that the article series began with, `zero` and `null`, and their kin: `full` reads as zeros and takes nothing, `random` reads as random bytes.
-//! All but `full` take anything and keep nothing.
+//! The tree `dev`: `zero` and `null`, with which the article series began, `full` and `random`.
+//!
+//! `zero` and `full` read as zeros, `random` as random bytes, `null` as empty. `full` refuses
+//! writes with ENOSPC; the others accept any bytes and keep none.
 
 use super::catalog::{Catalog, ENDLESS, Member, Node, Source};
 use super::mount::Names;

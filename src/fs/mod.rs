@@ -1,11 +1,16 @@
 //! The interface between a 9P session and a tree of files, and the trees that ring9 has.
 //!
-//! It carries on the `Filesystem` module type of the article series; its names are kept. What a tree may rely on:
-//! calls come one at a time; names have been checked by [`check_name`]; `At` never goes back in monotonic time. What a tree must
-//! keep to: nothing blocks (an operation is done, or [`Outcome::Pending`]); nothing that it lends borrows from it (an
-//! [`Iovec`] holds pinned slices, a [`Grant`] owns its memory); a failed operation changes nothing.
+//! It carries on the `Filesystem` module type of the article series; its names are kept.
 //!
-//! Must not know: fids, tags, messages, sockets. `wire::Qid` is the one type shared with the protocol.
+//! What a tree may rely on: calls come one at a time; names have been checked by [`check_name`];
+//! `At` never goes back in monotonic time.
+//!
+//! What a tree must keep to: nothing blocks (an operation is done, or [`Outcome::Pending`]);
+//! nothing that outlives a call borrows from the tree (an [`Iovec`] holds pinned slices, a
+//! [`Grant`] owns its memory); a failed operation changes nothing.
+//!
+//! Must not know: fids, tags, messages, sockets. Of the protocol it shares [`Qid`] with its bits,
+//! and in `ctl` the types of messages.
 
 pub mod catalog;
 pub mod ctl;

@@ -1,7 +1,8 @@
-//! What all sessions of a server may have together.
+//! Bounds over all sessions of a server: fids, bytes of replies, bytes of extended attributes.
 //!
-//! Counts of one number each, changed by whoever drives a session, on any thread. They are bounds, not locks: two threads may each pass one by what a single
-//! request adds.
+//! Each bound is one atomic counter, which any thread that drives a session may change. A check and
+//! the change after it are two steps. So with several threads a counter may pass its bound by what
+//! one request of each thread adds.
 
 use crate::fs::{Error, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! What 9P2000 and 9P2000.u have for themselves: open, create, stat, wstat, and directories read as stat records.
+//! Messages that only 9P2000 and 9P2000.u have: open, create, stat, wstat; and directories, which
+//! they read as stat records.
 
 use super::common::{give_back, iounit};
 use super::convert;

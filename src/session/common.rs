@@ -1,4 +1,5 @@
-//! What the three dialects share: version, auth, attach, walk, read, write, clunk, remove; and who serves the rest.
+//! Messages that the three dialects share: version, auth, attach, walk, read, write, clunk, remove.
+//! All others go to `classic.rs` or `linux.rs`, by dialect; Tflush is in `pending.rs`.
 
 use super::fids::State;
 use super::pending::What;

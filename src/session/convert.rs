@@ -1,4 +1,5 @@
-//! What a tree says of a file, in the words of each dialect.
+//! Attributes of a file between a tree and a dialect: a [`Stat`] to stat records and Rgetattr, and
+//! Twstat and Tsetattr to a [`Change`].
 
 use super::users::Users;
 use crate::fs::{Change, Error, Result, SetTime, Stat, Time, mode};

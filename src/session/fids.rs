@@ -1,4 +1,4 @@
-//! The fids of one peer.
+//! The fids of one peer: which file each stands for, in which state, and how many there may be.
 
 use super::budget::Budget;
 use super::xattr::Attr;

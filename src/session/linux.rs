@@ -1,4 +1,5 @@
-//! What 9P2000.L has for itself. Layouts and meanings: diod's protocol.md and the kernel's `fs/9p`.
+//! Messages that only 9P2000.L has; its locks are in `lock.rs`. Layouts and meanings: diod's
+//! protocol.md and the kernel's `fs/9p`.
 
 use super::classic::opened;
 use super::common::{give_back, iounit};

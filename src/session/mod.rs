@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! loop {
-//!     bytes from the socket  -> receive(fs, at, bytes)      serves every whole message; the caller keeps what was not consumed
+//!     bytes from the socket  -> receive(fs, at, bytes)      serves whole messages, up to a cap (Need); the caller keeps what was not consumed
 //!     landing()              -> receive the payload of a large write straight into its blocks -> landed(fs, landing, n, at)
 //!     Need::skip             -> throw that many bytes away -> skipped(fs, n, at)        (or just show them to receive)
 //!     take(fs)               -> send the views -> Segments::advance(n) -> recycle(segments)

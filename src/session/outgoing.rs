@@ -1,6 +1,7 @@
-//! Replies on their way to the peer.
+//! Replies that wait to be sent.
 //!
-//! Replies are queued in batches. A batch leaves as a whole; a new one begins where a reply has a later gate, so that what is durable never waits for what is not.
+//! Replies are queued in batches, and a batch is handed out as a whole. A reply with a later gate
+//! begins a new batch, so that replies that may leave now do not wait for those that may not.
 
 use super::budget::Budget;
 use crate::fs::{Gate, Iovec, Part};

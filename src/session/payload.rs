@@ -1,4 +1,5 @@
-//! Payloads of large writes, from their head to their reply; and bytes that nobody wants.
+//! Payloads of large writes, from the head of the message to its reply; and payloads of refused
+//! writes, which are thrown away.
 
 use super::fids::{Held, State};
 use super::pending::What;

@@ -1,6 +1,7 @@
 //! Requests that wait for their tree, and Tflush (flush(9P)).
 //!
-//! A flushed request is answered before its Rflush or never. Flushes of one request are answered in order, after it.
+//! A flushed request is answered before its Rflush, or never. Flushes of one request are answered
+//! in order, after the request.
 
 use super::{Request, Session};
 use crate::fs::{At, Cancel, Error, Filesystem, Gate, Mark, Result, Token};

@@ -1,4 +1,4 @@
-//! Users and groups by name, and whom a peer may act for.
+//! Users and groups by name, and which user a peer may act for.
 //!
 //! Must not know: where the tables come from.
 

@@ -1,4 +1,5 @@
-//! What one connection shows of itself. The loop stores a few numbers at the end of each of its turns; nothing is computed for who may never look.
+//! What one connection shows in `ctl/connections`. The loop stores plain numbers as it goes; text
+//! is made only when that file is opened.
 
 use super::Counter;
 use std::cell::Cell;

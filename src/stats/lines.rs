@@ -1,4 +1,4 @@
-//! The last lines of a text that grows without end. Bounded: the oldest lines go first, whole.
+//! The last lines of a growing text, within a bound in bytes. The oldest lines go first, whole.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,8 @@
-//! Plain counters and histograms of one server. Main owns them, the loop writes, `ctl` reads; all on one thread.
+//! What one server measures: counters, histograms of service times, connections, and the last lines
+//! of growing texts. Main owns them, the loop and the logger write, `ctl` reads.
+//!
+//! Counters, histograms and connections belong to one thread. [`Lines`] is plain data; its owner
+//! puts it behind a lock where other threads write.
 //!
 //! Must not know: sessions, trees, rings. `wire::Kind` is the one type shared with the protocol.
 

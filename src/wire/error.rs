@@ -1,4 +1,4 @@
-//! What can be wrong with a message.
+//! Errors of a message that cannot be parsed.
 
 use super::Kind;
 use std::fmt;

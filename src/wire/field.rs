@@ -1,4 +1,5 @@
-//! How each type of field is parsed, measured, emitted and printed.
+//! How each type of field is parsed, measured, emitted and printed; and the reader that fields are
+//! parsed from.
 
 use super::Error;
 use super::text::{TextError, number, quoted};

@@ -1,4 +1,4 @@
-//! Records that stand in messages and in the payload of directory reads.
+//! Records inside of messages: the stat record, and the directory entry of Rreaddir.
 
 use super::field::{Field, Reader};
 use super::text::{self, TextError};

@@ -1,4 +1,4 @@
-//! Every message of the table, whole, cut, and lied about.
+//! Every message of the table: whole, cut short, and with false lengths.
 
 mod layout;
 

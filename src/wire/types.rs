@@ -1,4 +1,5 @@
-//! The types that fields of messages have, beyond plain numbers.
+//! The types that fields of messages have, beyond plain numbers and lists; and the bits of qids and
+//! modes.
 
 use super::Error;
 

@@ -1,7 +1,9 @@
-//! A growing text as a file: what is there is read, and at its end a read waits for the next line.
+//! A growing text as a file: a read returns what is there, and at the end it waits for the next
+//! line.
 //!
-//! Each open has a place of its own. Only the last lines are kept, for all readers together; who is slower misses whole lines, and is told so by a comment
-//! in their place. A reader that goes leaves nothing behind.
+//! Each open has a position of its own. The last lines are kept once, for all readers together. A
+//! slow reader misses whole lines; a comment line in their place says how many bytes. Closing a
+//! reader frees all that it had.
 
 use crate::fs::{Cancel, Error, Out, Outcome, Result, Token};
 use crate::stats::Lines;

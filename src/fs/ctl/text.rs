@@ -1,4 +1,5 @@
-//! The texts that are made when a file is opened.
+//! The texts of `ctl` that are made when a file is opened: version, stats, connections,
+//! percentiles.
 
 use crate::arena::Gauge;
 use crate::fs::At;

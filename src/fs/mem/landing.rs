@@ -1,10 +1,13 @@
 //! Large payloads: memory for them before they arrive, and publishing once they are whole.
 //!
-//! A grant decides about memory alone. A block that is to be replaced lands in a fresh one; data behind the end of a file lands in place in its last block, behind
-//! every byte that anyone could see. Order, append offset, edges and size are decided at the commit, from the content as it is then. So that a commit never
-//! fails for want of memory, each grant sets blocks aside: enough to publish by copying, should the file have changed too much in between.
+//! A grant decides about memory alone. A block that is to be replaced lands in a fresh one. Data
+//! behind the end of a file lands in place in its last block, behind every byte that a reply may
+//! show. Order, append offset, edges and size are decided at the commit, from the content at that
+//! time. Each grant sets aside enough blocks to publish by copying, so that no commit fails for
+//! want of memory.
 //!
-//! Where grants hold an eighth of the memory, the next ones get a block at a time, as bytes arrive: many who claim much and send little hold little.
+//! Once grants hold an eighth of the memory, a new grant gets one block at a time, as bytes arrive.
+//! So clients that announce much and send little hold little.
 
 use super::content::{BLOCK, Blocks, Content, indices, part};
 use super::store::Store;

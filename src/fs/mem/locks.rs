@@ -1,7 +1,8 @@
-//! Record locks (fcntl_locking(2)): ranges of bytes that belong to a process of a client.
+//! Record locks (fcntl_locking(2)): ranges of bytes, each owned by one process of a client.
 //!
-//! A lock never waits here: who does not get it asks again. A process that locks what it has already changes the kind there, and unlocking a part leaves the
-//! rest. What a file value has locked goes when it is closed.
+//! A request never waits here: a lock that is held by another process is refused, and the client
+//! asks again. Locking a range again changes its kind; unlocking a part keeps the rest. Closing a
+//! file value removes the locks that were taken through it.
 
 use super::key::Key;
 use crate::fs::{Error, Lock, LockKind, Result};

@@ -1,7 +1,9 @@
-//! Who may do what.
+//! Permissions: which user may do what to which file.
 //!
-//! A user's groups never travel in 9P, and v9fs has checked them already. So everyone but the owner gets what the group or the others have; unless the operator says
-//! who is in which group: then the group's bits are the members' alone, and the rules of Linux that ask for membership hold.
+//! 9P carries no groups, and v9fs has checked them before it asks. So a user who is not the owner
+//! has the permissions of group and of others together. If the operator gives a table of groups,
+//! the group's permissions are for its members only, and Linux' rules that need membership hold as
+//! well.
 
 use super::node::{Kind, Node};
 use crate::fs::{Change, Error, Open, Result, SetTime, User, mode};

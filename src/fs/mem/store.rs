@@ -1,4 +1,4 @@
-//! The memory that contents are made of, and what publishing has set aside.
+//! The arena behind memfs, and what publishing a payload has set aside.
 
 use crate::arena::{Arena, Block, Full, Piece, Why, Zeros};
 use std::ops::Range;

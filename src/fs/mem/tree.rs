@@ -1,7 +1,9 @@
-//! Names: how they come, go and move.
+//! Names: adding, removing and renaming them, and finding the name by which a file was reached.
 //!
-//! A file value remembers the name it was reached by, as a place and the number of the name. The name may move; then it is found by its file, which knows its latest name, or
-//! among the `others`: names of files that have several. So nobody ever acts upon a name that he did not walk to.
+//! A file value keeps the name it was walked to, as directory, cookie and the number of the name.
+//! If the name has moved, it is found through its node, which knows its latest name, or in
+//! `others`, which has the further names of files with several. So an operation never acts on a
+//! name that was not walked to.
 
 use super::dir::{Dir, Entry};
 use super::key::{Key, ROOT};

@@ -1,4 +1,5 @@
-//! Large writes to files that have no memory to lend, and bytes that nobody wants. Landings are tested with a tree that has them: `tests/drivers.rs`.
+//! Large writes to files that have no memory to lend, and payloads that are thrown away. Landings
+//! are tested with a tree that has them: `tests/drivers.rs`.
 
 use super::*;
 

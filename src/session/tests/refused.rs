@@ -1,4 +1,5 @@
-//! Every allocation of a block fails once: the request says so or does without, nothing has changed, and asked again it does what it would have done.
+//! Every allocation of a block fails once. The request is refused or does without the block, and
+//! nothing has changed; repeated, it does what it would have done at first.
 
 use super::*;
 use crate::arena::Arena;

@@ -1,4 +1,4 @@
-//! Sizes: holes, limits, and how much memory what takes.
+//! Sizes: holes, limits, and how much memory files take.
 
 use super::*;
 use crate::fs::iovec::Part;

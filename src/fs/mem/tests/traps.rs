@@ -1,4 +1,5 @@
-//! Ways in which zero-copy has torn, undone or shown bytes that nobody asked for. One test each, named after what went wrong.
+//! Ways in which zero-copy can go wrong: replies that change, writes that are undone, stale bytes
+//! that are shown. One test each, named after the fault.
 
 use super::*;
 
