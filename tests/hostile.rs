@@ -1,4 +1,5 @@
-//! Peers that stall, hoard, flood and vanish, on the real ring: what they get, that an honest peer is served all the while, and that everything is given back.
+//! Clients that stall, hoard, flood and vanish, on the real ring: how each is ended or bounded,
+//! that an honest client is served meanwhile, and that everything is given back.
 
 mod support;
 

@@ -1,5 +1,6 @@
-//! The walls: who may name whom. A room that names a neighbour that it must not know fails here, by file and line.
-//! The pages that name files and each other are held to what is there.
+//! The rules of docs/architecture.md, checked on the text of the sources: which room may name
+//! which, words that a room must not contain, files that may have unsafe code, a head in every
+//! file. Also that pages name files and each other as they are.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
-//! What a server's process spent: its cpu time, its switches, its memory, and what ring9 says of its ring.
+//! What a server's process spent: cpu time, context switches, memory; and of ring9 its enters and
+//! CQEs.
 
 use anyhow::Context;
 use ring9::client::{Access, Client};

@@ -1,4 +1,5 @@
-//! The simulated kernel, with an input as its schedule: who goes on next, with how much, and what fails are choices of libFuzzer.
+//! The simulated kernel, with an input as its schedule: libFuzzer chooses what acts next, with how many
+//! bytes, and what fails.
 //!
 //! What must hold is what the oracles of `ring9-sim` say.
 

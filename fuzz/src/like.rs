@@ -1,4 +1,5 @@
-//! Messages to operands: captured traffic becomes seeds. What no table has stands for the next that one has.
+//! Messages to operands, so that captured traffic becomes seeds. A value that no table has is
+//! replaced by a value that its table has.
 
 use crate::say::{
     ANAMES, COUNTS, FIDS, GOOD_NAMES, LENS, LINUX_FLAGS, LOCK_KINDS, LOCK_PLACES, MASKS, MODES, MSIZES, NAMES, OFFSETS,

@@ -1,4 +1,4 @@
-//! Room: files, bytes, and what statfs says of them (D12, E9, F5). And times.
+//! Room: bounds on files and bytes, what statfs says of them (D12, E9, F5); and times.
 
 use super::tree::{BOTH, Limits, MakeTree, NONE, READ, ROOT, Tree};
 use ring9::fs::{Change, Error, Filesystem, Make, SetTime, Time, mode};

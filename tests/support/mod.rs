@@ -1,4 +1,6 @@
-//! What the tests of drivers share: a conversation in each dialect, its expected replies, fixed clocks.
+//! What tests of sessions and drivers share: a small tree, a session in memory that is fed in
+//! pieces, a fixed time, a seeded source of numbers; and rings, conversations and hosts in files of
+//! their own.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part, and another workspace includes it")]
 
 pub mod fixed;

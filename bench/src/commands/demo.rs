@@ -1,4 +1,5 @@
-//! A little of everything, for who has just come by: starts ring9, measures it, and leaves a page. Each step is a command that anyone can run.
+//! A short tour: starts ring9, measures it, and writes a page. Each step is a command that is
+//! printed.
 
 use super::floor::Floor;
 use super::run::Run;

@@ -1,7 +1,7 @@
 //! What the program can be asked to do, and how it ends.
 //!
 //! - `load`: flags that say where a server is and what the load is; all that make a load share them.
-//! - `run`: one load, one result. `sweep`: many rates. `compare`, `floor`: many servers. `noise`: none.
+//! - `run`: one load, one result. `sweep`: many rates. `compare`, `floor`: many servers. `noise`: no server.
 //! - `runtimes`: ring9 beside its core on other I/O layers, which are measured in its `yard`.
 //! - `report`: a page of what they left. `demo`: a little of everything.
 

@@ -1,4 +1,5 @@
-//! The machine alone: what it does to threads that want nothing of anybody.
+//! The machine without a server: how late a sleeping thread wakes, and how much a running thread
+//! loses.
 
 use super::{Blame, Ending, Failure};
 use crate::environment::environment;

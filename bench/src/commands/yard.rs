@@ -1,6 +1,9 @@
-//! Where the servers of `runtimes` are started, and what is known of them without load is found out.
+//! Where the servers of `runtimes` are started, and what is measured of them without load: cpu
+//! while idle, threads, system calls.
 //!
-//! - `loads`: each of them in each load. `rates`: open loops. `bulk`: a client that is in others' way.
+//! - `loads`: every server in every load.
+//! - `rates`: open loops.
+//! - `bulk`: a client of large reads beside a load.
 //!
 //! Must not know: which loads are asked for, and what becomes of results.
 

@@ -1,4 +1,4 @@
-//! Connections that have attached and then ask for nothing: what a server has beside those that are busy.
+//! Idle connections beside those that are busy: attached, and without requests.
 
 use super::line::{Line, Socket};
 use super::side_by_side;

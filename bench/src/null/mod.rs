@@ -1,9 +1,12 @@
-//! Servers that do nothing but answer: replies of the right sizes with nothing behind them. What they reach is what sockets, kernel and generator allow, the floor of every real server.
+//! Servers that only answer: replies of the right sizes with no content. What they reach is what
+//! sockets, kernel and generator allow: the floor of every real server.
 //!
-//! - here: which replies (9P2000.L only), and the ways to wait for requests.
+//! - `reply`: the replies, of 9P2000.L only.
+//! - here: the ways to wait for requests.
 //!
-//! *Blocking* has a thread for each connection; *epoll* has one thread for all, and answers all requests of one receive with one send; *spinning* is the same and never sleeps, so it wants
-//! a cpu for itself: the floor of servers that look for work before they sleep.
+//! *Blocking* has a thread for each connection. *Epoll* has one thread for all, and answers all
+//! requests of one receive with one send. *Spinning* is the same and never sleeps, so it needs a
+//! cpu for itself: the floor of servers that poll before they sleep.
 
 mod reply;
 

@@ -1,4 +1,4 @@
-//! Replies of 9P2000.L with nothing behind them: their lengths are right, and little else.
+//! Replies of 9P2000.L with the right lengths and next to no content.
 
 /// Bytes before the body: size, type, tag.
 const HEAD: usize = 7;

@@ -1,4 +1,5 @@
-//! A thread that only reads the clock: where two readings lie far apart, something else had its cpu.
+//! A loop that only reads the clock, on the calling thread: a gap between two readings is time in
+//! which something else had its cpu.
 
 use super::recorder::{Histogram, histogram};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! A thread that does nothing but sleep, beside the generator: what makes it late makes everything late, whatever the server does.
+//! A thread that does nothing but sleep, beside the generator. What wakes it late also delays the
+//! generator, whatever the server does.
 
 use super::recorder::{Histogram, histogram};
 use rustix::thread::{CpuSet, sched_setaffinity};

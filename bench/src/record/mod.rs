@@ -1,13 +1,14 @@
 //! What a run leaves: times of operations in histograms, by kind and by interval.
 //!
 //! - `recorder`: takes the times in.
-//! - `percentile`: what may be said of them, and how sure it is.
-//! - `gaps`: what it does to one that never sleeps.
-//! - `median`: of a few rounds.
-//! - `hiccups`: what the machine does to a thread that only sleeps.
+//! - `percentile`: percentiles, with intervals of confidence.
+//! - `median`: the median of a few rounds, with its interval.
+//! - `hiccups`: how late the machine wakes a thread that sleeps.
+//! - `gaps`: how long the machine interrupts a thread that never sleeps.
 //!
-//! *Response* is from when an operation was due until its last reply was here; *service* from when its first request was handed to the socket; *lag* is what lies between the two
-//! beginnings. All in nanoseconds.
+//! *Response* is from when an operation was due until its last reply was here; *service* from when
+//! its first request was handed to the socket; *lag* is what lies between the two beginnings. All
+//! in nanoseconds.
 //!
 //! Must not know: sockets, 9P.
 

@@ -1,4 +1,5 @@
-//! Histograms of a run.
+//! Histograms of a run: response, service and lag of its operations, by kind of operation and by
+//! interval.
 
 use crate::generator::{Op, Record};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! What spoils a run: it still has numbers, but not of the server.
+//! Signs that a run did not measure the server: its numbers are those of the generator or of the
+//! machine.
 
 use super::nanoseconds;
 use schemars::JsonSchema;

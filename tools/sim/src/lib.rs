@@ -9,7 +9,7 @@
 //! - `client`: requests in all dialects, habits, and what must be true of replies.
 //! - `watch`: the tree under test and a naive model, operation by operation.
 //! - `ledger`: what was asked to be written and what was shown, by connection.
-//! - `world`: who goes on next.
+//! - `world`: whether the kernel or a client acts next.
 //! - `run`: one simulation, what is checked in each turn and at the end.
 //! - `shrink`: the shortest plan that still fails.
 //!

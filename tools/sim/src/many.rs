@@ -1,4 +1,5 @@
-//! Many seeds: each twice, in processes of their own by the hundred, since a server never unmaps its memory and may take its process with it.
+//! Many seeds, each run twice. Each hundred seeds have a process of their own: a server never
+//! unmaps its memory, and a failure may end its process.
 
 use nix::time::{ClockId, clock_gettime};
 use ring9_sim::{Fault, Figures, Plan, oracle, run, shrink};

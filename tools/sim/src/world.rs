@@ -1,4 +1,5 @@
-//! The kernel and the clients together: who goes on next, by seed; and the ring that the server is given.
+//! The kernel and the clients together: which of them acts next, by seed; and the ring that the server
+//! is given.
 
 use crate::client::scripted::Scripted;
 use crate::client::{Client, Surroundings};

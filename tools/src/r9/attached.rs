@@ -1,4 +1,4 @@
-//! What is beside a file: xattr and lock.
+//! The commands for what a file has beside its bytes: xattr and lock.
 
 use crate::flags::{Bytes, XattrCommand};
 use crate::{Run, shown};

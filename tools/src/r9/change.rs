@@ -1,4 +1,5 @@
-//! What changes single files: write, rm, mkdir, mv, ln, mknod, touch, chmod, chown, fsync.
+//! The commands that change single files: write, rm, mkdir, mv, ln, mknod, touch, chmod, chown,
+//! fsync.
 
 use crate::batch::{BATCH, Item, Step};
 use crate::flags::Owner;

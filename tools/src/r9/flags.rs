@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of `r9`.
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};

@@ -1,6 +1,8 @@
-//! Files of the server to here.
+//! The command get: files of the server to this machine.
 //!
-//! Small files come 64 at a time; large ones alone, with many reads in flight. The length that a file shows is a hint: it is read to its end. Runs of zeros become holes. A directory gets its permissions and time when all below it is there.
+//! Small files are read 64 at a time; a large file is read alone, with many reads in flight. The
+//! length that the server shows is a hint: a file is read to its end. Runs of zeros become holes. A
+//! directory gets its permissions and time once everything below it is there.
 
 use crate::batch::{BATCH, Item, SMALL_BYTES, Step};
 use crate::pour::pour;

@@ -1,7 +1,8 @@
-//! Local files to the server.
+//! The command put: files of this machine to the server.
 //!
-//! Small files go 64 at a time; large ones alone, with many writes in flight. Holes are not sent. A directory gets its permissions and time when all below it is there,
-//! so that one which nobody may write can be copied.
+//! Small files are sent 64 at a time; a large file is sent alone, with many writes in flight. Holes
+//! are not sent. A directory gets its permissions and time once everything below it is there, so
+//! that a directory without write permission can be copied.
 
 use crate::batch::{BATCH, Item, SMALL_BYTES, Step};
 use crate::{Run, join, shown, split};

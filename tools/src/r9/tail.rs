@@ -1,4 +1,4 @@
-//! The last lines of a file, and what is added to it.
+//! The command tail: the last lines of a file, and with -f what is added to it.
 
 use crate::pour::pour;
 use crate::{Run, shown};

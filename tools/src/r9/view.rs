@@ -1,4 +1,4 @@
-//! What is there: ls, tree, cat, stat, df.
+//! The commands that show files: ls, tree, cat, stat, df.
 
 use crate::batch::{BATCH, Item, Step};
 use crate::pour::pour;

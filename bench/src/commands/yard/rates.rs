@@ -1,4 +1,4 @@
-//! Open loops: what response times servers have at rates that they can bear, and how much they can.
+//! Open loops: response times of servers at rates that they can serve, and the highest such rate.
 
 use super::{Yard, open_loop, plan, speech};
 use crate::commands::compare::order;
