@@ -4,11 +4,8 @@ use super::conn::Error as CallError;
 use super::files::Client;
 use super::transport::Error;
 use crate::fs::{Error as Errno, LockKind, XATTR_BYTES_MAX, XATTR_LIST_BYTES_MAX};
-use crate::wire::{Data, Dialect, Fid, Message};
+use crate::wire::{Data, Dialect, Fid, Message, lock_status, lock_type, xattr};
 use std::ops::Range;
-
-/// XATTR_REPLACE (setxattr(2)); with size 0 it removes.
-const REPLACE: u32 = 2;
 
 impl Client {
     fn needs_linux(&self, what: &str) -> Result<(), Error> {
@@ -69,7 +66,7 @@ impl Client {
     pub fn set_xattr(&mut self, file: Fid, name: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
         self.needs_linux("extended attributes")?;
         let fid = self.walk(file, b"")?;
-        let (bytes, flags) = value.map_or((&b""[..], REPLACE), |value| (value, 0));
+        let (bytes, flags) = value.map_or((&b""[..], xattr::REPLACE), |value| (value, 0));
         let announced = Message::Txattrcreate { fid, name, attr_size: bytes.len() as u64, flags };
         let mut written = self.transport.call(announced, |_| ());
         let mut offset = 0;
@@ -92,9 +89,9 @@ impl Client {
     ) -> Result<bool, Error> {
         self.needs_linux("locks")?;
         let type_ = match kind {
-            LockKind::Shared => 0,
-            LockKind::Exclusive => 1,
-            LockKind::None => 2,
+            LockKind::Shared => lock_type::SHARED,
+            LockKind::Exclusive => lock_type::EXCLUSIVE,
+            LockKind::None => lock_type::NONE,
         };
         let length = if range.end == u64::MAX { 0 } else { range.end - range.start };
         let message =
@@ -104,8 +101,8 @@ impl Client {
             _ => u8::MAX,
         })?;
         match status {
-            0 => Ok(true),
-            1 => Ok(false),
+            lock_status::SUCCESS => Ok(true),
+            lock_status::BLOCKED => Ok(false),
             _ => Err(Error::Call(CallError::Refused(Errno::ENOLCK, None))),
         }
     }

@@ -6,7 +6,7 @@ use super::conn::Error as CallError;
 use super::files::Client;
 use super::transport::Error;
 use crate::fs::{Change, Error as Errno, SetTime, Time, mode};
-use crate::wire::{Dialect, Fid, Message, Stat, UOnly, dm};
+use crate::wire::{Dialect, Fid, Message, REMOVEDIR, Stat, UOnly, dm, setattr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 impl Client {
@@ -113,7 +113,7 @@ impl Client {
     /// Removes a name. `is_dir` must be right.
     pub fn remove(&mut self, dir: Fid, name: &[u8], is_dir: bool) -> Result<(), Error> {
         if self.has_at {
-            let message = Message::Tunlinkat { dfid: dir, name, flags: if is_dir { 0x200 } else { 0 } };
+            let message = Message::Tunlinkat { dfid: dir, name, flags: if is_dir { REMOVEDIR } else { 0 } };
             match self.transport.call(message, |_| ()) {
                 Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => self.has_at = false,
                 done => return done,
@@ -162,14 +162,14 @@ fn setattr_message(fid: Fid, change: &Change<'_>) -> Message<'static> {
         Some(SetTime::Now) => (now, Time::default()),
         Some(SetTime::To(time)) => (now | given, time),
     };
-    let (atime_bits, atime) = time(change.atime, 0x10, 0x80);
-    let (mtime_bits, mtime) = time(change.mtime, 0x20, 0x100);
+    let (atime_bits, atime) = time(change.atime, setattr::ATIME, setattr::ATIME_SET);
+    let (mtime_bits, mtime) = time(change.mtime, setattr::MTIME, setattr::MTIME_SET);
     Message::Tsetattr {
         fid,
-        valid: bit(change.mode.is_some(), 1)
-            | bit(change.uid.is_some(), 2)
-            | bit(change.gid.is_some(), 4)
-            | bit(change.size.is_some(), 8)
+        valid: bit(change.mode.is_some(), setattr::MODE)
+            | bit(change.uid.is_some(), setattr::UID)
+            | bit(change.gid.is_some(), setattr::GID)
+            | bit(change.size.is_some(), setattr::SIZE)
             | atime_bits
             | mtime_bits,
         mode: change.mode.unwrap_or(0),

@@ -10,7 +10,7 @@ use super::conn::Error as CallError;
 use super::transport::{Error, Transport};
 use crate::fs::{Error as Errno, StatFs, mode};
 use crate::wire::{
-    Data, Dialect, DirEntry, Ext, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Opt, Qid, Stat, UOnly, qt,
+    Data, Dialect, DirEntry, Ext, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Opt, Qid, Stat, UOnly, lopen, open, qt,
 };
 use std::collections::HashSet;
 
@@ -48,27 +48,24 @@ const DIR_NAMES_MAX: usize = 2 << 20;
 /// Bytes that these may have together.
 const DIR_NAME_BYTES_MAX: usize = 64 << 20;
 
-/// OTRUNC (open(9P)).
-const TRUNCATE: u8 = 0x10;
-
 impl Access {
     /// Flags of Tlopen (Linux: P9_DOTL_).
     fn linux(self) -> u32 {
         match self {
-            Access::Read => 0,
-            Access::Write => 0o1,
-            Access::Truncate => 0o1001,
-            Access::Append => 0o2001,
+            Access::Read => lopen::READ,
+            Access::Write => lopen::WRITE,
+            Access::Truncate => lopen::WRITE | lopen::TRUNC,
+            Access::Append => lopen::WRITE | lopen::APPEND,
         }
     }
 
     /// Mode of Topen. OAPPEND is of .u (Linux: P9_OAPPEND).
     fn classic(self, dialect: Dialect) -> u8 {
         match self {
-            Access::Read => 0,
-            Access::Truncate => 1 | TRUNCATE,
-            Access::Append if dialect == Dialect::U => 0x81,
-            Access::Write | Access::Append => 1,
+            Access::Read => open::READ,
+            Access::Truncate => open::WRITE | open::TRUNC,
+            Access::Append if dialect == Dialect::U => open::WRITE | open::APPEND,
+            Access::Write | Access::Append => open::WRITE,
         }
     }
 }
@@ -223,11 +220,11 @@ impl Client {
     pub fn create_message<'a>(&self, fid: Fid, name: &'a [u8], permissions: u32, access: Access) -> Message<'a> {
         match self.dialect() {
             Dialect::L => {
-                let flags = access.linux() | 0o100;
+                let flags = access.linux() | lopen::CREATE;
                 Message::Tlcreate { fid, name, flags, mode: mode::IFREG | permissions, gid: !0 }
             }
             dialect => {
-                let mode = access.classic(dialect) & !TRUNCATE;
+                let mode = access.classic(dialect) & !open::TRUNC;
                 Message::Tcreate { fid, name, perm: permissions & 0o777, mode, extension: UOnly(b"") }
             }
         }

@@ -10,18 +10,6 @@ use crate::fs::{At, Error, Filesystem, Make, Open, Outcome, Result, check_name, 
 use crate::wire::{Dialect, Fid, Message, READ_HEAD, dm};
 use bytes::BufMut;
 
-/// Bits of the mode of Topen and Tcreate (open(9P); OAPPEND: Linux P9_OAPPEND).
-mod open_mode {
-    pub(super) const ACCESS: u8 = 3;
-    pub(super) const WRITE: u8 = 1;
-    pub(super) const READ_WRITE: u8 = 2;
-    pub(super) const EXEC: u8 = 3;
-    pub(super) const TRUNC: u8 = 0x10;
-    pub(super) const CEXEC: u8 = 0x20;
-    pub(super) const RCLOSE: u8 = 0x40;
-    pub(super) const APPEND: u8 = 0x80;
-}
-
 impl<F: Filesystem> Session<F> {
     pub(super) fn dispatch_classic(
         &mut self,
@@ -46,7 +34,7 @@ impl<F: Filesystem> Session<F> {
     }
 
     fn open_flags(&self, mode: u8) -> Result<Open> {
-        use open_mode::{ACCESS, APPEND, CEXEC, EXEC, RCLOSE, READ_WRITE, TRUNC, WRITE};
+        use crate::wire::open::{ACCESS, APPEND, CEXEC, EXEC, RCLOSE, READ_WRITE, TRUNC, WRITE};
         let append = if self.is_u() { APPEND } else { 0 };
         if mode & !(ACCESS | TRUNC | CEXEC | RCLOSE | append) != 0 {
             return Err(Error::EINVAL);

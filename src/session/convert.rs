@@ -3,7 +3,7 @@
 
 use super::users::Users;
 use crate::fs::{Change, Error, Result, SetTime, Stat, Time, mode};
-use crate::wire::{self, Dialect, Message, UOnly, dm, qt};
+use crate::wire::{self, Dialect, Message, UOnly, dm, qt, setattr};
 use std::io::Write;
 
 /// Bits of Tgetattr and Rgetattr (Linux: P9_STATS_ALL).
@@ -194,19 +194,6 @@ pub(super) fn getattr(stat: &Stat<'_>, request_mask: u64) -> Message<'static> {
     }
 }
 
-/// Bits of Tsetattr (Linux: P9_ATTR_).
-mod attr {
-    pub(super) const MODE: u32 = 0x1;
-    pub(super) const UID: u32 = 0x2;
-    pub(super) const GID: u32 = 0x4;
-    pub(super) const SIZE: u32 = 0x8;
-    pub(super) const ATIME: u32 = 0x10;
-    pub(super) const MTIME: u32 = 0x20;
-    pub(super) const CTIME: u32 = 0x40;
-    pub(super) const ATIME_SET: u32 = 0x80;
-    pub(super) const MTIME_SET: u32 = 0x100;
-}
-
 /// What a Tsetattr asks for. Bits that nobody knows are passed over.
 pub(super) fn change_of_setattr(message: &Message<'_>) -> Result<Change<'static>> {
     let Message::Tsetattr {
@@ -232,13 +219,13 @@ pub(super) fn change_of_setattr(message: &Message<'_>) -> Result<Change<'static>
         (true, true) => Err(Error::EINVAL),
     };
     Ok(Change {
-        mode: has(attr::MODE).then_some(permissions & mode::PERM),
-        uid: (has(attr::UID) && uid != !0).then_some(uid),
-        gid: (has(attr::GID) && gid != !0).then_some(gid),
-        size: has(attr::SIZE).then_some(size),
-        atime: time(attr::ATIME, attr::ATIME_SET, atime_sec, atime_nsec)?,
-        mtime: time(attr::MTIME, attr::MTIME_SET, mtime_sec, mtime_nsec)?,
-        touch_ctime: has(attr::CTIME),
+        mode: has(setattr::MODE).then_some(permissions & mode::PERM),
+        uid: (has(setattr::UID) && uid != !0).then_some(uid),
+        gid: (has(setattr::GID) && gid != !0).then_some(gid),
+        size: has(setattr::SIZE).then_some(size),
+        atime: time(setattr::ATIME, setattr::ATIME_SET, atime_sec, atime_nsec)?,
+        mtime: time(setattr::MTIME, setattr::MTIME_SET, mtime_sec, mtime_nsec)?,
+        touch_ctime: has(setattr::CTIME),
         ..Change::default()
     })
 }

@@ -12,24 +12,8 @@ use crate::fs::{
     At, Error, Filesystem, Make, NAME_BYTES_MAX, Open, Outcome, Result, SetXattr, TARGET_BYTES_MAX, XATTR_BYTES_MAX,
     XATTR_NAME_BYTES_MAX, check_name, mode,
 };
-use crate::wire::{DirEntry, Fid, Message, READ_HEAD};
+use crate::wire::{DirEntry, Fid, Message, READ_HEAD, REMOVEDIR, lopen, xattr};
 use bytes::BufMut;
-
-/// Flags of Tlopen and Tlcreate: Linux's generic values, whatever the client's machine (`include/net/9p/9p.h`, P9_DOTL_). Bits that are not here are passed over.
-mod flag {
-    pub(super) const ACCESS: u32 = 0o3;
-    pub(super) const WRITE: u32 = 0o1;
-    pub(super) const READ_WRITE: u32 = 0o2;
-    pub(super) const EXCL: u32 = 0o200;
-    pub(super) const TRUNC: u32 = 0o1000;
-    pub(super) const APPEND: u32 = 0o2000;
-    pub(super) const DIRECTORY: u32 = 0o200000;
-    /// Of Tunlinkat.
-    pub(super) const REMOVEDIR: u32 = 0x200;
-    /// Of Txattrcreate (setxattr(2), XATTR_).
-    pub(super) const XATTR_CREATE: u32 = 1;
-    pub(super) const XATTR_REPLACE: u32 = 2;
-}
 
 /// V9FS_MAGIC (Linux: `include/uapi/linux/magic.h`).
 const STATFS_TYPE: u32 = 0x0102_1997;
@@ -100,7 +84,7 @@ impl<F: Filesystem> Session<F> {
             Message::Tunlinkat { dfid, name, flags } => {
                 check_name(name)?;
                 // The directory's fid may be open: v9fs removes what it is listing.
-                fs.unlink(&self.fids.get(dfid)?.file, name, flags & flag::REMOVEDIR != 0, at)?;
+                fs.unlink(&self.fids.get(dfid)?.file, name, flags & REMOVEDIR != 0, at)?;
                 Message::Runlinkat {}
             }
             Message::Tfsync { fid, datasync } => {
@@ -118,7 +102,7 @@ impl<F: Filesystem> Session<F> {
 
     fn lopen(&mut self, fs: &mut F, request: Request, fid: Fid, flags: u32, at: At) -> Result<()> {
         let held = self.fids.get(fid)?;
-        if flags & flag::DIRECTORY != 0 && fs.attr(&held.file).kind & crate::wire::qt::DIR == 0 {
+        if flags & lopen::DIRECTORY != 0 && fs.attr(&held.file).kind & crate::wire::qt::DIR == 0 {
             return Err(Error::ENOTDIR);
         }
         self.open(fs, request, fid, linux_flags(flags)?, at)
@@ -142,7 +126,7 @@ impl<F: Filesystem> Session<F> {
         // Kernels differ in whether they send the type; it can only be a file.
         match fs.create(&mut held.file, name, open, mode::IFREG | mode & mode::PERM, 0, gid, at) {
             // Another client was quicker: open(2) with O_CREAT alone opens what is there.
-            Err(Error::EEXIST) if flags & flag::EXCL == 0 => {
+            Err(Error::EEXIST) if flags & lopen::EXCL == 0 => {
                 let mut there = fs.lookup(&held.file, name)?;
                 let can = if fs.attr(&there).kind & crate::wire::qt::DIR != 0 { Err(Error::EISDIR) } else { Ok(()) };
                 if let Err(error) = can.and_then(|()| fs.open(&mut there, open, at)) {
@@ -235,8 +219,8 @@ impl<F: Filesystem> Session<F> {
     ) -> Result<()> {
         let how = match flags {
             0 => SetXattr::Any,
-            flag::XATTR_CREATE => SetXattr::Create,
-            flag::XATTR_REPLACE => SetXattr::Replace,
+            xattr::CREATE => SetXattr::Create,
+            xattr::REPLACE => SetXattr::Replace,
             _ => return Err(Error::EINVAL),
         };
         let Held { file, state } = self.fids.any(fid)?;
@@ -313,17 +297,18 @@ impl<F: Filesystem> Session<F> {
     }
 }
 
+/// How a file is opened by these flags. Bits that have no meaning here are passed over.
 fn linux_flags(flags: u32) -> Result<Open> {
-    let access = flags & flag::ACCESS;
-    if access == flag::ACCESS {
+    let access = flags & lopen::ACCESS;
+    if access == lopen::ACCESS {
         return Err(Error::EINVAL);
     }
     Ok(Open {
-        read: access != flag::WRITE,
-        write: access == flag::WRITE || access == flag::READ_WRITE,
+        read: access != lopen::WRITE,
+        write: access == lopen::WRITE || access == lopen::READ_WRITE,
         exec: false,
-        truncate: flags & flag::TRUNC != 0,
-        append: flags & flag::APPEND != 0,
+        truncate: flags & lopen::TRUNC != 0,
+        append: flags & lopen::APPEND != 0,
         remove_on_close: false,
     })
 }

@@ -3,19 +3,8 @@
 use super::fids::{Held, State};
 use super::{Request, Session};
 use crate::fs::{Error, Filesystem, Lock, LockKind, Result};
-use crate::wire::{Fid, Message};
+use crate::wire::{Fid, Message, lock_status, lock_type};
 use std::ops::Range;
-
-/// Types of locks (`include/net/9p/9p.h`, P9_LOCK_TYPE_).
-mod kind {
-    pub(super) const SHARED: u8 = 0;
-    pub(super) const EXCLUSIVE: u8 = 1;
-    pub(super) const NONE: u8 = 2;
-}
-
-/// What Rlock says (P9_LOCK_).
-const SUCCESS: u8 = 0;
-const BLOCKED: u8 = 1;
 
 /// Where a largest file ends.
 const END_MAX: u64 = 1 << 63;
@@ -48,13 +37,13 @@ impl<F: Filesystem> Session<F> {
             return Err(Error::EINVAL);
         };
         let kind = match type_ {
-            kind::SHARED => LockKind::Shared,
-            kind::EXCLUSIVE => LockKind::Exclusive,
-            kind::NONE => LockKind::None,
+            lock_type::SHARED => LockKind::Shared,
+            lock_type::EXCLUSIVE => LockKind::Exclusive,
+            lock_type::NONE => LockKind::None,
             _ => return Err(Error::EINVAL),
         };
         let lock = Lock { kind, range: range(start, length)?, process, client };
-        let status = if fs.lock(self.open_file(fid)?, &lock)? { SUCCESS } else { BLOCKED };
+        let status = if fs.lock(self.open_file(fid)?, &lock)? { lock_status::SUCCESS } else { lock_status::BLOCKED };
         self.reply(fs.gate(), request, &Message::Rlock { status });
         Ok(())
     }
@@ -65,15 +54,15 @@ impl<F: Filesystem> Session<F> {
             return Err(Error::EINVAL);
         };
         let kind = match type_ {
-            kind::SHARED => LockKind::Shared,
-            kind::EXCLUSIVE | kind::NONE => LockKind::Exclusive,
+            lock_type::SHARED => LockKind::Shared,
+            lock_type::EXCLUSIVE | lock_type::NONE => LockKind::Exclusive,
             _ => return Err(Error::EINVAL),
         };
         let lock = Lock { kind, range: range(start, length)?, process, client };
-        let free = Message::Rgetlock { type_: kind::NONE, start, length, proc_id: process, client_id: client };
+        let free = Message::Rgetlock { type_: lock_type::NONE, start, length, proc_id: process, client_id: client };
         let file = self.open_file(fid)?;
         let found = fs.conflict(file, &lock)?.map(|lock| Message::Rgetlock {
-            type_: if lock.kind == LockKind::Shared { kind::SHARED } else { kind::EXCLUSIVE },
+            type_: if lock.kind == LockKind::Shared { lock_type::SHARED } else { lock_type::EXCLUSIVE },
             start: lock.range.start,
             length: if lock.range.end == u64::MAX { 0 } else { lock.range.end - lock.range.start },
             proc_id: lock.process,

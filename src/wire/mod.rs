@@ -5,6 +5,7 @@
 //!
 //! Must not know: anything else of ours.
 
+mod bits;
 mod error;
 mod field;
 mod kind;
@@ -14,13 +15,14 @@ mod table;
 mod text;
 mod types;
 
+pub use bits::{REMOVEDIR, dm, lock_status, lock_type, lopen, open, qt, setattr, xattr};
 pub use error::Error;
 pub use kind::Kind;
 pub use lists::{Names, Qids};
 pub use stat::{DirEntry, Stat};
 pub use table::{Line, Message};
 pub use text::TextError;
-pub use types::{Data, Dialect, Ext, Opt, Qid, UOnly, dm, qt};
+pub use types::{Data, Dialect, Ext, Opt, Qid, UOnly};
 
 /// Names a request until its reply.
 pub type Tag = u16;

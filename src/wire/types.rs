@@ -1,5 +1,4 @@
-//! The types that fields of messages have, beyond plain numbers and lists; and the bits of qids and
-//! modes.
+//! The types that fields of messages have, beyond plain numbers and lists.
 
 use super::Error;
 
@@ -38,54 +37,10 @@ impl Dialect {
     }
 }
 
-/// Bits of [`Qid::kind`] (stat(9P); plan9port: `include/libc.h`).
-pub mod qt {
-    /// Directory.
-    pub const DIR: u8 = 0x80;
-    /// Append-only file.
-    pub const APPEND: u8 = 0x40;
-    /// Exclusive-use file.
-    pub const EXCL: u8 = 0x20;
-    /// Mounted channel.
-    pub const MOUNT: u8 = 0x10;
-    /// Authentication file.
-    pub const AUTH: u8 = 0x08;
-    /// Temporary file.
-    pub const TMP: u8 = 0x04;
-    /// Symbolic link (.u, .L).
-    pub const SYMLINK: u8 = 0x02;
-    /// Hard link (.u).
-    pub const LINK: u8 = 0x01;
-    /// Plain file.
-    pub const FILE: u8 = 0;
-}
-
-/// Bits of [`Stat::mode`](super::Stat::mode) (stat(9P); .u: Linux `include/net/9p/9p.h`, P9_DM). The lowest nine are permissions.
-pub mod dm {
-    /// Directory.
-    pub const DIR: u32 = 0x8000_0000;
-    /// Symbolic link (.u).
-    pub const SYMLINK: u32 = 0x0200_0000;
-    /// Hard link (.u): in Tcreate alone.
-    pub const LINK: u32 = 0x0100_0000;
-    /// Device (.u).
-    pub const DEVICE: u32 = 0x0080_0000;
-    /// Named pipe (.u).
-    pub const NAMED_PIPE: u32 = 0x0020_0000;
-    /// Socket (.u).
-    pub const SOCKET: u32 = 0x0010_0000;
-    /// Set-user-ID (.u).
-    pub const SETUID: u32 = 0x0008_0000;
-    /// Set-group-ID (.u).
-    pub const SETGID: u32 = 0x0004_0000;
-    /// Sticky (.u).
-    pub const SETVTX: u32 = 0x0001_0000;
-}
-
 /// A file's identity: 13 bytes on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Qid {
-    /// Bits of [`qt`].
+    /// Bits of [`super::qt`].
     pub kind: u8,
     /// New at every change of content.
     pub version: u32,

@@ -6,7 +6,7 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use ring9::client::Conn;
-use ring9::wire::{Data, Dialect, Fid, Message, Names, Stat, Tag, UOnly};
+use ring9::wire::{Data, Dialect, Fid, Message, Names, Stat, Tag, UOnly, lock_status, lock_type, lopen, open};
 use serde::Serialize;
 use std::fmt;
 
@@ -20,12 +20,6 @@ pub(crate) const FILES: Fid = 16;
 const SLOTS: Fid = 1 << 24;
 /// The first slot's fid for the file that it renames, where that needs one.
 const RENAMED: Fid = 1 << 25;
-
-/// Types and flags of Tlock (Linux: `include/net/9p/9p.h`, P9_LOCK_TYPE_).
-const WRITE_LOCK: u8 = 1;
-const UNLOCK: u8 = 2;
-/// A status of Rlock (P9_LOCK_BLOCKED).
-const BLOCKED: u8 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -210,12 +204,20 @@ impl World {
             (Op::Open, 1) => Message::Topen { fid: own.fid, mode: 0 },
             (Op::Open, 2) => Message::Tread { fid: own.fid, offset: task.offset, count: task.size },
             (Op::Create, 0) => Message::Twalk { fid: DIR, newfid: own.fid, wnames: Names::list(&[]) },
-            (Op::Create, 1) if linux => {
-                Message::Tlcreate { fid: own.fid, name: &own.created, flags: 0o102, mode: 0o100644, gid: !0 }
-            }
-            (Op::Create, 1) => {
-                Message::Tcreate { fid: own.fid, name: &own.created, perm: 0o644, mode: 2, extension: UOnly(b"") }
-            }
+            (Op::Create, 1) if linux => Message::Tlcreate {
+                fid: own.fid,
+                name: &own.created,
+                flags: lopen::CREATE | lopen::READ_WRITE,
+                mode: 0o100644,
+                gid: !0,
+            },
+            (Op::Create, 1) => Message::Tcreate {
+                fid: own.fid,
+                name: &own.created,
+                perm: 0o644,
+                mode: open::READ_WRITE,
+                extension: UOnly(b""),
+            },
             (Op::Create, 2) if self.has_at => Message::Tclunk { fid: own.fid },
             (Op::Create, 2) => Message::Tremove { fid: own.fid },
             (Op::Create, 3) if self.has_at => Message::Tunlinkat { dfid: DIR, name: &own.created, flags: 0 },
@@ -235,7 +237,7 @@ impl World {
             }
             (Op::Lock, 0 | 1) => Message::Tlock {
                 fid: FILES,
-                type_: if task.step == 0 { WRITE_LOCK } else { UNLOCK },
+                type_: if task.step == 0 { lock_type::EXCLUSIVE } else { lock_type::NONE },
                 flags: 0,
                 start: u64::from(own.number),
                 length: 1,
@@ -265,7 +267,7 @@ impl World {
             (Op::Walk | Op::Open, Message::Rwalk { wqids }) if wqids.len() != 1 => {
                 return Err("a walk by one name ended before it".into());
             }
-            (Op::Lock, Message::Rlock { status: BLOCKED }) => {
+            (Op::Lock, Message::Rlock { status: lock_status::BLOCKED }) => {
                 return Err("the server locks more than the byte that it was asked to; it needs --connections 1".into());
             }
             (Op::Lock, Message::Rlock { status }) if *status != 0 => return Err(format!("Rlock status={status}")),
