@@ -67,6 +67,7 @@ macro_rules! suite {
                     with_a_table_group_bits_are_the_members_alone
                     with_a_table_files_are_given_to_groups_of_the_giver_alone
                     directories_want_search_and_write
+                    names_in_a_closed_directory_stay_unknown
                     sticky_directories_keep_names_for_their_owners
                     attributes_are_the_owners_to_change
                     set_id_bits_go_with_a_change_of_content_or_owner

@@ -122,6 +122,41 @@ pub fn directories_want_search_and_write<F: Filesystem>(make: MakeTree<F>) {
     tree.end();
 }
 
+/// K13: without search permission, the answer to every operation is the same for a name that exists and for one that
+/// does not.
+pub fn names_in_a_closed_directory_stay_unknown<F: Filesystem>(make: MakeTree<F>) {
+    let mut tree = Tree::new(make);
+    tree.make(user(1), "d", Make::Dir, 0o755).expect("anyone may");
+    for name in ["d/there", "d/sub"] {
+        let what = if name == "d/sub" { Make::Dir } else { Make::File };
+        tree.make(user(1), name, what, 0o777).expect("the owner");
+    }
+    tree.make(user(2), "mine", Make::File, 0o644).expect("anyone may");
+    let dir = tree.walk(user(2), "d").expect("open to all");
+    let (root, mine) = (tree.root(user(2)), tree.walk(user(2), "mine").expect("there"));
+    // Neither reading nor writing a directory replaces the right to search it.
+    for mode in [0o700, 0o744, 0o722, 0o766] {
+        tree.chmod("d", mode);
+        for name in ["there", "sub", "none"] {
+            let answers = [
+                tree.lookup(dir, name).map(|_| ()),
+                tree.unlink_in(dir, name, false),
+                tree.unlink_in(dir, name, true),
+                tree.rename_in(dir, name, dir, "new"),
+                tree.rename_in(dir, name, root, "new"),
+                tree.rename_in(root, "mine", dir, name),
+                tree.link_in(dir, name, mine),
+                tree.make_in(dir, name, Make::File),
+                tree.make_in(dir, name, Make::Dir),
+                tree.make_in(dir, name, Make::Symlink(b"x")),
+                tree.create_in(dir, name, BOTH, 0o644),
+            ];
+            assert_eq!(answers, [Err(Error::EACCES); 11], "{name}, mode {mode:o}");
+        }
+    }
+    tree.end();
+}
+
 /// K6.
 pub fn sticky_directories_keep_names_for_their_owners<F: Filesystem>(make: MakeTree<F>) {
     let mut tree = Tree::new(make);

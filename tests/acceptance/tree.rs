@@ -237,6 +237,11 @@ impl<F: Filesystem> Tree<F> {
         made
     }
 
+    pub fn make_in(&mut self, dir: Id, name: &str, what: Make<'_>) -> Result<()> {
+        let at = self.at();
+        self.fs.make(held(&self.files, dir), name.as_bytes(), what, 0o644, None, at).map(|_| ())
+    }
+
     pub fn mkdir(&mut self, path: &str) {
         self.make(ROOT, path, Make::Dir, 0o755).expect("a new name");
     }

@@ -462,6 +462,7 @@ impl Model {
         if !self.is_dir(dir.node) {
             return Err(Error::ENOTDIR);
         }
+        self.may(dir.node, dir.user, EXEC)?;
         let place = self.find(dir.node, name).ok_or(Error::ENOENT)?;
         let node = self.entry(place).node;
         self.may_remove(dir.node, node, dir.user)?;
@@ -496,6 +497,7 @@ impl Model {
         if !self.is_dir(from.node) {
             return Err(Error::ENOTDIR);
         }
+        self.may(from.node, from.user, EXEC)?;
         let place = self.find(from.node, name).ok_or(Error::ENOENT)?;
         self.move_name(place, to, new_name, from.user)
     }

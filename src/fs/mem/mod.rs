@@ -505,7 +505,7 @@ impl Filesystem for Mem {
     }
 
     fn unlink(&mut self, dir: &File, name: &[u8], want_dir: bool, at: At) -> Result<()> {
-        let (cookie, key) = self.entry(dir.node, name)?;
+        let (cookie, key) = self.entry_for(dir.node, name, dir.user)?;
         let node = &self.nodes[key];
         self.rights.check_removal(&self.nodes[dir.node], node, dir.user)?;
         match node.dir() {
@@ -519,7 +519,7 @@ impl Filesystem for Mem {
     }
 
     fn rename(&mut self, from: &File, name: &[u8], to: &File, new_name: &[u8], at: At) -> Result<()> {
-        let (cookie, _) = self.entry(from.node, name)?;
+        let (cookie, _) = self.entry_for(from.node, name, from.user)?;
         self.move_entry((from.node, cookie), to.node, new_name, from.user, at)
     }
 

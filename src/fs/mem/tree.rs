@@ -42,6 +42,16 @@ impl Mem {
         Ok((cookie, entry.node))
     }
 
+    /// The entry of a name that a request removes or moves. The right to search the directory is checked before the
+    /// look-up: without it, the answer is the same for every name.
+    pub(super) fn entry_for(&self, dir: Key, name: &[u8], user: User) -> Result<(u64, Key)> {
+        let node = &self.nodes[dir];
+        if node.is_dir() {
+            self.rights.check(node, user, permit::EXEC)?;
+        }
+        self.entry(dir, name)
+    }
+
     /// Makes a node under a new name.
     #[expect(clippy::too_many_arguments, reason = "what create(9P) and mknod(2) say of a new file")]
     pub(super) fn add(
