@@ -71,6 +71,7 @@ macro_rules! suite {
                     sticky_directories_keep_names_for_their_owners
                     attributes_are_the_owners_to_change
                     set_id_bits_go_with_a_change_of_content_or_owner
+                    what_is_refused_or_changes_nothing_has_no_effect
                     set_gid_directories_pass_their_group_on
                     an_open_file_keeps_its_rights
                     nodes_are_stored_and_never_opened

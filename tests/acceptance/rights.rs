@@ -1,7 +1,7 @@
 //! Who may do what (K5 to K9, K12), and what opening means.
 
 use super::tree::{APPEND, BOTH, Limits, MakeTree, NONE, READ, ROOT, Tree, WRITE, user};
-use ring9::fs::{Change, Error, Filesystem, Make, Open, SetTime, Time, mode};
+use ring9::fs::{Change, Error, Filesystem, Make, Open, SetTime, SetXattr, Time, mode};
 use ring9::wire::qt;
 
 const EXEC: Open = Open { read: false, exec: true, ..READ };
@@ -233,8 +233,8 @@ pub fn set_id_bits_go_with_a_change_of_content_or_owner<F: Filesystem>(make: Mak
                     after
                 }),
                 4 => tree.write(by_root, 0, b"x").map(|_| before),
-                5 => tree.change(ROOT, "f", &Change { uid: Some(1), ..NONE }).map(|()| after),
-                6 => tree.change(user(1), "f", &Change { gid: Some(20), ..NONE }).map(|()| after),
+                5 => tree.change(ROOT, "f", &Change { uid: Some(2), ..NONE }).map(|()| after),
+                6 => tree.change(user(1), "f", &Change { gid: Some(21), ..NONE }).map(|()| after),
                 _ => tree.write(file, 0, b"").map(|_| before),
             };
             let wanted = match (way, left) {
@@ -246,12 +246,66 @@ pub fn set_id_bits_go_with_a_change_of_content_or_owner<F: Filesystem>(make: Mak
                 (_, left) => left.expect("allowed"),
             };
             assert_eq!(tree.mode("f"), wanted, "way {way} from {before:o}");
+            tree.change(ROOT, "f", &Change { uid: Some(1), gid: Some(20), ..NONE }).expect("root may");
         }
     }
     tree.make(ROOT, "d", Make::Dir, 0o755).expect("a new name");
     tree.chmod("d", 0o2755);
     tree.change(ROOT, "d", &Change { uid: Some(5), gid: Some(6), ..NONE }).expect("root may");
     assert_eq!(tree.mode("d"), 0o2755, "a directory's set-gid is no program's");
+    tree.end();
+}
+
+/// K14: a request that is refused, or asks for what the file has already, has no effect at all.
+pub fn what_is_refused_or_changes_nothing_has_no_effect<F: Filesystem>(make: MakeTree<F>) {
+    const CAPABILITY: &[u8] = b"security.capability";
+    let mut tree = with_file(make, None);
+    let set = |tree: &mut Tree<F>, user, value, how| {
+        let id = tree.walk(user, "f").expect("there");
+        let at = tree.at();
+        let done = tree.with_file(id, |fs, file| fs.set_xattr(file, CAPABILITY, value, how, at));
+        tree.close(id);
+        done
+    };
+    tree.chmod("f", 0o6775);
+    set(&mut tree, ROOT, Some(b"cap"), SetXattr::Any).expect("root may");
+    let (owner, group) = (Change { uid: Some(1), ..NONE }, Change { gid: Some(20), ..NONE });
+    let both = Change { uid: Some(1), ..group };
+    let own_name = Change { name: Some(b"f"), ..NONE };
+    let refused = Err(Error::EPERM);
+    for (uid, change, answer) in [
+        (2, owner, refused),
+        (2, group, refused),
+        (2, both, refused),
+        (2, Change { touch_ctime: true, ..both }, refused),
+        (2, Change { atime: Some(SetTime::Now), size: Some(3), ..both }, refused),
+        (2, own_name, Ok(())),
+        (1, owner, Ok(())),
+        (1, group, Ok(())),
+        (1, both, Ok(())),
+        (1, own_name, Ok(())),
+        (0, both, Ok(())),
+        (1, Change { uid: Some(2), ..NONE }, refused),
+        (1, Change { mode: Some(0), uid: Some(2), gid: Some(21), ..NONE }, refused),
+    ] {
+        let before = tree.stat_of("f");
+        assert_eq!(tree.change(user(uid), "f", &change), answer, "uid {uid}: {change:?}");
+        assert_eq!(tree.stat_of("f"), before, "uid {uid}: {change:?}");
+        let id = tree.walk(user(uid), "f").expect("there");
+        let kept = tree.with_file(id, |fs, file| fs.xattr(file, CAPABILITY).map(<[u8]>::to_vec));
+        assert_eq!(kept, Ok(b"cap".to_vec()), "uid {uid}: {change:?}");
+        tree.close(id);
+    }
+    // The rest of a request acts all the same.
+    tree.change(user(1), "f", &Change { mode: Some(0o4700), ..both }).expect("the owner");
+    assert_eq!(tree.mode("f"), 0o4700);
+    // An attribute that is not there is removed at no effect, and one is not set by a stranger.
+    set(&mut tree, ROOT, None, SetXattr::Any).expect("root may");
+    let before = tree.stat_of("f");
+    assert_eq!(set(&mut tree, ROOT, None, SetXattr::Any), Ok(()));
+    assert_eq!(set(&mut tree, ROOT, None, SetXattr::Replace), Err(Error::ENODATA));
+    assert_eq!(set(&mut tree, user(1), Some(b"cap"), SetXattr::Any), refused);
+    assert_eq!(tree.stat_of("f"), before);
     tree.end();
 }
 

@@ -619,6 +619,9 @@ impl Model {
                 return Err(Error::ENOSPC);
             }
         }
+        if value.is_none() && !xattrs.contains_key(name) {
+            return Ok(());
+        }
         let inode = &mut self.inodes[handle.node];
         match value {
             Some(value) => drop(inode.xattrs.insert(name.to_vec(), value.to_vec())),
@@ -689,12 +692,13 @@ impl Model {
         if !owner && (change.atime.is_some() || change.mtime.is_some()) {
             self.may(node, user, WRITE)?;
         }
+        if !owner && (change.uid.is_some() || change.gid.is_some()) {
+            return Err(Error::EPERM);
+        }
         if user.uid != 0 && change.uid.is_some_and(|uid| uid != inode.uid) {
             return Err(Error::EPERM);
         }
-        if let Some(gid) = change.gid.filter(|&gid| gid != inode.gid)
-            && (!owner || !self.member(user, gid))
-        {
+        if change.gid.is_some_and(|gid| gid != inode.gid && !self.member(user, gid)) {
             return Err(Error::EPERM);
         }
         if change.size.is_some() {
@@ -705,9 +709,6 @@ impl Model {
                 _ => return Err(Error::EINVAL),
             }
         }
-        if *change == Change::default() {
-            return Ok(());
-        }
         let mut renamed = None;
         if let Some(name) = change.name {
             let place = self.own_name(&handle)?;
@@ -717,6 +718,17 @@ impl Model {
                 self.may_add(dir, name, user)?;
                 renamed = Some((place, dir, name.to_vec()));
             }
+        }
+        // What the file has already is not changed.
+        let inode = &self.inodes[node];
+        let change = &Change {
+            uid: change.uid.filter(|&uid| uid != inode.uid),
+            gid: change.gid.filter(|&gid| gid != inode.gid),
+            name: change.name.filter(|_| renamed.is_some()),
+            ..*change
+        };
+        if *change == Change::default() {
+            return Ok(());
         }
         // From here on nothing fails.
         if let Some(size) = change.size {

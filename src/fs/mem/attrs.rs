@@ -145,6 +145,10 @@ impl Mem {
         }
         // An access list without entries is none: so Linux takes one back that says no more than the mode.
         let value = value.filter(|value| !(value.is_empty() && name.starts_with(b"system.")));
+        if value.is_none() && old.is_none() {
+            // Nothing is there to be removed, so nothing changes.
+            return Ok(());
+        }
         let taken = if let Some(value) = value {
             self.check_room(key, name, value.len(), old)?;
             let mut content = Content::default();

@@ -435,13 +435,15 @@ impl Filesystem for Mem {
         if change.size.is_some_and(|size| size > SIZE_MAX) {
             return Err(Error::EFBIG);
         }
-        if *change == Change::default() {
-            return Ok(());
-        }
         let renamed = match change.name {
             Some(name) => self.check_rename_here(file, name)?,
             None => None,
         };
+        // What is checked is the whole request. What acts is the part of it that differs from the file.
+        let change = &permit::effective(&self.nodes[file.node], change, renamed.is_some());
+        if *change == Change::default() {
+            return Ok(());
+        }
         // The size is the one change that can still fail.
         if let Some(size) = change.size {
             let (content, store) = self.content(file.node)?;

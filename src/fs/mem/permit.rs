@@ -89,13 +89,14 @@ impl Rights {
         if (change.atime.is_some() || change.mtime.is_some()) && !is_owner {
             self.check(node, user, WRITE)?;
         }
+        // chown(2): only the owner may ask for an owner and a group at all, also for those that the file has.
+        if (change.uid.is_some() || change.gid.is_some()) && !is_owner {
+            return Err(Error::EPERM);
+        }
         if change.uid.is_some_and(|uid| uid != node.uid) && !is_root {
             return Err(Error::EPERM);
         }
         if let Some(gid) = change.gid.filter(|&gid| gid != node.gid) {
-            if !is_owner {
-                return Err(Error::EPERM);
-            }
             self.check_group(user, gid)?;
         }
         if change.size.is_some() {
@@ -107,6 +108,17 @@ impl Rights {
             }
         }
         Ok(())
+    }
+}
+
+/// The part of a change that changes something: an owner, a group or a name that the file already has is left out, so it
+/// takes away no set-id bit, no capability and no change time. `renames`: the name is another one.
+pub(super) fn effective<'a>(node: &Node, change: &Change<'a>, renames: bool) -> Change<'a> {
+    Change {
+        uid: change.uid.filter(|&uid| uid != node.uid),
+        gid: change.gid.filter(|&gid| gid != node.gid),
+        name: change.name.filter(|_| renames),
+        ..*change
     }
 }
 

@@ -215,7 +215,10 @@ fn set_id_bits_go_when_content_or_owner_change() {
         mem.close(by_root, at(3)).expect("nothing to do");
         assert_eq!(mode_of(&mut mem, "f"), before, "root's writes");
         change(&mut mem, ROOT_USER, "f", &Change { uid: Some(1), ..Change::default() }).expect("root may");
+        assert_eq!(mode_of(&mut mem, "f"), before, "the owner that it has");
+        change(&mut mem, ROOT_USER, "f", &Change { uid: Some(2), ..Change::default() }).expect("root may");
         assert_eq!(mode_of(&mut mem, "f"), after, "a change of owner, by anyone");
+        change(&mut mem, ROOT_USER, "f", &Change { uid: Some(1), ..Change::default() }).expect("root may");
     }
 }
 
