@@ -62,7 +62,8 @@ pub struct Open {
     pub read: bool,
     /// Writing is asked for.
     pub write: bool,
-    /// Execution: checked as such, then reads (open(9P), OEXEC).
+    /// Execution: checked as such, then reads (open(9P), OEXEC). A directory needs read permission as well, since an
+    /// open one can be listed.
     pub exec: bool,
     /// Length becomes 0; ignored on an append-only file.
     pub truncate: bool,

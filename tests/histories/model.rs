@@ -313,7 +313,8 @@ impl Model {
     pub fn open(&mut self, at: usize, flags: Open) -> Result<()> {
         let handle = self.handle(at);
         let node = handle.node;
-        let wants = [(flags.read, READ), (flags.write || flags.truncate, WRITE), (flags.exec, EXEC)];
+        let lists = flags.exec && self.is_dir(node);
+        let wants = [(flags.read || lists, READ), (flags.write || flags.truncate, WRITE), (flags.exec, EXEC)];
         self.may(node, handle.user, wants.iter().filter(|(wanted, _)| *wanted).map(|(_, bit)| bit).sum())?;
         if flags.remove_on_close {
             let place = self.own_name(&handle)?;

@@ -315,7 +315,8 @@ impl Filesystem for Mem {
     }
 
     fn open(&mut self, file: &mut File, flags: Open, at: At) -> Result<()> {
-        self.rights.check(&self.nodes[file.node], file.user, permit::wanted(flags))?;
+        let node = &self.nodes[file.node];
+        self.rights.check(node, file.user, permit::wanted(node, flags))?;
         if flags.remove_on_close {
             let (parent, _) = self.name_of(file)?;
             self.rights.check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;

@@ -122,10 +122,13 @@ pub(super) fn effective<'a>(node: &Node, change: &Change<'a>, renames: bool) -> 
     }
 }
 
-/// What an open asks for.
-pub(super) fn wanted(flags: Open) -> u32 {
+/// The bits that an open needs. Every open directory can be listed, so an open for execution (OEXEC) needs read
+/// permission there, too.
+pub(super) fn wanted(node: &Node, flags: Open) -> u32 {
     let bit = |asked, bit| if asked { bit } else { 0 };
-    bit(flags.read, READ) | bit(flags.write || flags.truncate, WRITE) | bit(flags.exec, EXEC)
+    bit(flags.read || flags.exec && node.is_dir(), READ)
+        | bit(flags.write || flags.truncate, WRITE)
+        | bit(flags.exec, EXEC)
 }
 
 /// Permissions after a change of content by this user, or of the owner by anyone: set-uid goes, set-gid where the group may execute (chown(2), write(2)).
