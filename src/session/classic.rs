@@ -4,6 +4,7 @@
 use super::common::{give_back, iounit};
 use super::convert;
 use super::fids::State;
+use super::linux::open_or_execute;
 use super::pending::What;
 use super::{Request, Session};
 use crate::fs::{At, Error, Filesystem, Make, Open, Outcome, Result, check_name, mode};
@@ -56,7 +57,11 @@ impl<F: Filesystem> Session<F> {
         if !held.state.is_walked() {
             return Err(Error::EINVAL);
         }
-        fs.open(&mut held.file, flags, at)?;
+        if self.dialect == Some(Dialect::L) {
+            open_or_execute(fs, &mut held.file, flags, at)?;
+        } else {
+            fs.open(&mut held.file, flags, at)?;
+        }
         held.state = opened(fs.attr(&held.file).kind, flags);
         let (qid, iounit) = (fs.attr(&held.file), iounit(fs, &held.file, self.msize));
         let message = match self.dialect {

@@ -129,7 +129,7 @@ impl<F: Filesystem> Session<F> {
             Err(Error::EEXIST) if flags & lopen::EXCL == 0 => {
                 let mut there = fs.lookup(&held.file, name)?;
                 let can = if fs.attr(&there).kind & crate::wire::qt::DIR != 0 { Err(Error::EISDIR) } else { Ok(()) };
-                if let Err(error) = can.and_then(|()| fs.open(&mut there, open, at)) {
+                if let Err(error) = can.and_then(|()| open_or_execute(fs, &mut there, open, at)) {
                     give_back(fs, there, at);
                     return Err(error);
                 }
@@ -294,6 +294,18 @@ impl<F: Filesystem> Session<F> {
         }
         self.end_data(fs.gate(), mark, request, |data| Message::Rreaddir { data });
         Ok(())
+    }
+}
+
+/// Opens a file. A regular file that the user may execute but not read is opened for reading nonetheless, as NFS servers
+/// do: Tlopen has no flag for execution, so execve(2) of a Linux client comes as an open for reading.
+pub(super) fn open_or_execute<F: Filesystem>(fs: &mut F, file: &mut F::File, flags: Open, at: At) -> Result<()> {
+    let reads_only = flags.read && !flags.write && !flags.truncate;
+    match fs.open(file, flags, at) {
+        Err(Error::EACCES) if reads_only && fs.stat(file)?.mode & mode::IFMT == mode::IFREG => {
+            fs.open(file, Open { read: false, exec: true, ..flags }, at)
+        }
+        opened => opened,
     }
 }
 
