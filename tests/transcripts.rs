@@ -8,6 +8,7 @@
 //! > hex 0b00000078 0100 ffff                       any bytes
 //! ! wait 5                                         5 s pass
 //! ! peer 2                                         from here on another connection speaks
+//! ! trust peer-uid 1000 100                        for whom it may act, before its start: this user of this group, or "squash"; else "all"
 //! < closed a message of 3 bytes                    the connection ends, and this is in the reason
 //! ```
 //! After an Rreaddir, and an Rread of `>stat`, each entry is a line that starts with `|`. A request without a `<` line behind it gets no reply (yet).
@@ -58,6 +59,8 @@ struct World {
     fs: Trees,
     gauge: Gauge,
     peers: BTreeMap<u32, Peer>,
+    /// By peer; the others are believed.
+    trusts: BTreeMap<u32, Trust>,
     now: At,
 }
 
@@ -68,13 +71,14 @@ impl World {
         let mem = Mem::new(arena, Options { inodes_max: INODES, ..Options::default() });
         let mut fs = Join::new((mem::ATTACH_NAMES, mem), (dev::ATTACH_NAMES, Dev::new(zeros, [7; 32])));
         fs.init(AT).expect("memory is there");
-        World { fs, gauge, peers: BTreeMap::new(), now: AT }
+        World { fs, gauge, peers: BTreeMap::new(), trusts: BTreeMap::new(), now: AT }
     }
 
     fn peer(&mut self, number: u32) -> &mut Peer {
+        let trust = self.trusts.get(&number).copied().unwrap_or(Trust::All);
         self.peers.entry(number).or_insert_with(|| {
             let users = Arc::new(Users::parse(PASSWD, GROUP));
-            let config = Config { trust: Trust::All, users, hash_key: 1, ..Config::new(number, MSIZE) };
+            let config = Config { trust, users, hash_key: 1, ..Config::new(number, MSIZE) };
             Peer { session: Session::new(config), dialect: Dialect::P9, kept: Vec::new(), broken: None }
         })
     }
@@ -259,6 +263,17 @@ fn run(path: &Path, text: &str, pace: Pace) -> Vec<Vec<String>> {
                         world.now.mono_ns += seconds as u64 * 1_000_000_000;
                     }
                     ["peer", other] => number = other.parse().unwrap_or_else(|_| panic!("{}", place())),
+                    ["trust", ref of @ ..] => {
+                        let number_of = |word: &str| word.parse().unwrap_or_else(|_| panic!("{}", place()));
+                        let trust = match *of {
+                            ["squash"] => Trust::Squash,
+                            ["peer-uid", uid, gid] => Trust::Peer { uid: number_of(uid), gid: number_of(gid) },
+                            _ => panic!("{}: unknown", place()),
+                        };
+                        world.trusts.insert(number, trust);
+                        let early = world.peers.remove(&number).is_none_or(|peer| peer.session.fids() == 0);
+                        assert!(early, "{}: it has started", place());
+                    }
                     ["close"] => {
                         let (fs, now) = (&mut world.fs, world.now);
                         let peer = world.peers.get_mut(&number).unwrap_or_else(|| panic!("{}", place()));

@@ -62,7 +62,7 @@ impl Client {
 }
 
 fn value_of_root(fs: &mut Mem, name: &[u8]) -> Option<Vec<u8>> {
-    let root = fs.attach(User { uid: 0, gid: 0, peer: 9 }, b"").expect("it is there");
+    let root = fs.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 9 }, b"").expect("it is there");
     let value = fs.xattr(&root, name).ok().map(<[u8]>::to_vec);
     fs.close(root, AT).expect("merely walked to");
     value
@@ -147,7 +147,7 @@ fn a_peer_that_vanishes_sets_nothing() {
 #[test]
 fn a_peer_and_all_peers_have_bounds() {
     let (mut fs, budget) = (tree(), Arc::default());
-    let root = fs.attach(User { uid: 0, gid: 0, peer: 9 }, b"").expect("it is there");
+    let root = fs.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 9 }, b"").expect("it is there");
     fs.set_xattr(&root, b"user.large", Some(&pattern(XATTR_BYTES_MAX, 1)), SetXattr::Any, AT).expect("room");
     fs.close(root, AT).expect("merely walked to");
     let reads = |client: &mut Client, fs: &mut Mem, newfid| {

@@ -77,7 +77,7 @@ pub fn with_mem<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Mem) -
 
 /// Removes every name, and the attributes of the root, which stays. A file that is in no directory and in nobody's hands must be gone.
 fn remove_all(mem: &mut Mem) {
-    let root = mem.attach(User { uid: 0, gid: 0, peer: 0 }, b"").expect("there are files");
+    let root = mem.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 0 }, b"").expect("there are files");
     let mut path: Vec<Vec<u8>> = Vec::new();
     loop {
         let mut dir = mem.duplicate(&root);

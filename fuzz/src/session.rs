@@ -63,7 +63,8 @@ fn config(world: World, peer: u32, budget: Arc<Budget>) -> Config {
     let bits = usize::from(world.session);
     let msize_max = [1 << 20, 65_536, 20_000, 8192][bits % 4];
     Config {
-        trust: [Trust::All, Trust::Squash, Trust::Uid(0), Trust::Uid(1000)][usize::from(world.driver >> 1) % 4],
+        trust: [Trust::All, Trust::Squash, Trust::Peer { uid: 0, gid: 0 }, Trust::Peer { uid: 1000, gid: 1000 }]
+            [usize::from(world.driver >> 1) % 4],
         fids_max: [1 << 16, 3][bits >> 2 & 1],
         pending_max: [256, 1][bits >> 3 & 1],
         queued_bytes_max: [2 * msize_max as usize, 1, 5000, 100_000][bits >> 4 & 3],

@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn open(dev: &mut Dev, name: &str, flags: Open) -> Result<DevFile> {
-        let root = dev.attach(User { uid: 5, gid: 5, peer: 0 }, b"dev")?;
+        let root = dev.attach(User { uid: 5, gid: Some(5), vouched: true, peer: 0 }, b"dev")?;
         let mut file = dev.lookup(&root, name.as_bytes())?;
         dev.open(&mut file, flags, At::default())?;
         Ok(file)
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn the_directory_cannot_be_changed() {
         let (_arena, mut dev) = dev();
-        let mut root = dev.attach(User { uid: 0, gid: 0, peer: 0 }, b"dev").expect("there");
+        let mut root = dev.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 0 }, b"dev").expect("there");
         for (name, error) in [(&b"x"[..], Error::EPERM), (b"null", Error::EEXIST)] {
             let made = dev.create(&mut root, name, READ_WRITE, 0o666, 0, None, At::default());
             assert_eq!(made, Err(error));

@@ -44,13 +44,16 @@ pub struct Time {
     pub nsec: u32,
 }
 
-/// On whose behalf a tree is entered. Groups are unknown to 9P: see [`mem::Groups`].
+/// On whose behalf a tree is entered. 9P does not carry the groups of a user: see [`mem::Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
     /// Numeric user id.
     pub uid: u32,
-    /// The group that new files get where neither the request nor the directory names one.
-    pub gid: u32,
+    /// The user's own group, from /etc/passwd or from the socket. `None`: the server does not know it.
+    pub gid: Option<u32>,
+    /// The peer may act for anyone, as the kernel of a client does that has mounted the tree. So it is believed that it
+    /// has checked the user's membership of the group that a request names or acts on.
+    pub vouched: bool,
     /// The peer that asks; comes back in every [`Token`], so that a driver finds the session to wake.
     pub peer: u32,
 }

@@ -425,7 +425,7 @@ mod tests {
     }
 
     fn attach(trees: &mut Trees, name: &[u8]) -> <Trees as Filesystem>::File {
-        trees.attach(User { uid: 0, gid: 0, peer: 1 }, name).expect("every name leads somewhere")
+        trees.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 1 }, name).expect("every name leads somewhere")
     }
 
     #[test]
@@ -437,7 +437,7 @@ mod tests {
             assert_eq!((trees.attr(&file).path, trees.attr(&below).path), (number, number));
         }
         for name in [&b"One"[..], b"on", b"one/", b"/", b".."] {
-            let nobody = trees.attach(User { uid: 0, gid: 0, peer: 1 }, name);
+            let nobody = trees.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 1 }, name);
             assert!(matches!(nobody, Err(Error::ENOENT)));
         }
     }

@@ -122,7 +122,7 @@ impl<F: Filesystem> Session<F> {
             return Err(Error::EINVAL);
         }
         let open = linux_flags(flags)?;
-        let gid = Some(gid).filter(|&gid| gid != !0);
+        let gid = self.config.users.named_group(self.config.trust, gid);
         // Kernels differ in whether they send the type; it can only be a file.
         match fs.create(&mut held.file, name, open, mode::IFREG | mode & mode::PERM, 0, gid, at) {
             // Another client was quicker: open(2) with O_CREAT alone opens what is there.
@@ -155,7 +155,7 @@ impl<F: Filesystem> Session<F> {
         at: At,
     ) -> Result<crate::wire::Qid> {
         check_name(name)?;
-        let gid = Some(gid).filter(|&gid| gid != !0);
+        let gid = self.config.users.named_group(self.config.trust, gid);
         fs.make(&self.fids.get(dfid)?.file, name, what, mode & mode::PERM, gid, at)
     }
 

@@ -267,7 +267,7 @@ fn auth_is_refused_in_the_words_of_each_dialect() {
 
 #[test]
 fn attach_obeys_the_trust_of_the_connection() {
-    let strict = Config { trust: Trust::Uid(1000), ..config() };
+    let strict = Config { trust: Trust::Peer { uid: 1000, gid: 1000 }, ..config() };
     let mut peer = Peer::with(Dialect::L, strict);
     peer.fails(&attach(1, b"", 0), Error::EPERM);
     peer.says(&attach(1, b"", !0), &Message::Rattach { qid: peer.tree.qid(0) });

@@ -87,16 +87,31 @@ impl Users {
     }
 
     /// Who attaches: n_uname wins; else uname as a number or from the table; else nobody. Then the trust of the connection decides.
+    /// It also decides what is known of the user's groups.
     pub(super) fn resolve(&self, trust: Trust, peer: u32, uname: &[u8], n_uname: u32) -> Result<User> {
         let asked = if n_uname != !0 { Some(n_uname) } else { self.uid(uname) };
         let uid = match (trust, asked) {
             (Trust::Squash, _) => NOBODY,
-            (Trust::All | Trust::Uid(0), asked) => asked.unwrap_or(NOBODY),
-            (Trust::Uid(uid), Some(asked)) if asked != uid => return Err(Error::EPERM),
-            (Trust::Uid(uid), _) => uid,
+            (Trust::All | Trust::Peer { uid: 0, .. }, asked) => asked.unwrap_or(NOBODY),
+            (Trust::Peer { uid, .. }, Some(asked)) if asked != uid => return Err(Error::EPERM),
+            (Trust::Peer { uid, .. }, _) => uid,
         };
-        let gid = self.primary.get(&uid).copied().unwrap_or(uid);
-        Ok(User { uid, gid, peer })
+        let gid = match trust {
+            Trust::Squash => Some(self.gid_of_nobody()),
+            Trust::Peer { uid: own, gid } if own == uid => Some(gid),
+            Trust::Peer { .. } | Trust::All => self.primary.get(&uid).copied(),
+        };
+        Ok(User { uid, gid, vouched: trust.is_anyone(), peer })
+    }
+
+    /// The group that a request names. Where everyone is nobody, every group is that of nobody.
+    pub(super) fn named_group(&self, trust: Trust, gid: u32) -> Option<u32> {
+        let named = (gid != !0).then_some(gid);
+        if trust == Trust::Squash { named.map(|_| self.gid_of_nobody()) } else { named }
+    }
+
+    fn gid_of_nobody(&self) -> u32 {
+        self.primary.get(&NOBODY).copied().unwrap_or(NOBODY)
     }
 }
 
@@ -143,9 +158,21 @@ pub enum Trust {
     /// Anyone: n_uname is believed.
     All,
     /// The user at the other end; 0 may act for anyone, since v9fs mounts as root and attaches per user.
-    Uid(u32),
+    Peer {
+        /// Its uid.
+        uid: u32,
+        /// Its group, as the kernel has it.
+        gid: u32,
+    },
     /// Nobody, whatever is asked.
     Squash,
+}
+
+impl Trust {
+    /// Whether the peer may act for anyone.
+    fn is_anyone(self) -> bool {
+        matches!(self, Trust::All | Trust::Peer { uid: 0, .. })
+    }
 }
 
 #[cfg(test)]
@@ -170,11 +197,35 @@ mod tests {
     #[test]
     fn trust_decides() {
         assert_eq!(uid(Trust::Squash, "root", 0), Ok(NOBODY));
-        assert_eq!(uid(Trust::Uid(1000), "", 0), Err(Error::EPERM), "nobody claims to be root");
-        assert_eq!(uid(Trust::Uid(1000), "root", !0), Err(Error::EPERM));
-        assert_eq!(uid(Trust::Uid(1000), "", 1000), Ok(1000));
-        assert_eq!(uid(Trust::Uid(1000), "glenda", !0), Ok(1000), "an unknown name is the one who asks");
-        assert_eq!(uid(Trust::Uid(0), "", 1000), Ok(1000));
+        assert_eq!(uid(Trust::Peer { uid: 1000, gid: 7 }, "", 0), Err(Error::EPERM), "nobody claims to be root");
+        assert_eq!(uid(Trust::Peer { uid: 1000, gid: 7 }, "root", !0), Err(Error::EPERM));
+        assert_eq!(uid(Trust::Peer { uid: 1000, gid: 7 }, "", 1000), Ok(1000));
+        assert_eq!(
+            uid(Trust::Peer { uid: 1000, gid: 7 }, "glenda", !0),
+            Ok(1000),
+            "an unknown name is the one who asks"
+        );
+        assert_eq!(uid(Trust::Peer { uid: 0, gid: 7 }, "", 1000), Ok(1000));
+    }
+
+    /// The group of a user is that of the socket or of the table; a number alone has none. Who may act for anyone is believed.
+    #[test]
+    fn trust_decides_what_is_known_of_groups() {
+        let users = Users::parse("ann:x:1000:100\nnobody:x:65534:99\n", "");
+        let of = |trust, uid| users.resolve(trust, 0, b"", uid).map(|user| (user.gid, user.vouched));
+        let root = Trust::Peer { uid: 0, gid: 5 };
+        assert_eq!(of(Trust::All, 1000), Ok((Some(100), true)));
+        assert_eq!(of(Trust::All, 50), Ok((None, true)), "user 50 need not be in group 50");
+        assert_eq!(
+            (of(root, 0), of(root, 1000), of(root, 50)),
+            (Ok((Some(5), true)), Ok((Some(100), true)), Ok((None, true)))
+        );
+        assert_eq!(of(Trust::Peer { uid: 1000, gid: 7 }, 1000), Ok((Some(7), false)));
+        assert_eq!(of(Trust::Squash, 1000), Ok((Some(99), false)));
+        let named = |trust| (users.named_group(trust, 0), users.named_group(trust, !0));
+        assert_eq!(named(Trust::Squash), (Some(99), None), "groups are squashed with their users");
+        assert_eq!((named(Trust::All), named(root)), ((Some(0), None), (Some(0), None)));
+        assert_eq!(Users::default().named_group(Trust::Squash, 0), Some(NOBODY));
     }
 
     #[test]
@@ -198,6 +249,9 @@ mod tests {
             (users.gid(b"staff"), users.gid(b"51"), users.gid(b"+5"), users.gid(b"")),
             (Some(50), Some(51), None, None)
         );
-        assert_eq!(users.resolve(Trust::All, 3, b"ann", !0), Ok(User { uid: 1000, gid: 100, peer: 3 }));
+        assert_eq!(
+            users.resolve(Trust::All, 3, b"ann", !0),
+            Ok(User { uid: 1000, gid: Some(100), vouched: true, peer: 3 })
+        );
     }
 }

@@ -119,8 +119,8 @@ pub trait Ring {
     /// Closes a descriptor that no operation in flight uses.
     fn close(&mut self, fd: RawFd);
 
-    /// The user id at the other end of a unix socket, `None` for other sockets (SO_PEERCRED, unix(7)).
-    fn peer_identity(&mut self, fd: RawFd) -> Option<u32>;
+    /// The uid and the gid at the other end of a unix socket, `None` for other sockets (SO_PEERCRED, unix(7)).
+    fn peer_identity(&mut self, fd: RawFd) -> Option<(u32, u32)>;
 
     /// Takes the signals that a signalfd has: a poll of it waits for the next one then.
     fn take_signals(&mut self, fd: RawFd);
@@ -355,11 +355,12 @@ impl Ring for Kernel {
         let _ = nix::unistd::close(fd);
     }
 
-    fn peer_identity(&mut self, fd: RawFd) -> Option<u32> {
+    fn peer_identity(&mut self, fd: RawFd) -> Option<(u32, u32)> {
         // SAFETY: the loop owns the descriptor and closes it only when the peer is gone.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
         // SO_PEERCRED answers on TCP sockets too, with nobody's pid.
-        getsockopt(&borrowed, sockopt::PeerCredentials).ok().filter(|who| who.pid() != 0).map(|who| who.uid())
+        let known = getsockopt(&borrowed, sockopt::PeerCredentials).ok().filter(|who| who.pid() != 0);
+        known.map(|who| (who.uid(), who.gid()))
     }
 
     fn take_signals(&mut self, fd: RawFd) {

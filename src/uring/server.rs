@@ -193,14 +193,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Trust::All => session::Trust::All,
             Trust::Squash => session::Trust::Squash,
             Trust::PeerUid => match self.ring.peer_identity(fd) {
-                Some(uid) => session::Trust::Uid(uid),
+                Some((uid, gid)) => session::Trust::Peer { uid, gid },
                 None => session::Trust::Squash,
             },
         };
         let shown = match trust {
             session::Trust::All => "all".into(),
             session::Trust::Squash => "squash".into(),
-            session::Trust::Uid(uid) => format!("uid={uid}").into(),
+            session::Trust::Peer { uid, .. } => format!("uid={uid}").into(),
         };
         let connection = Rc::new(Connection::new(listener, shown, self.at.mono_ns));
         self.generation = self.generation.wrapping_add(1) & 0xff_ffff;

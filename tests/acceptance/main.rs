@@ -66,6 +66,8 @@ macro_rules! suite {
                     without_a_table_others_have_what_the_group_has
                     with_a_table_group_bits_are_the_members_alone
                     with_a_table_files_are_given_to_groups_of_the_giver_alone
+                    set_group_id_needs_a_member
+                    files_of_foreign_groups_need_a_member
                     directories_want_search_and_write
                     names_in_a_closed_directory_stay_unknown
                     sticky_directories_keep_names_for_their_owners

@@ -1,7 +1,7 @@
 //! Who may do what (K5 to K9, K12), and what opening means.
 
-use super::tree::{APPEND, BOTH, Limits, MakeTree, NONE, READ, ROOT, Tree, WRITE, user};
-use ring9::fs::{Change, Error, Filesystem, Make, Open, SetTime, SetXattr, Time, mode};
+use super::tree::{APPEND, BOTH, Limits, MakeTree, NONE, READ, ROOT, Tree, WRITE, claimed, user};
+use ring9::fs::{Change, Error, Filesystem, Make, Open, SetTime, SetXattr, Time, User, mode};
 use ring9::wire::qt;
 
 const EXEC: Open = Open { read: false, exec: true, ..READ };
@@ -85,6 +85,76 @@ pub fn with_a_table_files_are_given_to_groups_of_the_giver_alone<F: Filesystem>(
     tree.make_of(user(3), "x", Make::File, 0o2755, Some(30)).expect("his group");
     tree.make_of(user(3), "y", Make::File, 0o2755, None).expect("the directory's group");
     assert_eq!((tree.mode("x"), tree.mode("y")), (0o2755, 0o755));
+    tree.end();
+}
+
+/// K15: the table of set-group-id and groups in docs/protocol.md. Each user makes a file of mode 2755 in a directory of
+/// group 50, one in a set-group-id directory of group 50, sets set-group-id on a file of that group, and gives a file to
+/// the group.
+pub fn set_group_id_needs_a_member<F: Filesystem>(make: MakeTree<F>) {
+    const LISTED: Option<&[(u32, u32)]> = Some(&[(1, 50)]);
+    let kept = (0o2755, 0o2755, 0o2755, Ok(()));
+    let cleared = (0o755, 0o755, 0o755, Err(Error::EPERM));
+    let believed = User { gid: None, ..user(1) };
+    for (groups, who, named, answer) in [
+        // A peer that may act for anyone vouches for the group that it names, and for no other.
+        (None, believed, Some(50), kept),
+        (None, believed, None, (0o755, 0o755, 0o2755, Ok(()))),
+        (None, believed, Some(60), (0o2755, 0o755, 0o2755, Ok(()))),
+        (None, user(50), None, kept),
+        // Others are in their own group, and in no other that is known.
+        (None, claimed(1, Some(50)), Some(50), kept),
+        (None, claimed(1, Some(50)), None, kept),
+        (None, claimed(1, Some(1)), Some(50), cleared),
+        (None, claimed(1, Some(1)), None, cleared),
+        (None, claimed(50, None), Some(50), cleared),
+        // A table decides alone, besides the user's own group.
+        (LISTED, believed, Some(50), kept),
+        (LISTED, claimed(1, None), None, kept),
+        (LISTED, user(2), Some(50), cleared),
+        (LISTED, claimed(2, Some(50)), Some(50), kept),
+        (LISTED, ROOT, Some(50), kept),
+        (None, User { vouched: false, ..ROOT }, None, kept),
+    ] {
+        let mut tree = Tree::with(make, &Limits { groups, ..Limits::default() });
+        for (dir, mode) in [("plain", 0o777), ("shared", 0o2777)] {
+            tree.mkdir(dir);
+            tree.change(ROOT, dir, &Change { gid: Some(50), mode: Some(mode), ..NONE }).expect("root may");
+        }
+        let what = format!("{groups:?}, {who:?}, group {named:?}");
+        let mut make = |path: &str, what| tree.make_of(who, path, what, 0o2755, named).map(|_| tree.mode(path));
+        let new = make("plain/f", Make::File).expect("anyone may");
+        assert_eq!(make("plain/fifo", Make::Fifo), Ok(new), "{what}");
+        assert_eq!(make("plain/d", Make::Dir), Ok(new), "{what}");
+        let inherited = make("shared/f", Make::File).expect("anyone may");
+        assert_eq!(make("shared/d", Make::Dir), Ok(0o2755), "a directory inherits the bit: {what}");
+        let group = if named == Some(60) { 60 } else { 50 };
+        assert_eq!((tree.stat_of("plain/f").owners.1, tree.stat_of("shared/f").owners.1), (group, 50), "{what}");
+        // chmod(2), chown(2).
+        tree.make_of(who, "shared/g", Make::File, 0o755, None).expect("anyone may");
+        tree.change(who, "shared/g", &Change { mode: Some(0o2755), ..NONE }).expect("the owner");
+        let set = tree.mode("shared/g");
+        tree.change(ROOT, "shared/g", &Change { gid: Some(51), ..NONE }).expect("root may");
+        let before = tree.stat_of("shared/g");
+        let given = tree.change(who, "shared/g", &Change { gid: Some(50), ..NONE });
+        assert!(given.is_ok() || tree.stat_of("shared/g") == before, "{what}");
+        assert_eq!((new, inherited, set, given), answer, "{what}");
+        tree.end();
+    }
+}
+
+/// K15: a new file of a foreign group is refused, unless that is the group of its directory.
+pub fn files_of_foreign_groups_need_a_member<F: Filesystem>(make: MakeTree<F>) {
+    let mut tree = Tree::new(make);
+    let (stranger, believed) = (claimed(1, Some(1)), user(1));
+    for (path, what) in [("f", Make::File), ("d", Make::Dir), ("l", Make::Symlink(b"x")), ("s", Make::Socket)] {
+        assert_eq!(tree.make_of(stranger, path, what, 0o644, Some(7)), Err(Error::EPERM), "{path}");
+        assert!(!tree.exists(path));
+    }
+    for (path, who, gid) in [("own", stranger, 1), ("of dir", stranger, 0), ("any", believed, 7), ("root's", ROOT, 7)] {
+        tree.make_of(who, path, Make::File, 0o644, Some(gid)).expect("allowed");
+        assert_eq!(tree.stat_of(path).owners.1, gid, "{path}");
+    }
     tree.end();
 }
 

@@ -28,7 +28,7 @@ impl Default for Limits {
 /// Makes a fresh tree, not initialised.
 pub type MakeTree<F> = fn(&Limits) -> F;
 
-pub const ROOT: User = User { uid: 0, gid: 0, peer: 1 };
+pub const ROOT: User = User { uid: 0, gid: Some(0), vouched: true, peer: 1 };
 pub const READ: Open =
     Open { read: true, write: false, exec: false, truncate: false, append: false, remove_on_close: false };
 pub const WRITE: Open = Open { read: false, write: true, ..READ };
@@ -47,7 +47,12 @@ pub const NONE: Change<'static> = Change {
 };
 
 pub fn user(uid: u32) -> User {
-    User { uid, gid: uid, peer: 1 }
+    User { uid, gid: Some(uid), vouched: true, peer: 1 }
+}
+
+/// A user of a peer that may not act for others, and whose own group is known or not.
+pub fn claimed(uid: u32, gid: Option<u32>) -> User {
+    User { uid, gid, vouched: false, peer: 1 }
 }
 
 /// A file value of the tree.

@@ -164,6 +164,12 @@ def main() -> int:
             done = subprocess.run([sys.executable, "-c", ask, HERE, server.addresses[0], str(uid)], capture_output=True, text=True)
             denied = "Operation not permitted" in done.stderr
             check(f"uid 65534 is {'let in' if served else 'refused'} as {uid}", (done.returncode == 0) == served and denied != served, done.stderr[-200:])
+        # So is its group: Tmknod of a file of mode 2755 in group 77.
+        make = ask.replace("setgid(65534)", "setgid(int(sys.argv[4]))") + ".call(18, bytes(4) + p9.text(sys.argv[4].encode()) + p9.struct.pack('<IIII', 0o102755, 0, 0, 77))"
+        for gid, served in ((77, True), (78, False)) if os.geteuid() == 0 else ():
+            done = subprocess.run([sys.executable, "-c", make, HERE, server.addresses[0], "65534", str(gid)], capture_output=True, text=True)
+            denied = "Operation not permitted" in done.stderr
+            check(f"a peer of group {gid} {'may' if served else 'may not'} make a file of group 77", (done.returncode == 0) == served and denied != served, done.stderr[-200:])
         server.end()
 
         # What older kernels lack, one by one and all at once.

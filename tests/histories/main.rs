@@ -103,7 +103,8 @@ impl<F: Filesystem> History<F> {
     }
 
     fn attach(&mut self, uid: u32) {
-        let user = User { uid, gid: uid, peer: 0 };
+        // User 2 comes by a peer that is nobody but itself.
+        let user = User { uid, gid: Some(uid), vouched: uid != 2, peer: 0 };
         let file = self.fs.attach(user, b"").expect("the root is there");
         let id = self.model.attach(user);
         self.held.push(Held { file, id, listing: None });
@@ -453,7 +454,7 @@ impl<F: Filesystem> History<F> {
             self.close(self.held.len() - 1, now);
         }
         (self.landings, self.replies) = (Vec::new(), Vec::new());
-        let user = User { uid: 0, gid: 0, peer: 0 };
+        let user = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
         let mut dirs = vec![(self.fs.attach(user, b"").expect("the root is there"), model::ROOT)];
         while let Some((dir, node)) = dirs.pop() {
             let mut names = Vec::new();

@@ -98,7 +98,7 @@ impl Model {
             now,
             named: 0,
         };
-        let root = User { uid: 0, gid: 0, peer: 0 };
+        let root = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
         model.add_inode(What::Dir, 0o777, 0, root, 0, ROOT);
         model
     }
@@ -207,7 +207,13 @@ impl Model {
     }
 
     fn member(&self, user: User, gid: u32) -> bool {
-        user.uid == 0 || self.groups.as_ref().is_none_or(|groups| groups.contains(&(user.uid, gid)))
+        let own = user.uid == 0 || user.gid == Some(gid);
+        own || self.groups.as_ref().is_some_and(|groups| groups.contains(&(user.uid, gid)))
+    }
+
+    /// Whether the user counts as a member where the request names the group, or acts on a file of it.
+    fn accepted(&self, user: User, gid: u32) -> bool {
+        self.member(user, gid) || self.groups.is_none() && user.vouched
     }
 
     fn may(&self, node: usize, user: User, want: u32) -> Result<()> {
@@ -353,20 +359,21 @@ impl Model {
         what: What,
         permissions: u32,
         bits: u8,
-        gid: Option<u32>,
+        named: Option<u32>,
     ) -> Result<(usize, usize)> {
         self.may_add(dir.node, name, dir.user)?;
         let above = &self.inodes[dir.node];
         let passes_on = above.permissions & 0o2000 != 0;
-        let gid = if passes_on { above.gid } else { gid.unwrap_or(above.gid) };
-        if gid != above.gid && !self.member(dir.user, gid) {
+        let gid = if passes_on { above.gid } else { named.unwrap_or(above.gid) };
+        if gid != above.gid && !self.accepted(dir.user, gid) {
             return Err(Error::EPERM);
         }
         if self.files_used() >= self.files_max {
             return Err(Error::ENOSPC);
         }
         let mut permissions = permissions & 0o7777;
-        if !self.member(dir.user, gid) {
+        let checked = named == Some(gid) && self.accepted(dir.user, gid);
+        if !checked && !self.member(dir.user, gid) {
             permissions &= !0o2000;
         }
         if passes_on && what == What::Dir {
@@ -699,7 +706,7 @@ impl Model {
         if user.uid != 0 && change.uid.is_some_and(|uid| uid != inode.uid) {
             return Err(Error::EPERM);
         }
-        if change.gid.is_some_and(|gid| gid != inode.gid && !self.member(user, gid)) {
+        if change.gid.is_some_and(|gid| gid != inode.gid && !self.accepted(user, gid)) {
             return Err(Error::EPERM);
         }
         if change.size.is_some() {
@@ -751,7 +758,7 @@ impl Model {
             }
         }
         if let Some(asked) = change.mode {
-            let strip = if self.member(user, self.inodes[node].gid) { 0 } else { 0o2000 };
+            let strip = if self.accepted(user, self.inodes[node].gid) { 0 } else { 0o2000 };
             self.inodes[node].permissions = asked & 0o7777 & !strip;
         }
         let now = self.now;

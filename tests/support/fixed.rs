@@ -79,7 +79,7 @@ impl<R: Ring> Ring for Fixed<R> {
     fn take_signals(&mut self, fd: RawFd) {
         self.ring.take_signals(fd);
     }
-    fn peer_identity(&mut self, fd: RawFd) -> Option<u32> {
+    fn peer_identity(&mut self, fd: RawFd) -> Option<(u32, u32)> {
         self.ring.peer_identity(fd)
     }
     fn monotonic(&mut self) -> u64 {

@@ -256,8 +256,8 @@ impl Ring for HandRing {
 
     fn take_signals(&mut self, _: RawFd) {}
 
-    fn peer_identity(&mut self, _: RawFd) -> Option<u32> {
-        self.identity
+    fn peer_identity(&mut self, _: RawFd) -> Option<(u32, u32)> {
+        self.identity.map(|uid| (uid, uid))
     }
 
     fn monotonic(&mut self) -> u64 {

@@ -36,7 +36,7 @@ impl Fixture {
     }
 
     fn walk(&mut self, path: &str) -> CtlFile {
-        let root = self.ctl.attach(User { uid: 5, gid: 5, peer: 3 }, b"ctl").expect("there");
+        let root = self.ctl.attach(User { uid: 5, gid: Some(5), vouched: true, peer: 3 }, b"ctl").expect("there");
         path.split('/').fold(root, |dir, name| self.ctl.lookup(&dir, name.as_bytes()).expect(path))
     }
 
@@ -111,7 +111,7 @@ fn names_sizes_and_rights() {
         fixture.ctl.list(dir, 2, at(0), each).expect("a directory");
         found
     };
-    let root = fixture.ctl.attach(User { uid: 0, gid: 0, peer: 3 }, b"ctl").expect("there");
+    let root = fixture.ctl.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 3 }, b"ctl").expect("there");
     let names = ["version", "stats", "connections", "log", "latency.hlog", "latency"];
     let found = list(&mut fixture, &root);
     assert_eq!(found.iter().map(|one| one.0.as_str()).collect::<Vec<_>>(), names);

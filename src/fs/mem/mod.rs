@@ -125,7 +125,7 @@ impl Mem {
             inodes_max,
             hash_key,
         };
-        let owner = User { uid, gid, peer: 0 };
+        let owner = User { uid, gid: Some(gid), vouched: false, peer: 0 };
         let path = mem.nodes.next_path();
         let mut root = Node::new(Kind::Dir(Box::new(Dir::new(ROOT))), path, permissions, 0, owner, gid, At::default());
         root.links = 1;

@@ -2,8 +2,10 @@
 //!
 //! 9P carries no groups, and v9fs has checked them before it asks. So a user who is not the owner
 //! has the permissions of group and of others together. If the operator gives a table of groups,
-//! the group's permissions are for its members only, and Linux' rules that need membership hold as
-//! well.
+//! the group's permissions are for its members only.
+//!
+//! Set-group-id and a change of group need a member: root, the user's own group, or the table. Without
+//! a table, a peer that may act for anyone is believed for the group that its request names or acts on.
 
 use super::node::{Kind, Node};
 use crate::fs::{Change, Error, Open, Result, SetTime, User, mode};
@@ -29,9 +31,15 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// Whether the user is known not to be in the group. Root may do what members may.
-    fn is_stranger(&self, user: User, gid: u32) -> bool {
-        user.uid != 0 && self.groups.as_ref().is_some_and(|groups| !groups.0.contains(&(user.uid, gid)))
+    /// Whether the user is known to be in the group. Root may do what members may.
+    fn is_member(&self, user: User, gid: u32) -> bool {
+        let is_listed = || self.groups.as_ref().is_some_and(|groups| groups.0.contains(&(user.uid, gid)));
+        user.uid == 0 || user.gid == Some(gid) || is_listed()
+    }
+
+    /// Whether the user counts as a member for a request that names this group, or acts on a file of it.
+    fn is_accepted(&self, user: User, gid: u32) -> bool {
+        self.is_member(user, gid) || self.groups.is_none() && user.vouched
     }
 
     /// Whether the user has all the bits of `want` on the node.
@@ -45,10 +53,10 @@ impl Rights {
             bits >> 6 & 7
         } else if self.groups.is_none() {
             (bits >> 3 | bits) & 7
-        } else if self.is_stranger(user, node.gid) {
-            bits & 7
-        } else {
+        } else if self.is_member(user, node.gid) {
             bits >> 3 & 7
+        } else {
+            bits & 7
         };
         if want & !has == 0 { Ok(()) } else { Err(Error::EACCES) }
     }
@@ -60,14 +68,21 @@ impl Rights {
         if sticky && ![0, dir.uid, node.uid].contains(&user.uid) { Err(Error::EPERM) } else { Ok(()) }
     }
 
-    /// Whether the user may give a file of his to this group (chown(2), EPERM). Without a table the client has checked.
+    /// Whether the user may give a file to this group (chown(2), EPERM).
     pub(super) fn check_group(&self, user: User, gid: u32) -> Result<()> {
-        if self.is_stranger(user, gid) { Err(Error::EPERM) } else { Ok(()) }
+        if self.is_accepted(user, gid) { Ok(()) } else { Err(Error::EPERM) }
     }
 
-    /// The permissions that a file of this group gets where the user asks for these: no set-gid for a group that he is not in (chmod(2)).
+    /// The permissions after a chmod of a file of this group: without set-group-id, if the user is not in it (chmod(2)).
     pub(super) fn granted(&self, user: User, gid: u32, asked: u32) -> u32 {
-        if self.is_stranger(user, gid) { asked & !mode::ISGID } else { asked }
+        if self.is_accepted(user, gid) { asked } else { asked & !mode::ISGID }
+    }
+
+    /// The permissions of a new file of this group. `named` is the group in the request: if the file gets another one,
+    /// that of its directory, then no client has checked whether the user is in it.
+    pub(super) fn granted_new(&self, user: User, gid: u32, named: Option<u32>, asked: u32) -> u32 {
+        let is_in = if named == Some(gid) { self.is_accepted(user, gid) } else { self.is_member(user, gid) };
+        if is_in { asked } else { asked & !mode::ISGID }
     }
 
     /// Whether the user may make this change. `open_for_writing`: the fid was opened so, which is enough to change the size.

@@ -61,14 +61,14 @@ impl Mem {
         what: Make<'_>,
         permissions: u32,
         bits: u8,
-        gid: Option<u32>,
+        named: Option<u32>,
         at: At,
     ) -> Result<(Key, Link)> {
         self.check_new_name(dir.node, name, dir.user)?;
         let parent = &self.nodes[dir.node];
         // Linux: a set-gid directory passes its group on, and the bit to directories (inode(7)).
         let inherits = parent.permissions & mode::ISGID != 0;
-        let gid = match gid {
+        let gid = match named {
             Some(gid) if !inherits && gid != parent.gid => {
                 self.rights.check_group(dir.user, gid)?;
                 gid
@@ -90,7 +90,7 @@ impl Mem {
             Make::Fifo => (Kind::Fifo, 0),
             Make::Socket => (Kind::Socket, 0),
         };
-        let permissions = self.rights.granted(dir.user, gid, permissions) | extra;
+        let permissions = self.rights.granted_new(dir.user, gid, named, permissions) | extra;
         let path = self.nodes.next_path();
         let key = self.nodes.add(Node::new(kind, path, permissions, bits, dir.user, gid, at));
         let entry = self.new_entry(name, key);

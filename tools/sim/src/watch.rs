@@ -240,7 +240,7 @@ impl<F: Filesystem> Watch<F> {
 
     /// Every name and every byte is as in the model; then all of it goes. Nobody else has a file any more.
     pub fn check_all_and_remove(&mut self, at: At) {
-        let user = User { uid: 0, gid: 0, peer: 0 };
+        let user = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
         let root = self.fs.attach(user, b"").expect("the root is there");
         let mut dirs = vec![(root, model::ROOT)];
         let mut play = self.play.borrow_mut();

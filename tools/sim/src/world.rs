@@ -426,7 +426,7 @@ impl Ring for SimKernel {
         self.0.borrow_mut().kernel.take_signals();
     }
 
-    fn peer_identity(&mut self, fd: RawFd) -> Option<u32> {
+    fn peer_identity(&mut self, fd: RawFd) -> Option<(u32, u32)> {
         self.0.borrow().kernel.peer_identity(fd)
     }
 

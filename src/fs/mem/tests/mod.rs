@@ -9,7 +9,7 @@ mod traps;
 use super::*;
 use crate::fs::{Iovec, Time};
 
-const ROOT_USER: User = User { uid: 0, gid: 0, peer: 0 };
+const ROOT_USER: User = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
 const READ_WRITE: Open =
     Open { read: true, write: true, exec: false, truncate: false, append: false, remove_on_close: false };
 const READ: Open = Open { write: false, ..READ_WRITE };
@@ -17,7 +17,7 @@ const APPEND: Open = Open { append: true, ..READ_WRITE };
 const BLOCK: usize = BLOCK_BYTES_MAX;
 
 fn user(uid: u32) -> User {
-    User { uid, gid: uid, peer: 0 }
+    User { uid, gid: Some(uid), vouched: true, peer: 0 }
 }
 
 fn at(sec: i64) -> At {

@@ -618,8 +618,8 @@ impl Kernel {
         }
     }
 
-    pub(crate) fn peer_identity(&self, fd: i32) -> Option<u32> {
-        self.sockets[self.socket(fd)].uid
+    pub(crate) fn peer_identity(&self, fd: i32) -> Option<(u32, u32)> {
+        self.sockets[self.socket(fd)].uid.map(|uid| (uid, uid))
     }
 }
 
