@@ -474,7 +474,9 @@ pub trait Filesystem {
         Err(Error::EOPNOTSUPP)
     }
 
-    /// The first lock of somebody else that would keep this one from being granted.
+    /// The first lock of another owner that would keep this one from being granted. [`LockKind::None`] stands for a client that does not
+    /// tell the kind and has compared the locks of its own connection before it asks: then shared locks of the same connection do not
+    /// conflict, and all other locks do.
     fn conflict(&self, file: &Self::File, lock: &Lock<'_>) -> Result<Option<Lock<'_>>> {
         let _ = (file, lock);
         Err(Error::EOPNOTSUPP)

@@ -48,14 +48,16 @@ impl<F: Filesystem> Session<F> {
         Ok(())
     }
 
-    /// Who is in the way. Linux asks with the type "none", whatever it is about (`fs/9p/vfs_file.c`, v9fs_file_getlock): then it is about an exclusive one.
+    /// The lock that is in the way. Linux asks with the type "none" for locks of either kind, after it has compared those of its own mount (`fs/9p/vfs_file.c`,
+    /// v9fs_file_getlock: posix_test_lock). So the kind is unknown, and a shared lock of this connection is not in the way.
     pub(super) fn getlock(&mut self, fs: &mut F, request: Request, message: &Message<'_>) -> Result<()> {
         let Message::Tgetlock { fid, type_, start, length, proc_id: process, client_id: client } = *message else {
             return Err(Error::EINVAL);
         };
         let kind = match type_ {
             lock_type::SHARED => LockKind::Shared,
-            lock_type::EXCLUSIVE | lock_type::NONE => LockKind::Exclusive,
+            lock_type::EXCLUSIVE => LockKind::Exclusive,
+            lock_type::NONE => LockKind::None,
             _ => return Err(Error::EINVAL),
         };
         let lock = Lock { kind, range: range(start, length)?, process, client };

@@ -237,6 +237,32 @@ pub fn attributes_have_bounds<F: Filesystem>(make: MakeTree<F>) {
     tree.end();
 }
 
+/// A client that does not tell the kind has compared the locks of its own connection: two of its readers are not in each other's way (fcntl_locking(2), F_GETLK).
+pub fn a_conflict_of_an_unknown_kind_is_none_with_shared_locks_of_the_same_peer<F: Filesystem>(make: MakeTree<F>) {
+    use LockKind::{Exclusive, None, Shared};
+    let mut tree = Tree::new(make);
+    tree.file_with("f", b"content");
+    let elsewhere = User { peer: 2, ..ROOT };
+    let [near, far] = [ROOT, elsewhere].map(|user| tree.open(user, "f", READ).expect("it is there"));
+    let found = |tree: &mut Tree<F>, by, kind, process| {
+        let lock = Lock { kind, range: 0..u64::MAX, process, client: b"box" };
+        tree.with_file(by, |fs, file| {
+            fs.conflict(file, &lock).expect("locks are known").map(|found| (found.kind, found.range, found.process))
+        })
+    };
+    assert_eq!(tree.lock(near, Shared, 0..10, 1), Ok(true));
+    assert_eq!(tree.lock(near, Exclusive, 20..30, 2), Ok(true));
+    let (shared, exclusive) = (Some((Shared, 0..10, 1)), Some((Exclusive, 20..30, 2)));
+    // By another process of the same peer, by the owners themselves, and by another peer.
+    assert_eq!(found(&mut tree, near, None, 3), exclusive);
+    assert_eq!((found(&mut tree, near, None, 1), found(&mut tree, near, None, 2)), (exclusive.clone(), Option::None));
+    assert_eq!((found(&mut tree, far, None, 3), found(&mut tree, far, None, 1)), (shared.clone(), shared.clone()));
+    // Who tells the kind is answered by it.
+    assert_eq!((found(&mut tree, near, Shared, 3), found(&mut tree, near, Exclusive, 3)), (exclusive.clone(), shared));
+    assert_eq!(found(&mut tree, far, Shared, 1), exclusive);
+    tree.end();
+}
+
 /// G8: a lock belongs to a process of a client of a peer, and to the file value by which it was taken.
 pub fn locks_exclude_others_until_they_are_closed<F: Filesystem>(make: MakeTree<F>) {
     use LockKind::{Exclusive, None, Shared};

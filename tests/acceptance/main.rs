@@ -92,7 +92,8 @@ macro_rules! suite {
                     spaces_of_names_have_their_owners
                     capabilities_go_with_a_change_of_content_or_owner
                     attributes_have_bounds
-                    locks_exclude_others_until_they_are_closed;
+                    locks_exclude_others_until_they_are_closed
+                    a_conflict_of_an_unknown_kind_is_none_with_shared_locks_of_the_same_peer;
                 depth:
                     a_hundred_thousand_directories_are_built_and_removed
                     a_hundred_thousand_directories_are_dropped_on_a_small_stack;

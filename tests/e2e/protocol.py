@@ -325,8 +325,9 @@ def files() -> None:
     peer.walk(0, 40, b"f")
     check("removexattr", (ok(set_attr(40, b"user.x", 0, 2)), ok(peer.clunk(40)), walk_attr(b"user.x")), (33, 121, -errno.ENODATA))
     lock = lambda process, kind=1: peer.ask(52, struct.pack("<IBI", 1, kind, 0) + struct.pack("<QQI", 0, 0, process) + text(b"c"))
-    asks = lambda process: peer.ask(54, struct.pack("<IB", 1, 2) + struct.pack("<QQI", 0, 0, process) + text(b"c"))
+    asks = lambda process, kind=2: peer.ask(54, struct.pack("<IB", 1, kind) + struct.pack("<QQI", 0, 0, process) + text(b"c"))
     check("a lock, and who is in the way", (lock(1)[1][:1], lock(2)[1][:1], asks(2)[1][:1], asks(1)[1][:1], lock(1, 2)[1][:1], lock(1, 7)), (b"\0", b"\1", b"\1", b"\2", b"\0", -errno.EINVAL))
+    check("a shared lock, and whether it is in the way of its own connection", (lock(1, 0)[1][:1], asks(2)[1][:1], asks(2, 1)[1][:1], lock(1, 2)[1][:1]), (b"\0", b"\2", b"\0", b"\0"))
     check("Tfsync with and without datasync", [ok(peer.ask(50, b"\1\0\0\0" + rest)) for rest in (b"", b"\1\0\0\0")], [51, 51])
     # Memory is 16 MiB.
     peer.make(7, b"full")

@@ -639,7 +639,7 @@ impl Model {
         Ok(())
     }
 
-    /// Whether somebody else has something that keeps this lock from being granted.
+    /// Whether somebody else has something that keeps this lock from being granted. Of an unknown kind: whatever is not shared with others of the same peer.
     pub fn conflicts(&self, at: usize, lock: &Lock<'_>) -> bool {
         let handle = self.handle(at);
         let owner = (handle.user.peer, lock.process, lock.client.to_vec());
@@ -648,7 +648,10 @@ impl Model {
             held.node == handle.node
                 && held.owner != owner
                 && !both.is_empty()
-                && (held.kind == LockKind::Exclusive || lock.kind == LockKind::Exclusive)
+                && match lock.kind {
+                    LockKind::None => held.kind == LockKind::Exclusive || held.owner.0 != handle.user.peer,
+                    kind => held.kind == LockKind::Exclusive || kind == LockKind::Exclusive,
+                }
         })
     }
 

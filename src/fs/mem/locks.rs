@@ -88,14 +88,20 @@ impl Locks {
         Ok(true)
     }
 
-    /// The first lock of somebody else that keeps this one from being granted.
+    /// The first lock of another owner that keeps this one from being granted. A kind of `None` is an unknown one: see [`Filesystem::conflict`].
+    ///
+    /// [`Filesystem::conflict`]: crate::fs::Filesystem::conflict
     pub(super) fn conflict(&self, key: Key, peer: u32, lock: &Lock<'_>) -> Option<Lock<'_>> {
         self.in_the_way(key, peer, lock).map(Held::shows)
     }
 
     fn in_the_way(&self, key: Key, peer: u32, lock: &Lock<'_>) -> Option<&Held> {
         self.files.get(&key)?.iter().find(|held| {
-            let conflicts = held.kind == LockKind::Exclusive || lock.kind == LockKind::Exclusive;
+            let conflicts = match lock.kind {
+                LockKind::Exclusive => true,
+                LockKind::Shared => held.kind == LockKind::Exclusive,
+                LockKind::None => held.kind == LockKind::Exclusive || held.owner.peer != peer,
+            };
             conflicts && overlap(&held.range, &lock.range) && !is_owner(&held.owner, peer, lock)
         })
     }

@@ -356,6 +356,12 @@ def two_mounts_exclude_each_other_by_locks():
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 0)
             assert lock_of(file, fcntl.F_WRLCK, 0, 0)[:3] == (fcntl.F_WRLCK, 10, 20), lock_of(file, fcntl.F_WRLCK, 0, 0)
             assert lock_of(file, fcntl.F_WRLCK, 30, 0)[0] == fcntl.F_UNLCK
+            # Two readers of one mount are not in each other's way; a writer is told of the reader.
+            reader = locker(os.path.dirname(path("locked")), "locked", fcntl.LOCK_SH, 50, 10)
+            assert lock_of(file, fcntl.F_RDLCK, 50, 10)[0] == fcntl.F_UNLCK, lock_of(file, fcntl.F_RDLCK, 50, 10)
+            assert lock_of(file, fcntl.F_WRLCK, 50, 10)[:3] == (fcntl.F_RDLCK, 50, 10), lock_of(file, fcntl.F_WRLCK, 50, 10)
+            reader.kill()
+            reader.wait()
             # Who is killed has nothing any more.
             holder.kill()
             holder.wait()
