@@ -167,6 +167,7 @@ impl<S: Source> Filesystem for Catalog<S> {
     fn lookup(&mut self, dir: &Self::File, name: &[u8]) -> Result<Self::File> {
         self.check_dir(dir.node)?;
         let node = match name {
+            b"." => dir.node,
             b".." => self.nodes[dir.node].parent,
             name => self.find(dir.node, name).ok_or(Error::ENOENT)?,
         };

@@ -322,7 +322,8 @@ pub trait Filesystem {
     /// The root that this user sees under this name. ENOENT if there is no such tree.
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File>;
 
-    /// One step down, or up with "..", which at a root stays there. The directory may be open. Needs search permission.
+    /// One step down, up with "..", which at a root stays there, or none with ".". ENOTDIR for anything but a directory, which may be open.
+    /// Needs search permission.
     fn lookup(&mut self, dir: &Self::File, name: &[u8]) -> Result<Self::File>;
 
     /// Another value for the same file, not open (walk(9P) with no names).

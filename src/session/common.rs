@@ -84,6 +84,7 @@ impl<F: Filesystem> Session<F> {
         if newfid != fid {
             self.fids.check_new(newfid)?;
         }
+        let dialect = self.dialect;
         let from = self.fids.get(fid)?;
         if !from.state.is_walked() && (newfid == fid || self.dialect == Some(Dialect::P9) && !names.is_empty()) {
             return Err(Error::EINVAL);
@@ -92,7 +93,8 @@ impl<F: Filesystem> Session<F> {
         let mut done = 0;
         let mut reached: Option<F::File> = None;
         for name in names.iter() {
-            let step = check_walk_name(name).and_then(|()| fs.lookup(reached.as_ref().unwrap_or(&from.file), name));
+            let step =
+                check_walk_name(name, dialect).and_then(|()| fs.lookup(reached.as_ref().unwrap_or(&from.file), name));
             match step {
                 Ok(file) => {
                     qids[done] = fs.attr(&file);
@@ -202,10 +204,12 @@ pub(super) fn iounit<F: Filesystem>(fs: &F, file: &F::File, msize: u32) -> u32 {
     }
 }
 
-/// A name that no directory can have leads nowhere; ".." leads up, and "." is not used in the protocol (walk(9P)). One that is too long is told so, as open(2) does.
-fn check_walk_name(name: &[u8]) -> Result<()> {
+/// A name that no directory can have: ENOENT, or ENAMETOOLONG for one that is too long, as open(2) has it. ".." leads up. "." stays in .L, since Treaddir shows that
+/// name to clients; the other dialects list no "." and do not use it in the protocol (walk(9P)).
+fn check_walk_name(name: &[u8], dialect: Option<Dialect>) -> Result<()> {
     match name {
-        b"" | b"." => Err(Error::ENOENT),
+        b"" => Err(Error::ENOENT),
+        b"." if dialect != Some(Dialect::L) => Err(Error::ENOENT),
         _ if name.contains(&b'/') => Err(Error::ENOENT),
         _ if name.len() > NAME_BYTES_MAX => Err(Error::ENAMETOOLONG),
         _ => Ok(()),

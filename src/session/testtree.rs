@@ -157,8 +157,11 @@ impl Filesystem for Tree {
         if self.nodes[dir.node].mode & mode::IFMT != mode::IFDIR {
             return Err(Error::ENOTDIR);
         }
-        let node =
-            if name == b".." { self.nodes[dir.node].parent } else { self.find(dir.node, name).ok_or(Error::ENOENT)? };
+        let node = match name {
+            b"." => dir.node,
+            b".." => self.nodes[dir.node].parent,
+            name => self.find(dir.node, name).ok_or(Error::ENOENT)?,
+        };
         Ok(self.give(node, dir.user))
     }
 

@@ -126,11 +126,24 @@ pub fn names_that_nobody_can_make_and_the_way_up<F: Filesystem>(make: MakeTree<F
     }
     assert_eq!(tree.stat_of("a/b/c/..").qid, tree.stat_of("a/b").qid);
     assert_eq!(tree.stat_of("a/b/c/..").name, b"b");
-    for (path, error) in
-        [("x", Error::ENOENT), ("a/x", Error::ENOENT), ("g/x", Error::ENOTDIR), ("g/..", Error::ENOTDIR)]
-    {
+    assert_eq!((tree.stat_of(".").qid, tree.stat_of("././..").qid), (root, root));
+    assert_eq!(tree.stat_of("a/./b/."), tree.stat_of("a/b"));
+    for (path, error) in [
+        ("x", Error::ENOENT),
+        ("a/x", Error::ENOENT),
+        ("g/x", Error::ENOTDIR),
+        ("g/..", Error::ENOTDIR),
+        ("g/.", Error::ENOTDIR),
+    ] {
         assert_eq!(tree.walk(ROOT, path), Err(error), "{path}");
     }
+    // Who walks to "." has the name of the directory, not another one.
+    let dot = tree.walk(ROOT, "a/b/c/.").expect("there");
+    tree.rename_it(dot, "moved").expect("by the name it was reached by");
+    tree.remove_it(dot).expect("empty");
+    assert!(!tree.exists("moved") && !tree.exists("a/b/c"));
+    let gone = tree.lookup(dot, ".").expect("a directory without a name");
+    assert_eq!(tree.stat(gone), tree.stat(dot));
     tree.end();
 }
 

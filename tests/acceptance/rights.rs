@@ -170,6 +170,7 @@ pub fn directories_want_search_and_write<F: Filesystem>(make: MakeTree<F>) {
         let denied = |may: bool| if may { Ok(()) } else { Err(Error::EACCES) };
         assert_eq!(tree.walk(user(5), "d/f").map(|id| tree.close(id)), denied(search));
         assert_eq!(tree.walk(user(5), "d/..").map(|id| tree.close(id)), denied(search));
+        assert_eq!(tree.walk(user(5), "d/.").map(|id| tree.close(id)), denied(search));
         assert_eq!(tree.open(user(5), "d", READ).map(|id| tree.close(id)), denied(read));
         assert_eq!(tree.open(user(5), "d", EXEC).map(|id| tree.close(id)), denied(read && search));
         assert_eq!(tree.make(user(5), "d/x", Make::Fifo, 0o644).map(|_| ()), denied(write && search));

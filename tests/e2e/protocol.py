@@ -216,11 +216,13 @@ def fids() -> None:
     check("an afid", peer.attach(5, afid=3), -errno.EACCES)
     check("a second clunk", (ok(peer.clunk(1)), peer.clunk(1)), (121, -errno.EBADF))
     peer.mkdir(b"dir")
-    for name in (b"", b".", b"a/b", b"none"):
+    for name in (b"", b"a/b", b"none"):
         check(f"walk to {name!r}", peer.walk(0, 1, name), -errno.ENOENT)
     check("walk to a long name", peer.walk(0, 1, b"x" * 256), -errno.ENAMETOOLONG)
     check("a later name is missing", (peer.walk(0, 1, b"dir", b"none")[1][:2], peer.clunk(1)), (b"\1\0", -errno.EBADF))
     peer.walk(0, 1)
+    check("walk to .", peer.walk(0, 2, b".", b"dir", b".")[1][:2], b"\3\0")
+    peer.clunk(2)
     check(".. at the root", peer.walk(1, 2, b"..", b"..")[1][2:], peer.walk(1, 3, b"..")[1][2:] * 2)
     check("create tells iounit", peer.make(4, b"file")[1][13:], struct.pack("<I", 65536 - 24))
     check("open and create on an open fid", (peer.lopen(4), peer.ask(14, struct.pack("<I", 4) + text(b"q") + b"\0" * 12)), (-errno.EINVAL,) * 2)

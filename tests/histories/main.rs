@@ -178,7 +178,7 @@ impl<F: Filesystem> History<F> {
             Op::Attach { uid } if !is_full => self.attach(uid),
             Op::Lookup { at, name } if !is_full => {
                 let place = pick(at);
-                let name = if name == b'.' { b"..".to_vec() } else { vec![name] };
+                let name = if name == b':' { b"..".to_vec() } else { vec![name] };
                 let ours = self.fs.lookup(&self.held[place].file, &name);
                 let id = self.held[place].id;
                 let Some((file, id)) = self.agree(ours, false, |model| model.lookup(id, &name))? else {

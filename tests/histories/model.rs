@@ -301,12 +301,16 @@ impl Model {
             return Err(Error::ENOTDIR);
         }
         self.may(dir.node, dir.user, EXEC)?;
-        let (node, place) = if name == b".." {
-            let parent = self.parent(dir.node);
-            (parent, self.names_where(|entry| entry.node == parent).first().copied())
-        } else {
-            let place = self.find(dir.node, name).ok_or(Error::ENOENT)?;
-            (self.entry(place).node, Some(place))
+        let (node, place) = match name {
+            b"." => (dir.node, dir.name),
+            b".." => {
+                let parent = self.parent(dir.node);
+                (parent, self.names_where(|entry| entry.node == parent).first().copied())
+            }
+            name => {
+                let place = self.find(dir.node, name).ok_or(Error::ENOENT)?;
+                (self.entry(place).node, Some(place))
+            }
         };
         Ok(self.keep(Handle { node, user: dir.user, name: place, open: None }))
     }

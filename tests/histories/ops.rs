@@ -227,7 +227,7 @@ impl Random {
         let at = self.at();
         match self.below(100) {
             0..=5 => Op::Attach { uid: self.of(&[0, 0, 1, 2, 3]) },
-            6..=19 => Op::Lookup { at, name: if self.one_in(8) { b'.' } else { self.name() } },
+            6..=19 => Op::Lookup { at, name: if self.one_in(8) { self.of(b"..:") } else { self.name() } },
             20..=22 => Op::Duplicate { at },
             23..=32 => Op::Open { at, flags: self.flags() },
             33..=41 => {

@@ -295,11 +295,13 @@ impl Filesystem for Mem {
         let node = &self.nodes[dir.node];
         let entries = node.dir().ok_or(Error::ENOTDIR)?;
         self.rights.check(node, dir.user, permit::EXEC)?;
-        let (key, link) = if name == b".." {
-            (entries.parent, self.link_of(entries.parent))
-        } else {
-            let (cookie, entry) = entries.find(self.hash_key, name).ok_or(Error::ENOENT)?;
-            (entry.node, Link { dir: dir.node, cookie, id: entry.id })
+        let (key, link) = match name {
+            b"." => (dir.node, dir.link),
+            b".." => (entries.parent, self.link_of(entries.parent)),
+            name => {
+                let (cookie, entry) = entries.find(self.hash_key, name).ok_or(Error::ENOENT)?;
+                (entry.node, Link { dir: dir.node, cookie, id: entry.id })
+            }
         };
         self.nodes[key].uses += 1;
         Ok(File { node: key, user: dir.user, link, open: None, locker: 0 })
