@@ -189,8 +189,10 @@ pub struct Change<'a> {
     pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
-    /// The new last element of the path, within the same directory; an existing name is an error (stat(9P)).
+    /// The new last element of the path, within the same directory.
     pub name: Option<&'a [u8]>,
+    /// With a new name that is there already: replace it by the rules of rename(2). Otherwise it is an error (stat(9P)).
+    pub replace: bool,
     /// Nothing but the change time (Linux: ATTR_CTIME alone).
     pub touch_ctime: bool,
 }

@@ -121,6 +121,8 @@ pub(super) fn change_of<'a>(
     change.atime = time(record.atime, now.atime);
     change.mtime = time(record.mtime, now.mtime);
     change.name = Some(record.name).filter(|name| !name.is_empty() && *name != now.name);
+    // stat(9P) says that a name which is there is an error. For .u Linux sends rename(2) as a Twstat (`fs/9p/vfs_inode.c`, v9fs_vfs_rename).
+    change.replace = change.name.is_some() && dialect == Dialect::U;
     if !record.muid.is_empty() && record.muid != users.user_name(now.muid).as_bytes() {
         return Err(Error::EPERM);
     }

@@ -274,8 +274,11 @@ impl Filesystem for Tree {
     }
 
     fn wstat(&mut self, file: &mut File, change: &Change<'_>, _: At) -> Result<()> {
-        if change.name.is_some_and(|name| self.find(self.nodes[file.node].parent, name).is_some()) {
-            return Err(Error::EEXIST);
+        if let Some(there) = change.name.and_then(|name| self.find(self.nodes[file.node].parent, name)) {
+            if !change.replace {
+                return Err(Error::EEXIST);
+            }
+            self.nodes[there].linked = false;
         }
         let node = &mut self.nodes[file.node];
         if let Some(size) = change.size {

@@ -53,7 +53,8 @@ macro_rules! suite {
                     a_removed_directory_takes_nothing
                     removing_knows_files_from_directories
                     remove_on_close_acts_once
-                    wstat_renames_without_replacing;
+                    wstat_renames_without_replacing
+                    wstat_replaces_where_it_is_asked_to;
                 listings:
                     an_empty_directory_ends
                     pages_that_end_on_an_entry_lose_nothing

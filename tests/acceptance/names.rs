@@ -396,3 +396,54 @@ pub fn wstat_renames_without_replacing<F: Filesystem>(make: MakeTree<F>) {
     assert_eq!(tree.wstat(file, &to(b"x")), Err(Error::ENOENT));
     tree.end();
 }
+
+/// rename(2), as 9P2000.u has it: all its rules hold, and a refusal changes nothing of what else was asked for.
+pub fn wstat_replaces_where_it_is_asked_to<F: Filesystem>(make: MakeTree<F>) {
+    let mut tree = small(make);
+    tree.file_with("a/h", b"h");
+    tree.mkdir("a/empty");
+    tree.mkdir("a/dir");
+    tree.link(ROOT, "a/f", "a/link").expect("a new name");
+    let to = |name| Change { name: Some(name), replace: true, ..NONE };
+    let values = ["a/f", "a/dir", "a", "a/b"].map(|path| tree.walk(ROOT, path).expect("there"));
+    let [file, dir, above, _] = values;
+    let before = values.map(|id| tree.stat(id));
+    for (id, name, error) in [
+        (file, &b"b"[..], Error::EISDIR),
+        (file, b"dir", Error::EISDIR),
+        (dir, b"h", Error::ENOTDIR),
+        (dir, b"b", Error::ENOTEMPTY),
+    ] {
+        assert_eq!(tree.wstat(id, &Change { mode: Some(0o700), ..to(name) }), Err(error), "{name:?}");
+    }
+    // Two names of one file: nothing happens, and both stay.
+    tree.wstat(file, &to(b"link")).expect("does nothing");
+    tree.wstat(file, &to(b"f")).expect("does nothing");
+    assert_eq!(values.map(|id| tree.stat(id)), before);
+    assert_eq!(tree.names("a"), ["b", "dir", "empty", "f", "h", "link"]);
+    let old = tree.open(ROOT, "a/h", BOTH).expect("there");
+    tree.wstat(file, &Change { size: Some(1), mode: Some(0o600), ..to(b"h") }).expect("replaces");
+    assert_eq!(tree.stat(above).mtime, tree.now().wall);
+    assert_eq!((tree.stat(old).nlink, tree.read(old, 0, 9), tree.stat(file).name), (0, b"h".to_vec(), b"h".to_vec()));
+    assert_eq!((tree.mode("a/h"), tree.content(ROOT, "a/h")), (0o600, b"f".to_vec()));
+    tree.wstat(dir, &to(b"empty")).expect("replaces");
+    assert_eq!(tree.names("a"), ["b", "empty", "h", "link"]);
+    tree.wstat(dir, &to(b"new")).expect("a free name");
+    assert_eq!(
+        (tree.stat(above).nlink, tree.names("a")),
+        (4, vec!["b".into(), "h".into(), "link".into(), "new".into()])
+    );
+    // Rights are those of a rename: of what moves and of what goes.
+    tree.make(user(9), "t", Make::Dir, 0o777).expect("anyone may");
+    tree.chmod("t", 0o1777);
+    for (uid, path) in [(1, "t/one"), (2, "t/two")] {
+        let made = tree.create(user(uid), path, BOTH, 0o666).expect("anyone may");
+        tree.close(made);
+    }
+    assert_eq!(tree.change(user(1), "t/one", &to(b"two")), Err(Error::EPERM), "another's file goes");
+    assert_eq!(tree.change(user(2), "t/one", &to(b"two")), Err(Error::EPERM), "another's file moves");
+    assert_eq!(tree.change(user(9), "t/one", &to(b"two")), Ok(()), "the directory's owner");
+    tree.chmod("a", 0o755);
+    assert_eq!(tree.change(user(5), "a/h", &to(b"link")), Err(Error::EACCES));
+    tree.end();
+}

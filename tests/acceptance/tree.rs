@@ -43,6 +43,7 @@ pub const NONE: Change<'static> = Change {
     atime: None,
     mtime: None,
     name: None,
+    replace: false,
     touch_ctime: false,
 };
 

@@ -268,7 +268,11 @@ def classic() -> None:
         check(f"DMSYMLINK in {said}", peer.create(6, b"s" + dialect, 0x02000777, 0, b"target")[1][0], 0 if dialect == P9 else 2)
         check(f"wstat of nothing in {said}", ok(peer.wstat(1)), 127)
         check(f"wstat of type and muid in {said}", (peer.wstat(1, type_=7), peer.wstat(1, muid=b"ghost")), (-errno.EPERM,) * 2)
-        check(f"wstat onto a name that is there in {said}", peer.wstat(1, name=b"dir"), -errno.EEXIST)
+        check(f"wstat onto a directory in {said}", peer.wstat(1, name=b"dir"), -errno.EEXIST if dialect == P9 else -errno.EISDIR)
+        peer.walk(0, 8)
+        peer.create(8, b"old" + dialect)
+        check(f"wstat onto a file in {said}", ok(peer.wstat(1, name=b"old" + dialect)), -errno.EEXIST if dialect == P9 else 127)
+        check(f"walk to . in {said}", peer.walk(0, 9, b"."), -errno.ENOENT)
         check(f"wstat of the root's name in {said}", peer.wstat(5, name=b"x"), -errno.EBUSY)
         if dialect == P9:
             check("the owner in 9P2000", peer.wstat(1, uid=b"nobody"), -errno.EPERM)

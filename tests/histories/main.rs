@@ -32,6 +32,7 @@ struct Met {
     denied: usize,
     committed: usize,
     replaced: usize,
+    replaced_here: usize,
     listed: usize,
 }
 
@@ -258,7 +259,10 @@ impl<F: Filesystem> History<F> {
                 let change = change_of(changes, name.as_ref());
                 let Held { file, id, .. } = &mut self.held[pick(at)];
                 let (id, ours) = (*id, self.fs.wstat(file, &change, now));
-                return Ok(self.agree(ours, change.size.is_some(), |model| model.wstat(id, &change))?.is_some());
+                let names = self.model.names();
+                let did = self.agree(ours, change.size.is_some(), |model| model.wstat(id, &change))?.is_some();
+                self.met.replaced_here += usize::from(self.model.names() < names);
+                return Ok(did);
             }
             Op::List { at, count, restart } => self.list(at, count, restart, now)?,
             // Not for this file value, or too many are in use.
@@ -505,6 +509,7 @@ fn change_of<'a>(of: &Changes, name: Option<&'a [u8; 1]>) -> Change<'a> {
         atime: of.atime,
         mtime: of.mtime,
         name: name.map(|name| &name[..]),
+        replace: of.replace,
         touch_ctime: of.touch_ctime,
     }
 }
@@ -600,6 +605,7 @@ fn random_histories_equal_a_naive_model() {
                 met.denied += of_one.denied;
                 met.committed += of_one.committed;
                 met.replaced += of_one.replaced;
+                met.replaced_here += of_one.replaced_here;
                 met.listed += of_one.listed;
             }
             Err(_) => {
@@ -616,7 +622,7 @@ fn random_histories_equal_a_naive_model() {
         panic!("{text}");
     }
     // The histories are worth something only if they meet what they are made for.
-    let Met { no_memory, no_files, denied, committed, replaced, listed } = met;
-    let counts = [no_memory, no_files, denied, committed, replaced, listed];
+    let Met { no_memory, no_files, denied, committed, replaced, replaced_here, listed } = met;
+    let counts = [no_memory, no_files, denied, committed, replaced, replaced_here, listed];
     assert!(counts.iter().all(|&count| count > 100), "{counts:?}");
 }

@@ -143,6 +143,11 @@ impl Model {
         names.into_iter().map(|place| (self.entry(place).name.clone(), self.entry(place).node)).collect()
     }
 
+    /// Names of all files.
+    pub fn names(&self) -> usize {
+        self.names.iter().flatten().count()
+    }
+
     /// When each name in a directory came to be as it is.
     pub fn since(&self, dir: usize) -> BTreeMap<Vec<u8>, u64> {
         let names = self.names_where(|entry| entry.dir == dir);
@@ -203,7 +208,7 @@ impl Model {
         let used = with_xattrs.filter(|node| self.links(*node) > 0 || held.contains(node));
         let xattrs: usize = used.map(|node| self.inodes[node].xattrs.len()).sum();
         // The root, every name, what is only held, and every attribute.
-        1 + self.names.iter().flatten().count() + held.len() + xattrs
+        1 + self.names() + held.len() + xattrs
     }
 
     fn member(&self, user: User, gid: u32) -> bool {
@@ -542,17 +547,10 @@ impl Model {
             self.may(node, user, WRITE)?;
         }
         if let Some(there) = self.find(to, new_name) {
-            let replaced = self.entry(there).node;
-            if replaced == node {
+            if self.entry(there).node == node {
                 return Ok(());
             }
-            self.may_remove(to, replaced, user)?;
-            match (self.is_dir(node), self.is_dir(replaced)) {
-                (true, false) => return Err(Error::ENOTDIR),
-                (false, true) => return Err(Error::EISDIR),
-                _ if !self.entries(replaced).is_empty() => return Err(Error::ENOTEMPTY),
-                _ => {}
-            }
+            self.may_replace(there, node, user)?;
             self.take_out(there, user);
         }
         let since = self.named();
@@ -562,6 +560,18 @@ impl Model {
         self.inodes[node].ctime = self.now;
         self.inodes[node].parent = to;
         Ok(())
+    }
+
+    /// Whether a file may come in the place of this name.
+    fn may_replace(&self, there: usize, node: usize, user: User) -> Result<()> {
+        let Name { dir, node: replaced, .. } = *self.entry(there);
+        self.may_remove(dir, replaced, user)?;
+        match (self.is_dir(node), self.is_dir(replaced)) {
+            (true, false) => Err(Error::ENOTDIR),
+            (false, true) => Err(Error::EISDIR),
+            _ if !self.entries(replaced).is_empty() => Err(Error::ENOTEMPTY),
+            _ => Ok(()),
+        }
     }
 
     /// Whether somebody may read, or change, an attribute of this name.
@@ -730,8 +740,18 @@ impl Model {
             if self.entry(place).name != name {
                 let dir = self.entry(place).dir;
                 self.may_remove(dir, node, user)?;
-                self.may_add(dir, name, user)?;
-                renamed = Some((place, dir, name.to_vec()));
+                let there = self.find(dir, name).filter(|_| change.replace);
+                match there {
+                    Some(there) if self.entry(there).node == node => {}
+                    Some(there) => {
+                        self.may_replace(there, node, user)?;
+                        renamed = Some((place, dir, name.to_vec(), Some(there)));
+                    }
+                    None => {
+                        self.may_add(dir, name, user)?;
+                        renamed = Some((place, dir, name.to_vec(), None));
+                    }
+                }
             }
         }
         // What the file has already is not changed.
@@ -740,6 +760,7 @@ impl Model {
             uid: change.uid.filter(|&uid| uid != inode.uid),
             gid: change.gid.filter(|&gid| gid != inode.gid),
             name: change.name.filter(|_| renamed.is_some()),
+            replace: change.replace && renamed.is_some(),
             ..*change
         };
         if *change == Change::default() {
@@ -750,7 +771,10 @@ impl Model {
             self.inodes[node].data.resize(size as usize, 0);
             self.wrote(node, user);
         }
-        if let Some((place, dir, name)) = renamed {
+        if let Some((place, dir, name, there)) = renamed {
+            if let Some(there) = there {
+                self.take_out(there, user);
+            }
             let since = self.named();
             self.names[place] = Some(Name { dir, name, node, since });
             self.changed(dir, user);

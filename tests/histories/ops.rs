@@ -15,6 +15,7 @@ pub struct Changes {
     pub atime: Option<SetTime>,
     pub mtime: Option<SetTime>,
     pub name: Option<u8>,
+    pub replace: bool,
     pub touch_ctime: bool,
 }
 
@@ -216,7 +217,7 @@ impl Random {
                 6..=7 => changes.size = Some(if self.one_in(3) { 0 } else { self.length() }),
                 8 => changes.atime = Some(self.time()),
                 9 => changes.mtime = Some(self.time()),
-                10 => changes.name = Some(self.name()),
+                10 => (changes.name, changes.replace) = (Some(self.name()), !self.one_in(3)),
                 _ => changes.touch_ctime = true,
             }
         }
@@ -262,7 +263,11 @@ impl Random {
             84..=86 => Op::Link { at, name: self.name(), of: self.at() },
             87..=90 => Op::Rename { at, name: self.name(), to: self.at(), new_name: self.name() },
             91 => Op::RenameFile { at, to: self.at(), new_name: self.name() },
-            92..=95 => Op::Wstat { at, changes: self.changes() },
+            92..=93 => {
+                let name = Some(self.name());
+                Op::Wstat { at, changes: Changes { name, replace: true, ..Changes::default() } }
+            }
+            94..=96 => Op::Wstat { at, changes: self.changes() },
             _ => Op::List { at, count: 1 + self.below(4), restart: self.one_in(6) },
         }
     }

@@ -32,7 +32,7 @@ pub use permit::Groups;
 
 use attrs::Attrs;
 use content::Content;
-use dir::{DOT, DOT_DOT, Dir, Entry as Name};
+use dir::{DOT, DOT_DOT, Dir};
 use key::{Key, ROOT};
 use locks::Locks;
 use node::{Kind, Node, Nodes};
@@ -439,7 +439,7 @@ impl Filesystem for Mem {
             return Err(Error::EFBIG);
         }
         let renamed = match change.name {
-            Some(name) => self.check_rename_here(file, name)?,
+            Some(name) => self.check_rename_here(file, name, change.replace)?,
             None => None,
         };
         // What is checked is the whole request. What acts is the part of it that differs from the file.
@@ -453,9 +453,8 @@ impl Filesystem for Mem {
             content.set_size(store, size).map_err(enospc)?;
             self.wrote(file.node, file.user, at);
         }
-        if let (Some((parent, cookie)), Some(name)) = (renamed, change.name) {
-            let entry = self.take_name(parent, cookie);
-            self.put_name(parent, Some(cookie), Name { name: name.into(), ..entry }, file.user, at);
+        if let (Some(renamed), Some(name)) = (renamed, change.name) {
+            self.move_name(renamed, name, file.user, at);
         }
         let node = &mut self.nodes[file.node];
         let time = |set: SetTime| match set {

@@ -133,6 +133,7 @@ pub(super) fn effective<'a>(node: &Node, change: &Change<'a>, renames: bool) -> 
         uid: change.uid.filter(|&uid| uid != node.uid),
         gid: change.gid.filter(|&gid| gid != node.gid),
         name: change.name.filter(|_| renames),
+        replace: change.replace && renames,
         ..*change
     }
 }

@@ -12,6 +12,13 @@ use super::{File, Link, Mem, enospc, permit};
 use crate::fs::mem::content::Content;
 use crate::fs::{At, Error, Make, Result, User, mode};
 
+/// A rename that was checked: the directory and cookie of the name, where it goes, and the cookie of the name there that it replaces.
+pub(super) struct Move {
+    from: (Key, u64),
+    to: Key,
+    replaced: Option<u64>,
+}
+
 impl Mem {
     /// The directory and the cookie of the name by which a file was reached, wherever that is now. EBUSY for the root, which has none; ENOENT once it is gone.
     pub(super) fn name_of(&self, file: &File) -> Result<(Key, u64)> {
@@ -219,15 +226,49 @@ impl Mem {
         Ok(())
     }
 
-    /// Whether a file may get a new name in its own directory (stat(9P): what is there is not replaced). `None`: it has that name.
-    pub(super) fn check_rename_here(&self, file: &File, name: &[u8]) -> Result<Option<(Key, u64)>> {
+    /// Whether a file may get a new name in its own directory. `None`: nothing is to be done, since it has that name. A name that is there is an error (stat(9P)), or
+    /// with `replace` is replaced (rename(2)).
+    pub(super) fn check_rename_here(&self, file: &File, name: &[u8], replace: bool) -> Result<Option<Move>> {
         let (parent, cookie) = self.name_of(file)?;
         if self.entry(parent, name) == Ok((cookie, file.node)) {
             return Ok(None);
         }
         self.rights.check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
-        self.check_new_name(parent, name, file.user)?;
-        Ok(Some((parent, cookie)))
+        if !replace {
+            self.check_new_name(parent, name, file.user)?;
+        }
+        let target = self.check_target(file.node, parent, name, file.user)?;
+        Ok(target.map(|replaced| Move { from: (parent, cookie), to: parent, replaced }))
+    }
+
+    /// What a rename of a file to this name replaces, if anything: its cookie. `None`: it is a name of the same file, so nothing is to be done (rename(2)).
+    fn check_target(&self, key: Key, to: Key, name: &[u8], user: User) -> Result<Option<Option<u64>>> {
+        let Ok((cookie, there)) = self.entry(to, name) else { return Ok(Some(None)) };
+        if there == key {
+            return Ok(None);
+        }
+        self.rights.check_removal(&self.nodes[to], &self.nodes[there], user)?;
+        match (self.nodes[key].is_dir(), self.nodes[there].dir()) {
+            (true, None) => Err(Error::ENOTDIR),
+            (false, Some(_)) => Err(Error::EISDIR),
+            (true, Some(inside)) if !inside.is_empty() => Err(Error::ENOTEMPTY),
+            _ => Ok(Some(Some(cookie))),
+        }
+    }
+
+    /// Does a rename that was checked.
+    pub(super) fn move_name(&mut self, rename: Move, new_name: &[u8], user: User, at: At) {
+        let Move { from: (from, cookie), to, replaced } = rename;
+        let place = match replaced {
+            Some(old) => {
+                self.take_out(to, old, user, at);
+                Some(old)
+            }
+            None => (from == to).then_some(cookie),
+        };
+        let entry = self.take_name(from, cookie);
+        self.nodes[from].changed(user.uid, at);
+        self.put_name(to, place, Entry { name: new_name.into(), ..entry }, user, at);
     }
 
     /// rename(2).
@@ -241,7 +282,9 @@ impl Mem {
     ) -> Result<()> {
         let key = self.nodes[from].dir().and_then(|dir| dir.get(cookie)).ok_or(Error::ENOENT)?.node;
         let target = &self.nodes[to];
-        let entries = target.dir().ok_or(Error::ENOTDIR)?;
+        if !target.is_dir() {
+            return Err(Error::ENOTDIR);
+        }
         if target.links == 0 {
             return Err(Error::ENOENT);
         }
@@ -256,30 +299,9 @@ impl Mem {
             // Its ".." changes (rename(2), EACCES).
             self.rights.check(&self.nodes[key], user, permit::WRITE)?;
         }
-        let replaced = entries.find(self.hash_key, new_name).map(|(there, entry)| (there, entry.node));
-        if let Some((_, there)) = replaced {
-            if there == key {
-                // Two names of one file: nothing happens (rename(2)).
-                return Ok(());
-            }
-            self.rights.check_removal(target, &self.nodes[there], user)?;
-            match (is_dir, self.nodes[there].dir()) {
-                (true, None) => return Err(Error::ENOTDIR),
-                (false, Some(_)) => return Err(Error::EISDIR),
-                (true, Some(inside)) if !inside.is_empty() => return Err(Error::ENOTEMPTY),
-                _ => {}
-            }
+        if let Some(replaced) = self.check_target(key, to, new_name, user)? {
+            self.move_name(Move { from: (from, cookie), to, replaced }, new_name, user, at);
         }
-        let place = match replaced {
-            Some((old, _)) => {
-                self.take_out(to, old, user, at);
-                Some(old)
-            }
-            None => (from == to).then_some(cookie),
-        };
-        let entry = self.take_name(from, cookie);
-        self.nodes[from].changed(user.uid, at);
-        self.put_name(to, place, Entry { name: new_name.into(), ..entry }, user, at);
         Ok(())
     }
 
