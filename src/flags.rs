@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ring9::client::Address;
+use ring9::fs::mem::Atime;
 use ring9::limits;
 use ring9::uring::{Features, Trust};
 use std::path::PathBuf;
@@ -55,6 +56,9 @@ pub(crate) struct Serve {
     /// but the owner has those of group or others, since 9P carries no groups and clients have checked them
     #[arg(long, value_name = "FILE")]
     pub(crate) groups: Option<PathBuf>,
+    /// Which reads of files, directories and links move access times: `always` all, `relatime` those of what was changed since or not read for a day, `never` none
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "relatime")]
+    atime: AtimeFlag,
     /// Populate and register memory as it is needed, instead of all at start
     #[arg(long)]
     pub(crate) grow: bool,
@@ -121,6 +125,15 @@ impl Serve {
         }
     }
 
+    /// Which reads move access times.
+    pub(crate) fn atime(&self) -> Atime {
+        match self.atime {
+            AtimeFlag::Always => Atime::Always,
+            AtimeFlag::Relatime => Atime::Relatime,
+            AtimeFlag::Never => Atime::Never,
+        }
+    }
+
     /// Where to listen, and whom to believe there.
     pub(crate) fn listeners(&self) -> anyhow::Result<Vec<(Address, Trust)>> {
         let mut addresses = self.listen.clone();
@@ -147,6 +160,13 @@ enum Feature {
     Deferred,
     Shared,
     Lists,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AtimeFlag {
+    Always,
+    Relatime,
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -225,6 +245,16 @@ mod tests {
         let trusts: Vec<_> = found.iter().map(|(_, trust)| *trust).collect();
         assert_eq!(trusts, [Trust::Squash, Trust::PeerUid, Trust::All, Trust::All, Trust::Squash]);
         assert_eq!(found[2].0, "unix:/b");
+    }
+
+    #[test]
+    fn access_times_follow_the_flag() {
+        let atime = |args: &[&str]| Flags::try_parse_from(args).map(|flags| flags.serve.atime());
+        assert_eq!(atime(&["ring9"]).ok(), Some(Atime::Relatime));
+        for (word, wanted) in [("always", Atime::Always), ("relatime", Atime::Relatime), ("never", Atime::Never)] {
+            assert_eq!(atime(&["ring9", "--atime", word]).ok(), Some(wanted));
+        }
+        assert!(atime(&["ring9", "--atime", "sometimes"]).is_err());
     }
 
     #[test]

@@ -164,6 +164,7 @@ fn build(
         inodes_max: bounds.inodes as usize,
         hash_key: ring.entropy(),
         groups: serve.groups.is_some().then(|| users.memberships().collect()),
+        atime: serve.atime(),
         ..mem::Options::default()
     };
     let mem = Mem::new(arena, options);

@@ -485,6 +485,12 @@ pub trait Filesystem {
         Err(Error::EOPNOTSUPP)
     }
 
+    /// The target of this symbolic link was shown to a reader (readlink(2)): a tree that keeps access times counts it as a read. A
+    /// [`stat`](Self::stat), which has the target as well, is no read.
+    fn target_read(&mut self, file: &Self::File, at: At) {
+        let _ = (file, at);
+    }
+
     /// Sizes and counts of the tree that holds the file.
     fn statfs(&self, file: &Self::File) -> Result<StatFs> {
         let _ = file;

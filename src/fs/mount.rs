@@ -299,6 +299,10 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
         either!(self, file, tree, file => tree.conflict(file, lock))
     }
 
+    fn target_read(&mut self, file: &Self::File, at: At) {
+        either!(mut self, file, tree, file => tree.target_read(file, at));
+    }
+
     fn statfs(&self, file: &Self::File) -> Result<StatFs> {
         either!(self, file, tree, file => tree.statfs(file))
     }

@@ -41,7 +41,7 @@ impl<F: Filesystem> Session<F> {
                 Message::Rsetattr {}
             }
             Message::Tstatfs { fid } => self.statfs(fs, fid)?,
-            Message::Treadlink { fid } => return self.readlink(fs, request, fid),
+            Message::Treadlink { fid } => return self.readlink(fs, request, fid, at),
             Message::Tsymlink { fid, name, target, gid } => {
                 if target.is_empty() || target.len() > TARGET_BYTES_MAX {
                     return Err(if target.is_empty() { Error::ENOENT } else { Error::ENAMETOOLONG });
@@ -174,12 +174,14 @@ impl<F: Filesystem> Session<F> {
         })
     }
 
-    fn readlink(&mut self, fs: &mut F, request: Request, fid: Fid) -> Result<()> {
+    fn readlink(&mut self, fs: &mut F, request: Request, fid: Fid, at: At) -> Result<()> {
         let stat = fs.stat(&self.fids.get(fid)?.file)?;
         if stat.mode & mode::IFMT != mode::IFLNK {
             return Err(Error::EINVAL);
         }
-        self.reply_text(fs.gate(), request, &Message::Rreadlink { target: stat.target })
+        self.reply_text(fs.gate(), request, &Message::Rreadlink { target: stat.target })?;
+        fs.target_read(&self.fids.get(fid)?.file, at);
+        Ok(())
     }
 
     /// The value of an attribute, or the names of all, each with a NUL, under a new fid.

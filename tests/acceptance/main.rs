@@ -86,7 +86,8 @@ macro_rules! suite {
                     a_request_that_almost_fits_takes_nothing
                     targets_take_room
                     the_free_room_is_there
-                    times_have_nanoseconds;
+                    times_have_nanoseconds
+                    reads_move_access_times_once_after_a_change_and_once_a_day;
                 attrs:
                     values_are_whole_and_go_with_their_file
                     attributes_are_made_and_replaced_as_asked
@@ -121,6 +122,7 @@ fn mem(limits: &Limits) -> Mem {
         hash_key: 7,
         root: (0, 0, 0o777),
         groups: limits.groups.map(|pairs| pairs.iter().copied().collect()),
+        ..Options::default()
     };
     Mem::new(Arena::new(limits.bytes).expect("a small mapping"), options)
 }

@@ -244,3 +244,40 @@ pub fn times_have_nanoseconds<F: Filesystem>(make: MakeTree<F>) {
     }
     tree.end();
 }
+
+/// mount(8), relatime: a read moves the access time if the file was changed since the last one, or if that is a day ago.
+pub fn reads_move_access_times_once_after_a_change_and_once_a_day<F: Filesystem>(make: MakeTree<F>) {
+    let mut tree = Tree::new(make);
+    tree.file_with("f", b"content");
+    tree.mkdir("d");
+    tree.make(ROOT, "l", Make::Symlink(b"target"), 0o777).expect("a new name");
+    let open = [("f", BOTH), ("d", READ)].map(|(path, flags)| tree.open(ROOT, path, flags).expect("there"));
+    let files = [open[0], open[1], tree.walk(ROOT, "l").expect("there")];
+    let read = |tree: &mut Tree<F>| {
+        let [file, dir, link] = files;
+        tree.read(file, 0, 3);
+        tree.list(dir, 0, 9).expect("a directory");
+        let at = tree.at();
+        tree.with_file(link, |fs, file| fs.target_read(file, at));
+        files.map(|id| tree.stat(id).atime.sec)
+    };
+    let just_now = |tree: &Tree<F>| [2, 1, 0].map(|before| tree.now().wall.sec - before);
+    let first = read(&mut tree);
+    assert_eq!(first, just_now(&tree), "they were made since");
+    assert_eq!(read(&mut tree), first, "nothing has changed");
+    // A change of content counts, and one of attributes.
+    assert_eq!(tree.write(files[0], 0, b"x"), Ok(1));
+    tree.file_with("d/x", b"");
+    tree.wstat(files[2], &Change { uid: Some(5), ..NONE }).expect("root may");
+    let second = read(&mut tree);
+    assert_eq!((second, read(&mut tree)), (just_now(&tree).map(|sec| sec - 3), second));
+    tree.pass(24 * 60 * 60 - 10);
+    assert_eq!(read(&mut tree), second, "not yet a day");
+    tree.pass(10);
+    assert_eq!(read(&mut tree), just_now(&tree), "a day old");
+    // What a client sets holds, until the next change at least.
+    let set = Time { sec: 1 << 40, nsec: 5 };
+    tree.wstat(files[0], &Change { atime: Some(SetTime::To(set)), ..NONE }).expect("root may");
+    assert_eq!((read(&mut tree)[0], tree.stat(files[0]).atime), (set.sec, set));
+    tree.end();
+}

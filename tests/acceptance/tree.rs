@@ -134,9 +134,14 @@ impl<F: Filesystem> Tree<F> {
         self.now()
     }
 
+    /// So many seconds go by.
+    pub fn pass(&mut self, seconds: i64) {
+        self.second += seconds;
+    }
+
     /// The moment of the latest operation.
     pub fn now(&self) -> At {
-        let wall = Time { sec: self.second, nsec: (self.second * 1001) as u32 };
+        let wall = Time { sec: self.second, nsec: (self.second * 1001 % 1_000_000_000) as u32 };
         At { wall, mono_ns: self.second as u64 * 1_000_000_000 }
     }
 

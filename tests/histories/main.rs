@@ -265,6 +265,14 @@ impl<F: Filesystem> History<F> {
                 return Ok(did);
             }
             Op::List { at, count, restart } => self.list(at, count, restart, now)?,
+            Op::ReadLink { at } => {
+                let Held { file, id, .. } = &self.held[pick(at)];
+                let node = self.model.handle(*id).node;
+                if matches!(self.model.inodes[node].what, What::Symlink(_)) {
+                    self.fs.target_read(file, now);
+                    self.model.was_read(node);
+                }
+            }
             // Not for this file value, or too many are in use.
             _ => {}
         }
@@ -380,7 +388,7 @@ impl<F: Filesystem> History<F> {
         };
         // The last one was offered and not taken, so it comes again.
         same!(self.fs.list(&held.file, from, now, each), Ok(()), "a listing");
-        self.model.inodes[handle.node].atime = now.wall;
+        self.model.was_read(handle.node);
         let at_end = listed.len() < count;
         if !at_end {
             listed.pop();
@@ -542,7 +550,7 @@ fn at(clock: i64) -> At {
 /// Memory for 14 blocks.
 fn mem(groups: Option<&[(u32, u32)]>) -> Mem {
     let groups = groups.map(|pairs| pairs.iter().copied().collect());
-    let options = Options { inodes_max: FILES_MAX, hash_key: 7, root: (0, 0, 0o777), groups };
+    let options = Options { inodes_max: FILES_MAX, hash_key: 7, root: (0, 0, 0o777), groups, ..Options::default() };
     Mem::new(Arena::new(1 << 20).expect("a small mapping"), options)
 }
 

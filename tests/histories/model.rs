@@ -425,9 +425,20 @@ impl Model {
         Ok(())
     }
 
+    /// The time of access moves if the file was changed since, or if it is a day old (mount(8), relatime).
+    pub fn was_read(&mut self, node: usize) {
+        let now = self.now;
+        let inode = &mut self.inodes[node];
+        let changed_since = inode.mtime >= inode.atime || inode.ctime >= inode.atime;
+        if changed_since || now.sec - inode.atime.sec >= 86_400 {
+            inode.atime = now;
+        }
+    }
+
     pub fn read(&mut self, at: usize, offset: usize, count: usize) -> Vec<u8> {
-        let inode = &mut self.inodes[self.handles[at].as_ref().expect("a handle in use").node];
-        inode.atime = self.now;
+        let node = self.handle(at).node;
+        self.was_read(node);
+        let inode = &self.inodes[node];
         inode.data.iter().skip(offset).take(count).copied().collect()
     }
 

@@ -121,6 +121,9 @@ pub enum Op {
         count: usize,
         restart: bool,
     },
+    ReadLink {
+        at: usize,
+    },
 }
 
 /// xorshift64*: histories repeat by their seed.
@@ -258,6 +261,7 @@ impl Random {
             67..=70 => Op::Grant { at, offset: self.length(), len: 1 + self.length() },
             71..=75 => Op::Landed { which: self.at(), whole: !self.one_in(4) },
             76..=79 => Op::Close { at },
+            80 if self.one_in(2) => Op::ReadLink { at },
             80 => Op::Remove { at },
             81..=83 => Op::Unlink { at, name: self.name(), want_dir: self.one_in(3) },
             84..=86 => Op::Link { at, name: self.name(), of: self.at() },

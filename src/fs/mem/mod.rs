@@ -4,11 +4,13 @@
 //! - `dir`: names and cookies.
 //! - `content`, `blocks`, `landing`, `store`: the bytes of files; how large payloads arrive and are published.
 //! - `permit`: who may do what.
+//! - `atime`: when a read moves an access time.
 //! - `attrs`, `locks`: extended attributes and record locks, beside the nodes.
 //! - `tree`: names come and go.
 //!
 //! Must not know: fids, messages, sockets.
 
+mod atime;
 mod attrs;
 mod blocks;
 mod content;
@@ -28,6 +30,7 @@ use super::{
 };
 use crate::arena::{Arena, BLOCK_BYTES_MAX, Space};
 use crate::wire::{Qid, qt};
+pub use atime::Atime;
 pub use permit::Groups;
 
 use attrs::Attrs;
@@ -59,12 +62,14 @@ pub struct Options {
     pub root: (u32, u32, u32),
     /// Who is in which group; `None`: nobody knows.
     pub groups: Option<Groups>,
+    /// Which reads move access times.
+    pub atime: Atime,
 }
 
 impl Default for Options {
     /// Anyone may make files, and remove their own, as in /tmp.
     fn default() -> Options {
-        Options { inodes_max: 1 << 20, hash_key: 0, root: (0, 0, 0o1777), groups: None }
+        Options { inodes_max: 1 << 20, hash_key: 0, root: (0, 0, 0o1777), groups: None, atime: Atime::default() }
     }
 }
 
@@ -83,6 +88,7 @@ pub struct Mem {
     lockers: u64,
     store: Store,
     rights: Rights,
+    atime: Atime,
     inodes_max: usize,
     hash_key: u64,
 }
@@ -111,7 +117,7 @@ struct Link {
 impl Mem {
     /// An empty tree in this memory.
     pub fn new(arena: Arena, options: Options) -> Mem {
-        let Options { inodes_max, hash_key, root: (uid, gid, permissions), groups } = options;
+        let Options { inodes_max, hash_key, root: (uid, gid, permissions), groups, atime } = options;
         let mut mem = Mem {
             nodes: Nodes::new(),
             others: BTreeMap::new(),
@@ -122,6 +128,7 @@ impl Mem {
             lockers: 0,
             store: Store::new(arena),
             rights: Rights { groups },
+            atime,
             inodes_max,
             hash_key,
         };
@@ -354,7 +361,7 @@ impl Filesystem for Mem {
     fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, at: At) -> Result<Outcome<()>> {
         let (content, store) = self.content(file.node)?;
         content.read(store, offset, &mut out);
-        self.nodes[file.node].atime = at.wall;
+        self.atime.read(&mut self.nodes[file.node], at);
         Ok(Outcome::Done(()))
     }
 
@@ -482,7 +489,7 @@ impl Filesystem for Mem {
     fn list(&mut self, dir: &File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
         let node = &mut self.nodes[dir.node];
         if node.is_dir() {
-            node.atime = at.wall;
+            self.atime.read(node, at);
         }
         let entries = self.nodes[dir.node].dir().ok_or(Error::ENOTDIR)?;
         let dots: [(u64, Key, &[u8]); 2] = [(DOT, dir.node, b"."), (DOT_DOT, entries.parent, b"..")];
@@ -555,6 +562,10 @@ impl Filesystem for Mem {
 
     fn conflict(&self, file: &File, lock: &Lock<'_>) -> Result<Option<Lock<'_>>> {
         Ok(self.locks.conflict(file.node, file.user.peer, lock))
+    }
+
+    fn target_read(&mut self, file: &File, at: At) {
+        self.atime.read(&mut self.nodes[file.node], at);
     }
 
     fn statfs(&self, _: &File) -> Result<StatFs> {

@@ -184,7 +184,8 @@ impl Simulation {
         let (memory, gauge) = (arena.memory(), arena.gauge());
         let parts = (memory, arena.heads(), gauge);
         let hash_key = random.number();
-        let mem = Mem::new(arena, MemOptions { inodes_max: files, hash_key, root: (0, 0, 0o777), groups: None });
+        let options = MemOptions { inodes_max: files, hash_key, root: (0, 0, 0o777), ..MemOptions::default() };
+        let mem = Mem::new(arena, options);
         let ledger =
             Rc::new(RefCell::new(Ledger::new(faults.has(Fault::TreeLendsNothing), faults.has(Fault::TreeWaits))));
         let tree_faults = faults.clone();

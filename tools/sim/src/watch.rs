@@ -537,7 +537,7 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         })?;
         let mut play = self.play(at);
         let node = play.model.handle(dir.id).node;
-        play.model.inodes[node].atime = at.wall;
+        play.model.was_read(node);
         let entries = play.model.entries(node);
         let mut listing = dir.listing.borrow_mut();
         if listing.as_ref().is_none_or(|listing| listing.cookie != cookie) {
@@ -672,6 +672,14 @@ impl<F: Filesystem> Filesystem for Watch<F> {
             assert!(play.model.is_locked(file.id, found), "model: {found:?} is not there");
         }
         Ok(ours)
+    }
+
+    fn target_read(&mut self, file: &Self::File, at: At) {
+        self.now = at;
+        self.fs.target_read(&file.file, at);
+        let mut play = self.play(at);
+        let node = play.model.handle(file.id).node;
+        play.model.was_read(node);
     }
 
     fn statfs(&self, file: &Self::File) -> Result<StatFs> {

@@ -1,5 +1,6 @@
 //! What memfs promises, seen through the interface alone. Arenas are small, so that they run full.
 
+mod atime;
 mod model;
 mod names;
 mod rights;
@@ -30,7 +31,7 @@ fn small_tree() -> Mem {
 }
 
 fn tree_of(bytes: usize) -> Mem {
-    let options = Options { inodes_max: 100, hash_key: 7, root: (0, 0, 0o777), groups: None };
+    let options = Options { inodes_max: 100, hash_key: 7, root: (0, 0, 0o777), ..Options::default() };
     tree_with(bytes, options)
 }
 
