@@ -86,7 +86,7 @@ fn remove_all(mem: &mut Mem) {
             mem.close(mem::replace(&mut dir, below), AT).expect("merely walked to");
         }
         let mut names: Vec<(Vec<u8>, bool)> = Vec::new();
-        let listed = mem.list(&dir, 0, AT, &mut |entry| {
+        let listed = mem.list(&mut dir, 0, AT, &mut |entry| {
             let is_dir = entry.stat.mode & mode::IFMT == mode::IFDIR;
             names.push((entry.stat.name.to_vec(), is_dir));
             true

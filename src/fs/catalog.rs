@@ -254,7 +254,13 @@ impl<S: Source> Filesystem for Catalog<S> {
         if harmless == Change::default() && writable { Ok(()) } else { Err(Error::EPERM) }
     }
 
-    fn list(&mut self, dir: &Self::File, cookie: u64, _: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+    fn list(
+        &mut self,
+        dir: &mut Self::File,
+        cookie: u64,
+        _: At,
+        each: &mut dyn FnMut(&Entry<'_>) -> bool,
+    ) -> Result<()> {
         self.check_dir(dir.node)?;
         let dots = [(1, dir.node, &b"."[..]), (2, self.nodes[dir.node].parent, &b".."[..])];
         let inside = self.nodes.iter().enumerate().skip(1).filter(|(_, node)| node.parent == dir.node);

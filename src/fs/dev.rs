@@ -174,7 +174,7 @@ mod tests {
                 names.push(String::from_utf8_lossy(entry.stat.name).into_owned());
                 true
             };
-            dev.list(&root, cookie, At::default(), each).expect("a directory");
+            dev.list(&mut root, cookie, At::default(), each).expect("a directory");
             assert_eq!(names, [".", "..", "full", "null", "random", "zero"][cookie as usize..]);
         }
     }

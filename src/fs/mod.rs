@@ -403,7 +403,16 @@ pub trait Filesystem {
 
     /// Hands out the entries after `cookie` (0: from the start; "." and ".." first) until `each` says false, which means that it did not
     /// take that entry. An entry that stays through a listing comes exactly once, whatever happens to others; a name that is replaced stays.
-    fn list(&mut self, dir: &Self::File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+    ///
+    /// A listing ends, even if its reader makes a name for each entry: names made after the directory was opened, or after the last call with
+    /// cookie 0 for this value, are not handed out.
+    fn list(
+        &mut self,
+        dir: &mut Self::File,
+        cookie: u64,
+        at: At,
+        each: &mut dyn FnMut(&Entry<'_>) -> bool,
+    ) -> Result<()> {
         let _ = (dir, cookie, at, each);
         Err(Error::ENOTDIR)
     }

@@ -231,7 +231,13 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
         either!(mut self, file, tree, file => tree.wstat(file, change, at))
     }
 
-    fn list(&mut self, dir: &Self::File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+    fn list(
+        &mut self,
+        dir: &mut Self::File,
+        cookie: u64,
+        at: At,
+        each: &mut dyn FnMut(&Entry<'_>) -> bool,
+    ) -> Result<()> {
         either!(mut self, dir, tree, dir => tree.list(dir, cookie, at, each))
     }
 

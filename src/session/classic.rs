@@ -176,7 +176,7 @@ impl<F: Filesystem> Session<F> {
         iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
         let (mut used, mut last, mut full) = (0, from, false);
         let users = &self.config.users;
-        let listed = fs.list(&held.file, from, at, &mut |entry| {
+        let listed = fs.list(&mut held.file, from, at, &mut |entry| {
             let is_dot = matches!(entry.stat.name, b"." | b"..");
             let took = is_dot
                 || convert::with_record(&entry.stat, dialect, users, |record| {

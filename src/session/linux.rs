@@ -276,7 +276,7 @@ impl<F: Filesystem> Session<F> {
         let mark = iovec.mark();
         iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
         let (mut used, mut full) = (0, false);
-        let listed = fs.list(&held.file, offset, at, &mut |entry| {
+        let listed = fs.list(&mut held.file, offset, at, &mut |entry| {
             let stat = &entry.stat;
             // DT_ values are the type bits of the mode (readdir(3)).
             let kind = ((stat.mode & mode::IFMT) >> 12) as u8;

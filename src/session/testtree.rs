@@ -291,7 +291,7 @@ impl Filesystem for Tree {
         Ok(())
     }
 
-    fn list(&mut self, dir: &File, cookie: u64, _: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+    fn list(&mut self, dir: &mut File, cookie: u64, _: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
         let dots = [(1, dir.node, &b"."[..]), (2, self.nodes[dir.node].parent, b"..")];
         let inside = (1..self.nodes.len()).filter(|&at| self.nodes[at].linked && self.nodes[at].parent == dir.node);
         let inside = inside.map(|at| (at as u64 + 10, at, self.nodes[at].name.as_slice()));

@@ -173,6 +173,48 @@ pub fn who_renames_all_that_he_lists_comes_to_an_end<F: Filesystem>(make: MakeTr
     tree.end();
 }
 
+/// E3: names that were made behind the reader were listed as well, each the cause of the next (`for f in *; cp f f.bak`, played by readdir(3)).
+pub fn a_reader_that_makes_a_name_for_each_entry_comes_to_an_end<F: Filesystem>(make: MakeTree<F>) {
+    type Makes<F> = fn(&mut Tree<F>, &str);
+    let ways: [Makes<F>; 4] = [
+        |tree, name| tree.file_with(&format!("{name}+"), b""),
+        |tree, name| tree.link(ROOT, name, &format!("{name}+")).expect("a free name"),
+        |tree, name| {
+            tree.file_with(&format!("elsewhere/{name}"), b"");
+            tree.rename(ROOT, &format!("elsewhere/{name}"), &format!("{name}+")).expect("moves");
+        },
+        // The last name goes each time, so that its cookie could be given again.
+        |tree, name| {
+            tree.unlink(ROOT, name, false).expect("just listed");
+            tree.file_with(name, b"");
+        },
+    ];
+    for (way, makes) in ways.into_iter().enumerate() {
+        for count in [1, 2, 5, 100] {
+            let mut tree = Tree::new(make);
+            tree.mkdir("elsewhere");
+            files(&mut tree, (0..5).map(|n| n.to_string()));
+            let dir = open(&mut tree, "");
+            let names = listing(&mut tree, dir, count, |tree, entries| {
+                for entry in entries.iter().filter(|entry| entry.mode & mode::IFMT == mode::IFREG) {
+                    makes(tree, &entry.name);
+                }
+            });
+            assert_eq!(names, [".", "..", "elsewhere", "0", "1", "2", "3", "4"], "way {way}");
+            // From the start again, all of them are there.
+            let all = listing(&mut tree, dir, count, |_, _| ());
+            assert_eq!(all.len(), 2 + tree.names("").len(), "way {way}");
+            // What was there at the open bounds a listing that does not begin at the start, too.
+            let dir = open(&mut tree, "");
+            let last = page(&mut tree, dir, 2, usize::MAX).last().expect("not empty").cookie;
+            let name = all.last().expect("not empty");
+            makes(&mut tree, name);
+            assert!(page(&mut tree, dir, last, usize::MAX).is_empty(), "way {way}");
+            tree.end();
+        }
+    }
+}
+
 /// E2: were a page or a name to cost as much as the directory is long, this would not end today. A million names where the tests are optimised.
 pub fn a_page_costs_the_same_in_a_large_directory<F: Filesystem>(make: MakeTree<F>) {
     const NAMES: usize = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };

@@ -62,6 +62,7 @@ macro_rules! suite {
                     what_stays_is_listed_once_whatever_comes_and_goes
                     a_replaced_name_is_there_all_the_time
                     who_renames_all_that_he_lists_comes_to_an_end
+                    a_reader_that_makes_a_name_for_each_entry_comes_to_an_end
                     a_page_costs_the_same_in_a_large_directory;
                 rights:
                     without_a_table_others_have_what_the_group_has

@@ -458,7 +458,7 @@ impl<F: Filesystem> Tree<F> {
             taken.push(Listed { cookie: entry.cookie, name, qid, mode });
             true
         };
-        self.fs.list(held(&self.files, dir), cookie, at, each)?;
+        self.fs.list(held_mut(&mut self.files, dir), cookie, at, each)?;
         assert!(refused <= 1, "a listing goes on behind an entry that was not taken");
         Ok(taken)
     }

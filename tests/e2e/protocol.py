@@ -304,6 +304,7 @@ def files() -> None:
     check("appends", peer.facts(2)["size"], 6)
     peer.walk(0, 3)
     peer.lopen(3)
+    check("a name made during a listing", (peer.list(3, 0, 30)[1][:4], ok(peer.mkdir(b"later")), peer.list(3, 2**62)[1], b"later" in peer.list(3, 3)[1], b"later" in peer.list(3)[1]), (struct.pack("<I", 25), 73, b"\0" * 4, False, True))
     check("an entry into too little, a cookie of nobody", (peer.list(3, 0, 10), peer.list(3, 2**63)[1]), (-errno.EINVAL, b"\0" * 4))
     for name, wanted in [(b"", errno.EINVAL), (b".", errno.EINVAL), (b"..", errno.EINVAL), (b"a/b", errno.EINVAL), (b"x" * 256, errno.ENAMETOOLONG)]:
         check(f"mkdir {name[:3]!r}", peer.mkdir(name), -wanted)

@@ -39,6 +39,8 @@ struct Met {
 /// A listing under way.
 struct Listing {
     cookie: u64,
+    /// Names that were there when it began.
+    began_with: usize,
     /// Names that have been there since it began.
     stayed: BTreeSet<Vec<u8>>,
     seen: Vec<Vec<u8>>,
@@ -377,8 +379,14 @@ impl<F: Filesystem> History<F> {
         let handle = self.handle(place);
         let entries = self.model.entries(handle.node);
         let held = &mut self.held[place];
-        let fresh = || Listing { cookie: 0, stayed: entries.keys().cloned().collect(), seen: Vec::new() };
-        let mut listing = held.listing.take().filter(|_| !restart).unwrap_or_else(fresh);
+        let fresh = || Listing {
+            cookie: 0,
+            began_with: entries.len(),
+            stayed: entries.keys().cloned().collect(),
+            seen: Vec::new(),
+        };
+        // One of which nothing was taken yet starts again.
+        let mut listing = held.listing.take().filter(|of| !restart && of.cookie > 0).unwrap_or_else(fresh);
         let (mut taken, from) = (0, listing.cookie);
         let mut listed = Vec::new();
         let each = &mut |entry: &Entry<'_>| {
@@ -387,7 +395,7 @@ impl<F: Filesystem> History<F> {
             taken < count
         };
         // The last one was offered and not taken, so it comes again.
-        same!(self.fs.list(&held.file, from, now, each), Ok(()), "a listing");
+        same!(self.fs.list(&mut held.file, from, now, each), Ok(()), "a listing");
         self.model.was_read(handle.node);
         let at_end = listed.len() < count;
         if !at_end {
@@ -406,6 +414,10 @@ impl<F: Filesystem> History<F> {
             let Some(node) = node else { return Err(format!("{name:?} is listed and not there")) };
             self.check_qid(node, qid)?;
             listing.seen.push(name);
+        }
+        // "." and ".." come as well. More than that would be names that were made since.
+        if listing.seen.len() > 2 + listing.began_with {
+            return Err(format!("{:?} are listed, and {} were there", listing.seen, listing.began_with));
         }
         if at_end {
             for name in &listing.stayed {
@@ -468,13 +480,13 @@ impl<F: Filesystem> History<F> {
         (self.landings, self.replies) = (Vec::new(), Vec::new());
         let user = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
         let mut dirs = vec![(self.fs.attach(user, b"").expect("the root is there"), model::ROOT)];
-        while let Some((dir, node)) = dirs.pop() {
+        while let Some((mut dir, node)) = dirs.pop() {
             let mut names = Vec::new();
             let each = &mut |entry: &Entry<'_>| {
                 names.push(entry.stat.name.to_vec());
                 true
             };
-            same!(self.fs.list(&dir, 0, now, each), Ok(()), "a listing");
+            same!(self.fs.list(&mut dir, 0, now, each), Ok(()), "a listing");
             let entries = self.model.entries(node);
             same!(names[..2], [b".".to_vec(), b"..".to_vec()], "a listing starts");
             let mut names = names.split_off(2);

@@ -101,7 +101,7 @@ fn done(read: Result<Outcome<String>>) -> String {
 fn names_sizes_and_rights() {
     let mut fixture = Fixture::new(1000);
     fixture.stats.replied(Kind::TREAD, 1000);
-    let list = |fixture: &mut Fixture, dir: &CtlFile| {
+    let list = |fixture: &mut Fixture, dir: &mut CtlFile| {
         let mut found = Vec::new();
         let each = &mut |entry: &Entry<'_>| {
             let name = String::from_utf8_lossy(entry.stat.name).into_owned();
@@ -111,9 +111,9 @@ fn names_sizes_and_rights() {
         fixture.ctl.list(dir, 2, at(0), each).expect("a directory");
         found
     };
-    let root = fixture.ctl.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 3 }, b"ctl").expect("there");
+    let mut root = fixture.ctl.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 3 }, b"ctl").expect("there");
     let names = ["version", "stats", "connections", "log", "latency.hlog", "latency"];
-    let found = list(&mut fixture, &root);
+    let found = list(&mut fixture, &mut root);
     assert_eq!(found.iter().map(|one| one.0.as_str()).collect::<Vec<_>>(), names);
     assert_eq!(fixture.ctl.stat(&root).expect("there").nlink, 3);
     for (name, is_dir, size) in found {
@@ -128,10 +128,10 @@ fn names_sizes_and_rights() {
             _ => assert_eq!(size, fixture.text(&name).len() as u64, "{name}"),
         }
     }
-    let latency = fixture.walk("latency");
+    let mut latency = fixture.walk("latency");
     let up = fixture.ctl.lookup(&latency, b"..").expect("the root");
     assert_eq!(fixture.ctl.attr(&up), fixture.ctl.attr(&root));
-    let found = list(&mut fixture, &latency);
+    let found = list(&mut fixture, &mut latency);
     assert_eq!(found.len(), 32, "as many types of requests as there are in three dialects");
     for (name, is_dir, size) in found {
         assert!(!is_dir && name.starts_with('T'), "{name}");

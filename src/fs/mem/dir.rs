@@ -71,9 +71,16 @@ impl Dir {
         Some(entry)
     }
 
-    pub(super) fn after(&self, cookie: u64) -> impl Iterator<Item = (u64, &Entry)> {
+    /// The cookie that was given last. No entry that is there now has a larger one.
+    pub(super) fn last_cookie(&self) -> u64 {
+        self.next_cookie - 1
+    }
+
+    /// The entries behind `cookie`, up to `last` and with it.
+    pub(super) fn between(&self, cookie: u64, last: u64) -> impl Iterator<Item = (u64, &Entry)> {
         let from = Bound::Excluded(cookie.max(DOT_DOT));
-        self.entries.range((from, Bound::Unbounded)).map(|(cookie, entry)| (*cookie, entry))
+        let behind = self.entries.range((from, Bound::Unbounded)).map(|(cookie, entry)| (*cookie, entry));
+        behind.take_while(move |(cookie, _)| *cookie <= last)
     }
 }
 
@@ -99,21 +106,24 @@ mod tests {
             add(&mut dir, &n.to_string(), n);
         }
         let (mut cookie, mut seen) = (0, Vec::new());
+        let last = dir.last_cookie();
         for round in 0u32.. {
-            let Some((next, entry)) = dir.after(cookie).next().map(|(next, entry)| (next, entry.node)) else { break };
+            let Some((next, entry)) = dir.between(cookie, last).next().map(|(next, entry)| (next, entry.node)) else {
+                break;
+            };
             seen.push(entry);
             cookie = next;
             if entry < 100 {
-                // The one just listed goes, and another one comes, at most a hundred times.
+                // The one just listed goes, and another one comes.
                 dir.take(7, next);
-                if round < 50 {
-                    add(&mut dir, &format!("new {round}"), 1000 + round);
-                }
+                add(&mut dir, &format!("new {round}"), 1000 + round);
             }
+            assert!(round < 1000, "a listing ends");
         }
-        let old: Vec<_> = seen.iter().copied().filter(|&node| node < 100).collect();
-        assert_eq!(old, (0..100).collect::<Vec<_>>());
-        assert_eq!(seen.len(), 150);
+        assert_eq!(seen, (0..100).collect::<Vec<_>>(), "what came later is left to the next listing");
+        let new: Vec<_> = dir.between(0, dir.last_cookie()).map(|(_, entry)| entry.node).collect();
+        assert_eq!(new, (1000..1100).collect::<Vec<_>>());
+        assert!([2, 102, 202, u64::MAX].into_iter().all(|cookie| dir.between(cookie, 102).next().is_none()));
         assert_eq!(dir.find(7, b"new 3").map(|(_, entry)| entry.node), Some(1003));
         assert!(dir.find(7, b"3").is_none());
     }

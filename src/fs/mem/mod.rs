@@ -102,6 +102,8 @@ pub struct File {
     open: Option<Open>,
     /// Tells it apart from others once it has locked something; 0 until then.
     locker: u64,
+    /// Of an open directory: the last cookie that its listing hands out. It was the last one given when the directory was opened, or listed from its start.
+    last_cookie: u64,
 }
 
 /// The name by which a file was reached.
@@ -112,6 +114,13 @@ struct Link {
     cookie: u64,
     /// Its number, which it keeps wherever it goes; 0 is no name's.
     id: u64,
+}
+
+impl File {
+    /// Walked to, not open.
+    fn walked(node: Key, user: User, link: Link) -> File {
+        File { node, user, link, open: None, locker: 0, last_cookie: u64::MAX }
+    }
 }
 
 impl Mem {
@@ -207,6 +216,11 @@ impl Mem {
         }
     }
 
+    /// The last cookie that a listing of this directory hands out if it starts now.
+    fn last_cookie(&self, key: Key) -> u64 {
+        self.nodes[key].dir().map_or(u64::MAX, Dir::last_cookie)
+    }
+
     /// The file and its content, for reading or writing.
     fn content(&mut self, key: Key) -> Result<(&mut Content, &mut Store)> {
         let content = self.nodes[key].content_mut().ok_or(Error::EINVAL)?;
@@ -295,7 +309,7 @@ impl Filesystem for Mem {
             return Err(Error::ENOENT);
         }
         self.nodes[ROOT].uses += 1;
-        Ok(File { node: ROOT, user, link: Link { dir: ROOT, cookie: 0, id: 0 }, open: None, locker: 0 })
+        Ok(File::walked(ROOT, user, Link { dir: ROOT, cookie: 0, id: 0 }))
     }
 
     fn lookup(&mut self, dir: &File, name: &[u8]) -> Result<File> {
@@ -311,12 +325,12 @@ impl Filesystem for Mem {
             }
         };
         self.nodes[key].uses += 1;
-        Ok(File { node: key, user: dir.user, link, open: None, locker: 0 })
+        Ok(File::walked(key, dir.user, link))
     }
 
     fn duplicate(&mut self, file: &File) -> File {
         self.nodes[file.node].uses += 1;
-        File { node: file.node, user: file.user, link: file.link, open: None, locker: 0 }
+        File::walked(file.node, file.user, file.link)
     }
 
     fn attr(&self, file: &File) -> Qid {
@@ -332,6 +346,7 @@ impl Filesystem for Mem {
         }
         self.open_node(file.node, file.user, flags, at)?;
         file.open = Some(flags);
+        file.last_cookie = self.last_cookie(file.node);
         Ok(())
     }
 
@@ -350,7 +365,8 @@ impl Filesystem for Mem {
             return Err(Error::EISDIR);
         }
         let (key, link) = self.add(dir, name, what, mode, bits, gid, at)?;
-        let made = File { node: key, user: dir.user, link, open: Some(flags), locker: 0 };
+        let last_cookie = self.last_cookie(key);
+        let made = File { open: Some(flags), last_cookie, ..File::walked(key, dir.user, link) };
         self.nodes[key].uses += 1;
         self.nodes[key].opens = 1;
         let parent = std::mem::replace(dir, made);
@@ -486,10 +502,13 @@ impl Filesystem for Mem {
         Ok(())
     }
 
-    fn list(&mut self, dir: &File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+    fn list(&mut self, dir: &mut File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
         let node = &mut self.nodes[dir.node];
         if node.is_dir() {
             self.atime.read(node, at);
+        }
+        if cookie == 0 {
+            dir.last_cookie = self.last_cookie(dir.node);
         }
         let entries = self.nodes[dir.node].dir().ok_or(Error::ENOTDIR)?;
         let dots: [(u64, Key, &[u8]); 2] = [(DOT, dir.node, b"."), (DOT_DOT, entries.parent, b"..")];
@@ -498,7 +517,7 @@ impl Filesystem for Mem {
                 return Ok(());
             }
         }
-        for (own, entry) in entries.after(cookie) {
+        for (own, entry) in entries.between(cookie, dir.last_cookie) {
             if !each(&Entry { cookie: own, stat: self.stat_named(&self.nodes[entry.node], &entry.name) }) {
                 break;
             }

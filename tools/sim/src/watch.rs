@@ -36,6 +36,8 @@ struct Listing {
     /// Names that were there when it began, and since when.
     there: BTreeMap<Vec<u8>, u64>,
     seen: BTreeMap<Vec<u8>, usize>,
+    /// Entries so far.
+    count: usize,
 }
 
 /// An operation that waits.
@@ -245,13 +247,13 @@ impl<F: Filesystem> Watch<F> {
         let mut dirs = vec![(root, model::ROOT)];
         let mut play = self.play.borrow_mut();
         let mut done = Vec::new();
-        while let Some((dir, node)) = dirs.pop() {
+        while let Some((mut dir, node)) = dirs.pop() {
             let mut names = Vec::new();
             let each = &mut |entry: &Entry<'_>| {
                 names.push(entry.stat.name.to_vec());
                 true
             };
-            self.fs.list(&dir, 0, at, each).expect("model: a directory can be listed");
+            self.fs.list(&mut dir, 0, at, each).expect("model: a directory can be listed");
             let mut names = names.split_off(2);
             names.sort();
             let entries = play.model.entries(node);
@@ -523,11 +525,17 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         ours
     }
 
-    fn list(&mut self, dir: &Self::File, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+    fn list(
+        &mut self,
+        dir: &mut Self::File,
+        cookie: u64,
+        at: At,
+        each: &mut dyn FnMut(&Entry<'_>) -> bool,
+    ) -> Result<()> {
         self.now = at;
         let mut taken = Vec::new();
         let mut at_end = true;
-        self.fs.list(&dir.file, cookie, at, &mut |entry| {
+        self.fs.list(&mut dir.file, cookie, at, &mut |entry| {
             let takes = each(entry);
             at_end &= takes;
             if takes {
@@ -540,8 +548,8 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         play.model.was_read(node);
         let entries = play.model.entries(node);
         let mut listing = dir.listing.borrow_mut();
-        if listing.as_ref().is_none_or(|listing| listing.cookie != cookie) {
-            let fresh = Listing { cookie: 0, there: play.model.since(node), seen: BTreeMap::new() };
+        if cookie == 0 || listing.as_ref().is_none_or(|listing| listing.cookie != cookie) {
+            let fresh = Listing { cookie: 0, there: play.model.since(node), seen: BTreeMap::new(), count: 0 };
             *listing = (cookie == 0).then_some(fresh);
         }
         let mut last = cookie;
@@ -557,6 +565,13 @@ impl<F: Filesystem> Filesystem for Watch<F> {
             play.check_qid(there, shown.qid);
             if let Some(listing) = &mut *listing {
                 *listing.seen.entry(shown.name.clone()).or_default() += 1;
+                listing.count += 1;
+                // "." and ".." come as well. More than that would be names that were made since.
+                assert!(
+                    listing.count <= 2 + listing.there.len(),
+                    "model: {:?} is listed and was not there",
+                    shown.name
+                );
             }
         }
         if let Some(of) = &mut *listing {

@@ -136,13 +136,13 @@ fn resize(mem: &mut Mem, file: &mut File, size: u64) -> Result<()> {
 }
 
 fn list(mem: &mut Mem, path: &str) -> Vec<String> {
-    let dir = open(mem, ROOT_USER, path, READ).expect("a directory");
+    let mut dir = open(mem, ROOT_USER, path, READ).expect("a directory");
     let mut names = Vec::new();
     let each = &mut |entry: &Entry<'_>| {
         names.push(String::from_utf8_lossy(entry.stat.name).into_owned());
         true
     };
-    mem.list(&dir, 0, at(9), each).expect("a directory");
+    mem.list(&mut dir, 0, at(9), each).expect("a directory");
     mem.close(dir, at(9)).expect("nothing to do");
     names
 }
