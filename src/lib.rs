@@ -8,6 +8,7 @@
 //! - [`session`]: the 9P state of one peer. Messages in, replies out.
 //! - [`uring`]: the completion loop that moves bytes between sockets and sessions.
 //! - [`client`]: the other end of the wire.
+//! - [`logging`]: the path of a log line.
 //! - [`limits`], [`stats`]: every bound, every counter.
 
 #[expect(unsafe_code, reason = "the registered memory: see the head of the room")]
@@ -15,6 +16,7 @@ pub mod arena;
 pub mod client;
 pub mod fs;
 pub mod limits;
+pub mod logging;
 pub mod session;
 pub mod stats;
 pub mod uring;
