@@ -20,6 +20,10 @@ pub const OTHER_FILES: u64 = 64;
 pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// Bytes of the last lines of the log that are kept.
 pub const LOG_BYTES_MAX: usize = 64 << 10;
+/// Bytes of log lines that wait for stderr, with those that are being written.
+pub const LOG_WAITING_BYTES_MAX: usize = 256 << 10;
+/// Log lines of one kind in a second. More are left out and counted.
+pub const LOG_LINES_PER_SECOND: u32 = 5;
 /// Memory in bytes for each inode, unless asked otherwise.
 pub const MEMORY_BYTES_PER_INODE: u64 = 1024;
 /// Fids of all connections together.
@@ -59,7 +63,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Who may hold how many bytes of this process's memory.
-    pub fn holders(&self) -> [(&'static str, u64); 10] {
+    pub fn holders(&self) -> [(&'static str, u64); 11] {
         let windows = WINDOW_BYTES as u64;
         let turn = u64::from(SHARED_COUNT) * 2 * OWN_BYTES_MAX as u64;
         // A file has at most one block that is smaller than the largest.
@@ -79,6 +83,7 @@ impl Bounds {
             ("attributes on their way", ATTR_BYTES_ALL as u64),
             ("locks", (locks::LOCKS_MAX * locks::BYTES_MAX) as u64),
             ("figures and log", FIGURES_BYTES),
+            ("log lines on their way", LOG_WAITING_BYTES_MAX as u64),
             ("replies", REPLY_BYTES_MAX as u64 + turn + self.connections * SHORT_REPLY_BYTES),
         ]
     }

@@ -1,13 +1,14 @@
 //! The server program: flags to bounds, trees, ring and listeners; then it runs the loop.
 //!
-//! Here are also the logger, the tables of users and groups, the ready line, and the exit codes.
+//! Here are also the start of the log, the tables of users and groups, the ready line, and the
+//! exit codes.
 //! This is the one file that names every concrete tree.
 
 mod flags;
 
 use anyhow::{Context, bail};
 use flags::{Command, Flags, Serve};
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::LevelFilter;
 use ring9::arena::Arena;
 use ring9::client::Address;
 use ring9::fs::ctl::{self, Ctl};
@@ -15,14 +16,18 @@ use ring9::fs::dev::{self, Dev};
 use ring9::fs::mem::{self, Mem};
 use ring9::fs::mount::{self, Join};
 use ring9::limits::{self, Bounds};
+use ring9::logging::{self, Log, Logger, direct};
 use ring9::session::{Budget, Users};
 use ring9::stats::{Lines, Stats};
-use ring9::uring::{self, Bound, Grow, Kernel, Listener, Ring, Server, Signals, Trust};
-use std::io::{IsTerminal, Write};
+use ring9::uring::{self, Bound, Grow, Kernel, Listener, LogTo, Ring, Server, Signals, Trust};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::IsTerminal;
 use std::net::ToSocketAddrs;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// EX_UNAVAILABLE of sysexits(3): io_uring is missing or forbidden.
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -30,37 +35,60 @@ const EXIT_UNAVAILABLE: u8 = 69;
 const EXIT_NO_INPUT: u8 = 66;
 /// How much `--grow` populates before the ready line, in bytes.
 const GROW_FROM: usize = 64 << 20;
+/// How long a direct write of the ready line, of an error or of a panic may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The log, and the lines of it that `ctl` shows.
+struct Logs {
+    log: Arc<Log>,
+    kept: Arc<Mutex<Lines>>,
+}
 
 fn main() -> ExitCode {
     let flags = Flags::of_process();
-    let served = match flags.command {
+    let serve = match flags.command {
         Some(Command::Check(check)) => {
             let check = uring::check(check.memory.0);
             println!("{check}");
             return if check.can_serve { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNAVAILABLE) };
         }
-        Some(Command::Serve(serve)) => run(serve),
-        None => run(flags.serve),
+        Some(Command::Serve(serve)) => serve,
+        None => flags.serve,
     };
-    match served {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("ring9: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let logs = start_log(if serve.trace { LevelFilter::Trace } else { LevelFilter::Info });
+    let code = run(serve, &logs).unwrap_or_else(|error| {
+        log::error!("{error:#}");
+        ExitCode::FAILURE
+    });
+    logs.log.finish(PATIENCE);
+    code
 }
 
-fn run(serve: Serve) -> anyhow::Result<ExitCode> {
-    let level = if serve.trace { LevelFilter::Trace } else { LevelFilter::Info };
-    let lines = Arc::new(Mutex::new(Lines::new(limits::LOG_BYTES_MAX)));
-    log::set_boxed_logger(Box::new(Logger(Arc::clone(&lines)))).expect("no other logger is set");
+/// A log that writes to stderr directly, until the loop does.
+fn start_log(level: LevelFilter) -> Logs {
+    let kept = Arc::new(Mutex::new(Lines::new(limits::LOG_BYTES_MAX)));
+    let options =
+        logging::Options { bytes_max: limits::LOG_WAITING_BYTES_MAX, lines_per_second: limits::LOG_LINES_PER_SECOND };
+    let log = Arc::new(Log::new(Arc::clone(&kept), options));
+    log.write_directly();
+    let logger = Logger::new(Arc::clone(&log), uring::monotonic_ns);
+    log::set_boxed_logger(Box::new(logger)).expect("no other logger is set");
     log::set_max_level(level);
+    // The default hook blocks on a full stderr. The lock of the log may be held here.
+    std::panic::set_hook(Box::new(|info| {
+        let backtrace = Backtrace::capture();
+        let shown = if backtrace.status() == BacktraceStatus::Captured { backtrace.to_string() } else { String::new() };
+        let text = format!("ring9: {info}\n{shown}");
+        let _ = direct::write(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
+    }));
+    Logs { log, kept }
+}
 
+fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
     let users = match users(&serve) {
         Ok(users) => users,
         Err(error) => {
-            eprintln!("ring9: {error:#}");
+            log::error!("{error:#}");
             return Ok(ExitCode::from(EXIT_NO_INPUT));
         }
     };
@@ -68,14 +96,14 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
     let ring = match Kernel::with(bounds.connections as usize, serve.allowed()) {
         Ok(ring) => ring,
         Err(error) => {
-            eprintln!("ring9: {}", uring::explain_setup_error(&error));
+            log::error!("{}", uring::explain_setup_error(&error));
             return Ok(ExitCode::from(EXIT_UNAVAILABLE));
         }
     };
     if let Some(cpu) = serve.cpu {
         uring::pin_to_cpu(cpu).with_context(|| format!("--cpu {cpu}"))?;
     }
-    let mut server = build(ring, &serve, bounds, users, lines).context("--memory")?;
+    let mut server = build(ring, &serve, bounds, users, logs).context("--memory")?;
     register(&mut server, &serve)?;
 
     // What is removed at the end: the paths of unix sockets.
@@ -91,7 +119,10 @@ fn run(serve: Serve) -> anyhow::Result<ExitCode> {
         ready.push((shown, trust));
     }
     announce(&ready);
-    server.0.run().context("io_uring")?;
+    let ended = server.0.run().context("io_uring");
+    // For the error, if there is one.
+    logs.log.write_directly();
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,7 +179,7 @@ fn build(
     serve: &Serve,
     bounds: Bounds,
     users: Users,
-    log: Arc<Mutex<Lines>>,
+    logs: &Logs,
 ) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
     let arena = Arena::new(usize::try_from(serve.memory.0)?)?;
     let populated = if serve.grow { GROW_FROM.min(arena.memory().len()) } else { arena.memory().len() };
@@ -169,7 +200,7 @@ fn build(
     };
     let mem = Mem::new(arena, options);
     let files = Join::new((mem::ATTACH_NAMES, mem), (dev::ATTACH_NAMES, Dev::new(zeros, seed(&mut ring))));
-    let ctl = Ctl::new(Rc::clone(&stats), gauge, log);
+    let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&logs.kept));
     let trees = Join::new((FILES_NAMES, files), (ctl::ATTACH_NAMES, ctl));
     let signals = Signals::new()?;
     let options = uring::Options {
@@ -181,6 +212,7 @@ fn build(
         signals: Some(signals.raw()),
         stats,
         grow: serve.grow.then(|| Grow::from(populated)),
+        log: Some(LogTo { log: Arc::clone(&logs.log), fd: std::io::stderr().as_raw_fd() }),
     };
     Ok((Server::new(ring, trees, parts, options), signals, populated))
 }
@@ -228,7 +260,7 @@ fn shown(address: &Address, bound: &Bound) -> Address {
 
 /// One line for programs; below it, for people, what to type next.
 fn announce(ready: &[(Address, Trust)]) {
-    let mut out = std::io::stdout().lock();
+    let out = std::io::stdout();
     let line: String = ready.iter().map(|(address, _)| format!(" {address}")).collect();
     let mut text = format!("ring9 ready{line}\n");
     if out.is_terminal() {
@@ -236,8 +268,12 @@ fn announce(ready: &[(Address, Trust)]) {
             text.push_str(&hints(address, *trust));
         }
     }
-    // Nobody may be reading; the server serves all the same.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let (written, error) = direct::write(out.as_fd(), text.as_bytes(), PATIENCE);
+    if written < text.len() {
+        // The server serves all the same.
+        let why = error.map_or("nobody reads it".to_owned(), |error| error.to_string());
+        log::warn!("stdout did not take the ready line: {why}");
+    }
 }
 
 fn hints(address: &Address, trust: Trust) -> String {
@@ -255,28 +291,4 @@ fn hints(address: &Address, trust: Trust) -> String {
         Trust::Squash => "everyone is nobody (--trust changes that)",
     };
     format!("  {address}: {who}\n    list   r9 --addr {address} ls -l /\n    mount  {mount}\n")
-}
-
-/// Log lines go to stderr, and are kept for `ctl`. Messages (`--trace`) come without a level and are not kept: reading the log would make the log grow.
-struct Logger(Arc<Mutex<Lines>>);
-
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        let line = match record.level() {
-            Level::Trace => record.args().to_string(),
-            Level::Info => format!("ring9: {}", record.args()),
-            level => format!("ring9: {}: {}", level.as_str().to_lowercase(), record.args()),
-        };
-        // Nobody may be reading; the server serves all the same.
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
-        if record.level() < Level::Trace {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.as_bytes());
-        }
-    }
-
-    fn flush(&self) {}
 }

@@ -102,6 +102,10 @@ counters! {
     sent_bytes,
     /// Replies whose last byte was sent.
     replies,
+    /// Lines of the log that stderr did not take in time, or failed to take.
+    log_lines_dropped,
+    /// Lines of the log that were too many of their kind in a second.
+    log_lines_left_out,
 }
 
 /// Everything measured, lent to those who write and those who show.

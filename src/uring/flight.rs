@@ -12,6 +12,7 @@ use super::socket::Socket;
 use super::table::Table;
 use super::token::Token;
 use crate::arena::{HeadSlot, Heads};
+use crate::logging::Chunk;
 use crate::session::{self, Landing, Segments, View};
 use io_uring::{opcode, squeue, types};
 use nix::libc;
@@ -304,6 +305,24 @@ impl Slot {
             (Slot::One(index), Some(other)) if index == other => self,
             _ => Slot::None,
         }
+    }
+}
+
+/// A write of log lines.
+#[derive(Default)]
+pub(crate) struct LogWrite {
+    pub(crate) chunk: Chunk,
+}
+
+impl LogWrite {
+    /// Submits a write of the rest, at the descriptor's own offset. False if the queue is full.
+    pub(crate) fn start(&mut self, ring: &mut impl Ring, fd: RawFd, token: Token) -> bool {
+        let rest = self.chunk.rest();
+        let (at, len) = (rest.as_ptr(), rest.len() as u32);
+        // Offset -1: the file's own offset, which other processes may share (pwritev2(2)).
+        let entry = || opcode::Write::new(types::Fd(fd), at, len).offset(u64::MAX).build().user_data(token.encode());
+        // SAFETY: the chunk owns the bytes; its owner keeps it as it is until the CQE.
+        unsafe { ring.push(entry) }
     }
 }
 

@@ -40,5 +40,5 @@ pub use listen::{
     BACKLOG, Bound, KEEPALIVE, SOCKET_BUFFER_BYTES, Signals, listen_tcp, listen_unix, open_files, pin_to_cpu,
 };
 pub use probe::{Check, Finding, available_memory, check, explain_setup_error, memlock_advice};
-pub use ring::{Features, Kernel, Ring, SQ_ENTRIES};
-pub use server::{BACKLOG_BYTES_ALL, Grow, Listener, Options, Server, Trust};
+pub use ring::{Features, Kernel, Ring, SQ_ENTRIES, monotonic_ns};
+pub use server::{BACKLOG_BYTES_ALL, Grow, Listener, LogTo, Options, Server, Trust};

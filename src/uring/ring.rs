@@ -372,8 +372,7 @@ impl Ring for Kernel {
     }
 
     fn monotonic(&mut self) -> u64 {
-        let now = clock(libc::CLOCK_MONOTONIC);
-        now.sec as u64 * 1_000_000_000 + u64::from(now.nsec)
+        monotonic_ns()
     }
 
     fn wall(&mut self) -> Time {
@@ -387,6 +386,12 @@ impl Ring for Kernel {
         // Eight bytes are never cut short (random(7)); an ancient kernel without the call leaves the clock.
         if n == 8 { u64::from_le_bytes(bytes) } else { self.monotonic() }
     }
+}
+
+/// The clock of [`Kernel::monotonic`](Ring::monotonic), in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let now = clock(libc::CLOCK_MONOTONIC);
+    now.sec as u64 * 1_000_000_000 + u64::from(now.nsec)
 }
 
 fn clock(id: libc::clockid_t) -> Time {

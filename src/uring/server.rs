@@ -7,6 +7,7 @@
 mod accept;
 mod eviction;
 mod growth;
+mod lines;
 mod receive;
 mod recent;
 mod send;
@@ -15,6 +16,8 @@ mod together;
 use self::accept::{AcceptState, Accepting};
 pub use self::accept::{Listener, Trust};
 pub use self::growth::Grow;
+pub use self::lines::LogTo;
+use self::lines::Outlet;
 use self::recent::Recent;
 use super::buffers::{Shared, Sink, Spares};
 use super::flight::{self, Gather};
@@ -59,6 +62,8 @@ pub struct Options {
     pub stats: Rc<Stats>,
     /// Populate and register more when three quarters are used.
     pub grow: Option<Grow>,
+    /// The log whose lines the loop writes.
+    pub log: Option<LogTo>,
 }
 
 impl Options {
@@ -73,6 +78,7 @@ impl Options {
             signals: None,
             stats: Rc::default(),
             grow: None,
+            log: None,
         }
     }
 }
@@ -124,11 +130,12 @@ pub struct Server<R: Ring, F: Filesystem> {
     drain: Option<u64>,
     /// A peer that was ended to have its blocks back, until it is gone.
     evicted: Option<u32>,
+    outlet: Outlet,
 }
 
 impl<R: Ring, F: Filesystem> Server<R, F> {
     /// A server that serves nothing yet. `heads`, `memory` and `gauge` are those of the arena behind `fs`.
-    pub fn new(mut ring: R, fs: F, arena: (Memory, Heads, Gauge), options: Options) -> Server<R, F> {
+    pub fn new(mut ring: R, fs: F, arena: (Memory, Heads, Gauge), mut options: Options) -> Server<R, F> {
         let (memory, heads, gauge) = arena;
         let hash_key = ring.entropy();
         let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
@@ -165,6 +172,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             sweeping: false,
             drain: None,
             evicted: None,
+            outlet: Outlet::new(options.log.take()),
             options,
         }
     }
@@ -267,6 +275,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Before the first turn: readies the tree and arms what waits for signals.
     pub fn start(&mut self) -> io::Result<()> {
         self.fs.init(self.at).map_err(io::Error::other)?;
+        self.outlet.open();
         self.watch_signals()
     }
 
@@ -275,8 +284,13 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.retry(|server| flight::poll(&mut server.ring, fd, Token::new(Op::Signal, 0, 0)))
     }
 
-    /// Whether a drain has ended.
+    /// Whether a drain has ended, and no log line is waited for.
     pub fn is_over(&self) -> bool {
+        self.is_drained() && self.outlet.is_done()
+    }
+
+    /// Whether connections and listeners are gone for good.
+    fn is_drained(&self) -> bool {
         self.drain.is_some()
             && self.peers.is_empty()
             && self.listeners.iter().all(|listener| listener.state == AcceptState::Closed)
@@ -306,7 +320,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.go_on(slot)?;
         }
         self.worked = work;
-        if !self.sweeping && (!self.peers.is_empty() || self.drain.is_some()) {
+        if !self.sweeping && (!self.peers.is_empty() || self.drain.is_some() || self.outlet.waits_for_time()) {
             self.sweeping = true;
             let token = Token::new(Op::Sweep, 0, 0);
             self.retry(|server| flight::wait(&mut server.ring, &flight::SWEEP, token))?;
@@ -317,6 +331,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         // What this turn has set off (a line of the log, say) must not wait until something else ends the sleep.
         self.complete();
+        if self.outlet.has_news() || self.drain.is_some() {
+            self.write_lines()?;
+        }
         Ok(())
     }
 
@@ -425,12 +442,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
             Op::Cancel => {}
             Op::Populate => self.populated(res),
+            Op::Log => self.wrote_lines(res)?,
             Op::Sweep => {
                 self.sweeping = false;
                 self.sweep()?;
                 if let Some(shared) = &mut self.shared {
                     shared.swept();
                 }
+                self.sweep_lines()?;
                 self.fs.tick(self.at);
             }
             Op::Receive | Op::Send => {
@@ -468,7 +487,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     // Peers.
 
     fn broken(&mut self, slot: u32, broken: session::Broken) {
-        log::info!("peer {slot}: {broken}");
+        log::info!(target: "broken-peer", "peer {slot}: {broken}");
         self.end(slot);
     }
 
@@ -524,6 +543,7 @@ impl<R: Ring, F: Filesystem> Drop for Server<R, F> {
     /// A loop that ends early (an error of the ring itself, a test) leaves operations in flight. The kernel ends them only some time after the ring is
     /// gone, so the memory that they name is never given back.
     fn drop(&mut self) {
+        self.outlet.forget_in_flight();
         for peer in self.peers.drain() {
             peer.socket.shutdown(&mut self.ring);
             if peer.in_flight() {

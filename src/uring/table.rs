@@ -71,7 +71,7 @@ impl Table {
             let emptied = unsafe { ring.register_region(slot.into(), 0, 0) };
             if let Err(error) = emptied {
                 // Its pages stay registered twice until the next growth takes the slot.
-                log::debug!("slot {slot} of the table: {error}");
+                log::debug!(target: "table", "slot {slot} of the table: {error}");
             }
         }
     }

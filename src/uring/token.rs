@@ -26,6 +26,8 @@ pub(crate) enum Op {
     Populate = 7,
     /// A wait before deadlines are looked at.
     Sweep = 8,
+    /// A write of log lines.
+    Log = 9,
 }
 
 /// A decoded `user_data`.
@@ -57,6 +59,7 @@ impl Token {
             6 => Op::Backoff,
             7 => Op::Populate,
             8 => Op::Sweep,
+            9 => Op::Log,
             _ => return None,
         };
         Some(Token { op, generation: (user_data >> 32) as u32 & 0xff_ffff, slot: user_data as u32 })
@@ -69,7 +72,9 @@ mod tests {
 
     #[test]
     fn every_token_survives_the_trip_through_the_kernel() {
-        for op in [Op::Accept, Op::Receive, Op::Send, Op::Signal, Op::Cancel, Op::Backoff, Op::Populate, Op::Sweep] {
+        let ops =
+            [Op::Accept, Op::Receive, Op::Send, Op::Signal, Op::Cancel, Op::Backoff, Op::Populate, Op::Sweep, Op::Log];
+        for op in ops {
             for (generation, slot) in [(0, 0), (0xff_ffff, u32::MAX), (1, 2)] {
                 let token = Token::new(op, generation, slot);
                 assert_eq!(Token::decode(token.encode()), Some(token));

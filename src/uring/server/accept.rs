@@ -85,14 +85,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 let listener = &mut self.listeners[index];
                 if listener.warned_ns.is_none_or(|last| self.at.mono_ns > last + WARNING_NS) {
                     listener.warned_ns = Some(self.at.mono_ns);
-                    log::warn!("accept: {}: trying again every 50 ms", Errno::from_raw(-res));
+                    log::warn!(target: "failed-accept", "accept: {}: trying again every 50 ms", Errno::from_raw(-res));
                 }
                 let token = Token::new(Op::Backoff, 0, index as u32);
                 self.retry(|server| flight::wait(&mut server.ring, &flight::BACKOFF, token))?;
                 self.listeners[index].state = AcceptState::BackingOff;
             }
             // The connection went before it was accepted, or the accept was cancelled.
-            Some(error) => log::debug!("accept: {error}"),
+            Some(error) => log::debug!(target: "failed-accept", "accept: {error}"),
         }
         if self.drain.is_some() && self.listeners[index].state == AcceptState::Idle {
             self.close_listener(index);
@@ -112,7 +112,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     pub fn begin_drain(&mut self) -> io::Result<()> {
         if self.drain.is_some() {
             self.drain = Some(self.at.mono_ns);
-            return self.sweep();
+            self.sweep()?;
+            return self.sweep_lines();
         }
         self.drain = Some(self.at.mono_ns + DRAIN_NS);
         for index in 0..self.listeners.len() {

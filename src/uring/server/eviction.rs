@@ -21,7 +21,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         for slot in 0..self.peers.capacity() as u32 {
             let Some(peer) = self.peers.get_mut(slot as usize) else { continue };
             if (drained || peer.is_late(now)) && peer.life != Life::Closing {
-                log::info!("peer {slot}: too slow, closed");
+                log::info!(target: "slow-peer", "peer {slot}: too slow, closed");
                 self.end(slot);
                 self.list(slot);
                 continue;
@@ -58,7 +58,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             None
         };
         if let Some((_, slot)) = goes {
-            log::info!("peer {slot}: holds more than its share while memory is scarce, closed");
+            log::info!(target: "greedy-peer", "peer {slot}: holds more than its share while memory is scarce, closed");
             self.options.stats.counters.evicted.up();
             self.evicted = Some(slot);
             self.end(slot);

@@ -49,19 +49,20 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let Some(until) = grow.running.take() else { return };
         if let Some(error) = errno(res) {
             // The kernel has no memory now; what is used beyond is populated page by page, and sent by address.
-            log::warn!("--grow: populating up to {until} bytes: {error}: growing no further ahead of need");
+            log::warn!(target: "grow", "--grow: populating up to {until} bytes: {error}: growing no further ahead of need");
             return;
         }
         grow.populated = until;
         if self.table.registered_bytes() > 0 {
             let before = self.ring.monotonic();
             if let Err(error) = self.table.register(&mut self.ring, until) {
-                log::warn!("--grow: registering up to {until} bytes: {error}: serving the rest unregistered");
+                log::warn!(target: "grow", "--grow: registering up to {until} bytes: {error}: serving the rest unregistered");
                 return;
             }
             grow.longest_stall_ns = grow.longest_stall_ns.max(self.ring.monotonic() - before);
         }
         log::info!(
+            target: "grow",
             "--grow: {} MiB populated, {} MiB registered, longest stall {} us",
             until >> 20,
             self.table.registered_bytes() >> 20,

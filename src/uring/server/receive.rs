@@ -68,7 +68,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         match errno(res) {
             None => peer.life = Life::Finishing,
             Some(error) => {
-                log::debug!("peer {slot}: receive: {error}");
+                log::debug!(target: "failed-receive", "peer {slot}: receive: {error}");
                 self.end(slot);
             }
         }

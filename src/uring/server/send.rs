@@ -43,7 +43,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         self.put_away(out);
         if let Some(error) = failed {
-            log::debug!("peer {slot}: send: {error}");
+            log::debug!(target: "failed-send", "peer {slot}: send: {error}");
             self.end(slot);
         }
     }
