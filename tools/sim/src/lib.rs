@@ -29,6 +29,7 @@ mod ledger;
 mod model;
 mod random;
 mod run;
+mod scribe;
 mod shrink;
 mod watch;
 mod world;

@@ -5,6 +5,7 @@ use crate::kernel::faults::Fault;
 use crate::kernel::memory;
 use crate::ledger::Ledger;
 use crate::random::Random;
+use crate::scribe::Scribe;
 use crate::watch::Watch;
 use crate::world::{Phase, SimKernel, World, faults_of, places_of};
 use ring9::arena::{Arena, Gauge};
@@ -13,7 +14,7 @@ use ring9::fs::mem::{Mem, Options as MemOptions};
 use ring9::limits::Bounds;
 use ring9::session::Budget;
 use ring9::stats::Stats;
-use ring9::uring::{BACKLOG_BYTES_ALL, Features, Grow, Listener, Options, Ring, Server, Trust, WINDOW_BYTES};
+use ring9::uring::{BACKLOG_BYTES_ALL, Features, Grow, Listener, LogTo, Options, Ring, Server, Trust, WINDOW_BYTES};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
@@ -207,6 +208,9 @@ impl Simulation {
         world.ends_early = ends_early;
         let stats = Rc::new(Stats::default());
         (world.stats, world.gauge) = (Rc::clone(&stats), Some(gauge));
+        let scribe = Scribe::new(plan.seed);
+        let log = LogTo { log: scribe.log(), fd: crate::kernel::STDERR };
+        world.scribe = Some(scribe);
         let world = Rc::new(RefCell::new(world));
         let budget = Arc::new(Budget::default());
         let registered = if grows { memory.len() / 16 } else { memory.len() };
@@ -216,6 +220,7 @@ impl Simulation {
             busy_poll_ns,
             signals: Some(crate::kernel::SIGNALS),
             grow: grows.then(|| Grow::from(registered)),
+            log: Some(log),
             ..Options::new(1 << 20, peers_max)
         };
         let mut server = Server::new(SimKernel(Rc::clone(&world)), watch, parts, options);
@@ -243,6 +248,7 @@ impl Simulation {
         );
         assert!(self.gauge.used_bytes() <= bound("files"), "bounds: {} bytes of blocks", self.gauge.used_bytes());
         assert!(self.server.peers() <= self.bounds.connections as usize, "bounds: {} peers", self.server.peers());
+        self.world.borrow().scribe.iter().for_each(Scribe::check_bound);
         let refused = self.stats.counters.refused.get();
         assert_eq!(self.world.borrow().kernel.refused, refused, "descriptors: closed without a shutdown");
         assert_eq!(
@@ -317,8 +323,11 @@ impl Simulation {
             self.given_back();
             self.world.borrow_mut().kernel.signal();
             self.world.borrow_mut().at_rest = false;
+            let told = self.world.borrow().kernel.now;
             while !self.server.is_over() {
                 self.turn();
+                let late = self.world.borrow().kernel.now > told + URGED_NS_MAX;
+                assert!(!late || self.server.is_over(), "stall: a server without connections does not end in time");
                 assert!(!self.world.borrow().at_rest || self.server.is_over(), "stall: the server does not end");
             }
         }
@@ -335,6 +344,11 @@ impl Simulation {
         let memory = arena.memory();
         memory::forget(memory.address(), memory.len());
         let world = self.world.borrow();
+        if let Some(scribe) = &world.scribe {
+            let nothing_under_way = world.kernel.writes() == 0 && world.kernel.last_write_took_all;
+            scribe.judge(&world.kernel.stderr, nothing_under_way);
+            world.kernel.check_stuck();
+        }
         world.kernel.forget_buffers();
         let mut fired = world.kernel.faults.fired().to_vec();
         of_tree.iter().for_each(|&(fault, count)| fired[fault as usize] += count);
@@ -365,7 +379,8 @@ impl Simulation {
             "leaks: fids, replies, attributes"
         );
         assert_eq!(self.server.window_bytes(), 0, "leaks: windows");
-        assert_eq!(self.server.patient(), 0, "leaks: operations that wait for all of their bytes");
+        let writes = self.world.borrow().kernel.writes();
+        assert_eq!(self.server.patient(), writes, "leaks: operations that may be woken before they end");
         assert_eq!(self.server.fs().handles(), 0, "leaks: file values");
         assert_eq!(self.server.fs().inner().locks(), 0, "leaks: locks");
         let world = self.world.borrow();

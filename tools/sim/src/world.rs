@@ -7,6 +7,7 @@ use crate::kernel::faults::{Fault, Faults};
 use crate::kernel::{Kernel, TASK_WORK_MAX, trace};
 use crate::ledger::Ledger;
 use crate::random::Random;
+use crate::scribe::Scribe;
 use io_uring::squeue::Entry;
 use ring9::arena::Gauge;
 use ring9::fs::Time;
@@ -53,6 +54,8 @@ pub(crate) struct World {
     /// What the server counts and holds; how many it has evicted so far.
     pub(crate) stats: Rc<Stats>,
     pub(crate) gauge: Option<Gauge>,
+    /// The source of log lines, if there is one.
+    pub(crate) scribe: Option<Scribe>,
     evicted: u64,
     /// Turns in a row that did nothing and did not wait.
     idle_turns: u32,
@@ -82,6 +85,7 @@ impl World {
             ends_early: false,
             stats: Rc::default(),
             gauge: None,
+            scribe: None,
             evicted: 0,
             idle_turns: 0,
             runnable: Vec::new(),
@@ -234,7 +238,18 @@ impl World {
         self.kernel.shutdown(fd);
     }
 
+    /// An enter, after which the server logs some lines now and then.
     fn submit_and_wait(&mut self, want: u32) {
+        self.enter(want);
+        let (random, faults) = (&mut self.kernel.random, &mut self.kernel.faults);
+        if let Some(scribe) = &mut self.scribe
+            && faults.fires(Fault::LogLines, random)
+        {
+            scribe.say(random, self.kernel.now);
+        }
+    }
+
+    fn enter(&mut self, want: u32) {
         self.kernel.now += self.kernel.random.below(3_000) as u64;
         let submitted = self.kernel.has_queued();
         self.kernel.submit();

@@ -56,6 +56,11 @@ faults! {
     TreeLendsNothing "tree-lends-nothing",
     StaleFlag "stale-flag",
     WokenForNothing "woken-for-nothing",
+    LogLines "log-lines",
+    LogShort "log-short-write",
+    LogInterrupted "log-write-interrupted",
+    LogFails "log-write-fails",
+    LogStuck "log-write-stuck",
 }
 
 const COUNT: usize = Fault::ALL.len();

@@ -25,7 +25,7 @@ pub(crate) struct View {
 /// What an operation reads or writes, in order.
 pub(crate) fn views(kind: Kind) -> Vec<View> {
     let (list, count) = match kind {
-        Kind::Receive { at, len } | Kind::Send { at, len } => return vec![View { at, len }],
+        Kind::Receive { at, len } | Kind::Send { at, len } | Kind::Write { at, len } => return vec![View { at, len }],
         Kind::ReceiveList { header } | Kind::SendList { header } => {
             // SAFETY: see the head of this file.
             let message = unsafe { &*(header as *const msghdr) };

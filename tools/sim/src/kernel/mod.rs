@@ -29,6 +29,8 @@ use sqe::{Kind, Sqe};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+/// Where log lines go.
+pub(crate) const STDERR: i32 = 2;
 /// The descriptor that becomes readable once the server shall end.
 pub(crate) const SIGNALS: i32 = 3;
 /// The listening socket.
@@ -58,6 +60,8 @@ struct Op {
     sums: Vec<u64>,
     /// When a timer ends.
     due: u64,
+    /// A write that never completes.
+    stuck: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +127,11 @@ pub(crate) struct Kernel {
     sinks: Vec<usize>,
     /// Names of operations of peers that are gone.
     past: Vec<u64>,
+    /// Bytes written to stderr; writes whose completion was not handed out yet; whether the last
+    /// write took all of its bytes.
+    pub(crate) stderr: VecDeque<u8>,
+    writes: Vec<u64>,
+    pub(crate) last_write_took_all: bool,
     /// Connections that were closed as they came.
     pub(crate) refused: u64,
     /// Completions that were handed out.
@@ -174,6 +183,9 @@ impl Kernel {
             accept_failed: None,
             sinks: Vec::new(),
             past: Vec::new(),
+            stderr: VecDeque::new(),
+            writes: Vec::new(),
+            last_write_took_all: true,
             refused: 0,
             events: 0,
             submitted: 0,
@@ -255,6 +267,11 @@ impl Kernel {
     /// Operations and completions under way that touch memory of connections.
     pub(crate) fn touching(&self) -> usize {
         self.in_flight.iter().filter(|op| op.sqe.is_receive() || op.sqe.is_send()).count()
+    }
+
+    /// Writes of log lines that are queued, under way, or not handed out yet.
+    pub(crate) fn writes(&self) -> usize {
+        self.writes.len() + self.queued.iter().filter(|sqe| matches!(sqe.kind, Kind::Write { .. })).count()
     }
 
     /// Shared buffers that the program has.
@@ -354,7 +371,14 @@ impl Kernel {
             assert!(total > 0 || sqe.kind == Kind::ReceiveShared, "submission: {sqe:?} of nothing");
             self.check_alone(&sqe, &views);
         }
-        let mut op = Op { sqe, views, total, done: 0, sums: Vec::new(), due: 0 };
+        let mut op = Op { sqe, views, total, done: 0, sums: Vec::new(), due: 0, stuck: false };
+        if let Kind::Write { .. } = sqe.kind {
+            assert!(sqe.fd == STDERR && total > 0, "submission: a write of {total} bytes to {}", sqe.fd);
+            assert!(self.writes.is_empty(), "submission: a write while another is under way: lines would mix");
+            self.writes.push(sqe.user_data);
+            op.sums = memory::sums(&op.views, 0, total).map(|(_, sum)| sum).collect();
+            op.stuck = self.fires(Fault::LogStuck);
+        }
         trace!(self, "submitted {:x} {} of {total} bytes on {}", sqe.user_data, name(&sqe.kind), sqe.fd);
         if sqe.is_receive() && sqe.kind != Kind::ReceiveShared {
             memory::poison(&op.views, 0);
@@ -456,6 +480,7 @@ impl Kernel {
                 buffers.lent.push(id);
             }
             trace!(self, "completed {user_data:x} with {res}, flags {flags:x}");
+            self.writes.retain(|&write| write != user_data);
             each(user_data, res, flags);
         }
     }
@@ -473,6 +498,7 @@ impl Kernel {
             Kind::Poll => self.signal_waits,
             Kind::Timeout { .. } => op.due <= self.now,
             Kind::Populate { .. } | Kind::Cancel { .. } => true,
+            Kind::Write { .. } => !op.stuck,
             _ => {
                 let socket = &self.sockets[self.socket(op.sqe.fd)];
                 if op.sqe.is_receive() { socket.is_readable() } else { socket.send_room() > 0 || socket.is_deaf() }
@@ -492,6 +518,7 @@ impl Kernel {
                 self.post(&op.sqe, res, 0);
             }
             Kind::ReceiveShared => self.receive_shared(op),
+            Kind::Write { .. } => self.write(op),
             _ if op.sqe.is_receive() => self.receive(op),
             _ => self.send(op),
         }
@@ -642,5 +669,6 @@ fn name(kind: &Kind) -> &'static str {
         Kind::Cancel { .. } => "cancel",
         Kind::Timeout { .. } => "time-out",
         Kind::Populate { .. } => "populate",
+        Kind::Write { .. } => "write",
     }
 }

@@ -25,6 +25,9 @@ enum Sent {
 /// After these the same call may be made again.
 const TRANSIENT_RECEIVE: &[i32] = &[libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::ENOBUFS];
 const TRANSIENT_SEND: &[i32] = &[libc::EINTR, libc::EAGAIN];
+/// Errors of a write to stderr: those after which it may be tried again, and the others.
+const TRANSIENT_WRITE: &[i32] = &[libc::EINTR, libc::EAGAIN, libc::ECANCELED];
+const FATAL_WRITE: &[i32] = &[libc::EPIPE, libc::ENOSPC, libc::EIO, libc::EBADF, libc::ENOMEM];
 /// After these the connection is lost.
 const FATAL: &[i32] = &[libc::ENOMEM, libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT, libc::EIO];
 
@@ -56,6 +59,7 @@ impl Kernel {
             Kind::Accept => self.post(&op.sqe, -libc::ENOMEM, 0),
             Kind::Populate { .. } => self.post(&op.sqe, -libc::ENOMEM, 0),
             Kind::Poll => self.post(&op.sqe, -libc::ECANCELED, 0),
+            Kind::Write { .. } => self.end_write(&op, -libc::EIO),
             Kind::Timeout { .. } => self.post(&op.sqe, -libc::ECANCELED, 0),
             // It needs nothing that could be missing.
             Kind::Cancel { target } => self.cancel(op.sqe, target),
@@ -195,6 +199,32 @@ impl Kernel {
         if !ends {
             self.in_flight.push(op);
         }
+    }
+
+    /// The descriptor takes the bytes, or a part of them, or fails.
+    pub(super) fn write(&mut self, op: Op) {
+        self.check_held(&op, 0, op.total);
+        if self.fires(Fault::LogInterrupted) {
+            let error = self.random.of(TRANSIENT_WRITE);
+            return self.end_write(&op, -error);
+        }
+        if self.fires(Fault::LogFails) {
+            let error = self.random.of(FATAL_WRITE);
+            return self.end_write(&op, -error);
+        }
+        let n = if self.fires(Fault::LogShort) { self.random.part(op.total) } else { op.total };
+        memory::read(&op.views, 0, n, &mut self.stderr);
+        self.end_write(&op, n as i32);
+    }
+
+    /// The bytes of a write that never completes stay as they are.
+    pub(crate) fn check_stuck(&self) {
+        self.in_flight.iter().filter(|op| op.stuck).for_each(|op| self.check_held(op, 0, op.total));
+    }
+
+    fn end_write(&mut self, op: &Op, res: i32) {
+        self.last_write_took_all = res == op.total as i32;
+        self.post(&op.sqe, res, 0);
     }
 
     /// A step of a send. The bytes that the step sends are compared with what they were at the

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Timeout { ns: u64 },
     /// madvise(2) with MADV_POPULATE_WRITE.
     Populate { at: usize, len: usize },
+    /// write(2) where the descriptor stands.
+    Write { at: usize, len: usize },
 }
 
 /// A submission.
@@ -48,7 +50,7 @@ pub(crate) struct Sqe {
     pub(crate) quiet: bool,
     /// It ends at once, whatever the socket takes.
     pub(crate) never_waits: bool,
-    /// It is over when all of its bytes are there.
+    /// It is over when all of its bytes are there, or may be woken before it can end.
     pub(crate) waits_for_all: bool,
 }
 
@@ -160,6 +162,11 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
             sqe.allow(0, 0, 0, false);
             Kind::Cancel { target: sqe.addr }
         }
+        23 => {
+            sqe.allow(0, 0, 0, false);
+            assert!(sqe.off == u64::MAX && sqe.flags == 0, "submission: a write to a place of its own, or to a socket");
+            Kind::Write { at, len }
+        }
         25 => {
             assert!(sqe.op_flags == libc::MADV_POPULATE_WRITE as u32, "submission: advice {}", sqe.op_flags);
             Kind::Populate { at, len }
@@ -198,6 +205,7 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
     let waits_for_all = match kind {
         Kind::ReceiveList { .. } => sqe.op_flags & WAITALL != 0,
         Kind::Send { .. } | Kind::SendList { .. } | Kind::SendViews { .. } | Kind::WriteFixed { .. } => !never_waits,
+        Kind::Write { .. } => true,
         _ => false,
     };
     let is_place = sqe.flags & FIXED_FILE != 0;
