@@ -143,6 +143,13 @@ impl HandRing {
         self.ends(sqe.user_data, n as i32, 0);
     }
 
+    /// What an operation in flight offers.
+    pub fn offered(&self, sqe: &Sqe) -> Vec<u8> {
+        // SAFETY: as above.
+        let part = |(at, len)| unsafe { std::slice::from_raw_parts(at as *const u8, len) };
+        sqe.views().into_iter().flat_map(part).copied().collect()
+    }
+
     fn take(&mut self, sqe: &Sqe, n: usize) -> usize {
         let mut left = n;
         for (at, len) in sqe.views() {

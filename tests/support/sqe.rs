@@ -8,6 +8,7 @@ pub const SENDMSG: u8 = 9;
 const RECVMSG: u8 = 10;
 pub const TIMEOUT: u8 = 11;
 pub const ASYNC_CANCEL: u8 = 14;
+pub const WRITE: u8 = 23;
 pub const SEND: u8 = 26;
 const RECV: u8 = 27;
 const READV_FIXED: u8 = 60;
@@ -60,7 +61,7 @@ impl Sqe {
         let list = |at: *const iovec, count: usize| unsafe { std::slice::from_raw_parts(at, count) }.to_vec();
         let list = match self.opcode {
             SEND if self.priority & VECTORIZED != 0 => list(self.addr as *const iovec, self.len as usize),
-            SEND | RECV => return vec![(self.addr as usize, self.len as usize)],
+            SEND | RECV | WRITE => return vec![(self.addr as usize, self.len as usize)],
             SENDMSG | RECVMSG => {
                 // SAFETY: as above.
                 let message = unsafe { &*(self.addr as *const msghdr) };
