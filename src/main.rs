@@ -85,6 +85,7 @@ fn start_log(level: LevelFilter) -> Logs {
 }
 
 fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
+    Signals::block_meaningless().context("pthread_sigmask(3)")?;
     let users = match users(&serve) {
         Ok(users) => users,
         Err(error) => {
@@ -119,7 +120,7 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
         ready.push((shown, trust));
     }
     announce(&ready);
-    let ended = server.0.run().context("io_uring");
+    let ended = server.0.run(|trees| say_what_is_lost(trees.a().a())).context("io_uring");
     // For the error, if there is one.
     logs.log.write_directly();
     ended?;
@@ -215,6 +216,12 @@ fn build(
         log: Some(LogTo { log: Arc::clone(&logs.log), fd: std::io::stderr().as_raw_fd() }),
     };
     Ok((Server::new(ring, trees, parts, options), signals, populated))
+}
+
+/// The last line of a server: its files were nowhere else.
+fn say_what_is_lost(files: &Mem) {
+    let (files, bytes) = files.count();
+    log::info!("ended; lost, since they were in memory only: {files} files, {bytes} bytes");
 }
 
 fn seed(ring: &mut Kernel) -> [u8; 32] {

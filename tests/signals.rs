@@ -1,4 +1,5 @@
-//! The end of a server that is told to end: by one signal, and by two.
+//! What signals do to a server: SIGTERM and SIGINT end it, the second one at once; others do
+//! nothing.
 
 mod support;
 
@@ -24,6 +25,41 @@ fn host_and_deaf(signals: &Signals) -> (Host, UnixStream) {
     client.write_all(&script.bytes).expect("room in the socket");
     (0..100).for_each(|_| host.turn());
     (host, client)
+}
+
+/// Signals whose default action would end the process.
+const MEANINGLESS: [Signal; 12] = [
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGPIPE,
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGXCPU,
+    Signal::SIGXFSZ,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+];
+
+#[test]
+fn signals_without_a_meaning_do_nothing() {
+    let signals = Signals::new().expect("a signalfd");
+    let mut host = Host::with(32 << 20, |options| options.signals = Some(signals.raw()));
+    host.server.start().expect("a poll fits the queue");
+    let mut client = host.client(b"file");
+    for signal in MEANINGLESS.into_iter().chain(MEANINGLESS) {
+        raise(signal).expect("this thread is there");
+        (0..100).for_each(|_| host.turn());
+        assert!(!host.server.is_over(), "{signal}");
+    }
+    host.ask(&mut client, |script| script.write(1, 0, &pattern(1000, 1)));
+    assert_eq!(host.server.peers(), 1);
+    // After all of these it still hears the one that counts.
+    drop(client);
+    raise(Signal::SIGTERM).expect("this thread is there");
+    host.until(|host| host.server.is_over());
 }
 
 /// Signals are of a thread here, so both ends are told in one test.

@@ -135,18 +135,49 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// SIGTERM and SIGINT as a descriptor that becomes readable.
+/// Signals whose default action is right for a server: faults of the process itself, those of job
+/// control (a stop takes nothing away, and SIGCONT ends it), and those that are ignored by default.
+const LEFT_ALONE: [Signal; 14] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGSYS,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGCONT,
+    Signal::SIGCHLD,
+    Signal::SIGURG,
+    Signal::SIGWINCH,
+];
+/// Signals that end the server.
+const ENDS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+
+/// Signals as a descriptor that becomes readable: SIGTERM and SIGINT, which end the server, and all
+/// that would kill it although they have no meaning here.
 #[derive(Debug)]
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks both signals for this thread and those that it starts later. SIGPIPE is ignored: a gather through the table has no flag against it.
+    /// Blocks these signals for the calling thread and for threads that it starts later, and makes
+    /// the descriptor. A signal that is blocked has no default action. Real-time signals are among
+    /// them, but for the two (32 and 33) that the C library keeps for itself.
     pub fn new() -> io::Result<Signals> {
-        let mut set = SigSet::empty();
-        set.add(Signal::SIGTERM);
-        set.add(Signal::SIGINT);
+        let mut set = SigSet::all();
+        LEFT_ALONE.into_iter().for_each(|signal| set.remove(signal));
         set.thread_block()?;
         Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
+
+    /// Blocks those that have no meaning, for the time before there is a loop: SIGTERM and SIGINT
+    /// still end the process. Call it before the first thread is started.
+    pub fn block_meaningless() -> io::Result<()> {
+        let mut set = SigSet::all();
+        LEFT_ALONE.into_iter().chain(ENDS).for_each(|signal| set.remove(signal));
+        Ok(set.thread_block()?)
     }
 
     /// The descriptor.

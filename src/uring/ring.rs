@@ -21,6 +21,11 @@ use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+/// Bytes of one signal, as a signalfd tells it (signalfd(2)).
+const SIGNAL_BYTES: usize = size_of::<libc::signalfd_siginfo>();
+/// Signals that one read of a signalfd takes.
+const SIGNALS_MAX: usize = 16;
+
 /// Submission entries; more in one turn are submitted in parts.
 pub const SQ_ENTRIES: u32 = 1024;
 /// Most completion entries (Linux: `io_uring/io_uring.h`, IORING_MAX_CQ_ENTRIES). Beyond that the kernel keeps completions in a list until there is room.
@@ -122,8 +127,9 @@ pub trait Ring {
     /// The uid and the gid at the other end of a unix socket, `None` for other sockets (SO_PEERCRED, unix(7)).
     fn peer_identity(&mut self, fd: RawFd) -> Option<(u32, u32)>;
 
-    /// Takes the signals that a signalfd has: a poll of it waits for the next one then.
-    fn take_signals(&mut self, fd: RawFd);
+    /// Takes signals that a signalfd has, a few at a time, and hands out their numbers. If there
+    /// are more, a poll of it ends at once.
+    fn take_signals(&mut self, fd: RawFd, each: impl FnMut(i32));
 
     /// Monotonic nanoseconds.
     fn monotonic(&mut self) -> u64;
@@ -363,12 +369,23 @@ impl Ring for Kernel {
         known.map(|who| (who.uid(), who.gid()))
     }
 
-    fn take_signals(&mut self, fd: RawFd) {
+    fn take_signals(&mut self, fd: RawFd, mut each: impl FnMut(i32)) {
         // SAFETY: the descriptor is the caller's for as long as the loop runs.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
-        // It does not block: there is an error once there are no more.
-        while nix::unistd::read(borrowed, &mut info).is_ok_and(|read| read > 0) {}
+        let mut arrived = [0; SIGNALS_MAX * SIGNAL_BYTES];
+        // It does not block: it is an error if there are none.
+        let bytes = nix::unistd::read(borrowed, &mut arrived).unwrap_or(0);
+        for info in arrived[..bytes].chunks_exact(SIGNAL_BYTES) {
+            #[expect(clippy::host_endian_bytes, reason = "the kernel writes it in the order of this machine")]
+            let field = |at| u32::from_ne_bytes(info[at..at + 4].try_into().expect("four bytes"));
+            let signal = field(std::mem::offset_of!(libc::signalfd_siginfo, ssi_signo)) as i32;
+            let sender = field(std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid));
+            // The kernel sends SIGPIPE in the name of the process whose write found no reader. A
+            // gather through the table has no flag against it, and its error has been told.
+            if signal != libc::SIGPIPE || sender != std::process::id() {
+                each(signal);
+            }
+        }
     }
 
     fn monotonic(&mut self) -> u64 {

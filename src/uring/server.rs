@@ -56,7 +56,7 @@ pub struct Options {
     pub budget: Arc<session::Budget>,
     /// Nanoseconds to look for completions before sleeping; 0 sleeps at once.
     pub busy_poll_ns: u64,
-    /// Readable once the loop shall end: a signalfd.
+    /// A signalfd: SIGTERM and SIGINT end the loop, others are logged.
     pub signals: Option<RawFd>,
     /// Where to count.
     pub stats: Rc<Stats>,
@@ -263,12 +263,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.spares.lent_bytes()
     }
 
-    /// Turns until a signal came and everything is closed; then the tree is cleaned up.
-    pub fn run(&mut self) -> io::Result<()> {
+    /// Turns until a signal came and everything is closed; then the tree is cleaned up. `last` sees
+    /// it before that.
+    pub fn run(&mut self, last: impl FnOnce(&mut F)) -> io::Result<()> {
         self.start()?;
         while !self.is_over() {
             self.turn()?;
         }
+        last(&mut self.fs);
         self.fs.cleanup().map_err(io::Error::other)
     }
 
@@ -432,14 +434,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 }
             }
             Op::Signal if errno(res).is_some() => self.watch_signals()?,
-            Op::Signal => {
-                self.begin_drain()?;
-                // The next one does not wait for anybody.
-                if let Some(fd) = self.options.signals {
-                    self.ring.take_signals(fd);
-                    self.watch_signals()?;
-                }
-            }
+            Op::Signal => self.signalled()?,
             Op::Cancel => {}
             Op::Populate => self.populated(res),
             Op::Log => self.wrote_lines(res)?,

@@ -280,7 +280,10 @@ def main() -> int:
         counted = stats(server.address)["log_lines_left_out"]
         check("and counted", counted == left_out, f"{counted}, {left_out}")
         ends("and it ends", server)
-        check("stderr says the same", open(path).read() == log, open(path).read()[:300])
+        said = open(path).read()
+        check("stderr says the same", said.startswith(log), said[:300])
+        rest = said[len(log) :].splitlines()
+        check("and then how it ended", len(rest) == 2 and "SIGTERM: the server ends" in rest[0] and "0 files" in rest[1], rest)
         os.close(err)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -76,8 +76,8 @@ impl<R: Ring> Ring for Fixed<R> {
     fn close(&mut self, fd: RawFd) {
         self.ring.close(fd);
     }
-    fn take_signals(&mut self, fd: RawFd) {
-        self.ring.take_signals(fd);
+    fn take_signals(&mut self, fd: RawFd, each: impl FnMut(i32)) {
+        self.ring.take_signals(fd, each);
     }
     fn peer_identity(&mut self, fd: RawFd) -> Option<(u32, u32)> {
         self.ring.peer_identity(fd)

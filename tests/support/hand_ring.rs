@@ -261,7 +261,7 @@ impl Ring for HandRing {
         self.closed.push(fd);
     }
 
-    fn take_signals(&mut self, _: RawFd) {}
+    fn take_signals(&mut self, _: RawFd, _: impl FnMut(i32)) {}
 
     fn peer_identity(&mut self, _: RawFd) -> Option<(u32, u32)> {
         self.identity.map(|uid| (uid, uid))

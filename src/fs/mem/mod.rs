@@ -172,6 +172,14 @@ impl Mem {
         self.locks.len()
     }
 
+    /// Files of all types but directories, and the bytes of the regular ones.
+    pub fn count(&self) -> (usize, u64) {
+        self.nodes.iter().filter(|node| !node.is_dir()).fold((0, 0u64), |(files, bytes), node| {
+            let size = if let Kind::File(content) = &node.kind { content.size } else { 0 };
+            (files + 1, bytes.saturating_add(size))
+        })
+    }
+
     /// Empties the tree and gives its memory back, for the next one: an arena is never unmapped, so whoever makes many trees makes them in the same.
     pub fn into_arena(mut self) -> Arena {
         self.cleanup().expect("memory is always released");

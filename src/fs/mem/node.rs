@@ -160,6 +160,10 @@ impl Nodes {
         self.nodes.get(key as usize)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().map(|(_, node)| node)
+    }
+
     /// Drops the nodes of which `keep` says no.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(Key, &mut Node) -> bool) {
         self.nodes.retain(|key, node| keep(key as Key, node));

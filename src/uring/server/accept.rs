@@ -6,6 +6,8 @@ use crate::uring::flight;
 use crate::uring::ring::{Ring, errno};
 use crate::uring::token::{Op, Token};
 use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::Signal;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -108,6 +110,28 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
     }
 
+    /// Hears the signals that have come. SIGTERM and SIGINT end the server, the second one without
+    /// waiting; of the others only the log says that they came.
+    pub(super) fn signalled(&mut self) -> io::Result<()> {
+        let Some(fd) = self.options.signals else { return Ok(()) };
+        let mut ends = None;
+        self.ring.take_signals(fd, |signal| match signal {
+            libc::SIGTERM | libc::SIGINT => ends = Some(signal),
+            // Each signal is a kind of line of its own, but for the real-time ones.
+            _ => log::info!(
+                target: Signal::try_from(signal).map_or("real-time signal", Signal::as_str),
+                "{} has no meaning here and is ignored; SIGTERM ends the server", name_of(signal)
+            ),
+        });
+        if let Some(signal) = ends {
+            let waits =
+                if self.drain.is_none() { "; replies have 5 s to leave" } else { " again; nothing is waited for" };
+            log::info!(target: "end", "{}: the server ends{waits}", name_of(signal));
+            self.begin_drain()?;
+        }
+        self.watch_signals()
+    }
+
     /// Stops accepting and lets replies leave, for a while. Asked twice, it waits for nobody.
     pub fn begin_drain(&mut self) -> io::Result<()> {
         if self.drain.is_some() {
@@ -130,4 +154,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         slots.into_iter().for_each(|slot| self.list(slot));
         Ok(())
     }
+}
+
+fn name_of(signal: i32) -> String {
+    Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
 }

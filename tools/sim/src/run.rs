@@ -21,6 +21,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// Steps between signals that have no meaning.
+const DISTURBED_STEPS: u64 = 64;
 /// How long the server may take to end once it was told so twice, in virtual nanoseconds: less than a drain.
 const URGED_NS_MAX: u64 = 3_000_000_000;
 
@@ -165,6 +167,8 @@ struct Simulation {
     budget: Arc<Budget>,
     stats: Rc<Stats>,
     bounds: Bounds,
+    /// Signals without a meaning come now and then.
+    disturbed: bool,
 }
 
 impl Simulation {
@@ -228,7 +232,9 @@ impl Simulation {
         let _ = server.register(registered);
         server.listen(Listener { fd: crate::kernel::LISTENER, name: "sim".into(), trust, tcp: true });
         let bounds = Bounds { memory: memory.len() as u64, inodes: files as u64, connections: peers_max as u64 };
-        Simulation { server, world, gauge, budget, stats, bounds }
+        // In some simulations, so that the seeds that were kept play as before in the others.
+        let disturbed = plan.seed % 4 == 1;
+        Simulation { server, world, gauge, budget, stats, bounds, disturbed }
     }
 
     /// What must be true after every turn.
@@ -277,6 +283,9 @@ impl Simulation {
         while !self.world.borrow().is_over() || self.server.peers() > 0 {
             self.turn();
             let mut world = self.world.borrow_mut();
+            if self.disturbed && world.phase == Phase::Storm && world.steps.is_multiple_of(DISTURBED_STEPS) {
+                world.kernel.disturb();
+            }
             if world.phase == Phase::Storm && signals.front().is_some_and(|&due| world.steps > due) {
                 signals.pop_front();
                 world.kernel.signal();
@@ -313,6 +322,7 @@ impl Simulation {
             return self.storm();
         }
         assert!(world.is_over(), "stall: clients are left and nothing happens any more");
+        assert_eq!(world.kernel.untaken_signals(), 0, "stall: signals that were not heard");
         drop(world);
         assert_eq!(self.server.peers(), 0, "leaks: connections whose clients are gone");
     }

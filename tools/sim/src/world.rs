@@ -437,8 +437,9 @@ impl Ring for SimKernel {
         self.0.borrow_mut().kernel.close(fd);
     }
 
-    fn take_signals(&mut self, _: RawFd) {
-        self.0.borrow_mut().kernel.take_signals();
+    fn take_signals(&mut self, _: RawFd, each: impl FnMut(i32)) {
+        let taken = self.0.borrow_mut().kernel.take_signals();
+        taken.into_iter().for_each(each);
     }
 
     fn peer_identity(&mut self, fd: RawFd) -> Option<(u32, u32)> {

@@ -26,13 +26,17 @@ use nix::libc;
 use ring9::uring::Features;
 use socket::Socket;
 use sqe::{Kind, Sqe};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 
 /// Where log lines go.
 pub(crate) const STDERR: i32 = 2;
 /// The descriptor that becomes readable once the server shall end.
 pub(crate) const SIGNALS: i32 = 3;
+/// The signal that ends the server, by its number on Linux.
+const SIGTERM: i32 = 15;
+/// SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and a real-time signal.
+const MEANINGLESS: [i32; 5] = [1, 3, 10, 12, 40];
 /// The listening socket.
 pub(crate) const LISTENER: i32 = 4;
 
@@ -119,8 +123,9 @@ pub(crate) struct Kernel {
     pub(crate) places: Vec<Option<i32>>,
     buffers: Option<Buffers>,
     signalled: bool,
-    /// A signal that nobody has taken yet.
-    signal_waits: bool,
+    /// Signals that nobody has taken yet, by number. One that waits already is not sent again
+    /// (signal(7)).
+    signals: BTreeSet<i32>,
     /// When an accept has failed for want of descriptors or memory.
     accept_failed: Option<u64>,
     /// Addresses that several receive into at a time: the sink.
@@ -179,7 +184,7 @@ impl Kernel {
             places: Vec::new(),
             buffers: None,
             signalled: false,
-            signal_waits: false,
+            signals: BTreeSet::new(),
             accept_failed: None,
             sinks: Vec::new(),
             past: Vec::new(),
@@ -228,16 +233,32 @@ impl Kernel {
         (number, self.open(number))
     }
 
+    /// Signals that have no meaning to the server.
+    pub(crate) fn disturb(&mut self) {
+        self.signals.extend(MEANINGLESS);
+    }
+
+    /// Signals that wait to be taken.
+    pub(crate) fn untaken_signals(&self) -> usize {
+        self.signals.len()
+    }
+
     /// SIGTERM.
     pub(crate) fn signal(&mut self) {
-        (self.signalled, self.signal_waits) = (true, true);
+        self.signalled = true;
+        self.signals.insert(SIGTERM);
         for socket in &mut self.sockets {
             socket.excuse = socket.excuse.or(Some("the server ends"));
         }
     }
 
-    pub(crate) fn take_signals(&mut self) {
-        self.signal_waits = false;
+    /// As many as one read takes.
+    pub(crate) fn take_signals(&mut self) -> Vec<i32> {
+        let taken = self.signals.iter().copied().take(2).collect::<Vec<_>>();
+        taken.iter().for_each(|signal| {
+            self.signals.remove(signal);
+        });
+        taken
     }
 
     pub(crate) fn is_signalled(&self) -> bool {
@@ -495,7 +516,7 @@ impl Kernel {
     fn can_run(&self, op: &Op) -> bool {
         match op.sqe.kind {
             Kind::Accept => !self.backlog.is_empty(),
-            Kind::Poll => self.signal_waits,
+            Kind::Poll => !self.signals.is_empty(),
             Kind::Timeout { .. } => op.due <= self.now,
             Kind::Populate { .. } | Kind::Cancel { .. } => true,
             Kind::Write { .. } => !op.stuck,
