@@ -2,8 +2,14 @@
 //! open files, the cpu.
 //!
 //! A unix socket path on which a server listens is never taken over: it is connected to first, and
-//! removed only if the connection is refused.
+//! removed only if the connection is refused. Whoever takes a path over, or removes it, holds the
+//! lock of that path (`PATH.lock`, flock(2)) from the look until the new socket listens. So of
+//! several servers that start over one path exactly one gets it.
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
+use nix::sched::CpuSet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -11,12 +17,13 @@ use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, UnixAddr, setsockopt, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Socket buffers for large messages, in bytes each way; inherited by accepted sockets. The unix default of 208 KiB makes a 1 MiB message stall.
 pub const SOCKET_BUFFER_BYTES: usize = 1 << 20;
@@ -24,6 +31,10 @@ pub const SOCKET_BUFFER_BYTES: usize = 1 << 20;
 pub const KEEPALIVE: (u32, u32, u32) = (60, 15, 8);
 /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;
+/// How long the lock of a path may be somebody else's.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries to have it.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -31,8 +42,7 @@ pub struct Bound {
     fd: OwnedFd,
     /// The address in fact, for TCP (port 0 takes a free one).
     pub local: Option<SocketAddr>,
-    /// The path of a unix socket, with device and inode to know it again.
-    path: Option<(PathBuf, u64, u64)>,
+    path: Option<Own>,
 }
 
 impl Bound {
@@ -47,17 +57,96 @@ impl Bound {
     }
 }
 
+/// The path of a unix socket, and the file that was bound there.
+#[derive(Debug)]
+struct Own {
+    path: PathBuf,
+    /// Holds the inode, so that no later file gets its number.
+    file: File,
+}
+
+impl Own {
+    fn new(path: &Path) -> io::Result<Own> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        Ok(Own { path: path.to_owned(), file: OpenOptions::new().read(true).custom_flags(flags).open(path)? })
+    }
+
+    /// Whether the path still leads to that file.
+    fn is_there(&self) -> bool {
+        self.file.metadata().is_ok_and(|own| is_same(&own, &self.path))
+    }
+}
+
+fn is_same(file: &Metadata, path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino()))
+}
+
 /// Removes the path of a unix socket on drop, if it is still the same file.
 #[derive(Debug)]
-pub struct Remove(Option<(PathBuf, u64, u64)>);
+pub struct Remove(Option<Own>);
 
 impl Drop for Remove {
     fn drop(&mut self) {
-        if let Some((path, dev, ino)) = &self.0
-            && std::fs::symlink_metadata(path).is_ok_and(|now| now.dev() == *dev && now.ino() == *ino)
+        // Without the lock another server could take the path between the look and the removal.
+        // Then it stays.
+        if let Some(own) = &self.0
+            && let Ok(_lock) = PathLock::take(&own.path)
+            && own.is_there()
         {
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&own.path);
         }
+    }
+}
+
+/// The right to take over or remove the path of a socket. Ends on drop; the file of the lock goes
+/// with it.
+#[derive(Debug)]
+struct PathLock {
+    path: PathBuf,
+    _file: Flock<File>,
+}
+
+impl PathLock {
+    /// Waits for whoever has it: that takes milliseconds.
+    fn take(socket: &Path) -> io::Result<PathLock> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let until = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            // A lock file that is a link, or another user's, is not followed or opened: anyone may
+            // make one in /tmp.
+            let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+            if let Some(file) = try_lock(options.open(&path).map_err(named)?, &path).map_err(named)? {
+                return Ok(PathLock { path, _file: file });
+            }
+            if Instant::now() > until {
+                let text = format!("{} is locked by another process; end that one", path.display());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+    }
+}
+
+/// Locks an open lock file. `None`: another process has the lock, or the last one that had it has
+/// removed the file from the path since it was opened.
+fn try_lock(file: File, path: &Path) -> io::Result<Option<Flock<File>>> {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => Ok(is_same(&file.metadata()?, path).then_some(file)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error.into()),
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        // Before the lock is given up. Who waits for it sees that its file is gone, and makes a new
+        // one.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -85,30 +174,45 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
 
 /// Listens on a unix socket of mode 0600.
 pub fn listen_unix(path: &Path) -> io::Result<Bound> {
-    match UnixStream::connect(path) {
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server is listening there")),
+    let address = UnixAddr::new(path)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the path of a socket has 107 bytes at most"))?;
+    // Until the socket listens: before that, it looks like one that was left behind.
+    let _lock = PathLock::take(path)?;
+    match probe(&address) {
+        // EAGAIN: so many wait to be accepted that no more fit. A server is there, if it is stopped
+        // or slow.
+        Ok(()) | Err(Errno::EAGAIN) => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server is listening there"));
+        }
         // Nobody is behind it: a server that was killed has left it.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        Err(Errno::ECONNREFUSED) => {
             if std::fs::symlink_metadata(path)?.file_type().is_socket() {
                 std::fs::remove_file(path)?;
             }
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(Errno::ENOENT) => {}
         Err(error) if std::fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) => {
+            let error = io::Error::from(error);
             return Err(io::Error::new(error.kind(), "a file that is no socket is there"));
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     }
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let address = UnixAddr::new(path)?;
     // The mode must hold from the first moment. The process has one thread yet.
     let before = umask(Mode::from_bits_truncate(0o177));
     let bound = socket::bind(fd.as_raw_fd(), &address);
     umask(before);
     bound?;
-    let there = std::fs::symlink_metadata(path)?;
+    let own = Own::new(path)?;
     start(&fd)?;
-    Ok(Bound { fd, local: None, path: Some((path.to_owned(), there.dev(), there.ino())) })
+    Ok(Bound { fd, local: None, path: Some(own) })
+}
+
+/// Whether a server answers there.
+fn probe(address: &UnixAddr) -> nix::Result<()> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(fd.as_raw_fd(), address)
 }
 
 fn start(fd: &OwnedFd) -> io::Result<()> {
@@ -127,9 +231,15 @@ pub fn open_files(wanted: u64) -> io::Result<u64> {
     Ok(soft.max(wanted.min(hard)))
 }
 
+/// The cpus that this thread may run on: those of the machine, or of its control group.
+pub fn cpus() -> io::Result<Vec<usize>> {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
+    Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect())
+}
+
 /// Keeps the calling thread on one cpu.
 pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
-    let mut set = nix::sched::CpuSet::new();
+    let mut set = CpuSet::new();
     set.set(cpu)?;
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
     Ok(())
@@ -190,6 +300,7 @@ impl Signals {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("ring9-listen-{}-{name}", std::process::id()));
@@ -208,6 +319,73 @@ mod tests {
         nix::unistd::close(fd).expect("it is ours");
         drop(remove);
         assert!(!path.exists(), "an orderly end removes the path");
+    }
+
+    /// Threads rather than processes: the lock is of the open file, and so keeps threads apart as
+    /// well.
+    #[test]
+    fn of_several_that_start_over_a_dead_path_one_gets_it() {
+        let path = folder("race").join("sock");
+        for _ in 0..50 {
+            drop(listen_unix(&path).expect("nobody listens there"));
+            assert!(path.exists(), "it is left behind, as by a server that was killed");
+            let line = std::sync::Barrier::new(4);
+            let found: Vec<_> = std::thread::scope(|scope| {
+                let start = || {
+                    line.wait();
+                    listen_unix(&path)
+                };
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                all.into_iter().map(|one| one.join().expect("no panic")).collect()
+            });
+            let listening: Vec<_> = found.into_iter().filter_map(Result::ok).collect();
+            assert_eq!(listening.len(), 1);
+            let there = std::fs::symlink_metadata(&path).expect("it has a path");
+            let own = listening[0].path.as_ref().expect("the path").file.metadata().expect("an open file");
+            assert_eq!((there.dev(), there.ino()), (own.dev(), own.ino()), "the path leads to who listens");
+            UnixStream::connect(&path).expect("who has the path listens");
+        }
+        let left: Vec<_> = std::fs::read_dir(folder("race")).expect("the folder").collect();
+        assert_eq!(left.len(), 1, "the lock leaves no file behind");
+    }
+
+    #[test]
+    fn the_lock_of_a_removed_file_does_not_count() {
+        let path = folder("lock").join("sock.lock");
+        let open = || File::create(&path).expect("the folder is ours");
+        let (first, second, late) = (open(), open(), open());
+        let first = try_lock(first, &path).expect("flock works").expect("it is free");
+        assert!(try_lock(second, &path).expect("flock works").is_none(), "it is taken");
+        std::fs::remove_file(&path).expect("it is there");
+        drop(first);
+        let _next = try_lock(open(), &path).expect("flock works").expect("a new file");
+        assert!(try_lock(late, &path).expect("flock works").is_none(), "its file is gone");
+        std::fs::remove_file(&path).expect("it is there");
+    }
+
+    #[test]
+    fn the_path_of_another_server_is_not_removed() {
+        let path = folder("own").join("sock");
+        let (fd, remove) = listen_unix(&path).expect("the path is free").into_raw();
+        // The first one has stopped accepting and still has replies to send when the second one
+        // starts.
+        nix::unistd::close(fd).expect("it is ours");
+        let second = listen_unix(&path).expect("nobody accepts there");
+        drop(remove);
+        UnixStream::connect(&path).expect("the second one has its path");
+        drop(second.into_raw().1);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_server_that_accepts_no_more_is_not_taken_for_a_dead_one() {
+        let path = folder("full").join("sock");
+        let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+        socket::bind(fd.as_raw_fd(), &UnixAddr::new(&path).expect("a short path")).expect("the path is free");
+        socket::listen(&fd, Backlog::new(0).expect("a length")).expect("it is bound");
+        let _waits = UnixStream::connect(&path).expect("one fits");
+        assert_eq!(listen_unix(&path).expect_err("it is taken").kind(), io::ErrorKind::AddrInUse);
+        std::fs::remove_file(&path).expect("it is ours");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 Usage: start.py BIN-FOLDER
 """
 import os
+import re
 import resource
 import select
 import shutil
@@ -38,6 +39,20 @@ class Server:
         self.process.send_signal(by)
         _, err = self.process.communicate(timeout=30)
         return self.process.returncode, err
+
+
+def deaf(address: str) -> P9:
+    """A client that has asked for more than its socket holds and does not read it."""
+    client = P9(address)
+    client.walk(0, 1)
+    client.create(1, b"deaf")
+    size = 60_000
+    for part in range(20):
+        client.write(1, part * size, bytes(size))
+    for part in range(20):
+        client.send(116, struct.pack("<IQI", 1, part * size, size), tag=part)
+    time.sleep(0.3)
+    return client
 
 
 def main() -> int:
@@ -76,17 +91,63 @@ def main() -> int:
         code, err = server.end(signal.SIGINT)
         check("SIGINT ends it orderly", code == 0 and not os.path.exists(path), f"{code} {err}")
 
+        # What has no meaning does nothing, and is said; what ends it says what is lost.
+        server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}")
+        client = P9(server.addresses[0])
+        for name in (b"one", b"two"):
+            client.walk(0, 1)
+            client.create(1, name)
+            client.write(1, 0, bytes(1000))
+            client.clunk(1)
+        kept = {signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
+        kept |= {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGSYS}
+        others = sorted(set(signal.valid_signals()) - kept)
+        for number in others:
+            server.process.send_signal(number)
+            client.walk(0, 1, b"one")
+            client.clunk(1)
+        code, err = server.end()
+        said = [line for line in err.splitlines() if "is ignored" in line]
+        check("signals without a meaning are ignored", code == 0 and len(others) > 40, f"{code} {err}")
+        named = [signal.Signals(number).name for number in others if number < signal.SIGRTMIN]
+        check("and each is said once", all(err.count(f"{name} has no meaning") == 1 for name in named) and len(named) >= 12, err)
+        real_time = [line for line in said if ": signal " in line]
+        more = re.search(r"(\d+) more lines of the kind real-time signal were left out", err)
+        check("those of real time as far as the log's limit goes", len(real_time) >= 5 and len(real_time) + int(more[1] if more else 0) == len(others) - len(named), err)
+        check("the end says why, and what is lost", "SIGTERM: the server ends" in err and "2 files, 2000 bytes" in err, err)
+        check("and the path is gone after all of them", not os.path.exists(path))
+
+        # Several start over a path that a killed server has left: one of them has it, whoever is in between look, bind and listen.
+        server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}")
+        server.process.kill()
+        server.process.communicate()
+        found = []
+        for _ in range(20):
+            racers = [subprocess.Popen([ring9, "--memory", "16MiB", "--listen", f"unix:{path}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+            ready = [racer for racer in racers if select.select([racer.stdout], [], [], 20)[0] and racer.stdout.readline()]
+            with socket.socket(socket.AF_UNIX) as client:
+                reached = client.connect_ex(path) == 0
+            for racer in racers:
+                racer.kill()
+            lost = [racer.communicate()[1] for racer in racers]
+            found.append((len(ready), reached, sum("another server" in text for text in lost)))
+        check("of three that start at once one serves", found == [(1, True, 2)] * 20, found)
+        # One that is ending has replies to send when the next one starts: it does not take the path along.
+        server = Server(ring9, "--memory", "32MiB", "--listen", f"unix:{path}")
+        silent = deaf(server.addresses[0])
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        second = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}")
+        check("the next one starts while one ends", server.process.poll() is None and second.addresses == [f"unix:{path}"], second.addresses)
+        server.end()
+        silent.socket.close()
+        P9(second.addresses[0])
+        second.end()
+        check("no lock is left", sorted(os.listdir(folder)) == ["r9", "ring9"], os.listdir(folder))
+
         # One that does not read what it has asked for delays the end by seconds, unless there is a second signal.
         server = Server(ring9, "--memory", "32MiB", "--listen", f"unix:{path}")
-        deaf = P9(server.addresses[0])
-        deaf.walk(0, 1)
-        deaf.create(1, b"deaf")
-        size = 60_000
-        for part in range(20):
-            deaf.write(1, part * size, bytes(size))
-        for part in range(20):
-            deaf.send(116, struct.pack("<IQI", 1, part * size, size), tag=part)
-        time.sleep(0.3)
+        silent = deaf(server.addresses[0])
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
@@ -94,6 +155,7 @@ def main() -> int:
         code, err = server.end()
         took = time.monotonic() - began
         check("a second signal does not wait", code == 0 and took < 2.5, f"{code} {took:.1f} s {err}")
+        silent.socket.close()
 
         server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", "--trace")
         P9(server.addresses[0]).walk(0, 1, b"..")
