@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// An address of a server.
@@ -58,44 +58,63 @@ impl fmt::Display for Address {
 
 impl Address {
     /// Where a server of this user listens if nothing is said: `ring9.sock` under `$XDG_RUNTIME_DIR`, else /run for root, else a folder of the user's own in the
-    /// temporary directory.
-    pub fn default_socket() -> Address {
-        Address::Unix(default_folder().join("ring9.sock"))
+    /// temporary directory. A folder in which another user could put a socket is refused, at both
+    /// ends. The folder need not be there.
+    pub fn default_socket() -> io::Result<Address> {
+        let folder = Folder::default();
+        match folder.check() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(Address::Unix(folder.path.join("ring9.sock"))),
+        }
     }
 
-    /// The same, for the server: makes the folder, and refuses one that is another's.
+    /// The same, for the server: a folder in the temporary directory is made.
     pub fn default_socket_for_server() -> io::Result<Address> {
-        let folder = default_folder();
-        if folder.starts_with(std::env::temp_dir()) {
-            make_private(&folder)?;
-        }
-        Ok(Address::default_socket())
+        Folder::default().make()?;
+        Address::default_socket()
     }
 }
 
-fn default_folder() -> PathBuf {
-    let uid = nix::unistd::geteuid();
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => dir.into(),
-        None if uid.is_root() => "/run".into(),
-        None => std::env::temp_dir().join(format!("ring9-{uid}")),
+/// The folder of the default socket.
+struct Folder {
+    path: PathBuf,
+    /// It is made by the server, in a directory in which anyone can make names.
+    is_made: bool,
+}
+
+impl Default for Folder {
+    fn default() -> Folder {
+        let uid = nix::unistd::geteuid();
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+            Some(dir) => Folder { path: dir.into(), is_made: false },
+            None if uid.is_root() => Folder { path: "/run".into(), is_made: false },
+            None => Folder { path: std::env::temp_dir().join(format!("ring9-{uid}")), is_made: true },
+        }
     }
 }
 
-/// Makes a folder of mode 0700, or takes one that is just so. Anyone can make names in a temporary directory.
-fn make_private(folder: &Path) -> io::Result<()> {
-    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let there = std::fs::symlink_metadata(folder)?;
-            let ours = there.uid() == nix::unistd::geteuid().as_raw();
-            if there.is_dir() && ours && there.permissions().mode() & 0o077 == 0 {
-                Ok(())
-            } else {
-                let text = format!("{} is not a folder of ours alone", folder.display());
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
-            }
+impl Folder {
+    /// Makes it, of mode 0700, if that is the server's to do.
+    fn make(&self) -> io::Result<()> {
+        let made = if self.is_made { std::fs::DirBuilder::new().mode(0o700).create(&self.path) } else { Ok(()) };
+        made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+    }
+
+    /// Whether this user, and root, are the only ones who can put a socket there. A folder that the
+    /// server makes is the user's alone; another one may be root's, and others may look into it.
+    fn check(&self) -> io::Result<()> {
+        let (there, others) = match self.is_made {
+            true => (std::fs::symlink_metadata(&self.path)?, 0o077),
+            false => (std::fs::metadata(&self.path)?, 0o022),
+        };
+        let is_owned = there.uid() == nix::unistd::geteuid().as_raw() || !self.is_made && there.uid() == 0;
+        if there.is_dir() && is_owned && there.permissions().mode() & others == 0 {
+            return Ok(());
         }
-        made => made,
+        let path = self.path.display();
+        let (uid, mode) = (there.uid(), there.permissions().mode() & 0o7777);
+        let text = format!("{path} is not a folder of this user alone: it is user {uid}'s, with mode {mode:04o}");
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     }
 }
 
@@ -130,11 +149,25 @@ mod tests {
 
     #[test]
     fn a_folder_that_others_may_enter_is_refused() {
-        let folder = std::env::temp_dir().join(format!("ring9-private-{}", std::process::id()));
-        make_private(&folder).expect("it is new");
-        make_private(&folder).expect("it is ours");
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-        assert!(make_private(&folder).is_err());
-        std::fs::remove_dir(&folder).expect("it is empty");
+        let path = std::env::temp_dir().join(format!("ring9-private-{}", std::process::id()));
+        let made = Folder { path: path.clone(), is_made: true };
+        assert_eq!(made.check().expect_err("it is not there").kind(), io::ErrorKind::NotFound);
+        made.make().expect("it is new");
+        made.make().expect("it is ours");
+        made.check().expect("it is ours alone");
+        let given = Folder { path: path.clone(), is_made: false };
+        for (mode, is_private, is_closed) in
+            [(0o700, true, true), (0o755, false, true), (0o775, false, false), (0o1777, false, false)]
+        {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+            assert_eq!((made.check().is_ok(), given.check().is_ok()), (is_private, is_closed), "{mode:o}");
+        }
+        // A link to a folder is somebody's choice, too.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
+        let link = path.with_extension("link");
+        std::os::unix::fs::symlink(&path, &link).expect("the name is free");
+        assert!(Folder { path: link.clone(), is_made: true }.check().is_err());
+        std::fs::remove_file(&link).expect("it is ours");
+        std::fs::remove_dir(&path).expect("it is empty");
     }
 }

@@ -53,7 +53,7 @@ impl Client {
     /// Makes a directory; no fid.
     pub fn mkdir(&mut self, dir: Fid, name: &[u8], permissions: u32) -> Result<(), Error> {
         if self.dialect() == Dialect::L {
-            let message = Message::Tmkdir { dfid: dir, name, mode: permissions, gid: !0 };
+            let message = Message::Tmkdir { dfid: dir, name, mode: permissions, gid: self.group };
             return self.transport.call(message, |_| ());
         }
         let perm = dm_bits(mode::IFDIR | permissions & 0o777, self.dialect());
@@ -66,11 +66,11 @@ impl Client {
         match self.dialect() {
             Dialect::P9 => Err(beyond("9P2000 has no links and no special files")),
             Dialect::L if attr.kind() == mode::IFLNK => {
-                let message = Message::Tsymlink { fid: dir, name, target: &attr.target, gid: !0 };
+                let message = Message::Tsymlink { fid: dir, name, target: &attr.target, gid: self.group };
                 self.transport.call(message, |_| ())
             }
             Dialect::L => {
-                let message = Message::Tmknod { dfid: dir, name, mode: attr.mode, major, minor, gid: !0 };
+                let message = Message::Tmknod { dfid: dir, name, mode: attr.mode, major, minor, gid: self.group };
                 self.transport.call(message, |_| ())
             }
             Dialect::U => {

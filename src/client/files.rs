@@ -75,6 +75,8 @@ pub struct Client {
     pub(super) transport: Transport,
     next_fid: Fid,
     free_fids: Vec<Fid>,
+    /// The group that new files get; !0 leaves it to the server. 9P2000 and .u cannot name one.
+    pub(super) group: u32,
     /// The server has Tunlinkat and Trenameat, as far as is known; not every .L server does.
     pub(super) has_at: bool,
 }
@@ -88,10 +90,14 @@ impl Client {
         address: &Address,
         dialect: Dialect,
         msize: u32,
-        (uname, uid): (&str, u32),
+        who: (&str, u32),
         aname: &str,
     ) -> Result<Client, Error> {
-        let mut transport = Transport::connect(address, dialect, msize)?;
+        Client::attach(Transport::connect(address, dialect, msize)?, who, aname)
+    }
+
+    /// Attaches to a tree of this server, as the user of this name and number.
+    pub fn attach(mut transport: Transport, (uname, uid): (&str, u32), aname: &str) -> Result<Client, Error> {
         let attach = Message::Tattach {
             fid: Client::ROOT,
             afid: NOFID,
@@ -100,7 +106,18 @@ impl Client {
             n_uname: Ext(uid),
         };
         transport.greet(attach)?;
-        Ok(Client { transport, next_fid: 1, free_fids: Vec::new(), has_at: dialect == Dialect::L })
+        let has_at = transport.dialect() == Dialect::L;
+        Ok(Client { transport, next_fid: 1, free_fids: Vec::new(), has_at, group: !0 })
+    }
+
+    /// The group that new files get from here on, where the dialect can name one (9P2000.L).
+    pub fn set_group(&mut self, gid: u32) {
+        self.group = gid;
+    }
+
+    /// That group; !0 leaves it to the server.
+    pub fn group(&self) -> u32 {
+        self.group
     }
 
     /// The connection, for many requests at a time.
@@ -221,7 +238,7 @@ impl Client {
         match self.dialect() {
             Dialect::L => {
                 let flags = access.linux() | lopen::CREATE;
-                Message::Tlcreate { fid, name, flags, mode: mode::IFREG | permissions, gid: !0 }
+                Message::Tlcreate { fid, name, flags, mode: mode::IFREG | permissions, gid: self.group }
             }
             dialect => {
                 let mode = access.classic(dialect) & !open::TRUNC;

@@ -7,7 +7,7 @@ use super::address::Address;
 use super::conn::{Conn, Error as CallError};
 use crate::wire::{Dialect, Message, Tag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -97,6 +97,17 @@ impl Socket {
         Ok(socket)
     }
 
+    /// Whether it is root or this user that has made the listening socket (SO_PEERCRED, unix(7)).
+    fn check_server(&self) -> io::Result<()> {
+        let Socket::Unix(socket) = self else { return Ok(()) };
+        let uid = getsockopt(socket, sockopt::PeerCredentials)?.uid();
+        if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+            return Ok(());
+        }
+        let text = format!("the server there is user {uid}'s, and nobody has named it");
+        Err(io::Error::new(ErrorKind::PermissionDenied, text))
+    }
+
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(socket) => socket.read(bytes),
@@ -144,8 +155,20 @@ pub struct Transport {
 impl Transport {
     /// Connects and agrees on the version.
     pub fn connect(address: &Address, dialect: Dialect, msize: u32) -> Result<Transport, Error> {
+        Transport::over(Socket::connect(address)?, dialect, msize)
+    }
+
+    /// The same with a server of this user or of root, and with no other: for an address that the
+    /// user has not named.
+    pub fn connect_own(address: &Address, dialect: Dialect, msize: u32) -> Result<Transport, Error> {
+        let socket = Socket::connect(address)?;
+        socket.check_server()?;
+        Transport::over(socket, dialect, msize)
+    }
+
+    fn over(socket: Socket, dialect: Dialect, msize: u32) -> Result<Transport, Error> {
         let mut transport = Transport {
-            socket: Socket::connect(address)?,
+            socket,
             conn: Conn::new(dialect, msize, CALLS_MAX),
             deadline: Some(Instant::now() + GREETING_TIMEOUT),
             asked: vec![0; CALLS_MAX.into()],

@@ -379,6 +379,13 @@ def dead_servers(program: str, ring9: str, scratch: str) -> None:
     r9.refuses("frobnicate", says="unrecognized subcommand", code=2)
 
 
+def wrong_trees(program: str, addresses: list[str], dialect: str) -> None:
+    """A refused attach is told from a server that is not there, and says what was asked for."""
+    for address in addresses:
+        said = 'attach to the tree "nowhere" as root: No such file or directory; ring9 has the trees "", "dev" and "ctl" (--aname)'
+        R9(program, address, dialect, "--aname", "nowhere").refuses("ls", says=said if dialect == "9P2000.L" else said[:39])
+
+
 def main() -> int:
     # For the children as well: jobs in the background of a script are started without it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -402,6 +409,8 @@ def main() -> int:
                         true_lengths(program, address, dialect, scratch)
                         r9.does("rm", "-r", "/d")
                         r9.does("ls", "/")
+                for dialect in ("9P2000.L", "9P2000.u", "9P2000"):
+                    wrong_trees(program, addresses, dialect)
                 progress(program, addresses[1], scratch)
                 R9(program, addresses[1]).does("rm", "/large")
                 # No client has left anything behind.

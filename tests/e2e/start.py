@@ -286,9 +286,38 @@ def main() -> int:
             cat = subprocess.run([*plain, r9, "cat", "/passwd"], env=environment, capture_output=True)
             with open("/etc/passwd", "rb") as file:
                 check("and serves its user", cat.stdout == file.read(), put.stderr)
+            for command in (["mkdir", "/dir"], ["ln", "-s", "x", "/link"], ["put", "-r", home, "/home"]):
+                subprocess.run([*plain, r9, *command], env=environment, check=True)
+            listed = subprocess.run([*plain, r9, "ls", "-l", "/"], env=environment, capture_output=True, text=True).stdout.splitlines()
+            owners = {tuple(line.split()[2:4]) for line in listed}
+            check("files that r9 makes are of the user and the user's group", len(listed) == 4 and owners == {("65534", "65534")}, listed)
             code, err = server.end()
             advice = ["serving without registered memory", "RLIMIT_MEMLOCK", "8 MiB", "shell:", "systemd:", "container:"]
             check("and says why it is unregistered", code == 0 and all(word in err for word in advice), f"{code} {err}")
+            # Anyone can make a folder in the temporary directory, and a socket in it. Neither end uses it.
+            shared = os.path.join(folder, "tmp")
+            os.mkdir(shared)
+            os.chmod(shared, 0o1777)
+            shutil.copy("/etc/passwd", os.path.join(folder, "given"))
+            other = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]
+            theirs = os.path.join(shared, "ring9-65534")
+            subprocess.run([*other, "mkdir", "-m", "777", theirs], check=True)
+            foreign = Server(*other, ring9, "--memory", "16MiB", "--trust", "all", "--listen", f"unix:{theirs}/ring9.sock")
+            os.chmod(f"{theirs}/ring9.sock", 0o777)
+            for name, variable, words in [
+                ("in a temporary directory", {"TMPDIR": shared}, [theirs, "user 1234", "0777"]),
+                ("by XDG_RUNTIME_DIR", {"XDG_RUNTIME_DIR": theirs}, [theirs, "user 1234", "0777"]),
+            ]:
+                environment_ = {"PATH": os.environ["PATH"], **variable}
+                refused(f"r9 refuses a folder of another user {name}", 1, [*words, "--addr"], *plain, r9, "put", f"{folder}/given", "/given", env=environment_)
+                refused(f"ring9 refuses a folder of another user {name}", 1, [*words, "--listen"], *plain, ring9, "--memory", "16MiB", env=environment_)
+            # The folder is the user's, and the server is not: it was there before the folder was closed.
+            os.chown(theirs, 65534, 65534)
+            os.chmod(theirs, 0o700)
+            refused("r9 refuses a server of another user", 1, ["user 1234's", "cannot reach"], *plain, r9, "ls", env={"PATH": os.environ["PATH"], "TMPDIR": shared})
+            named = subprocess.run([*plain, r9, "--addr", foreign.addresses[0], "ls", "/"], capture_output=True, text=True)
+            check("but not one that is named", (named.returncode, named.stdout, named.stderr) == (0, "", ""), named)
+            foreign.end()
             refused("--require-registered is fatal", 1, ["--require-registered", "RLIMIT_MEMLOCK"], *plain, ring9, "--memory", "64MiB", "--require-registered", env=environment)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -19,10 +19,10 @@ mod put;
 mod tail;
 mod view;
 
-use anyhow::bail;
+use anyhow::{Context, anyhow, bail};
 use flags::{Command, Flags};
 use indicatif::{ProgressBar, ProgressStyle};
-use ring9::client::{Address, Attr, Client, Error};
+use ring9::client::{Address, Attr, Client, Error, Transport};
 use ring9::fs::Error as Errno;
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -111,7 +111,17 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     [&path[..end], b"/", name].concat()
 }
 
-fn connect(flags: &Flags, address: &Address) -> Result<Client, Error> {
+/// What went wrong, and where.
+fn unreached(address: &Address, error: Error) -> anyhow::Error {
+    match error {
+        Error::Io(error) => anyhow!(
+            "cannot reach {address} (is the server running? `ring9` prints its address; --addr takes it): {error}"
+        ),
+        error => anyhow!("{address}: {error}"),
+    }
+}
+
+fn connect(flags: &Flags) -> anyhow::Result<Client> {
     let uid = nix::unistd::geteuid().as_raw();
     let name = match &flags.uname {
         Some(name) => name.clone(),
@@ -122,20 +132,38 @@ fn connect(flags: &Flags, address: &Address) -> Result<Client, Error> {
     };
     // A name that is given goes without a number, so that the server looks it up.
     let uid = if flags.uname.is_some() { !0 } else { uid };
-    Client::connect(address, flags.dialect.into(), flags.msize, (&name, uid), &flags.aname)
+    let (dialect, msize, aname) = (flags.dialect.into(), flags.msize, flags.aname.as_str());
+    let (address, transport) = match &flags.addr {
+        Some(address) => (address.clone(), Transport::connect(address, dialect, msize)),
+        None => {
+            let address = Address::default_socket().context("no place for the default socket; use --addr")?;
+            let transport = Transport::connect_own(&address, dialect, msize);
+            (address, transport)
+        }
+    };
+    let transport = transport.map_err(|error| unreached(&address, error))?;
+    let mut client = Client::attach(transport, (&name, uid), aname).map_err(|error| match error.errno() {
+        Some(_) => anyhow!("{address}: attach to the tree {aname:?} as {name}: {error}{}", advice(aname, &error)),
+        None => unreached(&address, error),
+    })?;
+    if flags.uname.is_none() {
+        client.set_group(nix::unistd::getegid().as_raw());
+    }
+    Ok(client)
+}
+
+/// What to do about a refused attach.
+fn advice(aname: &str, error: &Error) -> &'static str {
+    match error.errno() {
+        Some(Errno::ENOENT) => "; ring9 has the trees \"\", \"dev\" and \"ctl\" (--aname)",
+        Some(Errno::EACCES) if aname == "ctl" => "; ctl is for root and the server's own user, over a unix socket",
+        Some(Errno::EPERM) => "; a unix socket takes nobody but the user at its other end (--uname)",
+        _ => "",
+    }
 }
 
 fn run(flags: Flags) -> anyhow::Result<ExitCode> {
-    let address = flags.addr.clone().unwrap_or_else(Address::default_socket);
-    let client = match connect(&flags, &address) {
-        Ok(client) => client,
-        Err(Error::Io(error)) => {
-            bail!(
-                "cannot reach {address} (is the server running? `ring9` prints its address; --addr takes it): {error}"
-            )
-        }
-        Err(error) => bail!("{address}: {error}"),
-    };
+    let client = connect(&flags)?;
     let mut run = Run { client, command: flags.command.name(), failed: false, progress: ProgressBar::hidden() };
     match flags.command {
         Command::Ls { long, paths } => run.ls(long, &paths)?,

@@ -305,14 +305,15 @@ impl Run {
             return Ok(());
         }
         if self.client.dialect() == Dialect::L {
+            let gid = self.client.group();
             self.step(
                 others,
                 |_, item| {
                     let (major, minor) = item.attr.rdev;
                     let (name, mode) = (item.name.as_slice(), item.attr.mode);
                     Some(match mode & mode::IFMT {
-                        mode::IFLNK => Message::Tsymlink { fid: dir, name, target: &item.attr.target, gid: !0 },
-                        _ => Message::Tmknod { dfid: dir, name, mode, major, minor, gid: !0 },
+                        mode::IFLNK => Message::Tsymlink { fid: dir, name, target: &item.attr.target, gid },
+                        _ => Message::Tmknod { dfid: dir, name, mode, major, minor, gid },
                     })
                 },
                 |_, _| Ok(Step::Done),
