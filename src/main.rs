@@ -207,6 +207,7 @@ fn build(
     let options = uring::Options {
         msize_max: serve.msize.0 as u32,
         peers_max: bounds.connections as usize,
+        owner: nix::unistd::geteuid().as_raw(),
         users: Arc::new(users),
         budget: Arc::new(Budget::new(limits::FIDS_MAX, limits::REPLY_BYTES_MAX)),
         busy_poll_ns: serve.busy_poll * 1000,

@@ -6,7 +6,7 @@ use ring9::arena::Arena;
 use ring9::fs::ctl::Ctl;
 use ring9::fs::mount::Join;
 use ring9::fs::{At, Change, Error, Filesystem, Open, Out, Outcome, Result, Stat, User};
-use ring9::session::Session;
+use ring9::session::{Config, Session};
 use ring9::stats::{Lines, Stats};
 use ring9::uring::{Kernel, Options, Server, Trust};
 use ring9::wire::{Dialect, Ext, Kind, Message, NOFID, NOTAG, Names, Qid};
@@ -38,7 +38,7 @@ fn read(fid: u32, offset: u64) -> Message<'static> {
 /// Requests up to fids 1 and 2 open on `log` and `latency.hlog`; each has a reply.
 fn beginning(dialect: Dialect) -> [Vec<u8>; 6] {
     let version = frame(NOTAG, &Message::Tversion { msize: 1 << 20, version: dialect.name().as_bytes() }, dialect);
-    let attach = Message::Tattach { fid: 0, afid: NOFID, uname: b"", aname: b"ctl", n_uname: Ext(0) };
+    let attach = Message::Tattach { fid: 0, afid: NOFID, uname: b"root", aname: b"ctl", n_uname: Ext(0) };
     let walk =
         |newfid, name: &[u8]| frame(1, &Message::Twalk { fid: 0, newfid, wnames: Names::list(&[name]) }, dialect);
     [
@@ -65,7 +65,7 @@ impl Peer {
         let (stats, log) = (Rc::<Stats>::default(), Arc::new(Mutex::new(Lines::new(1000))));
         let gauge = Arena::new(1 << 20).expect("a small mapping").gauge();
         let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&log));
-        let mut peer = Peer { dialect, session: Session::new(config()), ctl, stats, log };
+        let mut peer = Peer { dialect, session: Session::new(Config { owner: Some(0), ..config() }), ctl, stats, log };
         for request in beginning(dialect) {
             peer.feed(&request);
             assert_eq!(peer.replies().len(), 1);
@@ -403,7 +403,8 @@ fn serve(
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let seconds = Arc::new(AtomicU32::new(0));
     let ctl = Ctl::new(Rc::clone(&stats), arena.gauge(), log);
-    let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, 100) };
+    let owner = nix::unistd::geteuid().as_raw();
+    let options = Options { stats: Rc::clone(&stats), owner, ..Options::new(1 << 20, 100) };
     let tree = Join::new((&[b"seconds"], Seconds(Arc::clone(&seconds))), (&[b"ctl"], ctl));
     let mut server = Server::new(Kernel::new(100).expect("io_uring works here"), tree, parts, options);
     let sockets = (0..connections).map(|_| {

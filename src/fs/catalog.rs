@@ -47,6 +47,9 @@ pub trait Source {
     /// What belongs to one open of a file.
     type Held;
 
+    /// As [`Filesystem::is_private`].
+    const IS_PRIVATE: bool = false;
+
     /// A file is opened.
     fn open(&mut self, node: usize, at: At) -> Result<Self::Held>;
 
@@ -158,6 +161,10 @@ impl<S: Source> Filesystem for Catalog<S> {
     fn init(&mut self, at: At) -> Result<()> {
         self.started = at;
         Ok(())
+    }
+
+    fn is_private(&self, _: &[u8]) -> bool {
+        S::IS_PRIVATE
     }
 
     fn attach(&mut self, user: User, _: &[u8]) -> Result<Self::File> {

@@ -321,6 +321,14 @@ pub trait Filesystem {
         Ok(())
     }
 
+    /// Whether the tree of this name shows the server itself: its log, its connections. The session
+    /// lets root and the server's own user attach to it, at this end of a unix socket, and nobody
+    /// else. What serves several trees asks the one that it means.
+    fn is_private(&self, aname: &[u8]) -> bool {
+        let _ = aname;
+        false
+    }
+
     /// The root that this user sees under this name. ENOENT if there is no such tree.
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File>;
 

@@ -142,6 +142,14 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
         first
     }
 
+    fn is_private(&self, aname: &[u8]) -> bool {
+        if self.a_names.contains(&aname) {
+            self.a.is_private(aname)
+        } else {
+            self.b_names.contains(&aname) && self.b.is_private(aname)
+        }
+    }
+
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File> {
         if self.a_names.contains(&aname) {
             self.a.attach(user, aname).map(Either::A)
@@ -367,6 +375,9 @@ mod tests {
     impl Filesystem for Slow {
         type File = User;
 
+        fn is_private(&self, _: &[u8]) -> bool {
+            self.number == 2
+        }
         fn attach(&mut self, user: User, _: &[u8]) -> Result<User> {
             Ok(user)
         }
@@ -450,6 +461,16 @@ mod tests {
             let nobody = trees.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 1 }, name);
             assert!(matches!(nobody, Err(Error::ENOENT)));
         }
+    }
+
+    #[test]
+    fn a_private_tree_is_private_in_every_join_under_each_of_its_names() {
+        let trees = three_trees();
+        let private = |name: &[u8]| trees.is_private(name);
+        assert_eq!([private(b"one"), private(b"three"), private(b""), private(b"nowhere")], [false; 4]);
+        assert_eq!([private(b"two"), private(b"zwei")], [true; 2]);
+        let as_first = Join::new((&[b"two"], Slow::new(2)), (&[b"one"], Slow::new(1)));
+        assert_eq!([as_first.is_private(b"two"), as_first.is_private(b"one")], [true, false]);
     }
 
     #[test]

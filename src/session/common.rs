@@ -72,6 +72,13 @@ impl<F: Filesystem> Session<F> {
             return Err(Error::EACCES);
         }
         let user = self.config.users.resolve(self.config.trust, self.config.peer, uname, n_uname)?;
+        let owner = self.config.owner;
+        let is_owner = owner.is_some_and(|owner| user.uid == 0 || user.uid == owner);
+        if fs.is_private(aname) && !is_owner {
+            // As for another user than the socket's. mount(8) says "permission denied"; at EACCES
+            // it would try again read-only.
+            return Err(Error::EPERM);
+        }
         let file = fs.attach(user, aname)?;
         let qid = fs.attr(&file);
         self.fids.put(fid, file);

@@ -73,6 +73,9 @@ pub struct Config {
     pub msize_max: u32,
     /// Whom it may act for.
     pub trust: Trust,
+    /// The user that the server runs as, if that user or root is at the other end of the
+    /// connection. Else `None`: then no private tree can be attached to.
+    pub owner: Option<u32>,
     /// Names of users and groups.
     pub users: Arc<Users>,
     /// Fids at a time.
@@ -96,6 +99,7 @@ impl Config {
             peer,
             msize_max,
             trust: Trust::Squash,
+            owner: None,
             users: Arc::default(),
             fids_max: 1 << 16,
             pending_max: 256,

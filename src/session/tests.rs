@@ -274,6 +274,46 @@ fn attach_obeys_the_trust_of_the_connection() {
     peer.ends();
 }
 
+/// What shows the server itself is for root and the server's own user, where one of them is at the
+/// other end.
+#[test]
+fn a_private_tree_is_for_root_and_the_owner() {
+    const OWNER: u32 = 1000;
+    let (here, elsewhere) = (Some(OWNER), None);
+    for (owner, trust, n_uname, lets_in) in [
+        (here, Trust::Peer { uid: 0, gid: 7 }, 0, true),
+        (here, Trust::Peer { uid: 0, gid: 7 }, OWNER, true),
+        (here, Trust::Peer { uid: OWNER, gid: 7 }, OWNER, true),
+        (here, Trust::Peer { uid: OWNER, gid: 7 }, !0, true),
+        (here, Trust::All, 0, true),
+        // Root's client asks for one of its users.
+        (here, Trust::Peer { uid: 0, gid: 7 }, 1001, false),
+        (here, Trust::Squash, 0, false),
+        // A peer that is somebody else, or on TCP, says that it is root, or the owner.
+        (elsewhere, Trust::All, 0, false),
+        (elsewhere, Trust::All, OWNER, false),
+        (elsewhere, Trust::Peer { uid: 1001, gid: 7 }, 1001, false),
+        (elsewhere, Trust::Squash, 0, false),
+    ] {
+        for dialect in [Dialect::L, Dialect::U, Dialect::P9] {
+            let mut peer = Peer::unversioned(Config { trust, owner, ..config() });
+            peer.version(dialect);
+            // 9P2000 has no number.
+            let uname = if n_uname == !0 { String::new() } else { n_uname.to_string() };
+            let ask =
+                |aname| Message::Tattach { fid: 9, afid: NOFID, uname: uname.as_bytes(), aname, n_uname: Ext(n_uname) };
+            if lets_in {
+                peer.says(&ask(b"private"), &Message::Rattach { qid: peer.tree.qid(0) });
+            } else {
+                peer.fails(&ask(b"private"), Error::EPERM);
+                peer.fails(&Message::Tclunk { fid: 9 }, Error::EBADF);
+                peer.says(&ask(b""), &Message::Rattach { qid: peer.tree.qid(0) });
+            }
+            peer.ends();
+        }
+    }
+}
+
 /// walk(9P).
 #[test]
 fn walk_reaches_all_or_leaves_newfid_alone() {

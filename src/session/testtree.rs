@@ -149,8 +149,12 @@ impl Tree {
 impl Filesystem for Tree {
     type File = File;
 
+    fn is_private(&self, aname: &[u8]) -> bool {
+        aname == b"private"
+    }
+
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<File> {
-        if aname.is_empty() { Ok(self.give(0, user)) } else { Err(Error::ENOENT) }
+        if aname.is_empty() || aname == b"private" { Ok(self.give(0, user)) } else { Err(Error::ENOENT) }
     }
 
     fn lookup(&mut self, dir: &File, name: &[u8]) -> Result<File> {

@@ -50,6 +50,9 @@ pub struct Options {
     pub msize_max: u32,
     /// Connections at a time; more are accepted and closed.
     pub peers_max: usize,
+    /// The user that this server runs as. Where that user or root is at the other end of a unix
+    /// socket, they may see the server itself.
+    pub owner: u32,
     /// Users and groups by name.
     pub users: Arc<Users>,
     /// What all sessions may have together.
@@ -72,6 +75,7 @@ impl Options {
         Options {
             msize_max,
             peers_max,
+            owner: 0,
             users: Arc::default(),
             budget: Arc::default(),
             busy_poll_ns: 0,
@@ -197,10 +201,15 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Serves a socket that came by this listener.
     fn connect_by(&mut self, listener: Rc<str>, fd: RawFd, trust: Trust, tcp: bool) {
+        // Whatever the listener's trust, the server shows itself to those who the kernel says are
+        // at the other end.
+        let identity = self.ring.peer_identity(fd);
+        let is_owner = !tcp && identity.is_some_and(|(uid, _)| uid == 0 || uid == self.options.owner);
+        let owner = is_owner.then_some(self.options.owner);
         let trust = match trust {
             Trust::All => session::Trust::All,
             Trust::Squash => session::Trust::Squash,
-            Trust::PeerUid => match self.ring.peer_identity(fd) {
+            Trust::PeerUid => match identity {
                 Some((uid, gid)) => session::Trust::Peer { uid, gid },
                 None => session::Trust::Squash,
             },
@@ -216,6 +225,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let slot = entry.key() as u32;
         let config = session::Config {
             trust,
+            owner,
             users: Arc::clone(&self.options.users),
             hash_key: self.hash_key,
             budget: Arc::clone(&self.options.budget),

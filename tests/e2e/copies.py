@@ -24,9 +24,11 @@ class Server:
     def __enter__(self) -> "Server":
         self.out = tempfile.NamedTemporaryFile()
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={self.out.name}", sys.argv[1]]
-        command += ["--listen", "tcp:127.0.0.1:0", "--trust", "all", "--memory", "64MiB"]
+        # The load comes by TCP; the figures are to be had by a unix socket.
+        self.folder = tempfile.TemporaryDirectory()
+        command += ["--trust", "all", "--listen", "tcp:127.0.0.1:0", "--listen", f"unix:{self.folder.name}/sock", "--memory", "64MiB"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.address = self.process.stdout.readline().split()[2]
+        self.address, self.figures = self.process.stdout.readline().split()[2:]
         return self
 
     def __exit__(self, *_) -> None:
@@ -49,9 +51,9 @@ def measure(size: int, work) -> tuple[int, dict[str, int]]:
         client.walk(0, 2)
         client.create(2, b"other")
         client.write(2, 0, bytes(SMALL))
-        before = stats(server.address)
+        before = stats(server.figures)
         work(client, size)
-        counted = {name: value - before.get(name, 0) for name, value in stats(server.address).items()}
+        counted = {name: value - before.get(name, 0) for name, value in stats(server.figures).items()}
         return server.instructions(), counted
 
 
@@ -62,7 +64,7 @@ def cold(size: int) -> float:
         client.walk(0, 1)
         client.create(1, b"file")
         client.write(1, 0, bytes(size))
-        counted = stats(server.address)
+        counted = stats(server.figures)
         return counted["copied_window_bytes"] / (counted["landed_bytes"] + counted["copied_window_bytes"])
 
 

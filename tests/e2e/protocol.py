@@ -349,6 +349,15 @@ def trees() -> None:
     peer = Peer()
     names = [b"nowhere", b"..", b"//", b"ctl/", b"/dev"]
     check("any other aname leads nowhere", [peer.attach(fid, aname=name) for fid, name in enumerate(names, 20)], [-errno.ENOENT] * len(names))
+    others = [Peer(where=where) for where in ("squash", "unix squash", "tcp all")]
+    asked = [other.attach(1, aname=b"ctl", uid=uid) for other in others for uid in (0, os.geteuid(), 65534, NONE)]
+    check("nobody sees ctl by TCP, or as nobody", asked, [-errno.EPERM] * 12)
+    check("nor as somebody else", (peer.attach(1, aname=b"ctl", uid=77), peer.attach(1, uname=b"nobody", aname=b"ctl", uid=NONE)), (-errno.EPERM,) * 2)
+    check("nor in another dialect", [Peer(dialect, "tcp all").attach(1, aname=b"ctl") for dialect in (U, P9)], [-errno.EPERM] * 2)
+    peer.attach(4, aname=b"dev")
+    ways = [client.walk(fid, 21, *names) for client, fid in ((others[2], 0), (peer, 0), (peer, 4)) for names in ((b"..", b"ctl"), (b"..", b"..", b"ctl", b"stats"))]
+    check("no walk leads there", [way[1][:2] for way in ways], [b"\1\0", b"\2\0"] * 3)
+    peer.clunk(4)
     check("ctl has stats", (ok(peer.attach(1, aname=b"ctl")), ok(peer.walk(1, 11, b"stats"))), (105, 111))
     peer.attach(4, aname=b"dev")
     peer.walk(4, 5, b"zero")
@@ -404,10 +413,10 @@ def users() -> None:
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
-        listen = ["--trust", "all", "--listen", f"unix:{scratch}/sock", "--trust", "squash", "--listen", "tcp:127.0.0.1:0"]
+        listen = ["--trust", "all", "--listen", f"unix:{scratch}/sock", "--trust", "squash", "--listen", "tcp:127.0.0.1:0", "--listen", f"unix:{scratch}/squash", "--trust", "all", "--listen", "tcp:127.0.0.1:0"]
         with subprocess.Popen([os.path.join(sys.argv[1], "ring9"), "--memory", "16MiB", *listen], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
             try:
-                Peer.address = dict(zip(["all", "squash"], server.stdout.readline().split()[2:]))
+                Peer.address = dict(zip(["all", "squash", "unix squash", "tcp all"], server.stdout.readline().split()[2:]))
                 for part in (framing, versions, fids, classic, files, trees, users):
                     part()
             finally:

@@ -203,7 +203,7 @@ def main() -> int:
                         run(r9, "--addr", unix, "rm", "-r", "/tree")
                 holes(r9, unix, scratch)
                 run(r9, "--addr", unix, "rm", "/sparse")
-                now = stats(tcp)
+                now = stats(unix)
                 gauges = {name: now[name] for name in ("arena_used_bytes", "arena_orphaned_bytes", "pins")}
                 check("everything was given back", not any(gauges.values()), str(gauges))
             finally:

@@ -233,6 +233,27 @@ def main() -> int:
             denied = "Operation not permitted" in done.stderr
             check(f"a peer of group {gid} {'may' if served else 'may not'} make a file of group 77", (done.returncode == 0) == served and denied != served, done.stderr[-200:])
         server.end()
+        server = Server(ring9, "--memory", "16MiB", "--trust", "all", "--listen", f"unix:{path}")
+        os.chmod(path, 0o666)
+        for uid in (0, 65534) if os.geteuid() == 0 else ():
+            for aname, denied in (("", False), ("ctl", True)):
+                program = ask.replace("P9(sys.argv[2])", f"P9(sys.argv[2], {aname.encode()})")
+                done = subprocess.run([sys.executable, "-c", program, HERE, server.addresses[0], str(uid)], capture_output=True, text=True)
+                ok = ("Operation not permitted" in done.stderr) if denied else done.returncode == 0
+                check(f"uid 65534 that says it is {uid} is {'refused' if denied else 'let in'} to {aname or 'the files'}", ok, done.stderr[-200:])
+        server.end()
+        if os.geteuid() == 0:
+            user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+            os.mkdir(os.path.join(folder, "user"))
+            os.chown(os.path.join(folder, "user"), 65534, 65534)
+            server = Server(*user, ring9, "--memory", "16MiB", "--listen", f"unix:{folder}/user/sock")
+            os.chmod(f"{folder}/user/sock", 0o666)
+            for name, who, code in (("root", [], 0), ("the server's own user", user, 0), ("another user", ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"], 1)):
+                done = subprocess.run([*who, r9, "--addr", server.addresses[0], "--aname", "ctl", "cat", "/version"], capture_output=True, text=True)
+                told = done.stdout.startswith("ring9 ") if code == 0 else "server's own user" in done.stderr
+                check(f"{name} is {'refused' if code else 'let in'} to ctl", done.returncode == code and told, done)
+            server.end()
+            shutil.rmtree(os.path.join(folder, "user"))
 
         # What older kernels lack, one by one and all at once.
         features = ["registered", "deferred", "shared"]

@@ -117,7 +117,9 @@ impl Limit {
             }
             What::Enters => {
                 let enters = result.cost.as_ref().and_then(|cost| cost.enters);
-                let enters = enters.with_context(|| format!("{self}: only a ring9 of --server or --pid says so"))?;
+                let enters = enters.with_context(|| {
+                    format!("{self}: only a ring9 of --server or --pid says so, and by a unix socket")
+                })?;
                 (enters, format!("{enters:.3}"))
             }
             What::Time { operation, time, of } => {

@@ -115,6 +115,8 @@ impl Figures {
 impl Source for Figures {
     type Held = Held;
 
+    const IS_PRIVATE: bool = true;
+
     fn open(&mut self, node: usize, at: At) -> Result<Held> {
         if node == LOG {
             let oldest = self.log.lines().start();

@@ -156,7 +156,7 @@ fn connect(flags: &Flags) -> anyhow::Result<Client> {
 fn advice(aname: &str, error: &Error) -> &'static str {
     match error.errno() {
         Some(Errno::ENOENT) => "; ring9 has the trees \"\", \"dev\" and \"ctl\" (--aname)",
-        Some(Errno::EACCES) if aname == "ctl" => "; ctl is for root and the server's own user, over a unix socket",
+        Some(Errno::EPERM) if aname == "ctl" => "; ctl is for root and the server's own user, over a unix socket",
         Some(Errno::EPERM) => "; a unix socket takes nobody but the user at its other end (--uname)",
         _ => "",
     }
