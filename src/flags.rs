@@ -1,6 +1,7 @@
 //! The command line of the server, and what each flag accepts.
 
 use anyhow::{Context, bail};
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ring9::client::Address;
 use ring9::fs::mem::Atime;
@@ -24,19 +25,11 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     /// Serve files (the default)
     Serve(Serve),
-    /// Print what this kernel and these limits offer
-    Check(Check),
+    /// Print what this kernel and these limits offer to a server with these flags
+    Check(Serve),
 }
 
-/// Flags of `check`.
-#[derive(Debug, Args)]
-pub(crate) struct Check {
-    /// Memory that is to be served
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
-    pub(crate) memory: Bytes,
-}
-
-/// Flags of `serve`.
+/// Flags of `serve` and of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Where to listen: tcp:HOST:PORT or unix:PATH; repeatable. Port 0 takes a free one. Default: a unix socket ring9.sock in $XDG_RUNTIME_DIR
@@ -93,25 +86,41 @@ impl Flags {
     pub(crate) fn of_process() -> Flags {
         let matches = Flags::command().get_matches();
         let mut flags = Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        match (&mut flags.command, matches.subcommand()) {
-            (Some(Command::Serve(serve)), Some((_, matches))) => serve.place_trusts(matches),
-            (None, _) => flags.serve.place_trusts(&matches),
-            _ => {}
+        let placed = match (&mut flags.command, matches.subcommand()) {
+            (Some(Command::Serve(serve) | Command::Check(serve)), Some((_, matches))) => serve.place_trusts(matches),
+            _ => flags.serve.place_trusts(&matches),
+        };
+        if let Err(error) = placed {
+            Flags::command().error(ErrorKind::ArgumentConflict, error).exit();
         }
         flags
     }
 }
 
 impl Serve {
-    /// A `--trust` holds for the listeners behind it, up to the next.
-    fn place_trusts(&mut self, matches: &ArgMatches) {
+    /// A `--trust` holds for the listeners behind it, up to the next, or for the default socket.
+    /// The error names one that holds for none.
+    fn place_trusts(&mut self, matches: &ArgMatches) -> Result<(), String> {
         let places = |name| matches.indices_of(name).into_iter().flatten();
         let trusts: Vec<_> = places("trust").zip(self.trust.iter().copied()).collect();
-        let before = |place| trusts.iter().rev().find(|(at, _)| *at < place).map(|(_, trust)| *trust);
-        self.trusts = places("listen").map(before).collect();
-        if self.listen.is_empty() {
-            self.trusts = vec![self.trust.last().copied()];
+        let listens: Vec<_> = if self.listen.is_empty() { vec![usize::MAX] } else { places("listen").collect() };
+        for (number, (at, trust)) in trusts.iter().enumerate() {
+            let next = trusts.get(number + 1).map_or(usize::MAX, |(next, _)| *next);
+            if !listens.iter().any(|place| *at < *place && *place <= next) {
+                let name = trust.name();
+                return Err(format!(
+                    "--trust {name} has no effect: it holds for the --listen behind it, up to the next --trust; put it before one"
+                ));
+            }
         }
+        let before = |place| trusts.iter().rev().find(|(at, _)| *at < place).map(|(_, trust)| *trust);
+        self.trusts = listens.into_iter().map(before).collect();
+        Ok(())
+    }
+
+    /// Whether it listens where it is told to, and not on the default socket.
+    pub(crate) fn names_addresses(&self) -> bool {
+        !self.listen.is_empty()
     }
 
     /// What the ring may use.
@@ -134,7 +143,7 @@ impl Serve {
         }
     }
 
-    /// Where to listen, and whom to believe there.
+    /// Where to listen, and whom to believe there. Makes the folder of the default socket.
     pub(crate) fn listeners(&self) -> anyhow::Result<Vec<(Address, Trust)>> {
         let mut addresses = self.listen.clone();
         if addresses.is_empty() {
@@ -145,7 +154,9 @@ impl Serve {
             (Some(TrustFlag::All), _) => Ok(Trust::All),
             (Some(TrustFlag::Squash), _) | (None, Address::Tcp { .. }) => Ok(Trust::Squash),
             (Some(TrustFlag::PeerUid), Address::Tcp { .. }) => {
-                bail!("--trust peer-uid: {address} does not tell who connects; unix sockets do")
+                bail!(
+                    "--trust peer-uid: {address} does not tell who connects, unix sockets do; put --trust squash or all before it"
+                )
             }
             (Some(TrustFlag::PeerUid) | None, Address::Unix(_)) => Ok(Trust::PeerUid),
         };
@@ -174,6 +185,12 @@ enum TrustFlag {
     All,
     PeerUid,
     Squash,
+}
+
+impl TrustFlag {
+    fn name(self) -> String {
+        self.to_possible_value().expect("no value is skipped").get_name().to_owned()
+    }
 }
 
 /// A number of bytes, as `512MiB`, `64k` or `4096`.
@@ -218,7 +235,7 @@ mod tests {
     fn listeners(args: &[&str]) -> Vec<(String, Trust)> {
         let matches = Flags::command().get_matches_from(args);
         let mut flags = Flags::from_arg_matches(&matches).expect("valid flags");
-        flags.serve.place_trusts(&matches);
+        flags.serve.place_trusts(&matches).expect("each --trust has a listener");
         let listeners = flags.serve.listeners().expect("valid listeners");
         listeners.into_iter().map(|(address, trust)| (address.to_string(), trust)).collect()
     }
@@ -255,6 +272,27 @@ mod tests {
             assert_eq!(atime(&["ring9", "--atime", word]).ok(), Some(wanted));
         }
         assert!(atime(&["ring9", "--atime", "sometimes"]).is_err());
+    }
+
+    #[test]
+    fn a_trust_without_a_listener_is_an_error() {
+        let place = |args: &[&str]| {
+            let matches = Flags::command().get_matches_from([&["ring9"], args].concat());
+            let mut flags = Flags::from_arg_matches(&matches).expect("valid flags");
+            flags.serve.place_trusts(&matches)
+        };
+        for args in [
+            &["--listen", "unix:/a", "--trust", "all"][..],
+            &["--trust", "all", "--trust", "squash", "--listen", "unix:/a"],
+            &["--trust", "all", "--listen", "unix:/a", "--listen", "unix:/b", "--trust", "all"],
+            &["--trust", "all", "--trust", "all"],
+        ] {
+            let error = place(args).expect_err("one of them has no effect");
+            assert!(error.contains("--trust all has no effect"), "{error}");
+        }
+        for args in [&["--trust", "all"][..], &["--trust", "all", "--listen", "unix:/a"], &[]] {
+            assert_eq!(place(args), Ok(()));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 mod flags;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use flags::{Command, Flags, Serve};
 use log::LevelFilter;
 use ring9::arena::Arena;
@@ -19,10 +19,10 @@ use ring9::limits::{self, Bounds};
 use ring9::logging::{self, Log, Logger, direct};
 use ring9::session::{Budget, Users};
 use ring9::stats::{Lines, Stats};
-use ring9::uring::{self, Bound, Grow, Kernel, Listener, LogTo, Ring, Server, Signals, Trust};
+use ring9::uring::{self, Bound, Finding, Grow, Kernel, Listener, LogTo, Ring, Server, Signals, Trust};
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::IsTerminal;
-use std::net::ToSocketAddrs;
+use std::io::{ErrorKind, IsTerminal};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -47,11 +47,7 @@ struct Logs {
 fn main() -> ExitCode {
     let flags = Flags::of_process();
     let serve = match flags.command {
-        Some(Command::Check(check)) => {
-            let check = uring::check(check.memory.0);
-            println!("{check}");
-            return if check.can_serve { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNAVAILABLE) };
-        }
+        Some(Command::Check(serve)) => return check(&serve),
         Some(Command::Serve(serve)) => serve,
         None => flags.serve,
     };
@@ -62,6 +58,80 @@ fn main() -> ExitCode {
     });
     logs.log.finish(PATIENCE);
     code
+}
+
+/// What a check has found so far.
+#[derive(Default)]
+struct Look {
+    findings: Vec<Finding>,
+    /// That of the first failure.
+    code: Option<u8>,
+}
+
+impl Look {
+    fn at(&mut self, what: &'static str, found: anyhow::Result<String>, failure: u8) {
+        let good = found.is_ok();
+        self.code = self.code.or((!good).then_some(failure));
+        let found = found.unwrap_or_else(|error| format!("{error:#}"));
+        self.findings.push(Finding { what, good, found });
+    }
+}
+
+/// Does what [`run`] does before it takes memory or an address, by the same functions, and says
+/// what each has found. The exit code is the one that `run` would end with.
+fn check(serve: &Serve) -> ExitCode {
+    let mut look = Look::default();
+    if let Some(path) = &serve.groups {
+        look.at("--groups", users(serve).map(|_| format!("{} can be read", path.display())), EXIT_NO_INPUT);
+    }
+    let bounds = bounds(serve);
+    let fits = bounds.is_ok();
+    let found = bounds.map(|(bounds, warning)| {
+        let bound = format!(
+            "at most {} MiB, {} connections, {} inodes",
+            bounds.total() >> 20,
+            bounds.connections,
+            bounds.inodes
+        );
+        warning.map_or(bound.clone(), |warning| format!("{bound}; {warning}"))
+    });
+    look.at("what it may take", found, 1);
+    let kernel = uring::check(fits.then(|| populated(serve, serve.memory.0)), serve.allowed());
+    if !kernel.can_serve {
+        look.code = look.code.or(Some(EXIT_UNAVAILABLE));
+    }
+    if let Some(cpu) = serve.cpu {
+        look.at("--cpu", pin(cpu).map(|()| format!("{cpu} can be had")), 1);
+    }
+    if serve.require_registered && kernel.can_serve && !kernel.registers {
+        look.at("--require-registered", Err(anyhow!("the memory cannot be registered, see above")), 1);
+    }
+    if serve.names_addresses() {
+        let listeners = serve.listeners().map(|listeners| {
+            let shown: Vec<_> =
+                listeners.iter().map(|(address, trust)| format!("{address}: {}", meaning(*trust))).collect();
+            shown.join("; ")
+        });
+        look.at("--listen", listeners, 1);
+    }
+    let findings = [kernel.findings, look.findings].concat();
+    println!("{}", uring::Check { findings, can_serve: look.code.is_none(), ..kernel });
+    look.code.map_or(ExitCode::SUCCESS, ExitCode::from)
+}
+
+/// How many bytes of `all` are populated before the ready line.
+fn populated(serve: &Serve, all: u64) -> u64 {
+    if serve.grow { all.min(GROW_FROM as u64) } else { all }
+}
+
+/// Stays on one cpu from here on.
+fn pin(cpu: usize) -> anyhow::Result<()> {
+    let cpus = uring::cpus().context("sched_getaffinity(2)")?;
+    if !cpus.contains(&cpu) {
+        let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
+        bail!("--cpu {cpu}: this process may run on {} (see taskset(1)); name one of these", cpus.join(", "));
+    }
+    uring::pin_to_cpu(cpu).with_context(|| format!("--cpu {cpu}: sched_setaffinity(2)"))
 }
 
 /// A log that writes to stderr directly, until the loop does.
@@ -93,7 +163,8 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_NO_INPUT));
         }
     };
-    let bounds = bounds(&serve)?;
+    let (bounds, warning) = bounds(&serve)?;
+    warning.inspect(|warning| log::warn!("{warning}"));
     let ring = match Kernel::with(bounds.connections as usize, serve.allowed()) {
         Ok(ring) => ring,
         Err(error) => {
@@ -102,22 +173,34 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
         }
     };
     if let Some(cpu) = serve.cpu {
-        uring::pin_to_cpu(cpu).with_context(|| format!("--cpu {cpu}"))?;
+        pin(cpu)?;
     }
-    let mut server = build(ring, &serve, bounds, users, logs).context("--memory")?;
+    let mut server = build(ring, &serve, bounds, users, logs)
+        .with_context(|| format!("--memory: {} MiB were asked for", serve.memory.0 >> 20))?;
     register(&mut server, &serve)?;
 
     // What is removed at the end: the paths of unix sockets.
     let mut removals = Vec::new();
     let mut ready = Vec::new();
     for (address, trust) in serve.listeners()? {
-        let bound = bind(&address).with_context(|| format!("--listen {address}"))?;
-        let shown = shown(&address, &bound);
+        let bound =
+            bind(&address).map_err(|error| anyhow!("--listen {address}: {error:#}{}", advice(&address, &error)))?;
+        let (shown, bound_to) = (shown(&address, &bound), bound.local);
         let (fd, remove) = bound.into_raw();
         let tcp = matches!(shown, Address::Tcp { .. });
         removals.push(remove);
         server.0.listen(Listener { fd, name: shown.to_string().into(), trust, tcp });
-        ready.push((shown, trust));
+        if is_open_to_all(&bound_to, trust) {
+            log::warn!(
+                target: "open-listener",
+                "{shown}: --trust all on an address that other machines may reach: who reaches it can be root there; \
+                 use --trust squash, an address of loopback, or a firewall"
+            );
+        }
+        // Each is a kind of line of its own: there may be more than a second has room for.
+        let line = shown.to_string();
+        log::info!(target: &line, "{line}: {}", meaning(trust));
+        ready.push(shown);
     }
     announce(&ready);
     let ended = server.0.run(|trees| say_what_is_lost(trees.a().a())).context("io_uring");
@@ -128,7 +211,8 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
 }
 
 /// What this server may take, from its flags, the limit of open files, and the memory of the machine.
-fn bounds(serve: &Serve) -> anyhow::Result<Bounds> {
+/// Beside it what is to be said where it is less than usual.
+fn bounds(serve: &Serve) -> anyhow::Result<(Bounds, Option<String>)> {
     let wanted = serve.max_connections.unwrap_or(limits::CONNECTIONS);
     let files = uring::open_files(wanted + limits::OTHER_FILES).context("RLIMIT_NOFILE")?;
     let fit = files.saturating_sub(limits::OTHER_FILES);
@@ -136,17 +220,17 @@ fn bounds(serve: &Serve) -> anyhow::Result<Bounds> {
         "shell: `ulimit -n {}` as root first; systemd: `LimitNOFILE={0}`; container: `--ulimit nofile={0}`",
         wanted + limits::OTHER_FILES
     );
-    let mut connections = serve.max_connections;
+    let (mut connections, mut warning) = (serve.max_connections, None);
     if fit < wanted {
         if serve.max_connections.is_some() || fit == 0 {
             bail!("--max-connections {wanted}: RLIMIT_NOFILE is at most {files}; {fix}");
         }
-        log::warn!("serving at most {fit} connections: RLIMIT_NOFILE is at most {files}; {fix}");
+        warning = Some(format!("serving at most {fit} connections: RLIMIT_NOFILE is at most {files}; {fix}"));
         connections = Some(fit);
     }
     let available = uring::available_memory();
     let (memory, inodes) = (serve.memory.0, serve.max_inodes);
-    Bounds::fit(memory, inodes, connections, available).with_context(|| {
+    let bounds = Bounds::fit(memory, inodes, connections, available).with_context(|| {
         let asked =
             Bounds { memory, inodes: inodes.unwrap_or(memory / limits::MEMORY_BYTES_PER_INODE), connections: wanted };
         let holders: Vec<_> = asked.holders().iter().map(|(who, bytes)| format!("{who} {}", bytes >> 20)).collect();
@@ -156,7 +240,8 @@ fn bounds(serve: &Serve) -> anyhow::Result<Bounds> {
             holders.join(", "),
             available >> 20
         )
-    })
+    })?;
+    Ok((bounds, warning))
 }
 
 /// Names of users and groups. This machine's tables may be missing, the one that was asked for may not.
@@ -183,11 +268,10 @@ fn build(
     logs: &Logs,
 ) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
     let arena = Arena::new(usize::try_from(serve.memory.0)?)?;
-    let populated = if serve.grow { GROW_FROM.min(arena.memory().len()) } else { arena.memory().len() };
-    arena
-        .memory()
-        .populate(0..populated)
-        .with_context(|| format!("{} MiB do not fit into this machine's free memory", populated >> 20))?;
+    let populated = populated(serve, arena.memory().len() as u64) as usize;
+    arena.memory().populate(0..populated).with_context(|| {
+        format!("{} MiB do not fit into the free memory of this machine; less --memory", populated >> 20)
+    })?;
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let (zeros, gauge) = (arena.zeros(), arena.gauge());
     let stats = Rc::new(Stats::default());
@@ -266,15 +350,47 @@ fn shown(address: &Address, bound: &Bound) -> Address {
     }
 }
 
+/// What to do about an address that cannot be listened on.
+fn advice(address: &Address, error: &anyhow::Error) -> &'static str {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    match (kind, address) {
+        (Some(ErrorKind::AddrInUse), Address::Unix(_)) => "; end that one, or name another path",
+        (Some(ErrorKind::AddrInUse), Address::Tcp { .. }) => {
+            "; end what listens there (ss -ltnp), or name another port"
+        }
+        (Some(ErrorKind::AddrNotAvailable), _) => "; no interface of this machine has this address (ip address)",
+        (Some(ErrorKind::PermissionDenied), Address::Tcp { .. }) => {
+            "; ports below 1024 want root, or CAP_NET_BIND_SERVICE"
+        }
+        (Some(ErrorKind::PermissionDenied), Address::Unix(_)) => {
+            "; name a path in a folder that this user may write to"
+        }
+        (Some(ErrorKind::NotFound), Address::Unix(_)) => "; make its folder first",
+        _ => "",
+    }
+}
+
+/// Whether anyone who reaches this address, from another machine perhaps, may be any user.
+fn is_open_to_all(local: &Option<SocketAddr>, trust: Trust) -> bool {
+    trust == Trust::All && local.is_some_and(|local| !local.ip().to_canonical().is_loopback())
+}
+
+/// What a trust means, and the flag for it.
+fn meaning(trust: Trust) -> &'static str {
+    match trust {
+        Trust::All => "users are who they say (--trust all)",
+        Trust::PeerUid => "users are who they are on this machine (--trust peer-uid)",
+        Trust::Squash => "everyone is nobody (--trust squash)",
+    }
+}
+
 /// One line for programs; below it, for people, what to type next.
-fn announce(ready: &[(Address, Trust)]) {
+fn announce(ready: &[Address]) {
     let out = std::io::stdout();
-    let line: String = ready.iter().map(|(address, _)| format!(" {address}")).collect();
+    let line: String = ready.iter().map(|address| format!(" {address}")).collect();
     let mut text = format!("ring9 ready{line}\n");
     if out.is_terminal() {
-        for (address, trust) in ready {
-            text.push_str(&hints(address, *trust));
-        }
+        ready.iter().for_each(|address| text.push_str(&hints(address)));
     }
     let (written, error) = direct::write(out.as_fd(), text.as_bytes(), PATIENCE);
     if written < text.len() {
@@ -284,19 +400,15 @@ fn announce(ready: &[(Address, Trust)]) {
     }
 }
 
-fn hints(address: &Address, trust: Trust) -> String {
+fn hints(address: &Address) -> String {
     let mount = match address {
         Address::Tcp { host, port } => {
-            format!("mount -t 9p -o trans=tcp,port={port},version=9p2000.L,msize=262144 {host} /mnt")
+            format!("mount -t 9p -o trans=tcp,port={port},version=9p2000.L,msize=262144,locktimeout=1 {host} /mnt")
         }
         Address::Unix(path) => {
-            format!("mount -t 9p -o trans=unix,version=9p2000.L,msize=262144,uname=root {} /mnt", path.display())
+            let options = "trans=unix,version=9p2000.L,msize=262144,locktimeout=1,uname=root";
+            format!("mount -t 9p -o {options} {} /mnt", path.display())
         }
     };
-    let who = match trust {
-        Trust::All => "users are who they say",
-        Trust::PeerUid => "users are who they are on this machine",
-        Trust::Squash => "everyone is nobody (--trust changes that)",
-    };
-    format!("  {address}: {who}\n    list   r9 --addr {address} ls -l /\n    mount  {mount}\n")
+    format!("  {address}\n    list   r9 --addr {address} ls -l /\n    mount  {mount}\n")
 }

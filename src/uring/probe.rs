@@ -25,6 +25,8 @@ pub struct Check {
     pub findings: Vec<Finding>,
     /// Whether ring9 can serve at all.
     pub can_serve: bool,
+    /// Whether the memory can be registered; false if that was not tried.
+    pub registers: bool,
 }
 
 impl fmt::Display for Check {
@@ -36,13 +38,16 @@ impl fmt::Display for Check {
     }
 }
 
-/// Looks at this kernel and at the limits of this process, for a server with this much memory.
-pub fn check(memory_bytes: u64) -> Check {
+/// Looks at this kernel and at the limits of this process, for a server that registers this much
+/// memory at its start (`None`: it is not tried) and uses nothing beyond the minimum that is not
+/// `allowed`.
+pub fn check(memory_bytes: Option<u64>, allowed: Features) -> Check {
     let mut findings = Vec::new();
     let mut add = |what, good, found: String| findings.push(Finding { what, good, found });
     add("kernel", true, kernel_release());
-    let ring = Kernel::new(1);
+    let ring = Kernel::with(1, allowed);
     let can_serve = ring.is_ok();
+    let mut registers = false;
     match ring {
         Ok(mut ring) => {
             let Features { vectored_fixed, defer_taskrun, multishot, vectored_send } = ring.features();
@@ -64,21 +69,20 @@ pub fn check(memory_bytes: u64) -> Check {
             );
             add("places for sockets", places, table);
             let (limit, _) = memlock();
-            let registered = vectored_fixed && register(&mut ring, memory_bytes).is_ok();
-            let found = if registered {
-                format!("{} can be registered", mebibytes(memory_bytes))
-            } else if vectored_fixed {
-                memlock_advice(memory_bytes)
-            } else {
-                "not tried".into()
+            let tried = memory_bytes.filter(|_| vectored_fixed);
+            registers = tried.is_some_and(|bytes| register(&mut ring, bytes).is_ok());
+            let found = match tried {
+                Some(bytes) if registers => format!("{} can be registered", mebibytes(bytes)),
+                Some(bytes) => memlock_advice(bytes),
+                None => "not tried".into(),
             };
-            add("memory to register", registered || !vectored_fixed, format!("{found} (limit {})", limit_text(limit)));
+            add("memory to register", registers || tried.is_none(), format!("{found} (limit {})", limit_text(limit)));
         }
         Err(error) => add("io_uring_setup(2)", false, explain_setup_error(&error)),
     }
     let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
     add("open files", files >= 1024, format!("{files} (ulimit -n): as many connections, less a dozen"));
-    Check { findings, can_serve }
+    Check { findings, can_serve, registers }
 }
 
 /// Tries to register as much as a server would, with untouched memory of its own.
@@ -184,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_check_of_this_machine_says_one_line_per_finding() {
-        let check = check(1 << 20);
+        let check = check(Some(1 << 20), Features::ALL);
         assert_eq!(check.to_string().lines().count(), check.findings.len() + 1);
     }
 }

@@ -69,12 +69,43 @@ def main() -> int:
         refused("a usage error exits 2", 2, ["--memory"], ring9, "--memory", "much")
         refused("an address that is none exits 2", 2, ["unknown kind"], ring9, "--listen", "udp:a:1")
         refused("msize has bounds", 2, ["4KiB to 1MiB"], ring9, "--msize", "8MiB")
-        refused("TCP cannot tell who connects", 1, ["peer-uid"], ring9, "--trust", "peer-uid", "--listen", "tcp:127.0.0.1:0")
         three = ["io_uring_setup(2)", "kernel.io_uring_disabled", "shell:", "systemd:", "container:"]
         forbidden = os.path.join(HERE, "forbidden.py")
         refused("a forbidden io_uring exits 69 and says what to do", 69, three, sys.executable, forbidden, ring9, "--listen", f"unix:{path}")
         refused("check says so too", 69, ["cannot serve"], sys.executable, forbidden, ring9, "check")
         refused("check prints what is there", 0, ["ring9 can serve here", "io_uring_setup(2): works"], ring9, "check", "--memory", "16MiB")
+        # What check says is what a start does.
+        few = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))}
+        tcp, unix = ["--listen", "tcp:127.0.0.1:0"], ["--listen", f"unix:{path}"]
+        for name, code, words, flags, options in [
+            ("more memory than there is", 1, ["could take", "less --memory"], ["--memory", "200GiB", *unix], {}),
+            ("more files than fit", 1, ["could take", "--max-inodes"], ["--max-inodes", "2000000000", *unix], {}),
+            ("more connections than descriptors", 1, ["--max-connections 50", "ulimit -n"], ["--max-connections", "50", "--memory", "16MiB", *unix], few),
+            ("a cpu that is not there", 1, ["--cpu 777: this process may run on 0", "name one of these"], ["--cpu", "777", "--memory", "16MiB", *unix], {}),
+            ("a table of groups that is not there", 66, ["--groups", "/no/groups", "No such file"], ["--groups", "/no/groups", "--memory", "16MiB", *unix], {}),
+            ("a trust that TCP cannot have", 1, ["peer-uid", "--trust squash"], ["--memory", "16MiB", "--trust", "peer-uid", *tcp], {}),
+            ("a trust behind the last listener", 2, ["--trust all has no effect"], [*unix, "--trust", "all"], {}),
+            ("a trust in front of another one", 2, ["--trust squash has no effect"], ["--trust", "squash", "--trust", "all", *unix], {}),
+        ]:
+            refused(f"{name} is refused", code, words, ring9, *flags, **options)
+            refused("and check says so", code, words, ring9, "check", *flags, **options)
+        refused("check says that fewer connections are served", 0, ["at most 36 connections", "can serve here"], ring9, "check", "--memory", "16MiB", **few)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            refused("a port that is taken", 1, [f"--listen tcp:127.0.0.1:{port}: ", "another port"], ring9, "--memory", "16MiB", "--listen", f"tcp:127.0.0.1:{port}")
+        refused("an address of another machine", 1, ["--listen tcp:192.0.2.1:5640: ", "no interface"], ring9, "--memory", "16MiB", "--listen", "tcp:192.0.2.1:5640")
+        refused("a folder that is not there", 1, [f"--listen unix:{folder}/none/sock: ", "make its folder"], ring9, "--memory", "16MiB", "--listen", f"unix:{folder}/none/sock")
+        refused("a path that is too long", 1, ["107 bytes"], ring9, "--memory", "16MiB", "--listen", f"unix:{folder}/{'x' * 100}")
+
+        # Whom a listener believes is said, and where that is everyone who comes from anywhere, with a warning.
+        server = Server(ring9, "--memory", "16MiB", *unix, "--trust", "squash", *unix[:1], f"unix:{path}2", "--trust", "all", *tcp, "--listen", "tcp:0.0.0.0:0")
+        code, err = server.end()
+        trusts = ["(--trust peer-uid)", "(--trust squash)", "(--trust all)", "(--trust all)"]
+        said = [any(line.startswith(f"ring9: {address}: ") and line.endswith(trust) for line in err.splitlines()) for address, trust in zip(server.addresses, trusts)]
+        check("each listener's trust is said", said == [True] * 4, (server.addresses, err))
+        warned = [line for line in err.splitlines() if "warn" in line and "--trust all" in line]
+        check("everyone from anywhere as anyone is warned of", len(warned) == 1 and server.addresses[3] in warned[0], err)
+
         refused("r9 without a server says so", 1, ["cannot reach", path], r9, "--addr", f"unix:{path}", "ls")
 
         server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", "--trust", "squash", "--listen", "tcp:127.0.0.1:0", "--listen", "tcp:[::1]:0")
@@ -164,7 +195,6 @@ def main() -> int:
 
         # Limits: what does not fit is refused, or said where it was not asked for.
         refused("more memory than there is", 1, ["could take", "--max-inodes"], ring9, "--max-inodes", "2000000000", "--max-connections", "1000", "--listen", f"unix:{path}")
-        few = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))}
         fix = ["RLIMIT_NOFILE is at most 100", "ulimit -n", "systemd:", "container:"]
         refused("more connections than files", 1, ["--max-connections 50", *fix], ring9, "--max-connections", "50", "--memory", "16MiB", "--listen", f"unix:{path}", **few)
         server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", **few)

@@ -86,7 +86,7 @@ pub(crate) enum Command {
         #[arg(short)]
         follow: bool,
         /// How often to look, in seconds
-        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval, requires = "follow")]
         interval: Duration,
         path: OsString,
     },
