@@ -53,8 +53,8 @@ def entries(client: P9) -> int:
 def instructions(count: int, lists: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
         out, path = os.path.join(folder, "out"), os.path.join(folder, "sock")
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", program, "--listen", f"unix:{path}"]
-        command += ["--trust", "all", "--memory", "16MiB", "--max-inodes", str(count + 1000)]
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", program, "--trust", "all", "--listen", f"unix:{path}"]
+        command += ["--memory", "16MiB", "--max-inodes", str(count + 1000)]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         client = P9(server.stdout.readline().split()[2])
         create(client, count)

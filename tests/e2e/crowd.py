@@ -30,7 +30,7 @@ def check(name: str, ok: bool, detail: object = "") -> None:
 class Server:
     def __init__(self, folder: str, *words: str, before: tuple[str, ...] = ()):
         path = os.path.join(folder, "sock")
-        command = [*before, program, "--listen", f"unix:{path}", "--trust", "all", *words]
+        command = [*before, program, "--trust", "all", "--listen", f"unix:{path}", *words]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.address = self.process.stdout.readline().split()[2]
 

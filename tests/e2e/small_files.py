@@ -26,7 +26,7 @@ class Server:
         path = os.path.join(folder, "sock")
         # Populated as it is needed, so that what is not used is not counted.
         words = ["--grow", "--memory", str(memory), "--max-inodes", str(2 * files + 1000)]
-        command = [program, "--listen", f"unix:{path}", "--trust", "all", *words]
+        command = [program, "--trust", "all", "--listen", f"unix:{path}", *words]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.address = self.process.stdout.readline().split()[2]
 
