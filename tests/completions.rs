@@ -160,6 +160,23 @@ fn a_listener_without_descriptors_pauses() {
     assert_eq!(host.ring().of(ACCEPT).len(), 1);
 }
 
+/// H13: a receive that is being cancelled may still bring something. A server that ends waits for it, and serves it.
+#[test]
+fn a_drain_serves_what_a_cancelled_receive_brings() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    let write = request(|script| script.write(1, 0, &pattern(17_000, 1)));
+    let (begun, rest) = write.split_at(2_000);
+    host.says(begun);
+    assert_eq!(host.ring().of(ASYNC_CANCEL).len(), 1, "the rest lands in a receive of its own");
+    host.server.begin_drain().expect("the ring works");
+    host.turns();
+    assert!(host.ring().shut.is_empty(), "the cancelled receive has not ended");
+    host.ring().says_last(FD, rest);
+    host.turns();
+    assert_eq!(last_kind(&host.ring().heard), Kind::TWRITE.0 + 1);
+    assert_eq!(host.ring().shut, [FD]);
+}
+
 /// I4: a slot is used again, and a completion of its last peer comes late.
 #[test]
 fn a_late_completion_is_not_the_next_peers() {

@@ -472,3 +472,99 @@ fn a_reader_that_dies_is_forgotten() {
         assert_eq!(living.pending(), ["2"]);
     });
 }
+
+/// A server of `ctl`, and a client that has said everything: 256 reads wait, and `asks` requests came behind them.
+struct Ending {
+    server: Server<Kernel, Ctl>,
+    client: UnixStream,
+    asks: u16,
+}
+
+impl Ending {
+    fn new(asks: u16) -> Ending {
+        let (arena, stats) = (Arena::new(1 << 20).expect("a small mapping"), Rc::<Stats>::default());
+        let parts = (arena.memory(), arena.heads(), arena.gauge());
+        let ctl = Ctl::new(Rc::clone(&stats), arena.gauge(), Arc::new(Mutex::new(Lines::new(1000))));
+        let options = Options { stats, ..Options::new(1 << 20, 100) };
+        let mut server = Server::new(Kernel::new(100).expect("io_uring works here"), ctl, parts, options);
+        let (ours, mut client) = UnixStream::pair().expect("a pair of sockets");
+        server.connect(ours.into_raw_fd(), Trust::All);
+        client.set_nonblocking(true).expect("a socket");
+        let mut bytes = beginning(Dialect::L).concat();
+        (0..256).for_each(|tag| bytes.extend(frame(tag, &read(LOG, 1 << 40), Dialect::L)));
+        let asks_for = |tag| frame(tag, &Message::Tgetattr { fid: 0, request_mask: 0 }, Dialect::L);
+        (1000..1000 + asks).for_each(|tag| bytes.extend(asks_for(tag)));
+        let mut said = 0;
+        while said < bytes.len() {
+            said += client.write(&bytes[said..]).unwrap_or(0);
+            server.turn_now().expect("the ring works");
+        }
+        (0..50).for_each(|_| server.turn_now().expect("the ring works"));
+        Ending { server, client, asks }
+    }
+
+    /// Each request is answered, in order; then the connection is closed.
+    fn ends_answered(mut self) {
+        let (mut heard, mut more) = (Vec::new(), [0; 65_536]);
+        let waited = std::time::Instant::now();
+        loop {
+            match self.client.read(&mut more) {
+                Ok(0) => break,
+                Ok(n) => heard.extend_from_slice(&more[..n]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.server.turn_now().expect("the ring works");
+                }
+                Err(error) => panic!("{error} after {} bytes", heard.len()),
+            }
+            assert!(waited.elapsed().as_secs() < 30, "it is not closed");
+        }
+        let (mut rest, mut found) = (heard.as_slice(), Vec::new());
+        while let Some(head) = ring9::wire::head(rest) {
+            let (one, behind) = rest.split_at(head.size as usize);
+            found.push((head.tag, Message::parse(one, Dialect::L).expect("a sound reply").1.kind()));
+            rest = behind;
+        }
+        let (reads, asked) = found.split_at(beginning(Dialect::L).len()).1.split_at(256);
+        assert!(reads.iter().copied().eq((0..256).map(|tag| (tag, Kind(7)))), "reads end with Rlerror");
+        assert!(asked.iter().copied().eq((1000..1000 + self.asks).map(|tag| (tag, Kind::TGETATTR.reply()))));
+        (0..10).for_each(|_| self.server.turn_now().expect("the ring works"));
+        assert_eq!(self.server.peers(), 0);
+    }
+}
+
+/// A few requests fit behind those that wait; of many the socket still has a part when nothing more is received.
+const FEW_AND_MANY: [u16; 2] = [10, 8_000];
+
+/// H8: no Tflush can end the reads that wait, and no request behind them is lost.
+#[test]
+fn what_was_said_before_a_half_close_is_answered() {
+    for asks in FEW_AND_MANY {
+        let ending = Ending::new(asks);
+        ending.client.shutdown(std::net::Shutdown::Write).expect("a socket");
+        ending.ends_answered();
+    }
+}
+
+/// H13: the same for a server that is told to end.
+#[test]
+fn what_was_said_before_the_server_ends_is_answered() {
+    for asks in FEW_AND_MANY {
+        let mut ending = Ending::new(asks);
+        ending.server.begin_drain().expect("the ring works");
+        ending.ends_answered();
+    }
+}
+
+/// H7: a peer that is not received from is seen to go all the same.
+#[test]
+fn a_peer_may_vanish_while_its_requests_wait() {
+    for asks in FEW_AND_MANY {
+        let Ending { mut server, client, .. } = Ending::new(asks);
+        drop(client);
+        let waited = std::time::Instant::now();
+        while server.peers() > 0 {
+            server.turn_now().expect("the ring works");
+            assert!(waited.elapsed().as_secs() < 30, "it is not seen");
+        }
+    }
+}

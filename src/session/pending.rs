@@ -95,6 +95,23 @@ impl<F: Filesystem> Session<F> {
         }
     }
 
+    /// Ends the reads that wait for news with EINTR, as far as they can be taken back. For a peer that will say
+    /// nothing more: no Tflush of its can come, and what it has said behind them is served next. Writes and
+    /// syncs end by themselves, since they wait for the tree alone.
+    pub fn interrupt_reads(&mut self, fs: &mut F) {
+        let mut at = 0;
+        while let Some(waiting) = self.pending.0.get(at) {
+            let is_read = matches!(waiting.what, What::Read { .. });
+            if is_read && fs.cancel(waiting.token) == Cancel::Cancelled {
+                let waiting = self.pending.0.remove(at);
+                self.reply_error(fs.gate(), waiting.request, Error::EINTR);
+                waiting.flushes.into_iter().for_each(|flush| self.reply(0, flush, &Message::Rflush {}));
+            } else {
+                at += 1;
+            }
+        }
+    }
+
     pub(super) fn finish(&mut self, fs: &mut F, token: Token, at: At) {
         let found = self.pending.0.iter().position(|waiting| waiting.token == token);
         let batch = self.out.batch(fs.gate());

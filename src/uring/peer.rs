@@ -1,7 +1,7 @@
 //! One connection: its session, its state, and exactly what is in flight.
 //!
 //! ```text
-//! Open --EOF--> Finishing --all sent--> Closing --nothing in flight--> gone
+//! Open --EOF--> Finishing --all served and sent--> Closing --nothing in flight--> gone
 //!   `-----------error, broken message, drain over------^
 //! ```
 //! "In flight" means that the kernel may still touch the memory of that operation. It ends with the
@@ -24,7 +24,7 @@ const BULK_NS: u64 = 1_000_000_000;
 pub(crate) enum Life {
     /// Requests are served.
     Open,
-    /// Nothing more will arrive; replies still leave.
+    /// Nothing more will arrive; what has arrived is served, and replies leave.
     Finishing,
     /// Shut down; waits until nothing is in flight.
     Closing,
@@ -86,6 +86,8 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) tcp: bool,
     /// Its last receive has left bytes in the socket.
     pub(crate) readable: bool,
+    /// It was not received from, and its socket said meanwhile that nothing comes behind what is there.
+    pub(crate) hung_up: bool,
     /// How often deadlines were looked at since something happened.
     pub(crate) idle_sweeps: u8,
     /// Is on the loop's list for this turn.
@@ -119,6 +121,7 @@ impl<F: Filesystem> Peer<F> {
             bulk_bytes: 0,
             tcp,
             readable: false,
+            hung_up: false,
             idle_sweeps: 0,
             listed: false,
             shown,
@@ -166,6 +169,26 @@ impl<F: Filesystem> Peer<F> {
         self.shown.fids.set(self.session.fids());
         self.shown.pending.set(self.session.pending());
         self.shown.queued_bytes.set(self.session.queued_bytes());
+    }
+
+    /// Whether a receive is in flight that brings whatever comes next.
+    pub(crate) fn listens(&self) -> bool {
+        matches!(
+            self.receiving,
+            Receiving::Shared { ends: false } | Receiving::Window | Receiving::Blocks(_) | Receiving::Sink
+        )
+    }
+
+    /// Whether everything that has arrived is served, and every reply has left.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let has_sent = matches!(self.sending, Sending::Nothing) && self.session.queued_bytes() == 0;
+        has_sent && !self.again && !self.held && self.session.pending() == 0
+    }
+
+    /// Whether its requests wait behind ones that wait for news, so that it is not received from: no receive tells when
+    /// it has gone.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.life == Life::Open && self.held && !self.hung_up && matches!(self.receiving, Receiving::Nothing)
     }
 
     /// Whether the kernel may still touch memory of this peer.

@@ -13,6 +13,7 @@ use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, getsockopt, sockopt};
 use std::alloc::Layout;
 use std::io::{self, IoSlice};
@@ -120,6 +121,9 @@ pub trait Ring {
 
     /// Ends both directions of a socket; operations in flight complete.
     fn shutdown(&mut self, fd: RawFd);
+
+    /// Whether the other end of a socket has said that it sends nothing more, or is gone. Does not wait.
+    fn has_hung_up(&mut self, fd: RawFd) -> bool;
 
     /// Closes a descriptor that no operation in flight uses.
     fn close(&mut self, fd: RawFd);
@@ -354,6 +358,15 @@ impl Ring for Kernel {
     fn shutdown(&mut self, fd: RawFd) {
         // The peer may have gone first (ENOTCONN): the aim is reached all the same.
         let _ = nix::sys::socket::shutdown(fd, Shutdown::Both);
+    }
+
+    fn has_hung_up(&mut self, fd: RawFd) -> bool {
+        // SAFETY: the descriptor is open: its peer closes it only at its end.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let asks = PollFlags::from_bits_retain(libc::POLLRDHUP);
+        let mut asked = [PollFd::new(fd, asks)];
+        // POLLHUP and POLLERR are always shown (poll(2)).
+        poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     fn close(&mut self, fd: RawFd) {

@@ -498,20 +498,22 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Serves what has arrived, sends what is to be sent, receives what comes next.
     fn go_on(&mut self, slot: u32) -> io::Result<()> {
+        let draining = self.drain.is_some();
         let peer = &mut self.peers[slot as usize];
         (peer.listed, peer.idle_sweeps) = (false, 0);
+        // Nothing was in the socket when the last enter ended.
+        let heard_all = peer.life == Life::Finishing || draining && peer.listens();
         if self.peers[slot as usize].life != Life::Closing {
             self.serve(slot);
         }
         self.receive_again(slot)?;
+        self.interrupt(slot);
         if self.peers[slot as usize].life != Life::Closing {
             self.send(slot)?;
         }
         self.batches.extend(self.peers[slot as usize].session.take_spare());
-        let draining = self.drain.is_some();
-        let peer = &self.peers[slot as usize];
-        let at_rest = matches!(peer.sending, Sending::Nothing) && !peer.again;
-        if at_rest && (peer.life == Life::Finishing || draining) {
+        let at_rest = self.peers[slot as usize].is_at_rest();
+        if at_rest && heard_all {
             self.end(slot);
         }
         if self.peers[slot as usize].life == Life::Open {
@@ -526,12 +528,28 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.options.stats.disconnected(slot);
             self.options.stats.counters.closed.up();
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);
-        } else if peer.again && matches!(peer.sending, Sending::Nothing) && peer.life != Life::Closing {
-            // No CQE will come for what is left.
-            peer.listed = true;
-            self.work.push(slot);
+        } else if peer.life != Life::Closing {
+            // No CQE will come for what is left, nor for a receive that finds nothing before a drained peer ends.
+            let left = peer.again && matches!(peer.sending, Sending::Nothing);
+            if left || draining && at_rest && peer.listens() {
+                peer.listed = true;
+                self.work.push(slot);
+            }
         }
         Ok(())
+    }
+
+    /// The requests of a peer that are served must not wait for news behind which it can ask for nothing more: its
+    /// reads that wait end with EINTR once all other replies have left.
+    fn interrupt(&mut self, slot: u32) {
+        let Server { peers, drain, batches, fs, .. } = self;
+        let peer = &mut peers[slot as usize];
+        let says_no_more = peer.life == Life::Finishing || peer.life == Life::Open && (peer.hung_up || drain.is_some());
+        let waits = matches!(peer.sending, Sending::Nothing) && !peer.again && peer.session.pending() > 0;
+        if says_no_more && waits && peer.session.queued_bytes() == 0 {
+            lend(batches, &mut peer.session);
+            peer.session.interrupt_reads(fs);
+        }
     }
 }
 

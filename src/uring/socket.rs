@@ -32,6 +32,11 @@ impl Socket {
         build(types::Fd(number)).flags(flags).user_data(token.encode())
     }
 
+    /// Its descriptor.
+    pub(crate) fn fd(self) -> RawFd {
+        self.fd
+    }
+
     /// Ends both directions; operations in flight complete.
     pub(crate) fn shutdown(self, ring: &mut impl Ring) {
         ring.shutdown(self.fd);

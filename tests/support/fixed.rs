@@ -73,6 +73,9 @@ impl<R: Ring> Ring for Fixed<R> {
     fn shutdown(&mut self, fd: RawFd) {
         self.ring.shutdown(fd);
     }
+    fn has_hung_up(&mut self, fd: RawFd) -> bool {
+        self.ring.has_hung_up(fd)
+    }
     fn close(&mut self, fd: RawFd) {
         self.ring.close(fd);
     }

@@ -28,6 +28,8 @@ pub struct HandRing {
     pub heard: Vec<u8>,
     pub shut: Vec<RawFd>,
     pub closed: Vec<RawFd>,
+    /// Sockets whose other end will say nothing more.
+    pub hung_up: Vec<RawFd>,
     /// The table of files.
     places: BTreeMap<u32, RawFd>,
     /// Who is at the other end of a unix socket.
@@ -56,6 +58,7 @@ impl Default for HandRing {
             heard: Vec::new(),
             shut: Vec::new(),
             closed: Vec::new(),
+            hung_up: Vec::new(),
             places: BTreeMap::new(),
             identity: None,
             emptied: Vec::new(),
@@ -253,6 +256,10 @@ impl Ring for HandRing {
 
     fn shutdown(&mut self, fd: RawFd) {
         self.shut.push(fd);
+    }
+
+    fn has_hung_up(&mut self, fd: RawFd) -> bool {
+        self.hung_up.contains(&fd)
     }
 
     fn close(&mut self, fd: RawFd) {

@@ -26,6 +26,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 self.list(slot);
                 continue;
             }
+            if peer.is_stuck() && peer.session.pending() > 0 && self.ring.has_hung_up(peer.socket.fd()) {
+                peer.hung_up = true;
+                self.list(slot);
+                continue;
+            }
             peer.idle_sweeps = peer.idle_sweeps.saturating_add(1);
             if peer.idle_sweeps == 2 {
                 peer.session.trim();

@@ -433,6 +433,10 @@ impl Ring for SimKernel {
         }
     }
 
+    fn has_hung_up(&mut self, fd: RawFd) -> bool {
+        self.0.borrow().kernel.has_hung_up(fd)
+    }
+
     fn close(&mut self, fd: RawFd) {
         self.0.borrow_mut().kernel.close(fd);
     }

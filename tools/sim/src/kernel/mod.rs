@@ -633,6 +633,12 @@ impl Kernel {
         self.sockets[number].shut = true;
     }
 
+    /// The client says nothing more.
+    pub(crate) fn has_hung_up(&self, fd: i32) -> bool {
+        let socket = &self.sockets[self.socket(fd)];
+        socket.finished || socket.gone || socket.reset
+    }
+
     /// It could not take all of the last send.
     pub(crate) fn was_full(&self, fd: i32) -> bool {
         self.sockets[self.socket(fd)].was_full
