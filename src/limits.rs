@@ -7,8 +7,11 @@ use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
 use crate::fs::mem::locks;
 use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
-use crate::session::{ATTR_BYTES_ALL, OWN_BYTES_MAX};
-use crate::uring::{BACKLOG_BYTES_ALL, SHARED_BYTES, SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WINDOW_BYTES};
+use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, TIGHT_LISTING_BYTES_MAX};
+use crate::uring::{
+    BACKLOG_BYTES_ALL, GATHER_BYTES, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, SHARED_BYTES, SHARED_COUNT, SPARE_WINDOWS,
+    VIEWS_MAX, WINDOW_BYTES,
+};
 
 /// Largest message in bytes, and the default. v9fs asks for no more over a socket (Linux: `net/9p/trans_fd.c`, MAX_SOCK_BUF).
 pub const MSIZE_MAX: u32 = 1 << 20;
@@ -28,7 +31,8 @@ pub const LOG_LINES_PER_SECOND: u32 = 5;
 pub const MEMORY_BYTES_PER_INODE: u64 = 1024;
 /// Fids of all connections together.
 pub const FIDS_MAX: usize = 1 << 20;
-/// Bytes of replies on their way, without what they show of files. Past that every peer has one short reply at a time.
+/// Bytes of memory of replies that wait or are on their way, without what they show of files. Beyond it a peer has two
+/// short replies at most: one on its way, and one behind it.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// An inode with a name of 255 bytes, in tables that are at worst half empty. Further names count as inodes.
@@ -39,8 +43,9 @@ const FID_BYTES: u64 = 256;
 const CONNECTION_BYTES: u64 = 2048;
 /// Histograms of every kind of message and of their intervals, open texts of `ctl`, the log (docs/trees.md).
 const FIGURES_BYTES: u64 = 32 << 20;
-/// A short reply: a listing while replies are bounded, or the stat record of a link.
-const SHORT_REPLY_BYTES: u64 = 12 << 10;
+/// Memory of a short reply, in a batch of its own: a listing while replies are bounded, or the stat record of a link,
+/// and lists that say what is where.
+pub const SHORT_REPLY_BYTES: u64 = (TIGHT_LISTING_BYTES_MAX + (2 << 10)) as u64;
 
 // A payload that is no landing fits a window with its head.
 const _: () = assert!(WINDOW_BYTES >= crate::session::BULK_BYTES_MIN);
@@ -63,9 +68,10 @@ pub struct Bounds {
 
 impl Bounds {
     /// Who may hold how many bytes of this process's memory.
-    pub fn holders(&self) -> [(&'static str, u64); 11] {
+    pub fn holders(&self) -> [(&'static str, u64); 12] {
         let windows = WINDOW_BYTES as u64;
-        let turn = u64::from(SHARED_COUNT) * 2 * OWN_BYTES_MAX as u64;
+        // The reply that passes the bound is in one batch, and what is kept for the next ones is not counted there.
+        let batches = (BATCH_BYTES_MAX + KEPT_BATCH_BYTES_ALL) as u64;
         // A file has at most one block that is smaller than the largest.
         let blocks = self.inodes + self.memory / BLOCK_BYTES_MAX as u64;
         [
@@ -84,7 +90,9 @@ impl Bounds {
             ("locks", (locks::LOCKS_MAX * locks::BYTES_MAX) as u64),
             ("figures and log", FIGURES_BYTES),
             ("log lines on their way", LOG_WAITING_BYTES_MAX as u64),
-            ("replies", REPLY_BYTES_MAX as u64 + turn + self.connections * SHORT_REPLY_BYTES),
+            ("replies", REPLY_BYTES_MAX as u64 + batches + self.connections * 2 * SHORT_REPLY_BYTES),
+            // A connection has one receive and one send in flight.
+            ("lists of views", (self.connections * 2 + KEPT_GATHERS as u64) * GATHER_BYTES as u64),
         ]
     }
 

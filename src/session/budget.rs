@@ -28,7 +28,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// At most so many fids; and so many bytes of replies in memory of their own (what is shown of files is theirs).
+    /// At most this many fids, and this many bytes of memory of replies (what is shown of files is theirs).
     pub fn new(fids_max: usize, reply_bytes_max: usize) -> Budget {
         let [fids, reply_bytes, attr_bytes] = [(); 3].map(|()| AtomicUsize::new(0));
         Budget { fids_max, reply_bytes_max, fids, reply_bytes, attr_bytes }
@@ -39,7 +39,7 @@ impl Budget {
         self.fids.load(Ordering::Relaxed)
     }
 
-    /// Bytes of replies on their way, without what they show of files.
+    /// Bytes of memory of replies that wait or are on their way, without what they show of files.
     pub fn reply_bytes(&self) -> usize {
         self.reply_bytes.load(Ordering::Relaxed)
     }
@@ -65,7 +65,7 @@ impl Budget {
         self.fids() < self.fids_max
     }
 
-    /// Replies are to be few and short.
+    /// Whether replies are to be few and short.
     pub(super) fn is_tight(&self) -> bool {
         self.reply_bytes() >= self.reply_bytes_max
     }
@@ -78,11 +78,8 @@ impl Budget {
         self.fids.fetch_sub(count, Ordering::Relaxed);
     }
 
-    pub(super) fn add_reply_bytes(&self, bytes: usize) {
-        self.reply_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn give_reply_bytes(&self, bytes: usize) {
-        self.reply_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// A batch of replies has `now` bytes of memory, and had `before`.
+    pub(super) fn change_reply_bytes(&self, before: usize, now: usize) {
+        self.reply_bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 }

@@ -52,10 +52,13 @@ pub const BULK_BYTES_MIN: usize = 16 << 10;
 const FIRST_MESSAGE_BYTES_MAX: u32 = 8 << 10;
 /// Smallest message size in bytes that a client may ask for (Linux: `net/9p/client.c`, p9_client_create).
 pub const MSIZE_MIN: u32 = 4096;
-/// A peer with so many queued bytes that no file holds is not served, and no listing is larger.
+/// A peer whose queued replies use this many bytes of memory that no file holds is not served, and no listing is larger.
 pub const OWN_BYTES_MAX: usize = 64 << 10;
-/// Largest listing while replies take all the memory that they may: an entry with the longest names fits.
-const TIGHT_LISTING_BYTES_MAX: usize = 8 << 10;
+/// Most memory of one batch of replies, in bytes: a batch below [`OWN_BYTES_MAX`] gets one more listing, and a list
+/// that grows doubles its memory.
+pub const BATCH_BYTES_MAX: usize = 4 * OWN_BYTES_MAX;
+/// Largest listing in bytes while replies take all the memory that they may: an entry with the longest names fits.
+pub const TIGHT_LISTING_BYTES_MAX: usize = 8 << 10;
 /// After so many messages that are none, the peer is not worth listening to.
 const PROTOCOL_ERRORS_MAX: u32 = 64;
 
@@ -204,7 +207,7 @@ impl<F: Filesystem> Session<F> {
             fids: Fids::new(config.fids_max, config.hash_key, Arc::clone(&config.budget)),
             pending: Pending::default(),
             inbound: Inbound::Between,
-            out: Outgoing::default(),
+            out: Outgoing::new(Arc::clone(&config.budget)),
             errors: 0,
             begun: None,
             config,
@@ -391,12 +394,18 @@ impl<F: Filesystem> Session<F> {
 
     /// Queued replies whose gate is open, as one batch.
     pub fn take(&mut self, fs: &F) -> Option<Segments> {
-        self.out.take(fs.opened(), &self.config.budget)
+        self.out.take(fs.opened())
     }
 
     /// Gives back the memory of a batch that was sent or given up; it becomes the next one.
     pub fn recycle(&mut self, segments: Segments) {
         self.out.recycle(segments);
+    }
+
+    /// Whether replies take all the memory that they may. Then the next batch is to have memory of its own, no larger
+    /// than it needs.
+    pub fn is_tight(&self) -> bool {
+        self.config.budget.is_tight()
     }
 
     /// Whether there is memory for the next batch. A driver of many sessions keeps it for whoever has something to say, by [`recycle`](Self::recycle) and
@@ -450,6 +459,11 @@ impl<F: Filesystem> Session<F> {
     /// Bytes of replies that wait.
     pub fn queued_bytes(&self) -> usize {
         self.out.bytes()
+    }
+
+    /// Memory in bytes of replies that wait, without what they show of files.
+    pub fn queued_memory_bytes(&self) -> usize {
+        self.out.memory_bytes()
     }
 
     /// Fids in use.

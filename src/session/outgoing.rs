@@ -20,8 +20,8 @@ pub struct Reply {
     end: usize,
 }
 
-/// A list that grew larger than this for one batch is not kept for the next.
-const KEPT_BYTES_MAX: usize = 16 << 10;
+/// Memory of a batch that grew larger than this is not kept for the next one.
+pub(super) const KEPT_BYTES_MAX: usize = 16 << 10;
 
 /// Replies to send, in order: small bytes and pinned slices. Owned; may outlive the session. Dropping it unpins.
 #[derive(Debug, Default)]
@@ -32,8 +32,10 @@ struct Batch {
     iovec: Iovec,
     replies: Vec<Reply>,
     gate: Gate,
-    /// Where its own bytes are counted, once it was handed out.
-    charged: Option<Arc<Budget>>,
+    /// Where its memory is counted, from its first use until it is dropped or kept for another session.
+    budget: Option<Arc<Budget>>,
+    /// Bytes that are counted there.
+    charged: usize,
     /// Parts, bytes of the next part, bytes in all and replies that have been sent.
     parts_sent: usize,
     part_sent: usize,
@@ -102,15 +104,41 @@ impl Segments {
     pub(super) fn end_reply(&mut self, kind: Kind, at_ns: u64) {
         let end = self.0.iovec.len();
         self.0.replies.push(Reply { kind, at_ns, end });
+        self.charge();
+    }
+
+    /// Bytes of memory that it has, used or not. What it shows of files is not its own.
+    pub fn memory_bytes(&self) -> usize {
+        let Batch { iovec, replies, .. } = &*self.0;
+        size_of::<Batch>() + iovec.capacity_bytes() + replies.capacity() * size_of::<Reply>()
+    }
+
+    /// Bytes of memory that its replies use.
+    fn own_bytes(&self) -> usize {
+        let Batch { iovec, replies, .. } = &*self.0;
+        iovec.small().len() + size_of_val(iovec.parts()) + size_of_val(replies.as_slice())
+    }
+
+    /// Counts its memory: what was taken, however little of it is used.
+    fn charge(&mut self) {
+        let bytes = self.memory_bytes();
+        if let Some(budget) = &self.0.budget
+            && bytes != self.0.charged
+        {
+            budget.change_reply_bytes(self.0.charged, bytes);
+            self.0.charged = bytes;
+        }
     }
 
     /// Drops what is left, which unpins it, and keeps the memory.
     pub fn clear(&mut self) {
         self.discharge();
         // Each field by its name: one that is added must say here what becomes of it.
-        let Batch { iovec, replies, gate, charged: _, parts_sent, part_sent, sent, replies_sent } = &mut *self.0;
-        if iovec.capacity_bytes() > KEPT_BYTES_MAX {
-            *iovec = Iovec::default();
+        let is_large = self.memory_bytes() > KEPT_BYTES_MAX;
+        let Batch { iovec, replies, gate, budget: _, charged: _, parts_sent, part_sent, sent, replies_sent } =
+            &mut *self.0;
+        if is_large {
+            (*iovec, *replies) = (Iovec::default(), Vec::new());
         }
         iovec.clear();
         replies.clear();
@@ -119,8 +147,8 @@ impl Segments {
     }
 
     fn discharge(&mut self) {
-        if let Some(budget) = self.0.charged.take() {
-            budget.give_reply_bytes(self.0.iovec.small().len());
+        if let Some(budget) = self.0.budget.take() {
+            budget.change_reply_bytes(std::mem::take(&mut self.0.charged), 0);
         }
     }
 }
@@ -132,18 +160,26 @@ impl Drop for Segments {
 }
 
 /// The batches that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     batches: VecDeque<Segments>,
     spare: Option<Segments>,
+    budget: Arc<Budget>,
 }
 
 impl Outgoing {
+    pub(super) fn new(budget: Arc<Budget>) -> Outgoing {
+        Outgoing { batches: VecDeque::new(), spare: None, budget }
+    }
+
     /// The batch that a reply with this gate goes into.
     pub(super) fn batch(&mut self, gate: Gate) -> &mut Segments {
         let fits = self.batches.back().is_some_and(|batch| batch.0.replies.is_empty() || batch.0.gate >= gate);
         if !fits {
-            self.batches.push_back(self.spare.take().unwrap_or_default());
+            let mut batch = self.spare.take().unwrap_or_default();
+            batch.0.budget = Some(Arc::clone(&self.budget));
+            batch.charge();
+            self.batches.push_back(batch);
         }
         let batch = self.batches.back_mut().expect("there is one now");
         batch.0.gate = if batch.0.replies.is_empty() { gate } else { batch.0.gate.max(gate) };
@@ -162,17 +198,19 @@ impl Outgoing {
         self.batches.iter().map(|batch| batch.0.iovec.len()).sum()
     }
 
-    /// Bytes in all that are in no file.
+    /// Bytes in all that are in no file, with the lists of what is where.
     pub(super) fn own_bytes(&self) -> usize {
-        self.batches.iter().map(|batch| batch.0.iovec.small().len()).sum()
+        self.batches.iter().map(Segments::own_bytes).sum()
     }
 
-    pub(super) fn take(&mut self, opened: Gate, budget: &Arc<Budget>) -> Option<Segments> {
+    /// Memory in bytes of what waits, used or not.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.batches.iter().map(Segments::memory_bytes).sum()
+    }
+
+    pub(super) fn take(&mut self, opened: Gate) -> Option<Segments> {
         let open = self.batches.front().is_some_and(|batch| !batch.0.replies.is_empty() && batch.0.gate <= opened);
-        let mut batch = if open { self.batches.pop_front() } else { None }?;
-        budget.add_reply_bytes(batch.0.iovec.small().len());
-        batch.0.charged = Some(Arc::clone(budget));
-        Some(batch)
+        if open { self.batches.pop_front() } else { None }
     }
 
     /// Keeps the memory of a batch for the next one.
@@ -190,7 +228,12 @@ impl Outgoing {
         self.spare.is_some()
     }
 
+    /// The memory of the next batch. A batch that a request without a reply has left empty is no longer kept for one.
     pub(super) fn take_spare(&mut self) -> Option<Segments> {
+        let left_empty = self.batches.back().is_some_and(|batch| batch.0.replies.is_empty());
+        if left_empty && let Some(batch) = self.batches.pop_back() {
+            self.recycle(batch);
+        }
         self.spare.take()
     }
 
@@ -212,34 +255,34 @@ mod tests {
 
     #[test]
     fn replies_leave_in_order_when_their_gate_opens() {
-        let mut out = Outgoing::default();
+        let mut out = Outgoing::new(Arc::default());
         queue(&mut out, 0, b"first");
         queue(&mut out, 5, b"second");
         queue(&mut out, 5, b"third");
         queue(&mut out, 6, b"fourth");
-        assert_eq!(out.take(4, &Arc::default()).expect("the first is open").to_vec(), b"first");
-        assert!(out.take(4, &Arc::default()).is_none());
-        assert_eq!(out.take(5, &Arc::default()).expect("two are open").to_vec(), b"secondthird");
+        assert_eq!(out.take(4).expect("the first is open").to_vec(), b"first");
+        assert!(out.take(4).is_none());
+        assert_eq!(out.take(5).expect("two are open").to_vec(), b"secondthird");
         assert_eq!(out.bytes(), 6);
-        assert_eq!(out.take(Gate::MAX, &Arc::default()).expect("all are open").to_vec(), b"fourth");
+        assert_eq!(out.take(Gate::MAX).expect("all are open").to_vec(), b"fourth");
     }
 
     /// A read that fails or waits leaves an empty batch behind; the next reply must not wait for that one's gate.
     #[test]
     fn an_empty_batch_has_the_gate_of_its_first_reply() {
-        let mut out = Outgoing::default();
+        let mut out = Outgoing::new(Arc::default());
         out.batch(9);
         queue(&mut out, 1, b"first");
-        assert_eq!(out.take(1, &Arc::default()).expect("open").to_vec(), b"first");
+        assert_eq!(out.take(1).expect("open").to_vec(), b"first");
     }
 
     #[test]
     fn any_short_send_leaves_the_rest_and_ends_each_reply_once() {
         for step in 1..12 {
-            let mut out = Outgoing::default();
+            let mut out = Outgoing::new(Arc::default());
             queue(&mut out, 0, b"first");
             queue(&mut out, 0, b"second");
-            let mut batch = out.take(0, &Arc::default()).expect("open");
+            let mut batch = out.take(0).expect("open");
             let (mut seen, mut ends) = (Vec::new(), 0);
             while batch.len() > 0 {
                 let n = step.min(batch.len());

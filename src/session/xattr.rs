@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub(super) struct Attr {
     bytes: Vec<u8>,
     budget: Arc<Budget>,
+    /// Bytes of memory that are counted there: what was taken, however little of it is used.
+    charged: usize,
     /// What they become; `None` if they are there to be read.
     becomes: Option<Becomes>,
 }
@@ -29,15 +31,18 @@ struct Becomes {
 }
 
 impl Attr {
+    fn new(budget: &Arc<Budget>, becomes: Option<Becomes>) -> Attr {
+        Attr { bytes: Vec::new(), budget: Arc::clone(budget), charged: 0, becomes }
+    }
+
     /// One that is there to be read; empty until its value is added.
     pub(super) fn to_read(budget: &Arc<Budget>) -> Attr {
-        Attr { bytes: Vec::new(), budget: Arc::clone(budget), becomes: None }
+        Attr::new(budget, None)
     }
 
     /// One to which `size` bytes must be written before it is set under this name.
     pub(super) fn to_set(budget: &Arc<Budget>, name: &[u8], size: usize, how: SetXattr) -> Attr {
-        let becomes = Some(Becomes { name: name.into(), size, how });
-        Attr { bytes: Vec::new(), budget: Arc::clone(budget), becomes }
+        Attr::new(budget, Some(Becomes { name: name.into(), size, how }))
     }
 
     /// Bytes that it has.
@@ -45,9 +50,16 @@ impl Attr {
         self.bytes.len()
     }
 
-    /// Adds bytes, as far as the budget of all peers allows.
+    /// Appends, if there is memory for it. The value doubles its memory when it grows, but never beyond what was announced.
     pub(super) fn extend(&mut self, bytes: &[u8]) -> Result<()> {
-        self.budget.take_attr_bytes(bytes.len())?;
+        let needed = self.bytes.len() + bytes.len();
+        if needed > self.charged {
+            let announced = self.becomes.as_ref().map_or(needed, |becomes| becomes.size);
+            let memory = (2 * self.charged).min(announced).max(needed);
+            self.budget.take_attr_bytes(memory - self.charged)?;
+            self.charged = memory;
+            self.bytes.reserve_exact(memory - self.bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
@@ -97,6 +109,6 @@ impl Attr {
 
 impl Drop for Attr {
     fn drop(&mut self) {
-        self.budget.give_attr_bytes(self.bytes.len());
+        self.budget.give_attr_bytes(self.charged);
     }
 }

@@ -22,7 +22,7 @@ pub struct Connection {
     pub fids: Cell<usize>,
     /// Requests that wait for their tree, and flushes of those.
     pub pending: Cell<usize>,
-    /// Bytes of replies that wait to be sent, beside those that are being sent.
+    /// Memory in bytes of replies that wait to be sent, beside those that are being sent and what they show of files.
     pub queued_bytes: Cell<usize>,
     /// Bytes received.
     pub received_bytes: Counter,

@@ -36,6 +36,11 @@ impl Counter {
         self.0.set(self.0.get() + n);
     }
 
+    /// This many now: for what also becomes less.
+    pub fn set(&self, n: u64) {
+        self.0.set(n);
+    }
+
     /// How many so far.
     pub fn get(&self) -> u64 {
         self.0.get()
@@ -44,7 +49,7 @@ impl Counter {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What the loop counts. Every field only grows.
+        /// What the loop counts. Every field only grows, but those that say how much memory a holder has now.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
@@ -106,6 +111,12 @@ counters! {
     log_lines_dropped,
     /// Lines of the log that were too many of their kind in a second.
     log_lines_left_out,
+    /// Memory of replies that wait or are on their way in bytes, beside what they show of files, at the end of the last turn.
+    reply_bytes,
+    /// Memory that is kept for the next replies in bytes, at the end of the last turn.
+    kept_bytes,
+    /// Windows of all connections in bytes, at the end of the last turn.
+    window_bytes,
 }
 
 /// Everything measured, lent to those who write and those who show.

@@ -21,6 +21,9 @@ use std::os::fd::RawFd;
 /// Most views in one gather; more go with the next send. The kernel allows 1,024 (UIO_MAXIOV).
 pub const VIEWS_MAX: usize = 128;
 
+/// Memory of a list of that many views, with its header.
+pub const GATHER_BYTES: usize = VIEWS_MAX * size_of::<libc::iovec>() + size_of::<Gather>();
+
 /// So much of a payload is received together with what follows it; of more, the last part is.
 const LAST_BYTES_MAX: usize = 64 << 10;
 

@@ -168,7 +168,7 @@ impl<F: Filesystem> Peer<F> {
         self.shown.msize.set(self.session.msize());
         self.shown.fids.set(self.session.fids());
         self.shown.pending.set(self.session.pending());
-        self.shown.queued_bytes.set(self.session.queued_bytes());
+        self.shown.queued_bytes.set(self.session.queued_memory_bytes());
     }
 
     /// Whether a receive is in flight that brings whatever comes next.

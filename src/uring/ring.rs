@@ -125,6 +125,9 @@ pub trait Ring {
     /// Whether the other end of a socket has said that it sends nothing more, or is gone. Does not wait.
     fn has_hung_up(&mut self, fd: RawFd) -> bool;
 
+    /// Gives memory that the allocator keeps for later back to the kernel.
+    fn trim_memory(&mut self) {}
+
     /// Closes a descriptor that no operation in flight uses.
     fn close(&mut self, fd: RawFd);
 
@@ -367,6 +370,12 @@ impl Ring for Kernel {
         let mut asked = [PollFd::new(fd, asks)];
         // POLLHUP and POLLERR are always shown (poll(2)).
         poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    #[cfg(target_env = "gnu")]
+    fn trim_memory(&mut self) {
+        // SAFETY: no memory that is in use changes (malloc_trim(3)).
+        unsafe { libc::malloc_trim(0) };
     }
 
     fn close(&mut self, fd: RawFd) {

@@ -7,6 +7,7 @@
 mod accept;
 mod eviction;
 mod growth;
+mod kept;
 mod lines;
 mod receive;
 mod recent;
@@ -16,11 +17,13 @@ mod together;
 use self::accept::{AcceptState, Accepting};
 pub use self::accept::{Listener, Trust};
 pub use self::growth::Grow;
+use self::kept::Kept;
+pub use self::kept::{KEPT_BATCH_BYTES_ALL, KEPT_GATHERS};
 pub use self::lines::LogTo;
 use self::lines::Outlet;
 use self::recent::Recent;
 use super::buffers::{Shared, Sink, Spares};
-use super::flight::{self, Gather};
+use super::flight;
 use super::peer::{Life, Peer, Sending};
 use super::ring::{Ring, errno};
 use super::socket::Socket;
@@ -28,7 +31,7 @@ use super::table::Table;
 use super::token::{Op, Token};
 use crate::arena::{Gauge, Heads, Memory};
 use crate::fs::{At, Filesystem, Iovec};
-use crate::session::{self, Segments, Session, Users};
+use crate::session::{self, Session, Users};
 use crate::stats::{Connection, Stats};
 use nix::libc;
 use slab::Slab;
@@ -102,10 +105,8 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// `None` where the kernel has no such thing: then every peer has a window.
     shared: Option<Shared>,
     spares: Spares,
-    /// Memory of batches that nobody needs now.
-    batches: Vec<Segments>,
-    #[expect(clippy::vec_box, reason = "what is in flight stays where it is")]
-    gathers: Vec<Box<Gather>>,
+    /// Memory of replies that is kept for the next ones.
+    kept: Kept,
     events: Vec<(u64, i32, u32)>,
     /// Slots of peers to go on with. Those of this turn are taken out first, and leave their memory to the next ones.
     work: Vec<u32>,
@@ -132,6 +133,9 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// A wait for the next look at deadlines is in flight.
     sweeping: bool,
     drain: Option<u64>,
+    /// Memory of replies and windows in bytes: now, and the most since the allocator last gave memory back.
+    held: usize,
+    held_most: usize,
     /// A peer that was ended to have its blocks back, until it is gone.
     evicted: Option<u32>,
     outlet: Outlet,
@@ -156,8 +160,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             sink: Sink::new(),
             shared,
             spares: Spares::default(),
-            batches: Vec::new(),
-            gathers: Vec::new(),
+            kept: Kept::default(),
             events: Vec::new(),
             work: Vec::new(),
             worked: Vec::new(),
@@ -175,6 +178,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             patient: 0,
             sweeping: false,
             drain: None,
+            held: 0,
+            held_most: 0,
             evicted: None,
             outlet: Outlet::new(options.log.take()),
             options,
@@ -346,7 +351,20 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if self.outlet.has_news() || self.drain.is_some() {
             self.write_lines()?;
         }
+        self.show_held();
         Ok(())
+    }
+
+    /// Shows how much memory holders have, and notes the most since memory was given back.
+    fn show_held(&mut self) {
+        let counters = &self.options.stats.counters;
+        let held = [self.options.budget.reply_bytes(), self.kept.batch_bytes(), self.spares.lent_bytes()];
+        let [replies, kept, windows] = held;
+        counters.reply_bytes.set(replies as u64);
+        counters.kept_bytes.set(kept as u64);
+        counters.window_bytes.set(windows as u64);
+        self.held = held.iter().sum();
+        self.held_most = self.held_most.max(self.held);
     }
 
     /// Hears what has ended, and lists whom that concerns.
@@ -366,7 +384,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     fn complete(&mut self) {
         while let Some(token) = self.fs.ready() {
             if let Some(peer) = self.peers.get_mut(token.peer as usize) {
-                lend(&mut self.batches, &mut peer.session);
+                self.kept.lend(&mut peer.session);
                 peer.session.complete(&mut self.fs, token, self.at);
                 self.list(token.peer);
             } else {
@@ -511,7 +529,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if self.peers[slot as usize].life != Life::Closing {
             self.send(slot)?;
         }
-        self.batches.extend(self.peers[slot as usize].session.take_spare());
+        if let Some(batch) = self.peers[slot as usize].session.take_spare() {
+            self.kept.keep(batch);
+        }
         let at_rest = self.peers[slot as usize].is_at_rest();
         if at_rest && heard_all {
             self.end(slot);
@@ -542,23 +562,14 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// The requests of a peer that are served must not wait for news behind which it can ask for nothing more: its
     /// reads that wait end with EINTR once all other replies have left.
     fn interrupt(&mut self, slot: u32) {
-        let Server { peers, drain, batches, fs, .. } = self;
+        let Server { peers, drain, kept, fs, .. } = self;
         let peer = &mut peers[slot as usize];
         let says_no_more = peer.life == Life::Finishing || peer.life == Life::Open && (peer.hung_up || drain.is_some());
         let waits = matches!(peer.sending, Sending::Nothing) && !peer.again && peer.session.pending() > 0;
         if says_no_more && waits && peer.session.queued_bytes() == 0 {
-            lend(batches, &mut peer.session);
+            kept.lend(&mut peer.session);
             peer.session.interrupt_reads(fs);
         }
-    }
-}
-
-/// Gives a session memory for its next replies.
-fn lend<F: Filesystem>(batches: &mut Vec<Segments>, session: &mut Session<F>) {
-    if !session.has_spare()
-        && let Some(batch) = batches.pop()
-    {
-        session.recycle(batch);
     }
 }
 

@@ -9,6 +9,7 @@ import re
 import resource
 import select
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -137,6 +138,54 @@ def shown(times: list[float]) -> str:
     return f"p50 {statistics.median(times):.0f} us, p99 {times[len(times) * 99 // 100]:.0f} us of {len(times)}"
 
 
+REPLIES = 64 << 20  # memory of replies of all connections: docs/operating.md
+SHORT = 2 * (10 << 10)  # beyond it, for each connection
+ONE = 256 << 10  # the batch of replies that passes the bound
+CONNECTION = 4 << 10  # with two lists of views
+HELD = ("reply_bytes", "kept_bytes", "window_bytes")  # in ctl/stats: what holders have, beside the memory of files
+FOUND = 24 << 20  # shared receive buffers (16 MiB), what is kept for the next replies, and what the allocator keeps
+
+
+def flooded(folder: str, count: int) -> None:
+    """Clients that ask for long listings and receive nothing: what is counted is what the process takes, and it goes back."""
+    server = Server(folder, "--memory", "64MiB", "--max-connections", str(count + 100))
+    writer = with_file(server.address)
+    writer.walk(0, 2)
+    writer.create(2, b"big")
+    for at in range(0, 1 << 20, 1 << 19):
+        writer.write(2, at, bytes(1 << 19))
+    for number in range(400):
+        writer.walk(0, 3)
+        writer.create(3, b"%04d" % number + b"y" * 200)
+        writer.clunk(3)
+    start, before = stats(server.address), server.anonymous()
+    clients = []
+    for number in range(count):
+        client = P9(server.address)
+        client.walk(0, 1, b"big")
+        client.open(1)
+        client.walk(0, 2)
+        client.open(2)
+        # One long reply fills the socket: what comes behind it waits.
+        client.send(116, struct.pack("<IQI", 1, 0, 1 << 20), 2)
+        for tag in range(3, 7):
+            client.send(40, struct.pack("<IQI", 2, 0, 1 << 20), tag)
+        clients.append(client)
+    time.sleep(0.5)
+    now, grown = stats(server.address), server.anonymous() - before
+    replies, bound = now["reply_bytes"], REPLIES + ONE + count * SHORT
+    check(f"{count} clients that do not receive: replies stay below their bound", REPLIES * 9 // 10 < replies <= bound, f"{replies >> 20} of {bound >> 20} MiB")
+    held = sum(now[name] - start[name] for name in HELD) + count * CONNECTION
+    check("what is counted is what the process takes", grown <= held + FOUND, f"{grown >> 20} MiB, {held >> 20} MiB are counted")
+    for client in clients:
+        client.socket.close()
+    until = time.monotonic() + 20
+    while time.monotonic() < until and (left := server.anonymous() - before) > FOUND:
+        time.sleep(0.2)
+    check("what was taken goes back", left <= FOUND, f"{left >> 10} KiB are left of {grown >> 10}")
+    server.end()
+
+
 def hoards(folder: str, churn: int) -> None:
     server = Server(folder, "--memory", "128MiB", "--max-connections", "4000")
     bound = stats(server.address)["memory_bound_bytes"]
@@ -226,6 +275,7 @@ if __name__ == "__main__":
         print(f"     RLIMIT_NOFILE is {hard}: {idle} idle connections instead of {flags.idle}")
     with tempfile.TemporaryDirectory() as folder:
         idle_memory(folder, idle)
+        flooded(folder, min(1500, idle))
         hoards(folder, flags.churn)
         idle_cost(folder, idle)
     print(f"{passed} passed, {failed} failed")

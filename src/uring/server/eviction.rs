@@ -10,6 +10,8 @@ use crate::uring::ring::Ring;
 use crate::uring::token::{Op, Token};
 use std::io;
 
+/// Once holders have given back this many bytes, so does the allocator. It keeps the memory of a usual load.
+const TRIMMED_BYTES: usize = 16 << 20;
 /// Replies alone may hold one part in so many of the memory.
 const ORPHANED_SHARE: usize = 8;
 
@@ -41,6 +43,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;
                 }
             }
+        }
+        if self.held + TRIMMED_BYTES <= self.held_most {
+            self.held_most = self.held;
+            self.ring.trim_memory();
         }
         Ok(())
     }

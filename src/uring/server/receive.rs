@@ -1,6 +1,6 @@
 //! Receiving: into which memory a peer's bytes go next, and when they are served.
 
-use super::{BACKLOG_BYTES, BACKLOG_BYTES_ALL, Server, lend};
+use super::{BACKLOG_BYTES, BACKLOG_BYTES_ALL, Server};
 use crate::fs::Filesystem;
 use crate::uring::buffers::{Shared, WINDOW_BYTES};
 use crate::uring::flight::{self, Inbound, Way};
@@ -27,7 +27,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let open = peer.life == Life::Open;
         // Of a receive into shared buffers: cancelled, or no buffer was left. Whatever it was is submitted again.
         let again = matches!(errno(res), Some(Errno::EINTR | Errno::EAGAIN | Errno::ECANCELED | Errno::ENOBUFS));
-        lend(&mut self.batches, &mut peer.session);
+        self.kept.lend(&mut peer.session);
         let receiving = std::mem::replace(&mut peer.receiving, Receiving::Nothing);
         self.patient -= usize::from(matches!(&receiving, Receiving::Blocks(inbound) if !inbound.is_mixed()));
         match receiving {
@@ -56,7 +56,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 let rest = if open && n > 0 { peer.session.landed(&mut self.fs, landing, n, self.at) } else { None };
                 match rest {
                     Some(landing) => peer.receiving = Receiving::MoreBlocks(Inbound::new(landing, gather)),
-                    None => self.gathers.push(gather),
+                    None => self.kept.keep_gather(gather),
                 }
             }
             Receiving::Window | Receiving::Sink | Receiving::Shared { .. } => {}
@@ -76,7 +76,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// A receive has brought a shared buffer with `res` bytes. They are served from there; what is left goes to the peer's window.
     pub(super) fn received_shared(&mut self, slot: u32, res: i32, flags: u32) {
-        let Server { peers, shared, ring, fs, spares, batches, options, at, .. } = self;
+        let Server { peers, shared, ring, fs, spares, kept, options, at, .. } = self;
         let peer = &mut peers[slot as usize];
         if !io_uring::cqueue::more(flags) {
             peer.receiving = Receiving::Nothing;
@@ -89,7 +89,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let shared = shared.as_mut().expect("a buffer comes from those that were shared");
         let broken = shared.look(ring, flags, n, |bytes| {
             let mut rest = bytes;
-            lend(batches, &mut peer.session);
+            kept.lend(&mut peer.session);
             while !rest.is_empty() && peer.life == Life::Open && !peer.held && !peer.fresh {
                 let received = if peer.window.unread().is_empty() {
                     let received = peer.session.receive(fs, *at, rest)?;
@@ -132,7 +132,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if !due || !matches!(peer.receiving, Receiving::Nothing | Receiving::Shared { .. }) {
             return;
         }
-        lend(&mut self.batches, &mut peer.session);
+        self.kept.lend(&mut peer.session);
         match peer.session.receive(&mut self.fs, self.at, peer.window.unread()) {
             Ok(received) => {
                 peer.window.consume(received.consumed);
@@ -151,7 +151,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let (socket, token) = (peer.socket, Token::new(Op::Receive, peer.generation, slot));
         let inbound = match std::mem::replace(&mut peer.receiving, Receiving::Nothing) {
             Receiving::MoreBlocks(inbound) => Some(inbound),
-            Receiving::Nothing => peer.session.landing().map(|landing| Inbound::new(landing, self.gather())),
+            Receiving::Nothing => peer.session.landing().map(|landing| Inbound::new(landing, self.kept.gather())),
             in_flight => {
                 peer.receiving = in_flight;
                 return self.stop_shared(slot, token);

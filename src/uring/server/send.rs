@@ -3,7 +3,7 @@
 
 use super::Server;
 use crate::fs::Filesystem;
-use crate::uring::flight::{Gather, Outbound, Way};
+use crate::uring::flight::{Outbound, Way};
 use crate::uring::peer::{Life, Sending};
 use crate::uring::ring::{Ring, errno};
 use crate::uring::token::{Op, Token};
@@ -49,14 +49,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     }
 
     fn put_away(&mut self, out: Outbound) {
-        let (mut segments, gather) = out.into_parts();
-        self.gathers.push(gather);
-        segments.clear();
-        self.batches.push(segments);
-    }
-
-    pub(super) fn gather(&mut self) -> Box<Gather> {
-        self.gathers.pop().unwrap_or_else(Gather::new)
+        let (segments, gather) = out.into_parts();
+        self.kept.keep_gather(gather);
+        self.kept.keep(segments);
     }
 
     pub(super) fn send(&mut self, slot: u32) -> io::Result<()> {
@@ -72,7 +67,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 if segments.len() <= SHORT_BYTES {
                     self.short.note(slot, self.at.mono_ns);
                 }
-                Outbound::new(segments, self.gather(), self.at.mono_ns)
+                Outbound::new(segments, self.kept.gather(), self.at.mono_ns)
             }
         };
         let peer = &self.peers[slot as usize];

@@ -1,0 +1,62 @@
+//! Memory of replies, and lists of views, that are kept for the next ones: as much as a busy turn uses, and no more.
+//!
+//! Must not know: whose they were.
+
+use crate::fs::Filesystem;
+use crate::session::{Segments, Session};
+use crate::uring::flight::Gather;
+
+/// Bytes of batches that are kept. Beyond that a batch that has left is freed.
+pub const KEPT_BATCH_BYTES_ALL: usize = 4 << 20;
+/// Lists of views that are kept. Beyond that a list that was sent, or received into, is freed.
+pub const KEPT_GATHERS: usize = 512;
+
+/// What is kept.
+#[derive(Default)]
+pub(super) struct Kept {
+    batches: Vec<Segments>,
+    batch_bytes: usize,
+    #[expect(clippy::vec_box, reason = "what is in flight stays where it is")]
+    gathers: Vec<Box<Gather>>,
+}
+
+impl Kept {
+    /// Gives a session memory for its next replies. While replies take all the memory that they may, a batch is made anew,
+    /// so that a short reply takes no more than it needs.
+    pub(super) fn lend<F: Filesystem>(&mut self, session: &mut Session<F>) {
+        if !session.has_spare()
+            && !session.is_tight()
+            && let Some(batch) = self.batches.pop()
+        {
+            self.batch_bytes -= batch.memory_bytes();
+            session.recycle(batch);
+        }
+    }
+
+    /// A batch has left, or was not needed.
+    pub(super) fn keep(&mut self, mut batch: Segments) {
+        batch.clear();
+        let bytes = batch.memory_bytes();
+        if self.batch_bytes + bytes <= KEPT_BATCH_BYTES_ALL {
+            self.batch_bytes += bytes;
+            self.batches.push(batch);
+        }
+    }
+
+    /// An empty list of views.
+    pub(super) fn gather(&mut self) -> Box<Gather> {
+        self.gathers.pop().unwrap_or_else(Gather::new)
+    }
+
+    /// A list of views whose operation has ended.
+    pub(super) fn keep_gather(&mut self, gather: Box<Gather>) {
+        if self.gathers.len() < KEPT_GATHERS {
+            self.gathers.push(gather);
+        }
+    }
+
+    /// Bytes of the batches.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+}
