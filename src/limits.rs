@@ -9,16 +9,16 @@ use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
 use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, TIGHT_LISTING_BYTES_MAX};
 use crate::uring::{
-    BACKLOG_BYTES_ALL, GATHER_BYTES, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, SHARED_BYTES, SHARED_COUNT, SPARE_WINDOWS,
-    VIEWS_MAX, WINDOW_BYTES,
+    BACKLOG_BYTES_ALL, CLOSING_MAX, GATHER_BYTES, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, SHARED_BYTES, SHARED_COUNT,
+    SPARE_WINDOWS, VIEWS_MAX, WINDOW_BYTES,
 };
 
 /// Largest message in bytes, and the default. v9fs asks for no more over a socket (Linux: `net/9p/trans_fd.c`, MAX_SOCK_BUF).
 pub const MSIZE_MAX: u32 = 1 << 20;
 /// Connections at a time, unless asked otherwise.
 pub const CONNECTIONS: u64 = 10_000;
-/// Descriptors that are no connections: standard streams, ring, signals, listeners.
-pub const OTHER_FILES: u64 = 64;
+/// Descriptors beside those of open connections: standard streams, ring, signals, listeners, connections on their way out.
+pub const OTHER_FILES: u64 = 64 + CLOSING_MAX as u64;
 /// Smallest `--memory` in bytes: a largest message, its copy, and some room.
 pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// Bytes of the last lines of the log that are kept.
@@ -70,6 +70,7 @@ impl Bounds {
     /// Who may hold how many bytes of this process's memory.
     pub fn holders(&self) -> [(&'static str, u64); 12] {
         let windows = WINDOW_BYTES as u64;
+        let connections = self.connections + CLOSING_MAX as u64;
         // The reply that passes the bound is in one batch, and what is kept for the next ones is not counted there.
         let batches = (BATCH_BYTES_MAX + KEPT_BATCH_BYTES_ALL) as u64;
         // A file has at most one block that is smaller than the largest.
@@ -78,7 +79,7 @@ impl Bounds {
             ("files", self.memory),
             ("block tables", blocks * TABLE_BYTES_PER_BLOCK as u64),
             ("inodes and names", self.inodes * INODE_BYTES),
-            ("connections", self.connections * CONNECTION_BYTES),
+            ("connections", connections * CONNECTION_BYTES),
             ("fids", FIDS_MAX as u64 * FID_BYTES),
             (
                 "receive buffers",
@@ -90,9 +91,9 @@ impl Bounds {
             ("locks", (locks::LOCKS_MAX * locks::BYTES_MAX) as u64),
             ("figures and log", FIGURES_BYTES),
             ("log lines on their way", LOG_WAITING_BYTES_MAX as u64),
-            ("replies", REPLY_BYTES_MAX as u64 + batches + self.connections * 2 * SHORT_REPLY_BYTES),
+            ("replies", REPLY_BYTES_MAX as u64 + batches + connections * 2 * SHORT_REPLY_BYTES),
             // A connection has one receive and one send in flight.
-            ("lists of views", (self.connections * 2 + KEPT_GATHERS as u64) * GATHER_BYTES as u64),
+            ("lists of views", (connections * 2 + KEPT_GATHERS as u64) * GATHER_BYTES as u64),
         ]
     }
 

@@ -4,11 +4,12 @@
 mod support;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use ring9::wire::Dialect;
-use ring9::wire::Kind;
+use ring9::session::Budget;
+use ring9::wire::{Dialect, Kind, Message};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use support::host::{Host, request};
 use support::script::{Script, conversation, pattern};
 
@@ -56,10 +57,12 @@ fn is_closed(client: &mut UnixStream) -> bool {
     }
 }
 
-/// A4: a frame that began and does not end; A3: however slowly bytes come, the total counts.
+/// A4: a frame that began and does not end; A3: however slowly bytes come, the total counts. The clients keep their
+/// connections until others need them: then the one that is overdue for longest goes first.
 #[test]
 fn a_frame_has_a_total_deadline() {
-    let mut host = Host::new(16 * MIB);
+    let mut host = Host::with(16 * MIB, |options| options.peers_max = 3);
+    let address = host.listen();
     let mut honest = Honest::in_(&mut host);
     let mut silent = host.client(b"silent");
     let mut dripping = host.client(b"dripping");
@@ -71,12 +74,23 @@ fn a_frame_has_a_total_deadline() {
         (0..3).for_each(|_| host.turn());
         honest.is_served(&mut host);
     }
-    host.until(|_| is_closed(&mut silent) && is_closed(&mut dripping));
-    drop((silent, dripping));
+    host.until(|host| host.server.overdue() == 2);
+    assert!(!is_closed(&mut silent) && !is_closed(&mut dripping));
+    let mut one = UnixStream::connect_addr(&address).expect("it listens");
+    host.until(|_| is_closed(&mut silent));
+    host.say(&mut one, &Script::new(Dialect::L).bytes);
+    host.until_heard(&mut one, 19 + 2);
+    assert!(!is_closed(&mut dripping), "one place was needed");
+    let two = UnixStream::connect_addr(&address).expect("it listens");
+    host.until(|_| is_closed(&mut dripping));
+    let mut three = UnixStream::connect_addr(&address).expect("it listens");
+    host.until(|_| is_closed(&mut three));
+    assert_eq!((host.stats.counters.evicted.get(), host.stats.counters.refused.get()), (2, 1));
+    drop((silent, dripping, one, two, three));
     honest.ends_alone(&mut host);
 }
 
-/// D9, D10: a payload of which only a part comes changes nothing, holds only its own grant, and not for ever.
+/// D9, D10: a payload of which only a part comes changes nothing, holds only its own grant, and not when others need it.
 #[test]
 fn a_payload_that_stalls_is_given_up() {
     let mut host = Host::new(16 * MIB);
@@ -93,12 +107,21 @@ fn a_payload_that_stalls_is_given_up() {
     host.until(|host| host.server.peers() == 2);
     assert!(host.gauge.granted_bytes() < 1_000_000, "the grant of the one that is gone");
     honest.is_served(&mut host);
-    // 30 s and 500,000 bytes at 64 KiB/s.
+    // Others need the grant, but 30 s and 500,000 bytes at 64 KiB/s have not passed.
     host.later(36);
+    let mut second = host.client(b"second");
+    let payload = request(|script| script.write(1, 0, &pattern(1_000_000, 2)));
+    host.say(&mut second, &payload[..70_000]);
+    host.until(|host| host.gauge.granted_bytes() >= 1_500_000);
     (0..3).for_each(|_| host.turn());
     assert!(!is_closed(&mut stalled));
     host.later(3);
     host.until(|_| is_closed(&mut stalled));
+    assert!(!is_closed(&mut second), "it is not overdue");
+    host.say(&mut second, &payload[70_000..]);
+    assert_eq!(host.until_heard(&mut second, 11)[4], Kind::TWRITE.0 + 1);
+    host.ask(&mut second, |script| script.remove(1));
+    drop(second);
     for name in [&b"stalled"[..], b"vanishing"] {
         host.ask(&mut honest.client, |script| script.walk(0, 5, &[name]));
         host.ask(&mut honest.client, |script| script.open(5, false));
@@ -142,6 +165,10 @@ fn a_peer_that_never_reads_is_held_and_then_closed() {
     assert!(said < 4 * MIB, "the server stopped listening after {said} bytes");
     // 30 s and 3 MiB at 64 KiB/s.
     host.later(100);
+    host.until(|host| host.server.overdue() == 1);
+    assert_eq!(host.server.peers(), 2, "nothing that it holds is needed");
+    honest.is_served(&mut host);
+    host.later(12 * 3600);
     host.until(|host| host.server.peers() == 1);
     drop(greedy);
     let mut client = honest.client.try_clone().expect("a handle");
@@ -181,6 +208,49 @@ fn pin_and_overwrite_evicts_the_reader_and_not_the_writer() {
     drop(hoarders);
     host.ask(&mut writer, |script| script.remove(1));
     drop(writer);
+    honest.ends_alone(&mut host);
+}
+
+/// H5: while replies take all the memory that they may, the peer goes whose replies should have left for longest.
+#[test]
+fn replies_that_are_overdue_give_their_memory_to_those_of_others() {
+    let mut host = Host::with(32 * MIB, |options| options.budget = Arc::new(Budget::new(usize::MAX, 150 << 10)));
+    let mut honest = Honest::in_(&mut host);
+    let mut maker = host.client(b"dir");
+    for number in 0..200_u32 {
+        let name = format!("{number:0>200}").into_bytes();
+        assert_eq!(host.ask(&mut maker, |script| script.mkdir(0, &name))[4], Kind::TMKDIR.0 + 1);
+    }
+    // Each listing has 40 KiB, in 64 KiB of memory. The sockets take four of them, and are full.
+    let hoards = |host: &mut Host| {
+        let mut client = host.connect();
+        let mut script = Script::new(Dialect::L);
+        script.attach(0).walk(0, 1, &[]).open(1, false);
+        (0..12).for_each(|tag| {
+            script.ask(Message::Treaddir { fid: 1, offset: 0, count: 60_000 + tag });
+        });
+        host.say(&mut client, &script.bytes);
+        (0..50).for_each(|_| host.turn());
+        client
+    };
+    let first = hoards(&mut host);
+    host.later(20);
+    let second = hoards(&mut host);
+    assert!(host.budget.reply_bytes() >= 150 << 10, "{} bytes", host.budget.reply_bytes());
+    (0..100).for_each(|_| host.turn());
+    assert_eq!(host.server.peers(), 4, "20 s have passed");
+    host.later(15);
+    host.until(|host| host.stats.counters.evicted.get() == 1);
+    (0..100).for_each(|_| host.turn());
+    assert_eq!((host.server.peers(), host.stats.counters.evicted.get()), (3, 1), "one was enough");
+    honest.is_served(&mut host);
+    drop((first, second));
+    for number in 0..200_u32 {
+        let name = format!("{number:0>200}").into_bytes();
+        host.ask(&mut maker, |script| script.ask(Message::Tunlinkat { dfid: 0, name: &name, flags: 0x200 }));
+    }
+    host.ask(&mut maker, |script| script.remove(1));
+    drop(maker);
     honest.ends_alone(&mut host);
 }
 
@@ -271,7 +341,7 @@ fn a_half_closed_peer_hears_its_replies() {
 #[test]
 fn time_in_which_the_server_was_stopped_does_not_count() {
     let mut host = Host::new(16 * MIB);
-    let mut honest = Honest::in_(&mut host);
+    let honest = Honest::in_(&mut host);
     let mut slower = host.client(b"slower");
     let mut slow = host.client(b"slow");
     let bytes = request(|script| script.write(1, 0, &pattern(100, 1)).remove(1));
@@ -279,18 +349,41 @@ fn time_in_which_the_server_was_stopped_does_not_count() {
     host.later(11);
     slow.write_all(&bytes[..5]).expect("room");
     host.later(10);
-    host.jump(1000);
+    host.jump(100_000);
     host.later(10);
-    // Who began first is late now: once that one is gone, deadlines have been looked at since.
-    host.until(|_| is_closed(&mut slower));
-    assert!(!is_closed(&mut slow), "20 s have passed for the server");
-    host.ask(&mut honest.client, |script| script.walk(0, 5, &[b"slower"]));
-    host.ask(&mut honest.client, |script| script.remove(5));
-    slow.set_nonblocking(false).expect("a socket");
-    slow.write_all(&bytes[5..]).expect("room");
-    let heard = host.until_heard(&mut slow, 11 + 7);
-    assert_eq!(heard[4], Kind::TWRITE.0 + 1);
-    drop(slow);
+    // Who began first is overdue now, by a second. For the server 20 s have passed for the other one.
+    host.until(|host| host.server.overdue() > 0);
+    assert_eq!(host.server.overdue(), 1);
+    assert!(!is_closed(&mut slower), "12 hours have not passed for the server");
+    for client in [&mut slower, &mut slow] {
+        client.set_nonblocking(false).expect("a socket");
+        client.write_all(&bytes[5..]).expect("room");
+        let heard = host.until_heard(client, 11 + 7);
+        assert_eq!(heard[4], Kind::TWRITE.0 + 1);
+    }
+    drop((slower, slow));
+    honest.ends_alone(&mut host);
+}
+
+/// A4, H6: a machine that is paused in the middle of a write, and of its replies, goes on where it was.
+#[test]
+fn a_client_that_is_paused_for_minutes_goes_on() {
+    let mut host = Host::new(32 * MIB);
+    let honest = Honest::in_(&mut host);
+    let mut client = host.client(b"paused");
+    let write = request(|script| script.write(1, 0, &pattern(900_000, 4)));
+    host.say(&mut client, &write[..300_000]);
+    host.later(600);
+    host.until(|host| host.server.overdue() == 1);
+    host.say(&mut client, &write[300_000..]);
+    assert_eq!(host.until_heard(&mut client, 11)[4], Kind::TWRITE.0 + 1);
+    host.say(&mut client, &request(|script| script.read(1, 0, 900_000).remove(1)));
+    (0..20).for_each(|_| host.turn());
+    host.later(600);
+    host.until(|host| host.server.overdue() == 1);
+    let heard = host.until_heard(&mut client, 11 + 900_000 + 7);
+    assert!(heard[11..900_011] == pattern(900_000, 4) && heard[heard.len() - 3] == Kind::TREMOVE.0 + 1);
+    drop(client);
     honest.ends_alone(&mut host);
 }
 

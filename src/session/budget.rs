@@ -66,7 +66,7 @@ impl Budget {
     }
 
     /// Whether replies are to be few and short.
-    pub(super) fn is_tight(&self) -> bool {
+    pub fn is_tight(&self) -> bool {
         self.reply_bytes() >= self.reply_bytes_max
     }
 

@@ -73,7 +73,7 @@ counters! {
     closed,
     /// Connections refused because there were too many.
     refused,
-    /// Connections ended because their replies held memory that others needed.
+    /// Connections ended because others needed what they held: memory of replies, windows or grants, or their place.
     evicted,
     /// io_uring_enter calls.
     enters,

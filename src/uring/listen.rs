@@ -27,8 +27,12 @@ use std::time::{Duration, Instant};
 
 /// Socket buffers for large messages, in bytes each way; inherited by accepted sockets. The unix default of 208 KiB makes a 1 MiB message stall.
 pub const SOCKET_BUFFER_BYTES: usize = 1 << 20;
-/// Seconds of silence before the first probe of a TCP peer, seconds between probes, and probes: a peer whose machine has gone is noticed after 60 + 8 * 15 s, since a laptop may sleep for a minute, and a Linux mount never reconnects.
-pub const KEEPALIVE: (u32, u32, u32) = (60, 15, 8);
+/// Keepalives, in seconds: the first after this time without traffic, and the next ones while none is answered.
+pub const KEEPALIVE: (u32, u32) = (60, 15);
+/// A machine that answers nothing loses its connection after this time, in ms: 12 h, with data under way or without. A
+/// machine may be paused, or sleep for a night, and a Linux mount never reconnects. A connection that is needed for
+/// another client is taken from a machine that is silent before (`server/eviction.rs`).
+pub const USER_TIMEOUT_MS: u32 = 12 * 3600 * 1000;
 /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;
 /// How long the lock of a path may be somebody else's.
@@ -157,11 +161,12 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     // A reply must not wait for the acknowledgement of the one before it.
     setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
-    let (idle, interval, count) = KEEPALIVE;
+    let (idle, interval) = KEEPALIVE;
     setsockopt(&fd, sockopt::KeepAlive, &true)?;
     setsockopt(&fd, sockopt::TcpKeepIdle, &idle)?;
     setsockopt(&fd, sockopt::TcpKeepInterval, &interval)?;
-    setsockopt(&fd, sockopt::TcpKeepCount, &count)?;
+    // With this the number of keepalives does not matter (Linux: `net/ipv4/tcp_timer.c`, tcp_keepalive_timer).
+    setsockopt(&fd, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)?;
     match address {
         SocketAddr::V4(v4) => socket::bind(fd.as_raw_fd(), &SockaddrIn::from(v4))?,
         SocketAddr::V6(v6) => socket::bind(fd.as_raw_fd(), &SockaddrIn6::from(v6))?,
@@ -386,6 +391,18 @@ mod tests {
         let _waits = UnixStream::connect(&path).expect("one fits");
         assert_eq!(listen_unix(&path).expect_err("it is taken").kind(), io::ErrorKind::AddrInUse);
         std::fs::remove_file(&path).expect("it is ours");
+    }
+
+    /// H6: a connection has from its listener how long the kernel waits for its machine.
+    #[test]
+    fn the_kernel_waits_for_hours_for_a_machine_that_is_paused() {
+        let bound = listen_tcp((std::net::Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let listener = std::net::TcpListener::from(bound.fd);
+        let client = std::net::TcpStream::connect(bound.local.expect("of TCP")).expect("it listens");
+        let (accepted, _) = listener.accept().expect("a client is there");
+        drop(client);
+        assert_eq!(socket::getsockopt(&accepted, sockopt::TcpUserTimeout).expect("of TCP"), USER_TIMEOUT_MS);
+        assert!(socket::getsockopt(&accepted, sockopt::KeepAlive).expect("a socket"));
     }
 
     #[test]

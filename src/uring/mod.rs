@@ -37,10 +37,11 @@ mod token;
 pub use buffers::{SHARED_BYTES, SHARED_COUNT, SINK_BYTES, SPARE_WINDOWS, WINDOW_BYTES};
 pub use flight::{GATHER_BYTES, VIEWS_MAX};
 pub use listen::{
-    BACKLOG, Bound, KEEPALIVE, SOCKET_BUFFER_BYTES, Signals, cpus, listen_tcp, listen_unix, open_files, pin_to_cpu,
+    BACKLOG, Bound, KEEPALIVE, SOCKET_BUFFER_BYTES, Signals, USER_TIMEOUT_MS, cpus, listen_tcp, listen_unix,
+    open_files, pin_to_cpu,
 };
 pub use probe::{Check, Finding, available_memory, check, explain_setup_error, memlock_advice};
 pub use ring::{Features, Kernel, Ring, SQ_ENTRIES, monotonic_ns};
 pub use server::{
-    BACKLOG_BYTES_ALL, Grow, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, Listener, LogTo, Options, Server, Trust,
+    BACKLOG_BYTES_ALL, CLOSING_MAX, Grow, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, Listener, LogTo, Options, Server, Trust,
 };

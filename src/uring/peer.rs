@@ -142,9 +142,16 @@ impl<F: Filesystem> Peer<F> {
         }
     }
 
-    /// Whether a message, or a reply, takes longer than it may.
-    pub(crate) fn is_late(&self, now: u64) -> bool {
-        self.session.deadline().is_some_and(|by| by < now) || self.outbound().is_some_and(|out| out.due_ns < now)
+    /// Since when a message, or a reply, takes longer than it may, in monotonic nanoseconds. `None` if none does.
+    pub(crate) fn overdue_since(&self, now: u64) -> Option<u64> {
+        let replies = self.outbound().map(|out| out.due_ns);
+        [self.session.deadline(), replies].into_iter().flatten().filter(|&by| by < now).min()
+    }
+
+    /// Whether it has memory of the arena for a payload that has not arrived.
+    pub(crate) fn has_grant(&self) -> bool {
+        matches!(self.receiving, Receiving::Blocks(_) | Receiving::MoreBlocks(_))
+            || self.session.next_landing().is_some()
     }
 
     /// Whether it sends large payloads.

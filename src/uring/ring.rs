@@ -125,6 +125,13 @@ pub trait Ring {
     /// Whether the other end of a socket has said that it sends nothing more, or is gone. Does not wait.
     fn has_hung_up(&mut self, fd: RawFd) -> bool;
 
+    /// For how long the machine at the other end of a TCP connection has acknowledged nothing, in nanoseconds. `None` for
+    /// other sockets.
+    fn silent_ns(&mut self, fd: RawFd) -> Option<u64> {
+        let _ = fd;
+        None
+    }
+
     /// Gives memory that the allocator keeps for later back to the kernel.
     fn trim_memory(&mut self) {}
 
@@ -370,6 +377,16 @@ impl Ring for Kernel {
         let mut asked = [PollFd::new(fd, asks)];
         // POLLHUP and POLLERR are always shown (poll(2)).
         poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    fn silent_ns(&mut self, fd: RawFd) -> Option<u64> {
+        // SAFETY: all zero is a valid tcp_info: numbers only.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes of `info`.
+        let said =
+            unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len) };
+        (said == 0).then(|| u64::from(info.tcpi_last_ack_recv) * 1_000_000)
     }
 
     #[cfg(target_env = "gnu")]

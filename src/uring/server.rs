@@ -16,6 +16,8 @@ mod together;
 
 use self::accept::{AcceptState, Accepting};
 pub use self::accept::{Listener, Trust};
+pub use self::eviction::CLOSING_MAX;
+use self::eviction::Overdue;
 pub use self::growth::Grow;
 use self::kept::Kept;
 pub use self::kept::{KEPT_BATCH_BYTES_ALL, KEPT_GATHERS};
@@ -133,6 +135,9 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// A wait for the next look at deadlines is in flight.
     sweeping: bool,
     drain: Option<u64>,
+    /// Peers that were ended and are not gone yet.
+    closing: usize,
+    overdue: Overdue,
     /// Memory of replies and windows in bytes: now, and the most since the allocator last gave memory back.
     held: usize,
     held_most: usize,
@@ -178,6 +183,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             patient: 0,
             sweeping: false,
             drain: None,
+            closing: 0,
+            overdue: Overdue::default(),
             held: 0,
             held_most: 0,
             evicted: None,
@@ -256,6 +263,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Connections that are not gone yet.
     pub fn peers(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Connections that were overdue at the last sweep and are not closed for it yet.
+    pub fn overdue(&self) -> usize {
+        self.overdue.peers.len()
     }
 
     /// Fids of all connections.
@@ -502,6 +514,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let peer = &mut self.peers[slot as usize];
         if peer.life != Life::Closing {
             peer.life = Life::Closing;
+            self.closing += 1;
             peer.session.close(&mut self.fs, self.at);
             peer.socket.shutdown(&mut self.ring);
         }
@@ -543,6 +556,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         peer.show();
         if peer.life == Life::Closing && !peer.in_flight() {
             let mut peer = self.peers.remove(slot as usize);
+            self.closing -= 1;
             peer.window.discard(&mut self.spares);
             peer.socket.close(&mut self.ring);
             self.options.stats.disconnected(slot);

@@ -76,6 +76,9 @@ impl<R: Ring> Ring for Fixed<R> {
     fn has_hung_up(&mut self, fd: RawFd) -> bool {
         self.ring.has_hung_up(fd)
     }
+    fn silent_ns(&mut self, fd: RawFd) -> Option<u64> {
+        self.ring.silent_ns(fd)
+    }
     fn trim_memory(&mut self) {
         self.ring.trim_memory();
     }

@@ -28,6 +28,8 @@ pub struct HandRing {
     pub heard: Vec<u8>,
     pub shut: Vec<RawFd>,
     pub closed: Vec<RawFd>,
+    /// For how long the machines of sockets have been silent.
+    pub silent_ns: BTreeMap<RawFd, u64>,
     /// Sockets whose other end will say nothing more.
     pub hung_up: Vec<RawFd>,
     /// The table of files.
@@ -58,6 +60,7 @@ impl Default for HandRing {
             heard: Vec::new(),
             shut: Vec::new(),
             closed: Vec::new(),
+            silent_ns: BTreeMap::new(),
             hung_up: Vec::new(),
             places: BTreeMap::new(),
             identity: None,
@@ -260,6 +263,10 @@ impl Ring for HandRing {
 
     fn has_hung_up(&mut self, fd: RawFd) -> bool {
         self.hung_up.contains(&fd)
+    }
+
+    fn silent_ns(&mut self, fd: RawFd) -> Option<u64> {
+        self.silent_ns.get(&fd).copied()
     }
 
     fn close(&mut self, fd: RawFd) {

@@ -7,12 +7,13 @@ use ring9::arena::{Arena, Gauge};
 use ring9::fs::mem::Mem;
 use ring9::session::Budget;
 use ring9::stats::Stats;
-use ring9::uring::{Kernel, Options, Server, Trust};
+use ring9::uring::{Kernel, Listener, Options, Server, Trust};
 use ring9::wire::Dialect;
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::IntoRawFd;
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,16 +35,24 @@ impl Host {
         let arena = Arena::new(memory_bytes).expect("a small mapping");
         let parts = (arena.memory(), arena.heads(), arena.gauge());
         let (gauge, stats) = (arena.gauge(), Rc::new(Stats::default()));
-        let budget = Arc::new(Budget::default());
-        let mut options =
-            Options { stats: Rc::clone(&stats), budget: Arc::clone(&budget), ..Options::new(1 << 20, 200) };
+        let mut options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 20, 200) };
         change(&mut options);
+        let budget = Arc::clone(&options.budget);
         let ring = Fixed::new(Kernel::new(200).expect("io_uring works here"));
         let ahead_ns = Rc::clone(&ring.ahead_ns);
         let mut server = Server::new(ring, tree_in(arena), parts, options);
         // Where the limit does not allow it, everything else is the same.
         let _ = server.register(memory_bytes);
         Host { server, stats, gauge, budget, ahead_ns }
+    }
+
+    /// A socket at which clients can connect, as far as there is a place for them.
+    pub fn listen(&mut self) -> SocketAddr {
+        let name = format!("ring9-test-{}-{:?}", std::process::id(), std::thread::current().id());
+        let address = SocketAddr::from_abstract_name(name).expect("a short name");
+        let listener = UnixListener::bind_addr(&address).expect("a name of this thread alone");
+        self.server.listen(Listener { fd: listener.into_raw_fd(), name: "here".into(), trust: Trust::All, tcp: false });
+        address
     }
 
     /// A client that has said nothing yet.

@@ -75,7 +75,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.listeners[index].state = AcceptState::Idle;
         }
         match errno(res) {
-            None if self.drain.is_some() || self.peers.len() >= self.options.peers_max => {
+            None if self.drain.is_some() || !self.has_place() => {
                 self.options.stats.counters.refused.up();
                 self.ring.close(res);
             }
@@ -84,6 +84,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 self.connect_by(name, res, trust, tcp);
             }
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                self.gives_place();
                 let listener = &mut self.listeners[index];
                 if listener.warned_ns.is_none_or(|last| self.at.mono_ns > last + WARNING_NS) {
                     listener.warned_ns = Some(self.at.mono_ns);

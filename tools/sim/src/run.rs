@@ -14,7 +14,9 @@ use ring9::fs::mem::{Mem, Options as MemOptions};
 use ring9::limits::Bounds;
 use ring9::session::Budget;
 use ring9::stats::Stats;
-use ring9::uring::{BACKLOG_BYTES_ALL, Features, Grow, Listener, LogTo, Options, Ring, Server, Trust, WINDOW_BYTES};
+use ring9::uring::{
+    BACKLOG_BYTES_ALL, CLOSING_MAX, Features, Grow, Listener, LogTo, Options, Ring, Server, Trust, WINDOW_BYTES,
+};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
@@ -253,7 +255,11 @@ impl Simulation {
             self.budget.reply_bytes()
         );
         assert!(self.gauge.used_bytes() <= bound("files"), "bounds: {} bytes of blocks", self.gauge.used_bytes());
-        assert!(self.server.peers() <= self.bounds.connections as usize, "bounds: {} peers", self.server.peers());
+        assert!(
+            self.server.peers() <= self.bounds.connections as usize + CLOSING_MAX,
+            "bounds: {} peers",
+            self.server.peers()
+        );
         self.world.borrow().scribe.iter().for_each(Scribe::check_bound);
         let refused = self.stats.counters.refused.get();
         assert_eq!(self.world.borrow().kernel.refused, refused, "descriptors: closed without a shutdown");

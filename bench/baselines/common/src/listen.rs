@@ -7,7 +7,7 @@ use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt,
 };
 use ring9::client::Address;
-use ring9::uring::{BACKLOG, KEEPALIVE, SOCKET_BUFFER_BYTES};
+use ring9::uring::{BACKLOG, KEEPALIVE, SOCKET_BUFFER_BYTES, USER_TIMEOUT_MS};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -121,11 +121,11 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
-    let (idle, interval, count) = KEEPALIVE;
+    let (idle, interval) = KEEPALIVE;
     setsockopt(&fd, sockopt::KeepAlive, &true)?;
     setsockopt(&fd, sockopt::TcpKeepIdle, &idle)?;
     setsockopt(&fd, sockopt::TcpKeepInterval, &interval)?;
-    setsockopt(&fd, sockopt::TcpKeepCount, &count)?;
+    setsockopt(&fd, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)?;
     match address {
         SocketAddr::V4(v4) => socket::bind(fd.as_raw_fd(), &SockaddrIn::from(v4))?,
         SocketAddr::V6(v6) => socket::bind(fd.as_raw_fd(), &SockaddrIn6::from(v6))?,

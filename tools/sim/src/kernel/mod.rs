@@ -273,7 +273,7 @@ impl Kernel {
         fd
     }
 
-    fn socket(&self, fd: i32) -> usize {
+    pub(crate) fn socket(&self, fd: i32) -> usize {
         match self.fds.get(&fd) {
             Some(Fd::Socket(number)) => *number,
             _ => panic!("descriptors: {fd} is no open socket"),
