@@ -7,7 +7,7 @@ use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
 use crate::fs::mem::locks;
 use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
-use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, TIGHT_LISTING_BYTES_MAX};
+use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, FID_BYTES_OWN, TIGHT_LISTING_BYTES_MAX};
 use crate::uring::{
     BACKLOG_BYTES_ALL, CLOSING_MAX, GATHER_BYTES, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, SHARED_BYTES, SHARED_COUNT,
     SPARE_WINDOWS, VIEWS_MAX, WINDOW_BYTES,
@@ -29,16 +29,15 @@ pub const LOG_WAITING_BYTES_MAX: usize = 256 << 10;
 pub const LOG_LINES_PER_SECOND: u32 = 5;
 /// Memory in bytes for each inode, unless asked otherwise.
 pub const MEMORY_BYTES_PER_INODE: u64 = 1024;
-/// Fids of all connections together.
-pub const FIDS_MAX: usize = 1 << 20;
+/// Memory of the fids of all connections together, in bytes; each has [`FID_BYTES_OWN`] in any case. One connection may take
+/// half of it: a million fids that were walked to.
+pub const FID_BYTES_MAX: usize = 256 << 20;
 /// Bytes of memory of replies that wait or are on their way, without what they show of files. Beyond it a peer has two
 /// short replies at most: one on its way, and one behind it.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// An inode with a name of 255 bytes, in tables that are at worst half empty. Further names count as inodes.
 const INODE_BYTES: u64 = 640;
-/// A fid with its file, in a table that is at worst half empty.
-const FID_BYTES: u64 = 256;
 /// A connection with its session, its place in a table that is at worst half empty, and its completions.
 const CONNECTION_BYTES: u64 = 2048;
 /// Histograms of every kind of message and of their intervals, open texts of `ctl`, the log (docs/trees.md).
@@ -80,7 +79,7 @@ impl Bounds {
             ("block tables", blocks * TABLE_BYTES_PER_BLOCK as u64),
             ("inodes and names", self.inodes * INODE_BYTES),
             ("connections", connections * CONNECTION_BYTES),
-            ("fids", FIDS_MAX as u64 * FID_BYTES),
+            ("fids", FID_BYTES_MAX as u64 + connections * 2 * FID_BYTES_OWN as u64),
             (
                 "receive buffers",
                 u64::from(SHARED_COUNT) * SHARED_BYTES as u64

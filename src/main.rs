@@ -293,7 +293,7 @@ fn build(
         peers_max: bounds.connections as usize,
         owner: nix::unistd::geteuid().as_raw(),
         users: Arc::new(users),
-        budget: Arc::new(Budget::new(limits::FIDS_MAX, limits::REPLY_BYTES_MAX)),
+        budget: Arc::new(Budget::new(limits::FID_BYTES_MAX, limits::REPLY_BYTES_MAX)),
         busy_poll_ns: serve.busy_poll * 1000,
         signals: Some(signals.raw()),
         stats,

@@ -321,6 +321,57 @@ fn a_peer_may_vanish_after_every_byte() {
     assert_eq!((host.server.fids(), gauge.pins(), gauge.granted_bytes()), (3, 0, 0));
 }
 
+/// C3: a connection with many fids ends, or starts anew. They are closed in parts, between which others are served.
+#[test]
+fn many_fids_are_closed_in_parts() {
+    const FIDS: u32 = 20_000;
+    const PART: usize = 64;
+    for vanishes in [true, false] {
+        let mut host = Host::new(16 * MIB);
+        let mut honest = Honest::in_(&mut host);
+        let mut client = host.client(b"many");
+        for first in (2..FIDS).step_by(1000) {
+            let walks = request(|script| {
+                for fid in first..first + 1000 {
+                    script.walk(0, fid, &[b"many"]);
+                }
+                script
+            });
+            host.say(&mut client, &walks);
+            host.until_heard(&mut client, 1000 * (9 + 13));
+        }
+        let all = host.budget.fids();
+        assert!(all > 20_000 && host.budget.fid_bytes() < all * 150, "{all} fids, {} bytes", host.budget.fid_bytes());
+        let stays = if vanishes {
+            drop(client);
+            None
+        } else {
+            host.say(&mut client, &Script::new(Dialect::L).bytes);
+            Some(client)
+        };
+        let (mut before, mut served) = (all, 0);
+        host.say(&mut honest.client, &request(|script| script.stat(1)));
+        honest.client.set_nonblocking(true).expect("a socket");
+        while host.budget.fids() > 2 {
+            host.turn();
+            let now = host.budget.fids();
+            assert!(before - now <= 2 * PART, "{} fids in one turn", before - now);
+            before = now;
+            if honest.client.read(&mut [0; 1000]).is_ok() {
+                served += 1;
+                honest.client.write_all(&request(|script| script.stat(1))).expect("room");
+            }
+        }
+        assert!(served > 50, "{served} requests of others were served meanwhile");
+        honest.client.set_nonblocking(false).expect("a socket");
+        host.until_heard(&mut honest.client, 160);
+        drop(stays);
+        host.ask(&mut honest.client, |script| script.walk(0, 5, &[b"many"]));
+        host.ask(&mut honest.client, |script| script.remove(5));
+        honest.ends_alone(&mut host);
+    }
+}
+
 /// H8: who has said all and still listens hears all.
 #[test]
 fn a_half_closed_peer_hears_its_replies() {

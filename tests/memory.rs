@@ -170,3 +170,35 @@ fn attributes_on_their_way_take_what_is_counted() {
     session.close(&mut fs, AT);
     assert_eq!(budget.attr_bytes(), 0);
 }
+
+/// Fids of one session, from none to many and back to a few.
+#[test]
+fn fids_take_what_is_counted() {
+    let mut fs = tree();
+    let budget = Arc::new(Budget::default());
+    let mut script = Script::new(Dialect::L);
+    script.attach(0);
+    (1..30_000).for_each(|fid| {
+        script.walk(0, fid, &[]);
+    });
+    let clunks = request(|script| {
+        for fid in 100..30_000 {
+            script.clunk(fid);
+        }
+        script
+    });
+    let before = counting::live();
+    let mut session = Session::new(Config { budget: Arc::clone(&budget), ..config() });
+    for (asks, fids) in [(&script.bytes[..], 30_000), (&clunks[..], 100)] {
+        let replies =
+            support::feed(&mut session, &mut fs, asks, std::iter::empty(), support::Style::ReceiveOnly).replies;
+        drop(replies);
+        session.trim();
+        let (live, counted) = (counting::live() - before, budget.fid_bytes());
+        assert_eq!(session.fids(), fids);
+        assert!(live <= counted + budget.reply_bytes() + 4 * OTHER_BYTES, "{live} bytes, {counted} are counted");
+        assert!(counted <= fids * 150 + (100 << 10), "{counted} bytes are counted for {fids} fids");
+    }
+    session.close(&mut fs, AT);
+    assert_eq!((budget.fids(), budget.fid_bytes()), (0, 0));
+}

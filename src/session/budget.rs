@@ -10,12 +10,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes of extended attributes that are being read or written, of all sessions together.
 pub const ATTR_BYTES_ALL: usize = 16 << 20;
 
+/// Memory of fids in bytes that each session has for itself, however much others have: some 30 fids. What is there grows by
+/// doubling, so it may be twice as much.
+pub const FID_BYTES_OWN: usize = 4 << 10;
+
 /// Bounds that hold for all sessions together.
 #[derive(Debug)]
 pub struct Budget {
-    fids_max: usize,
+    fid_bytes_max: usize,
     reply_bytes_max: usize,
     fids: AtomicUsize,
+    fid_bytes: AtomicUsize,
     reply_bytes: AtomicUsize,
     attr_bytes: AtomicUsize,
 }
@@ -28,10 +33,10 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// At most this many fids, and this many bytes of memory of replies (what is shown of files is theirs).
-    pub fn new(fids_max: usize, reply_bytes_max: usize) -> Budget {
-        let [fids, reply_bytes, attr_bytes] = [(); 3].map(|()| AtomicUsize::new(0));
-        Budget { fids_max, reply_bytes_max, fids, reply_bytes, attr_bytes }
+    /// At most this many bytes of memory of fids, and of replies (what is shown of files is theirs).
+    pub fn new(fid_bytes_max: usize, reply_bytes_max: usize) -> Budget {
+        let [fids, fid_bytes, reply_bytes, attr_bytes] = [(); 4].map(|()| AtomicUsize::new(0));
+        Budget { fid_bytes_max, reply_bytes_max, fids, fid_bytes, reply_bytes, attr_bytes }
     }
 
     /// Fids of all sessions.
@@ -61,8 +66,21 @@ impl Budget {
         self.attr_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn has_fids(&self) -> bool {
-        self.fids() < self.fids_max
+    /// Bytes of memory of the fids of all sessions.
+    pub fn fid_bytes(&self) -> usize {
+        self.fid_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a session whose fids have `own` bytes of memory may have one more: while as much is free for the others, so
+    /// that the first one that takes all it can has half, and each further one half of what is left. [`FID_BYTES_OWN`] are
+    /// there for each in any case.
+    pub(super) fn has_fids(&self, own: usize) -> bool {
+        own < FID_BYTES_OWN || own < self.fid_bytes_max.saturating_sub(self.fid_bytes())
+    }
+
+    /// The fids of a session have `now` bytes of memory, and had `before`.
+    pub(super) fn change_fid_bytes(&self, before: usize, now: usize) {
+        self.fid_bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// Whether replies are to be few and short.

@@ -30,7 +30,10 @@ impl<F: Filesystem> Session<F> {
 
     /// version(9P): starts the session anew. All I/O is abandoned and all fids are clunked; nothing of the old session is answered any more.
     fn version(&mut self, fs: &mut F, request: Request, msize: u32, version: &[u8], at: At) -> Result<()> {
-        self.reset(fs, at);
+        if !self.reset_part(fs, at) {
+            self.unfinished = true;
+            return Ok(());
+        }
         let agreed = Dialect::negotiate(version);
         self.dialect = agreed;
         self.msize = FIRST_MESSAGE_BYTES_MAX;

@@ -1,11 +1,10 @@
 //! The fids of one peer: which file each stands for, in which state, and how many there may be.
 
 use super::budget::Budget;
+use super::fidstore::Store;
 use super::xattr::Attr;
 use crate::fs::{Error, Result};
 use crate::wire::{Fid, NOFID};
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 /// Fids of one peer that stand for extended attributes: each may have 64 KiB of its own.
@@ -41,37 +40,53 @@ pub(super) struct Held<T> {
     pub(super) state: State,
 }
 
+/// Fids that are closed in the order of their numbers when a session ends. To sort more takes too long.
+const SORTED_MAX: usize = 64;
+
 /// Fids by number. Their order never decides anything.
 pub(super) struct Fids<T> {
-    held: HashMap<Fid, Held<T>, Key>,
+    held: Store<Held<T>>,
+    /// Those of a session that ended. They are closed in parts; none of them has a number any more.
+    leaving: Option<Box<Store<Held<T>>>>,
     /// How many stand for attributes.
     attrs: usize,
     most: usize,
     budget: Arc<Budget>,
+    /// Bytes of memory that are counted there.
+    charged: usize,
 }
 
 impl<T> Fids<T> {
     pub(super) fn new(most: usize, hash_key: u64, budget: Arc<Budget>) -> Fids<T> {
-        Fids { held: HashMap::with_hasher(Key(hash_key | 1)), attrs: 0, most, budget }
+        Fids { held: Store::new(hash_key), leaving: None, attrs: 0, most, budget, charged: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.held.len() + self.leaving.as_ref().map_or(0, |leaving| leaving.len())
+    }
+
+    /// Counts the memory that they have, used or not.
+    fn charge(&mut self) {
+        let bytes = self.held.bytes() + self.leaving.as_ref().map_or(0, |leaving| leaving.bytes());
+        if bytes != self.charged {
+            self.budget.change_fid_bytes(self.charged, bytes);
+            self.charged = bytes;
+        }
     }
 
     /// Whatever it stands for.
     pub(super) fn any(&mut self, fid: Fid) -> Result<&mut Held<T>> {
-        self.held.get_mut(&fid).ok_or(Error::EBADF)
+        self.held.get_mut(fid).ok_or(Error::EBADF)
     }
 
     /// A file.
     pub(super) fn get(&mut self, fid: Fid) -> Result<&mut Held<T>> {
-        self.held.get_mut(&fid).filter(|held| held.state.is_file()).ok_or(Error::EBADF)
+        self.held.get_mut(fid).filter(|held| held.state.is_file()).ok_or(Error::EBADF)
     }
 
     /// Two files, maybe the same.
     pub(super) fn both(&self, one: Fid, other: Fid) -> Result<(&Held<T>, &Held<T>)> {
-        let find = |fid| self.held.get(&fid).filter(|held| held.state.is_file());
+        let find = |fid| self.held.get(fid).filter(|held| held.state.is_file());
         find(one).zip(find(other)).ok_or(Error::EBADF)
     }
 
@@ -80,8 +95,8 @@ impl<T> Fids<T> {
         if one == other {
             return Err(Error::EINVAL);
         }
-        match self.held.get_disjoint_mut([&one, &other]) {
-            [Some(one), Some(other)] if one.state.is_file() && other.state.is_file() => Ok((one, other)),
+        match self.held.two_mut(one, other) {
+            Some((one, other)) if one.state.is_file() && other.state.is_file() => Ok((one, other)),
             _ => Err(Error::EBADF),
         }
     }
@@ -90,17 +105,18 @@ impl<T> Fids<T> {
     pub(super) fn check_new(&self, fid: Fid) -> Result<()> {
         match fid {
             NOFID => Err(Error::EINVAL),
-            _ if self.held.contains_key(&fid) => Err(Error::EINVAL),
-            _ if self.held.len() >= self.most || !self.budget.has_fids() => Err(Error::EMFILE),
+            _ if self.held.has(fid) => Err(Error::EINVAL),
+            _ if self.held.len() >= self.most || !self.budget.has_fids(self.charged) => Err(Error::EMFILE),
             _ => Ok(()),
         }
     }
 
     /// Puts a file under a number; gives back what was there.
     pub(super) fn put(&mut self, fid: Fid, file: T) -> Option<Held<T>> {
-        let old = self.held.insert(fid, Held { file, state: State::Walked });
+        let old = self.held.put(fid, Held { file, state: State::Walked });
         if old.is_none() {
             self.budget.add_fid();
+            self.charge();
         }
         old
     }
@@ -111,15 +127,16 @@ impl<T> Fids<T> {
             return Err((Error::ENOSPC, file));
         }
         self.attrs += 1;
-        let old = self.held.insert(fid, Held { file, state: State::Attr(Box::new(attr)) });
+        let old = self.held.put(fid, Held { file, state: State::Attr(Box::new(attr)) });
         debug_assert!(old.is_none(), "the number was free");
         self.budget.add_fid();
+        self.charge();
         Ok(())
     }
 
     /// A fid stands for an attribute from now on, maybe another one than before.
     pub(super) fn become_attr(&mut self, fid: Fid, attr: Attr) -> Result<()> {
-        let held = self.held.get_mut(&fid).ok_or(Error::EBADF)?;
+        let held = self.held.get_mut(fid).ok_or(Error::EBADF)?;
         if held.state.is_file() {
             if self.attrs >= ATTRS_MAX {
                 return Err(Error::ENOSPC);
@@ -131,52 +148,43 @@ impl<T> Fids<T> {
     }
 
     pub(super) fn take(&mut self, fid: Fid) -> Result<Held<T>> {
-        let held = self.held.remove(&fid).ok_or(Error::EBADF)?;
+        let held = self.held.take(fid).ok_or(Error::EBADF)?;
         self.attrs -= usize::from(!held.state.is_file());
         self.budget.give_fids(1);
+        self.charge();
         Ok(held)
     }
 
     pub(super) fn trim(&mut self) {
-        self.held.shrink_to_fit();
+        self.held.trim();
+        self.charge();
     }
 
-    /// All of them, in the order of their numbers.
-    pub(super) fn take_all(&mut self) -> Vec<(Fid, Held<T>)> {
-        self.budget.give_fids(self.held.len());
+    /// The session has ended: the next of its files to be closed. `None` once all are.
+    pub(super) fn leave(&mut self) -> Option<Held<T>> {
         self.attrs = 0;
-        let mut all: Vec<_> = self.held.drain().collect();
-        all.sort_unstable_by_key(|(fid, _)| *fid);
-        all
+        if self.leaving.is_none() && self.held.len() > SORTED_MAX {
+            let fresh = self.held.fresh();
+            self.leaving = Some(Box::new(std::mem::replace(&mut self.held, fresh)));
+        }
+        let next = match &mut self.leaving {
+            Some(leaving) => leaving.pop(),
+            None => self.held.least().and_then(|least| self.held.take(least)),
+        };
+        if next.is_some() {
+            self.budget.give_fids(1);
+        } else {
+            self.leaving = None;
+            self.held.trim();
+        }
+        self.charge();
+        next
     }
 }
 
-/// Multiplication by a secret odd number: no client knows which fids collide.
-#[derive(Clone, Copy)]
-struct Key(u64);
-
-impl BuildHasher for Key {
-    type Hasher = Multiply;
-    fn build_hasher(&self) -> Multiply {
-        Multiply { key: self.0, hash: 0 }
-    }
-}
-
-struct Multiply {
-    key: u64,
-    hash: u64,
-}
-
-impl Hasher for Multiply {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
-    }
-    fn write_u32(&mut self, number: u32) {
-        let product = (u128::from(self.hash) + u128::from(number) + 1) * u128::from(self.key);
-        self.hash = (product as u64) ^ (product >> 64) as u64;
-    }
-    fn finish(&self) -> u64 {
-        // The table takes its place from the low bits and a tag from the high ones.
-        self.hash ^ self.hash.rotate_left(32)
+impl<T> Drop for Fids<T> {
+    fn drop(&mut self) {
+        self.budget.give_fids(self.len());
+        self.budget.change_fid_bytes(self.charged, 0);
     }
 }

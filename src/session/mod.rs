@@ -23,6 +23,7 @@ mod classic;
 mod common;
 mod convert;
 mod fids;
+mod fidstore;
 mod linux;
 mod lock;
 mod outgoing;
@@ -31,7 +32,7 @@ mod pending;
 mod users;
 mod xattr;
 
-pub use budget::{ATTR_BYTES_ALL, Budget};
+pub use budget::{ATTR_BYTES_ALL, Budget, FID_BYTES_OWN};
 pub use fids::ATTRS_MAX;
 pub use outgoing::{Reply, Segments, View};
 pub use payload::Landing;
@@ -59,6 +60,8 @@ pub const OWN_BYTES_MAX: usize = 64 << 10;
 pub const BATCH_BYTES_MAX: usize = 4 * OWN_BYTES_MAX;
 /// Largest listing in bytes while replies take all the memory that they may: an entry with the longest names fits.
 pub const TIGHT_LISTING_BYTES_MAX: usize = 8 << 10;
+/// Files that are closed at once when a session ends.
+const CLOSED_MAX: u32 = 64;
 /// After so many messages that are none, the peer is not worth listening to.
 const PROTOCOL_ERRORS_MAX: u32 = 64;
 
@@ -104,7 +107,7 @@ impl Config {
             trust: Trust::Squash,
             owner: None,
             users: Arc::default(),
-            fids_max: 1 << 16,
+            fids_max: usize::MAX,
             pending_max: 256,
             queued_bytes_max: 2 * msize_max as usize,
             messages_max: 64,
@@ -187,6 +190,8 @@ pub struct Session<F: Filesystem> {
     out: Outgoing,
     errors: u32,
     begun: Option<Begun>,
+    /// The message that is being served wants to be shown again: a part of its work is left.
+    unfinished: bool,
 }
 
 /// A message of which not everything has arrived.
@@ -210,6 +215,7 @@ impl<F: Filesystem> Session<F> {
             out: Outgoing::new(Arc::clone(&config.budget)),
             errors: 0,
             begun: None,
+            unfinished: false,
             config,
         }
     }
@@ -275,6 +281,10 @@ impl<F: Filesystem> Session<F> {
             } else {
                 self.begun = None;
                 self.serve(fs, request, &rest[..size], at)?;
+                if std::mem::take(&mut self.unfinished) {
+                    (need.held, need.again) = (true, true);
+                    break;
+                }
                 consumed += size;
             }
         }
@@ -424,24 +434,33 @@ impl<F: Filesystem> Session<F> {
         self.begun.map(|begun| begun.at_ns + allowance_ns(begun.bytes))
     }
 
-    /// Ends everything: what is pending is taken back, fids are closed in the order of their numbers, queued replies are dropped.
+    /// Ends everything: what is pending is taken back, fids are closed, queued replies are dropped.
     pub fn close(&mut self, fs: &mut F, at: At) {
-        self.reset(fs, at);
+        while !self.close_part(fs, at) {}
+    }
+
+    /// The same in parts, for a driver of many sessions. True once everything is closed; until then it is
+    /// to be called again, and nothing else.
+    pub fn close_part(&mut self, fs: &mut F, at: At) -> bool {
         self.out.clear();
         self.inbound = Inbound::Between;
         self.begun = None;
         self.dialect = None;
+        self.reset_part(fs, at)
     }
 
-    fn reset(&mut self, fs: &mut F, at: At) {
+    /// Takes back what is pending and closes some fids. True once there are none.
+    fn reset_part(&mut self, fs: &mut F, at: At) -> bool {
         for token in self.pending.take_all() {
             // Too late or not: no reply will be made of it.
             fs.cancel(token);
         }
-        for (_, held) in self.fids.take_all() {
+        for _ in 0..CLOSED_MAX {
+            let Some(held) = self.fids.leave() else { return true };
             // There is nobody to tell.
             let _ = fs.close(held.file, at);
         }
+        self.fids.len() == 0
     }
 
     /// A pending operation of this peer can be finished. If its request is gone, what it answers is thrown away.

@@ -452,24 +452,38 @@ fn clunk_and_remove_end_the_fid_even_if_they_fail() {
     }
 }
 
+/// Walks under new numbers until the session has no memory for more; how many it has.
+fn walks_all(peer: &mut Peer) -> usize {
+    let clone = |newfid| Message::Twalk { fid: 0, newfid, wnames: Names::list(&[]) };
+    let first = (1..100_000).find(|newfid| peer.session.fids.check_new(*newfid).is_ok());
+    for newfid in first.expect("each session may have some").. {
+        assert!(newfid < 100_000, "a session may take all that there is");
+        if peer.session.fids.check_new(newfid) == Err(Error::EMFILE) {
+            peer.fails(&clone(newfid), Error::EMFILE);
+            break;
+        }
+        peer.says(&clone(newfid), &Message::Rwalk { wqids: Qids::list(&[]) });
+    }
+    peer.session.fids()
+}
+
 #[test]
-fn fids_of_all_sessions_are_bounded_together() {
-    let budget = std::sync::Arc::new(Budget::new(3, usize::MAX));
+fn fids_of_all_sessions_share_memory() {
+    const ALL: usize = 256 << 10;
+    let budget = std::sync::Arc::new(Budget::new(ALL, usize::MAX));
     let shared = || Config { budget: std::sync::Arc::clone(&budget), ..config() };
-    let mut one = Peer::with(Dialect::L, shared());
-    let mut other = Peer::with(Dialect::L, shared());
-    one.says(
-        &Message::Twalk { fid: 0, newfid: 1, wnames: Names::list(&[]) },
-        &Message::Rwalk { wqids: Qids::list(&[]) },
-    );
-    other.fails(&Message::Twalk { fid: 0, newfid: 1, wnames: Names::list(&[]) }, Error::EMFILE);
-    one.says(&Message::Tclunk { fid: 1 }, &Message::Rclunk {});
-    other.says(
-        &Message::Twalk { fid: 0, newfid: 1, wnames: Names::list(&[]) },
-        &Message::Rwalk { wqids: Qids::list(&[]) },
-    );
-    for peer in [&mut one, &mut other] {
+    let mut peers: Vec<Peer> = (0..12).map(|_| Peer::with(Dialect::L, shared())).collect();
+    let fids: Vec<usize> = peers.iter_mut().map(walks_all).collect();
+    assert!(fids[0] > 1000 && fids[1] > 400, "half of the memory, and half of what is left: {fids:?}");
+    assert!(fids[11] >= 20 && fids[0] > 2 * fids[11], "some for the last one: {fids:?}");
+    let bound = ALL + peers.len() * 2 * FID_BYTES_OWN;
+    assert!(budget.fid_bytes() <= bound, "{} of {bound} bytes", budget.fid_bytes());
+    // What one gives back, another one may have.
+    let first = &mut peers[0];
+    first.session.close(&mut first.tree, AT);
+    assert!(walks_all(&mut peers[11]) > 5 * fids[11]);
+    for peer in &mut peers {
         peer.session.close(&mut peer.tree, AT);
     }
-    assert_eq!((budget.fids(), budget.reply_bytes()), (0, 0));
+    assert_eq!((budget.fids(), budget.fid_bytes(), budget.reply_bytes()), (0, 0, 0));
 }

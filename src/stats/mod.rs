@@ -117,6 +117,8 @@ counters! {
     kept_bytes,
     /// Windows of all connections in bytes, at the end of the last turn.
     window_bytes,
+    /// Memory of the fids of all connections in bytes, at the end of the last turn.
+    fid_bytes,
 }
 
 /// Everything measured, lent to those who write and those who show.

@@ -76,6 +76,8 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) held: bool,
     /// They would be served at once: only the share of a turn was used up.
     pub(crate) again: bool,
+    /// All fids of a peer that is closing are closed.
+    pub(crate) closed: bool,
     /// The window has bytes that the session has not seen.
     pub(crate) fresh: bool,
     /// Until when it receives into a window of its own, where payloads can land, in monotonic nanoseconds: for a while after a large payload has begun.
@@ -116,6 +118,7 @@ impl<F: Filesystem> Peer<F> {
             skip: 0,
             held: false,
             again: false,
+            closed: false,
             fresh: false,
             bulk_until_ns: 0,
             bulk_bytes: 0,

@@ -138,7 +138,7 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// Peers that were ended and are not gone yet.
     closing: usize,
     overdue: Overdue,
-    /// Memory of replies and windows in bytes: now, and the most since the allocator last gave memory back.
+    /// Memory of replies, windows and fids in bytes: now, and the most since the allocator last gave memory back.
     held: usize,
     held_most: usize,
     /// A peer that was ended to have its blocks back, until it is gone.
@@ -370,8 +370,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Shows how much memory holders have, and notes the most since memory was given back.
     fn show_held(&mut self) {
         let counters = &self.options.stats.counters;
-        let held = [self.options.budget.reply_bytes(), self.kept.batch_bytes(), self.spares.lent_bytes()];
-        let [replies, kept, windows] = held;
+        let budget = &self.options.budget;
+        let held = [budget.reply_bytes(), self.kept.batch_bytes(), self.spares.lent_bytes(), budget.fid_bytes()];
+        let [replies, kept, windows, fids] = held;
+        counters.fid_bytes.set(fids as u64);
         counters.reply_bytes.set(replies as u64);
         counters.kept_bytes.set(kept as u64);
         counters.window_bytes.set(windows as u64);
@@ -515,7 +517,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if peer.life != Life::Closing {
             peer.life = Life::Closing;
             self.closing += 1;
-            peer.session.close(&mut self.fs, self.at);
+            peer.closed = peer.session.close_part(&mut self.fs, self.at);
             peer.socket.shutdown(&mut self.ring);
         }
     }
@@ -532,6 +534,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let draining = self.drain.is_some();
         let peer = &mut self.peers[slot as usize];
         (peer.listed, peer.idle_sweeps) = (false, 0);
+        if peer.life == Life::Closing && !peer.closed {
+            peer.closed = peer.session.close_part(&mut self.fs, self.at);
+        }
         // Nothing was in the socket when the last enter ended.
         let heard_all = peer.life == Life::Finishing || draining && peer.listens();
         if self.peers[slot as usize].life != Life::Closing {
@@ -554,7 +559,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
         let peer = &mut self.peers[slot as usize];
         peer.show();
-        if peer.life == Life::Closing && !peer.in_flight() {
+        if peer.life == Life::Closing && !peer.closed {
+            // Its fids are closed in parts. No CQE will come for the next part.
+            peer.listed = true;
+            self.work.push(slot);
+        } else if peer.life == Life::Closing && !peer.in_flight() {
             let mut peer = self.peers.remove(slot as usize);
             self.closing -= 1;
             peer.window.discard(&mut self.spares);

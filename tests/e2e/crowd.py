@@ -140,9 +140,10 @@ def shown(times: list[float]) -> str:
 
 REPLIES = 64 << 20  # memory of replies of all connections: docs/operating.md
 SHORT = 2 * (10 << 10)  # beyond it, for each connection
+FIDS = 256 << 20  # memory of fids of all connections
 ONE = 256 << 10  # the batch of replies that passes the bound
 CONNECTION = 4 << 10  # with two lists of views
-HELD = ("reply_bytes", "kept_bytes", "window_bytes")  # in ctl/stats: what holders have, beside the memory of files
+HELD = ("reply_bytes", "kept_bytes", "window_bytes", "fid_bytes")  # in ctl/stats: what holders have, beside the memory of files
 FOUND = 24 << 20  # shared receive buffers (16 MiB), what is kept for the next replies, and what the allocator keeps
 
 
@@ -183,6 +184,51 @@ def flooded(folder: str, count: int) -> None:
     while time.monotonic() < until and (left := server.anonymous() - before) > FOUND:
         time.sleep(0.2)
     check("what was taken goes back", left <= FOUND, f"{left >> 10} KiB are left of {grown >> 10}")
+    server.end()
+
+
+def names(folder: str, count: int) -> None:
+    """A million fids on one connection, as a Linux mount with cache=loose has them: one for each name that it has seen."""
+    server = Server(folder, "--memory", "64MiB")
+    honest = with_file(server.address)
+    client = P9(server.address)
+    client.socket.setblocking(False)
+    start, before, began = stats(server.address), server.anonymous(), time.monotonic()
+    replies, failed_walks, ahead, at = bytearray(), 0, 20_000, 1
+    said = memoryview(b"")
+    heard = 0
+    while heard < count:
+        if not said and at <= count and at - heard < ahead:
+            until = min(at + 2000, count + 1)
+            said = memoryview(b"".join(struct.pack("<IBHIIHH4s", 23, 110, fid % 65_000, 0, fid, 1, 4, b"file") for fid in range(at, until)))
+            at = until
+        readable, writable, _ = select.select([client.socket], [client.socket] if said else [], [], 10)
+        if writable:
+            said = said[client.socket.send(said) :]
+        if readable:
+            replies += client.socket.recv(1 << 18)
+            whole = len(replies) // 22 * 22
+            # Each is an Rwalk of one qid; an error is shorter, and moves all that follow.
+            failed_walks += sum(replies[5 - 1 : whole : 22][step] != 111 for step in range(whole // 22))
+            heard += whole // 22
+            del replies[:whole]
+    now, grown = stats(server.address), server.anonymous() - before
+    check(f"{count:,} fids on one connection in {time.monotonic() - began:.1f} s", failed_walks == 0, f"{failed_walks} walks failed")
+    held = sum(now[name] - start[name] for name in HELD)
+    check("their memory is counted", grown <= held + FOUND, f"{grown >> 20} MiB, {held >> 20} MiB are counted, {(now['fid_bytes'] - start['fid_bytes']) // count} bytes for each")
+    check("and is below half of the bound of all fids", now["fid_bytes"] <= FIDS // 2, f"{now['fid_bytes'] >> 20} of {FIDS >> 21} MiB")
+    # The turns in which an honest client's requests are served while all of them are closed.
+    client.socket.close()
+    asked, enters = 0, stats(server.address)["enters"]
+    while stats(server.address)["fid_bytes"] > 1 << 20:
+        honest.read(1, 0, 4096)
+        asked += 1
+    turns = stats(server.address)["enters"] - enters
+    check("their end holds nobody up", turns >= count // 128 and asked >= 3, f"{asked} reads of an honest client, and {asked} of its figures, in {turns} turns")
+    until = time.monotonic() + 10
+    while time.monotonic() < until and (left := server.anonymous() - before) > FOUND:
+        time.sleep(0.2)
+    check("what fids took goes back", left <= FOUND, f"{left >> 10} KiB are left of {grown >> 10}")
     server.end()
 
 
@@ -276,6 +322,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         idle_memory(folder, idle)
         flooded(folder, min(1500, idle))
+        names(folder, 1_000_000)
         hoards(folder, flags.churn)
         idle_cost(folder, idle)
     print(f"{passed} passed, {failed} failed")

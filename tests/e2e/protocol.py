@@ -238,15 +238,14 @@ def fids() -> None:
     check("a file without a name", (peer.read(5)[1][4:], peer.facts(5)["nlink"]), (b"abc", 0))
     check("Tremove of the root", (ok(peer.walk(0, 6)), peer.remove(6), peer.clunk(6)), (111, -errno.EBUSY, -errno.EBADF))
     many = Peer()
-    for first in range(1, 65536, 5):
+    for first in range(1, 70_000, 5):
         body = lambda fid: struct.pack("<IIH", 0, fid, 0)
-        for fid in range(first, min(first + 5, 65536)):
+        for fid in range(first, first + 5):
             many.send(110, body(fid), tag=fid - first)
-        bad = [answer for answer in (many.receive() for _ in range(first, min(first + 5, 65536))) if ok(answer) != 111]
+        bad = [answer for answer in (many.receive() for _ in range(5)) if ok(answer) != 111]
         if bad:
-            check("65,536 fids", bad, [])
+            check("70,000 fids", bad, [])
             break
-    check("one more fid", many.walk(0, 70_000), -errno.EMFILE)
 
 
 def classic() -> None:
