@@ -27,6 +27,8 @@ from watched import Server
 
 MARGIN = 1000  # connections that are allowed beyond the crowd
 SAMPLES = 2000  # of a window: twenty above its p99
+CONNECTION = 4 << 10  # bytes of one, with two lists of views
+FOUND = 4 << 20  # bytes that nobody counts, beyond those of the start: what the allocator keeps
 PACE = 0.0002  # of the honest client, in seconds
 ALONE = 0.3  # of the time is for each kind alone
 PAIRS = 10  # of a quiet window and one of attack, at least
@@ -134,6 +136,9 @@ def judge_times(alone: list[Pair], pairs: list[Pair], judge: bool) -> None:
 def judge_held(server: Server, start: dict[str, int], pairs: list[Pair], bound: int) -> None:
     peak = max(server.status("status", "VmHWM"), *(pair.during["memory"] for pair in pairs))
     check("memory stays below the bound", peak <= bound, f"{peak >> 20} of {bound >> 20} MiB at most")
+    more = lambda pair, what: pair.during[what] - start[what]
+    found = max(more(pair, "memory") - more(pair, "counted") - max(more(pair, "slots"), 0) * CONNECTION for pair in pairs)
+    check("what is counted is what the process takes", found <= FOUND, f"{found >> 10} KiB at most are found and not counted")
     most = max(pair.during["slots"] for pair in pairs)
     check("nobody is refused a slot", not any(pair.after["refused"] for pair in pairs), f"{most} of {server.slots} at most")
     left = [{what: pair.after[what] - start[what] for what in LEFT if pair.after[what] > start[what]} for pair in pairs]

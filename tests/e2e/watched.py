@@ -10,6 +10,7 @@ import time
 from p9 import P9, stats
 
 MEMORY = "128MiB"
+COUNTED = ("reply_bytes", "kept_bytes", "window_bytes", "fid_bytes")  # in ctl/stats: what holders have, beside the memory of files
 
 
 class Server:
@@ -39,6 +40,7 @@ class Server:
             "used": now["arena_used_bytes"],
             "evicted": now["evicted"],
             "refused": now["refused"],
+            "counted": sum(now[name] for name in COUNTED),
         }
 
     def fids(self) -> int:
