@@ -18,7 +18,7 @@ pub const MSIZE_MAX: u32 = 1 << 20;
 /// Connections at a time, unless asked otherwise.
 pub const CONNECTIONS: u64 = 10_000;
 /// Descriptors beside those of open connections: standard streams, ring, signals, listeners, connections on their way out.
-pub const OTHER_FILES: u64 = 64 + CLOSING_MAX as u64;
+pub const OTHER_FILES: u64 = 64;
 /// Smallest `--memory` in bytes: a largest message, its copy, and some room.
 pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// Bytes of the last lines of the log that are kept.
@@ -46,6 +46,8 @@ const FIGURES_BYTES: u64 = 32 << 20;
 /// and lists that say what is where.
 pub const SHORT_REPLY_BYTES: u64 = (TIGHT_LISTING_BYTES_MAX + (2 << 10)) as u64;
 
+// Half of the other descriptors are for connections on their way out.
+const _: () = assert!(2 * CLOSING_MAX as u64 <= OTHER_FILES);
 // A payload that is no landing fits a window with its head.
 const _: () = assert!(WINDOW_BYTES >= crate::session::BULK_BYTES_MIN);
 // A whole largest reply is one gather.
