@@ -5,6 +5,9 @@ use ring9::fs::{Error, Filesystem, mode};
 use std::thread;
 
 const DEPTH: usize = 100_000;
+/// Directories that a move looks at on the way up before it fails with ELOOP.
+const PARENTS_MAX: usize = 4096;
+const FAR: usize = PARENTS_MAX + 1;
 /// Less than a byte per level.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -16,11 +19,18 @@ fn deep<F: Filesystem>(make: MakeTree<F>) -> Tree<F> {
     }
     assert_eq!(tree.names("d"), ["d"]);
     let top = tree.root(ROOT);
-    assert_eq!(tree.rename_in(top, "d", at, "x"), Err(Error::EINVAL), "the deepest is inside of the first");
-    for _ in 0..DEPTH {
+    assert_eq!(tree.rename_in(top, "d", at, "x"), Err(Error::ELOOP), "the way up is longer than PARENTS_MAX");
+    for level in (0..DEPTH).rev() {
         let up = tree.lookup(at, "..").expect("a directory always has one above");
         tree.close(at);
         at = up;
+        // From `at` the topmost directory is found in `level` steps, and the root in one more.
+        let moved = match level {
+            FAR => Error::ELOOP,
+            PARENTS_MAX | 1 => Error::EINVAL,
+            _ => continue,
+        };
+        assert_eq!(tree.rename_in(top, "d", at, "x"), Err(moved), "{level} steps");
     }
     assert_eq!(tree.qid(at), tree.qid(top));
     tree

@@ -12,6 +12,11 @@ use super::{File, Link, Mem, enospc, permit};
 use crate::fs::mem::content::Content;
 use crate::fs::{At, Error, Make, Result, User, mode};
 
+/// Directories that a move of a directory looks at, from the new parent up to the root: as many as the
+/// longest path has bytes (PATH_MAX). Beyond that the move fails with ELOOP, so the cost of a rename does
+/// not grow with the depth of the tree.
+pub(super) const PARENTS_MAX: usize = 4096;
+
 /// A rename that was checked: the directory and cookie of the name, where it goes, and the cookie of the name there that it replaces.
 pub(super) struct Move {
     from: (Key, u64),
@@ -291,8 +296,8 @@ impl Mem {
         self.rights.check_removal(&self.nodes[from], &self.nodes[key], user)?;
         self.rights.check(target, user, permit::WRITE | permit::EXEC)?;
         let is_dir = self.nodes[key].is_dir();
-        // What holds it is not inside of it: only a move has to look, all the way up.
-        if is_dir && from != to && self.is_inside(to, key) {
+        // A directory that stays in its own parent cannot come to be inside of itself.
+        if is_dir && from != to && self.is_inside(to, key)? {
             return Err(Error::EINVAL);
         }
         if is_dir && from != to {
@@ -305,12 +310,19 @@ impl Mem {
         Ok(())
     }
 
-    /// Whether `dir` is `top` or below it. Goes up, step by step.
-    fn is_inside(&self, dir: Key, top: Key) -> bool {
+    /// Whether `dir` is `top` or below it. Goes up step by step: [`PARENTS_MAX`] steps, then ELOOP.
+    fn is_inside(&self, dir: Key, top: Key) -> Result<bool> {
+        if dir != top && self.nodes[top].dir().is_none_or(|top| top.subdirs == 0) {
+            // A directory without subdirectories has nothing below it that could be `dir`.
+            return Ok(false);
+        }
         let mut at = dir;
-        while at != top && at != ROOT {
+        for _ in 0..PARENTS_MAX {
+            if at == top || at == ROOT {
+                return Ok(at == top);
+            }
             at = self.nodes[at].dir().map_or(ROOT, |dir| dir.parent);
         }
-        at == top
+        Err(Error::ELOOP)
     }
 }
