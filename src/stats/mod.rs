@@ -131,6 +131,8 @@ pub struct Stats {
     latency: RefCell<Latency>,
     /// By the loop's number.
     connections: RefCell<BTreeMap<u32, Rc<Connection>>>,
+    /// Bytes of the names of their listeners, in all.
+    listener_bytes: Cell<usize>,
 }
 
 impl Default for Stats {
@@ -140,6 +142,7 @@ impl Default for Stats {
             messages: std::array::from_fn(|_| Counter::default()),
             latency: RefCell::default(),
             connections: RefCell::default(),
+            listener_bytes: Cell::default(),
         }
     }
 }
@@ -169,12 +172,28 @@ impl Stats {
 
     /// Peer `number` has come.
     pub fn connected(&self, number: u32, connection: Rc<Connection>) {
-        self.connections.borrow_mut().insert(number, connection);
+        self.listener_bytes.set(self.listener_bytes.get() + connection.listener.len());
+        if let Some(old) = self.connections.borrow_mut().insert(number, connection) {
+            self.listener_bytes.set(self.listener_bytes.get() - old.listener.len());
+        }
     }
 
     /// Peer `number` is gone.
     pub fn disconnected(&self, number: u32) {
-        self.connections.borrow_mut().remove(&number);
+        if let Some(old) = self.connections.borrow_mut().remove(&number) {
+            self.listener_bytes.set(self.listener_bytes.get() - old.listener.len());
+        }
+    }
+
+    /// How many connections there are, and the bytes of the names of their listeners in all.
+    pub fn connections(&self) -> (usize, usize) {
+        (self.connections.borrow().len(), self.listener_bytes.get())
+    }
+
+    /// Shows the connections from a number on, in the order of their numbers, until `see` says false.
+    pub fn each_connection_from(&self, from: u32, mut see: impl FnMut(u32, &Connection) -> bool) {
+        let connections = self.connections.borrow();
+        let _ = connections.range(from..).find(|(number, connection)| !see(**number, connection));
     }
 
     /// Shows every connection, in the order of their numbers.

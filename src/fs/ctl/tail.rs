@@ -8,7 +8,7 @@
 use crate::fs::{Cancel, Error, Out, Outcome, Result, Token};
 use crate::stats::Lines;
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Opens of one text at a time.
@@ -21,10 +21,11 @@ pub(super) const WAITING_MAX: usize = 4096;
 pub(super) struct Tail {
     lines: Arc<Mutex<Lines>>,
     readers: Slab<Reader>,
-    /// In the order in which they came.
-    waiting: VecDeque<Waiting>,
-    /// The end of the text when it was last found that no read can go on.
+    /// By their serials, which is the order in which they came.
+    waiting: BTreeMap<u64, Waiting>,
+    /// The end of the text when `ready` last looked, and the first serial that it has not looked at since.
     seen: u64,
+    unseen: u64,
     /// Of the next token. Texts of one tree take turns.
     serial: u64,
 }
@@ -87,7 +88,7 @@ impl Reader {
 impl Tail {
     /// Readers of these lines. `serial` tells the texts of one tree apart.
     pub(super) fn new(lines: Arc<Mutex<Lines>>, serial: u64) -> Tail {
-        Tail { lines, readers: Slab::new(), waiting: VecDeque::new(), seen: 0, serial }
+        Tail { lines, readers: Slab::new(), waiting: BTreeMap::new(), seen: 0, unseen: 0, serial }
     }
 
     /// The lines. Whoever panicked with them in hand has left them whole enough to be shown.
@@ -110,7 +111,7 @@ impl Tail {
 
     pub(super) fn close(&mut self, reader: ReaderId) {
         self.readers.remove(reader);
-        debug_assert!(self.waiting.iter().all(|waiting| waiting.reader != reader), "what waits is taken back first");
+        debug_assert!(self.waiting.values().all(|waiting| waiting.reader != reader), "what waits is taken back first");
     }
 
     /// Reads what is there, or waits.
@@ -126,7 +127,7 @@ impl Tail {
         }
         let token = Token { peer, serial: self.serial };
         self.serial += 2;
-        self.waiting.push_back(Waiting { token, reader, offset });
+        self.waiting.insert(token.serial, Waiting { token, reader, offset });
         Ok(Outcome::Pending(token))
     }
 
@@ -137,16 +138,18 @@ impl Tail {
         if self.waiting.is_empty() { None } else { self.can_go_on() }
     }
 
+    /// Looks at each read once for each new end of the text, however many reads can go on.
     fn can_go_on(&mut self) -> Option<Token> {
         let end = self.lines().end();
-        if end == self.seen {
-            return None;
+        if std::mem::replace(&mut self.seen, end) != end {
+            self.unseen = 0;
         }
-        let found = self.waiting.iter().find(|waiting| self.readers[waiting.reader].can_go_on(waiting.offset, end));
-        if found.is_none() {
-            self.seen = end;
-        }
-        found.map(|waiting| waiting.token)
+        let mut unseen = self.waiting.range(self.unseen..).map(|(_, waiting)| waiting);
+        let found = unseen.find(|waiting| self.readers[waiting.reader].can_go_on(waiting.offset, end));
+        let token = found.map(|waiting| waiting.token);
+        // What is found is named until it is finished.
+        self.unseen = token.map_or(self.serial, |token| token.serial);
+        token
     }
 
     /// What a read that waited has come to.
@@ -161,7 +164,6 @@ impl Tail {
     }
 
     fn take(&mut self, token: Token) -> Option<Waiting> {
-        let at = self.waiting.iter().position(|waiting| waiting.token == token)?;
-        self.waiting.remove(at)
+        self.waiting.remove(&token.serial).filter(|waiting| waiting.token == token)
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::arena::Gauge;
 use crate::fs::At;
-use crate::stats::Stats;
+use crate::stats::{Connection, Stats};
 use crate::wire::Kind;
 use hdrhistogram::Histogram;
 use std::fmt::Write;
@@ -16,6 +16,11 @@ macro_rules! line {
 pub(super) fn version() -> String {
     format!("ring9 {}\n", env!("CARGO_PKG_VERSION"))
 }
+
+/// A line of [`stats`]: a name, a space, a value and the end of the line.
+const LINE_BYTES: usize = 28 + 1 + 20 + 1;
+/// Lines of [`stats`] beside those of counters and messages.
+const OTHER_LINES: usize = 19;
 
 /// One `name value` per line. Numbers are padded, so that the length changes only when a kind of message is seen for the first time.
 pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
@@ -56,38 +61,59 @@ pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
 /// The names of the columns, each as wide as its figures can be.
 const COLUMNS: &str = "number dialect     msize   fids pending queued_bytes       received_bytes           sent_bytes      age_s trust          ";
 
-/// One line per connection, under a line of names. Each is as it was at the end of that connection's last turn.
-pub(super) fn connections(stats: &Stats, at: At) -> String {
-    let mut text = format!("{COLUMNS}listener\n");
-    stats.each_connection(|number, connection| {
-        line!(
-            text,
-            "{number:>6} {:<8} {:>8} {:>6} {:>7} {:>12} {:>20} {:>20} {:>10} {:<14} {}",
-            connection.dialect.get().unwrap_or("-"),
-            connection.msize.get(),
-            connection.fids.get(),
-            connection.pending.get(),
-            connection.queued_bytes.get(),
-            connection.received_bytes.get(),
-            connection.sent_bytes.get(),
-            at.mono_ns.saturating_sub(connection.since_ns) / 1_000_000_000,
-            connection.trust,
-            connection.listener,
-        );
-    });
-    text
+/// The line of names above the lines of connections.
+pub(super) fn connections_head() -> String {
+    format!("{COLUMNS}listener\n")
 }
 
-/// The length of that text: the columns are padded, so it does not depend on the figures, and need not be made to be measured.
+/// Appends the line of a connection, as it was at the end of its last turn.
+pub(super) fn connection(text: &mut String, number: u32, connection: &Connection, at: At) {
+    line!(
+        text,
+        "{number:>6} {:<8} {:>8} {:>6} {:>7} {:>12} {:>20} {:>20} {:>10} {:<14} {}",
+        connection.dialect.get().unwrap_or("-"),
+        connection.msize.get(),
+        connection.fids.get(),
+        connection.pending.get(),
+        connection.queued_bytes.get(),
+        connection.received_bytes.get(),
+        connection.sent_bytes.get(),
+        at.mono_ns.saturating_sub(connection.since_ns) / 1_000_000_000,
+        connection.trust,
+        connection.listener,
+    );
+}
+
+/// The length of that text: the columns are padded, so the length does not depend on the figures.
 pub(super) fn connections_len(stats: &Stats) -> usize {
-    let line = |listener: &str| COLUMNS.len() + listener.len() + 1;
-    let mut len = line("listener");
-    stats.each_connection(|_, connection| len += line(&connection.listener));
-    len
+    let (count, listeners) = stats.connections();
+    (count + 1) * (COLUMNS.len() + 1) + "listener".len() + listeners
+}
+
+/// The length of [`stats`]: a line for each counter, figure and kind of message that was seen. Nothing is
+/// formatted to find it.
+pub(super) fn stats_len(stats: &Stats) -> usize {
+    let mut lines = OTHER_LINES;
+    stats.counters.each(|_, _| lines += 1);
+    lines += (0..=255).map(Kind).filter(|&kind| stats.messages(kind) > 0).count();
+    lines * LINE_BYTES
+}
+
+/// The longest that a percentile table of so many values may be. Its length depends on the values, so a
+/// file that is not open shows this bound: a client that reads no further than the length sees all of it.
+pub(super) fn percentiles_len_max(count: u64) -> usize {
+    // Each half of what is left has TICKS_PER_HALF lines, until less than one value is left.
+    let halves = u64::BITS - count.leading_zeros() + 2;
+    HEAD_BYTES + FOOTER_BYTES + (halves * TICKS_PER_HALF) as usize * STEP_BYTES_MAX
 }
 
 /// Ticks of a percentile table on the way to each half of what is left, as HdrHistogram has them by default.
 const TICKS_PER_HALF: u32 = 5;
+/// The line of names of a percentile table and the empty line behind it, the last three lines, and the
+/// longest line between: a value below 60 s in microseconds, a quantile, and two counts below 2^64.
+const HEAD_BYTES: usize = 12 + 1 + 14 + 1 + 10 + 1 + 16 + 2;
+const FOOTER_BYTES: usize = 3 * 80;
+const STEP_BYTES_MAX: usize = 12 + 1 + 14 + 1 + 20 + 1 + 24 + 1;
 
 /// The percentile table of HdrHistogram (Java: outputPercentileDistribution; `.hgrm` files), in microseconds. `None`: nothing was recorded.
 pub(super) fn percentiles(service_ns: Option<&Histogram<u64>>) -> String {
