@@ -75,6 +75,11 @@ pub trait Source {
         let _ = at;
     }
 
+    /// As [`Filesystem::spent`].
+    fn spent(&mut self) -> u32 {
+        0
+    }
+
     /// As [`Filesystem::ready`].
     fn ready(&mut self) -> Option<Token> {
         None
@@ -299,6 +304,10 @@ impl<S: Source> Filesystem for Catalog<S> {
 
     fn tick(&mut self, at: At) {
         self.source.tick(at);
+    }
+
+    fn spent(&mut self) -> u32 {
+        self.source.spent()
     }
 
     fn ready(&mut self) -> Option<Token> {

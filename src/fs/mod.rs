@@ -519,6 +519,13 @@ pub trait Filesystem {
         let _ = at;
     }
 
+    /// Units of work that the operations since the last call took beyond the unit that each operation is
+    /// counted as anyway. A unit is about a thousand instructions. The session stops serving a peer whose
+    /// requests cost too much for one turn.
+    fn spent(&mut self) -> u32 {
+        0
+    }
+
     /// The next pending operation that can be finished. A driver asks once per turn, until `None`.
     fn ready(&mut self) -> Option<Token> {
         None

@@ -326,6 +326,10 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
         self.b.tick(at);
     }
 
+    fn spent(&mut self) -> u32 {
+        self.a.spent().saturating_add(self.b.spent())
+    }
+
     fn ready(&mut self) -> Option<Token> {
         self.a.ready().map(first).or_else(|| self.b.ready().map(second))
     }

@@ -6,6 +6,8 @@
 
 use super::key::Key;
 use crate::fs::{Error, Lock, LockKind, Result};
+use slab::Slab;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,26 +23,73 @@ const PEER_MAX: usize = LOCKS_MAX / 4;
 /// Longest name of a client in bytes. Linux says utsname.nodename, which has at most 64.
 const CLIENT_BYTES_MAX: usize = 255;
 
+/// Ranges that are looked at for one unit of work: a range is 32 bytes and takes some five instructions.
+const RANGES_PER_UNIT: usize = 128;
+
 /// Whose lock it is. Clients may call themselves what they want, so the peer belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Owner {
     peer: u32,
     process: u32,
     client: Arc<[u8]>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Number of an owner.
+type OwnerId = u32;
+
+/// A range of one file. Small and without pointers: a request looks at the ranges of its file, and moves
+/// those behind a range that comes or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
-    range: Range<u64>,
-    kind: LockKind,
-    owner: Owner,
+    start: u64,
+    end: u64,
     /// The file value by which it was taken.
     by: u64,
+    owner: OwnerId,
+    exclusive: bool,
 }
 
+const _: () = assert!(size_of::<Held>() <= 32);
+
 impl Held {
-    fn shows(&self) -> Lock<'_> {
-        Lock { kind: self.kind, range: self.range.clone(), process: self.owner.process, client: &self.owner.client }
+    fn kind(&self) -> LockKind {
+        if self.exclusive { LockKind::Exclusive } else { LockKind::Shared }
+    }
+}
+
+/// The owners that have a range, each once.
+#[derive(Debug, Default)]
+struct Owners {
+    ids: BTreeMap<Owner, OwnerId>,
+    /// By id, with the number of their ranges.
+    all: Slab<(Owner, usize)>,
+}
+
+impl Owners {
+    /// An owner that has nothing is taken in, and goes with [`count`](Self::count).
+    fn id(&mut self, owner: Owner) -> OwnerId {
+        match self.ids.get(&owner) {
+            Some(&id) => id,
+            None => {
+                let id = self.all.insert((owner.clone(), 0)) as OwnerId;
+                self.ids.insert(owner, id);
+                id
+            }
+        }
+    }
+
+    fn find(&self, owner: &Owner) -> Option<OwnerId> {
+        self.ids.get(owner).copied()
+    }
+
+    /// The owner has `more` ranges, and `less` of those that it had. Without any it is forgotten.
+    fn count(&mut self, id: OwnerId, more: usize, less: usize) {
+        let (_, ranges) = &mut self.all[id as usize];
+        *ranges = *ranges + more - less;
+        if *ranges == 0 {
+            let (owner, _) = self.all.remove(id as usize);
+            self.ids.remove(&owner);
+        }
     }
 }
 
@@ -48,13 +97,27 @@ impl Held {
 #[derive(Debug, Default)]
 pub(super) struct Locks {
     files: BTreeMap<Key, Vec<Held>>,
+    owners: Owners,
     count: usize,
     peers: BTreeMap<u32, usize>,
+    /// Ranges that were looked at since [`spent`](Self::spent) was asked.
+    looked_at: Cell<usize>,
 }
 
-/// Whether two ranges have a byte in common.
-fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
-    one.start < other.end && other.start < one.end
+/// What an owner's request makes of its ranges.
+struct Plan {
+    /// The range that joins what the owner has beside it of the same kind.
+    new: Held,
+    /// What is left of the ranges that it cuts, at both ends.
+    rests: [Option<Held>; 2],
+    /// Ranges that go.
+    gone: usize,
+}
+
+impl Plan {
+    fn comes(&self, kind: LockKind) -> usize {
+        usize::from(kind != LockKind::None) + self.rests.iter().flatten().count()
+    }
 }
 
 impl Locks {
@@ -63,59 +126,112 @@ impl Locks {
         self.count
     }
 
-    /// Takes, changes or gives back. False: somebody else has something there.
+    /// Units of work since the last call, beyond that of an ordinary request.
+    pub(super) fn spent(&self) -> u32 {
+        (self.looked_at.take() / RANGES_PER_UNIT) as u32
+    }
+
+    /// Takes, changes or gives back. False: another owner has a part of the range.
     pub(super) fn set(&mut self, key: Key, peer: u32, by: u64, lock: &Lock<'_>) -> Result<bool> {
         if lock.client.len() > CLIENT_BYTES_MAX || lock.range.is_empty() {
             return Err(Error::EINVAL);
         }
-        if lock.kind != LockKind::None && self.in_the_way(key, peer, lock).is_some() {
+        let owner = Owner { peer, process: lock.process, client: lock.client.into() };
+        let known = self.owners.find(&owner);
+        if lock.kind != LockKind::None && self.in_the_way(key, peer, known, lock).is_some() {
             return Ok(false);
         }
-        let is_mine = |held: &Held| is_owner(&held.owner, peer, lock);
-        let old = self.files.get(&key).map_or(&[][..], |held| held);
-        let client = old.iter().find(|held| is_mine(held)).map(|held| Arc::clone(&held.owner.client));
-        let owner = Owner { peer, process: lock.process, client: client.unwrap_or_else(|| lock.client.into()) };
-        let new = merge(old, &is_mine, Held { range: lock.range.clone(), kind: lock.kind, owner, by });
-        let (before, after) = (old.len(), new.len());
+        let held = self.files.get(&key).map_or(&[][..], Vec::as_slice);
+        let new = Held {
+            start: lock.range.start,
+            end: lock.range.end,
+            by,
+            owner: known.unwrap_or(OwnerId::MAX),
+            exclusive: lock.kind == LockKind::Exclusive,
+        };
+        self.looked_at.set(self.looked_at.get() + held.len());
+        let mut plan = plan(held, &lock.range, lock.kind, new);
+        let (gone, comes) = (plan.gone, plan.comes(lock.kind));
+        let more = comes.saturating_sub(gone);
         let of_peer = self.peers.get(&peer).copied().unwrap_or_default();
-        let more = after.saturating_sub(before);
-        let full = after > FILE_MAX || self.count + more > LOCKS_MAX || of_peer + more > PEER_MAX;
+        let full = held.len() + more > FILE_MAX || self.count + more > LOCKS_MAX || of_peer + more > PEER_MAX;
         if more > 0 && full {
             return Err(Error::ENOLCK);
         }
-        self.count_again(peer, before, after);
-        self.store(key, new);
+        if gone == 0 && comes == 0 {
+            return Ok(true);
+        }
+        let id = known.unwrap_or_else(|| self.owners.id(owner));
+        plan.new.owner = id;
+        self.apply(key, &lock.range, lock.kind, &plan);
+        self.owners.count(id, comes, gone);
+        self.count_again(peer, comes, gone);
         Ok(true)
+    }
+
+    /// Changes the ranges of a file where they are: nothing is copied but what moves up or down.
+    fn apply(&mut self, key: Key, asked: &Range<u64>, kind: LockKind, plan: &Plan) {
+        let held = self.files.entry(key).or_default();
+        if plan.gone > 0 {
+            let mut at = 0;
+            let until = held.partition_point(|held| held.start <= asked.end);
+            held.retain(|held| {
+                at += 1;
+                at > until || !goes(held, asked, plan.new.owner)
+            });
+        }
+        let new = Some(plan.new).filter(|_| kind != LockKind::None);
+        for held_now in plan.rests.into_iter().flatten().chain(new) {
+            let place = held.partition_point(|held| held.start <= held_now.start);
+            held.insert(place, held_now);
+        }
+        if held.is_empty() {
+            self.files.remove(&key);
+        }
     }
 
     /// The first lock of another owner that keeps this one from being granted. A kind of `None` is an unknown one: see [`Filesystem::conflict`].
     ///
     /// [`Filesystem::conflict`]: crate::fs::Filesystem::conflict
     pub(super) fn conflict(&self, key: Key, peer: u32, lock: &Lock<'_>) -> Option<Lock<'_>> {
-        self.in_the_way(key, peer, lock).map(Held::shows)
+        let owner = Owner { peer, process: lock.process, client: lock.client.into() };
+        let held = self.in_the_way(key, peer, self.owners.find(&owner), lock)?;
+        let (owner, _) = &self.owners.all[held.owner as usize];
+        Some(Lock { kind: held.kind(), range: held.start..held.end, process: owner.process, client: &owner.client })
     }
 
-    fn in_the_way(&self, key: Key, peer: u32, lock: &Lock<'_>) -> Option<&Held> {
-        self.files.get(&key)?.iter().find(|held| {
-            let conflicts = match lock.kind {
-                LockKind::Exclusive => true,
-                LockKind::Shared => held.kind == LockKind::Exclusive,
-                LockKind::None => held.kind == LockKind::Exclusive || held.owner.peer != peer,
-            };
-            conflicts && overlap(&held.range, &lock.range) && !is_owner(&held.owner, peer, lock)
-        })
+    fn in_the_way(&self, key: Key, peer: u32, owner: Option<OwnerId>, lock: &Lock<'_>) -> Option<&Held> {
+        let held = self.files.get(&key)?;
+        self.looked_at.set(self.looked_at.get() + held.len());
+        let conflicts = |held: &Held| match lock.kind {
+            LockKind::Exclusive => true,
+            LockKind::Shared => held.exclusive,
+            LockKind::None => held.exclusive || self.owners.all[held.owner as usize].0.peer != peer,
+        };
+        // Those that start behind the range are not in it.
+        let starts_before = held.iter().take_while(|held| held.start < lock.range.end);
+        let mut overlaps = starts_before.filter(|held| lock.range.start < held.end);
+        overlaps.find(|held| Some(held.owner) != owner && conflicts(held))
     }
 
     /// A file value is closed: what it has locked goes.
     pub(super) fn release(&mut self, key: Key, peer: u32, by: u64) {
-        let Some(held) = self.files.get_mut(&key) else { return };
+        let Locks { files, owners, looked_at, .. } = self;
+        let Some(held) = files.get_mut(&key) else { return };
+        looked_at.set(looked_at.get() + held.len());
         let before = held.len();
-        held.retain(|held| held.by != by);
-        let after = held.len();
-        if after == 0 {
+        held.retain(|held| {
+            let stays = held.by != by;
+            if !stays {
+                owners.count(held.owner, 0, 1);
+            }
+            stays
+        });
+        let gone = before - held.len();
+        if held.is_empty() {
             self.files.remove(&key);
         }
-        self.count_again(peer, before, after);
+        self.count_again(peer, 0, gone);
     }
 
     /// Every file is gone.
@@ -123,51 +239,45 @@ impl Locks {
         *self = Locks::default();
     }
 
-    fn store(&mut self, key: Key, held: Vec<Held>) {
-        if held.is_empty() {
-            self.files.remove(&key);
-        } else {
-            self.files.insert(key, held);
-        }
-    }
-
-    /// Of a file and of a peer there were `before` and are `after`.
-    fn count_again(&mut self, peer: u32, before: usize, after: usize) {
-        self.count = self.count + after - before;
+    /// A peer has `more` ranges, and `less` of those that it had.
+    fn count_again(&mut self, peer: u32, more: usize, less: usize) {
+        self.count = self.count + more - less;
         let of_peer = self.peers.entry(peer).or_default();
-        *of_peer = *of_peer + after - before;
+        *of_peer = *of_peer + more - less;
         if *of_peer == 0 {
             self.peers.remove(&peer);
         }
     }
 }
 
-fn is_owner(owner: &Owner, peer: u32, lock: &Lock<'_>) -> bool {
-    owner.peer == peer && owner.process == lock.process && *owner.client == *lock.client
+/// Whether a range is the owner's and overlaps what is asked for, or lies beside it.
+fn goes(held: &Held, asked: &Range<u64>, owner: OwnerId) -> bool {
+    held.owner == owner && held.start <= asked.end && asked.start <= held.end
 }
 
-/// The locks of a file after its owner has asked for `new`: what it had there makes room, what it has beside it of the same kind joins it.
-fn merge(old: &[Held], is_mine: &dyn Fn(&Held) -> bool, mut new: Held) -> Vec<Held> {
-    let asked = new.range.clone();
-    let mut all = Vec::with_capacity(old.len() + 2);
-    for held in old {
-        let range = &held.range;
-        if !is_mine(held) || range.end < asked.start || asked.end < range.start {
-            all.push(held.clone());
-        } else if held.kind == new.kind && held.by == new.by {
-            new.range = new.range.start.min(range.start)..new.range.end.max(range.end);
-        } else {
-            let left = range.start..range.end.min(asked.start);
-            let right = range.start.max(asked.end)..range.end;
-            let rest = [left, right].into_iter().filter(|rest| !rest.is_empty());
-            all.extend(rest.map(|range| Held { range, ..held.clone() }));
+/// What becomes of the ranges of a file when the owner of `new` asks for a range: what it had there makes
+/// room, what it has beside it of the same kind joins it.
+fn plan(held: &[Held], asked: &Range<u64>, kind: LockKind, mut new: Held) -> Plan {
+    let (mut rests, mut gone) = ([None; 2], 0);
+    for held in held.iter().take_while(|held| held.start <= asked.end) {
+        if !goes(held, asked, new.owner) {
+            continue;
+        }
+        gone += 1;
+        if held.kind() == kind && held.by == new.by {
+            (new.start, new.end) = (new.start.min(held.start), new.end.max(held.end));
+            continue;
+        }
+        // Ranges of one owner do not overlap, so that each side is cut from one range at most.
+        let left = Held { end: held.end.min(asked.start), ..*held };
+        let right = Held { start: held.start.max(asked.end), ..*held };
+        for (rest, place) in [left, right].into_iter().zip(&mut rests) {
+            if rest.start < rest.end {
+                *place = Some(rest);
+            }
         }
     }
-    if new.kind != LockKind::None {
-        all.push(new);
-    }
-    all.sort_by_key(|held| held.range.start);
-    all
+    Plan { new, rests, gone }
 }
 
 #[cfg(test)]
@@ -186,8 +296,9 @@ mod tests {
     fn shown(locks: &Locks) -> Bytes {
         let mut bytes = vec![BTreeMap::new(); LEN as usize];
         for held in locks.files.get(&1).into_iter().flatten() {
-            for at in held.range.clone() {
-                let old = bytes[at as usize].insert((held.owner.peer, held.owner.process), (held.kind, held.by));
+            let (owner, _) = &locks.owners.all[held.owner as usize];
+            for at in held.start..held.end {
+                let old = bytes[at as usize].insert((owner.peer, owner.process), (held.kind(), held.by));
                 assert_eq!(old, None, "byte {at} is locked twice by one owner");
             }
         }
@@ -246,17 +357,39 @@ mod tests {
             // Neighbours that are the same are one.
             let all = locks.files.get(&1).cloned().unwrap_or_default();
             for one in &all {
-                let next = |other: &&Held| other.range.start == one.range.end && other.owner == one.owner;
-                let same = all.iter().filter(next).any(|other| other.kind == one.kind && other.by == one.by);
+                let next = |other: &&Held| other.start == one.end && other.owner == one.owner;
+                let same = all.iter().filter(next).any(|other| other.kind() == one.kind() && other.by == one.by);
                 assert!(!same, "{all:?}");
             }
             assert_eq!(locks.len(), all.len());
+            assert!(all.is_sorted_by_key(|held| held.start), "{all:?}");
+            assert_eq!(locks.owners.all.iter().map(|(_, (_, ranges))| ranges).sum::<usize>(), all.len());
         }
         assert!(granted > 5000 && refused > 5000 && released > 500, "{granted} {refused} {released}");
         for by in [0, 1, 100, 101] {
             locks.release(1, (by / 100) as u32, by);
         }
         assert_eq!((locks.len(), locks.files.len(), locks.peers.len()), (0, 0, 0));
+        assert_eq!((locks.owners.ids.len(), locks.owners.all.len()), (0, 0));
+    }
+
+    /// The work for one request has a bound, and it is counted: for the session, which stops serving then.
+    #[test]
+    fn requests_are_charged_for_the_ranges_of_their_file() {
+        let mut locks = Locks::default();
+        for at in 0..FILE_MAX as u64 {
+            assert_eq!(locks.set(1, 1, 1, &lock(LockKind::Exclusive, 2 * at..2 * at + 1, 1)), Ok(true));
+        }
+        locks.spent();
+        let most = (2 * FILE_MAX / RANGES_PER_UNIT) as u32;
+        assert_eq!(locks.set(1, 2, 2, &lock(LockKind::Exclusive, 9000..9001, 1)), Err(Error::ENOLCK));
+        assert_eq!((locks.spent(), locks.spent()), (most, 0));
+        assert!(locks.conflict(1, 2, &lock(LockKind::Exclusive, 8190..8191, 1)).is_some());
+        assert_eq!(locks.spent(), most / 2);
+        locks.release(1, 1, 1);
+        assert_eq!((locks.spent(), locks.len()), (most / 2, 0));
+        assert_eq!(locks.set(1, 2, 2, &lock(LockKind::Exclusive, 9000..9001, 1)), Ok(true));
+        assert_eq!(locks.spent(), 0);
     }
 
     #[test]

@@ -40,6 +40,7 @@ use key::{Key, ROOT};
 use locks::Locks;
 use node::{Kind, Node, Nodes};
 use permit::Rights;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use store::Store;
 
@@ -86,6 +87,8 @@ pub struct Mem {
     locks: Locks,
     /// File values that have locked something, ever.
     lockers: u64,
+    /// What [`Filesystem::spent`] answers next.
+    spent: Cell<u32>,
     store: Store,
     rights: Rights,
     atime: Atime,
@@ -135,6 +138,7 @@ impl Mem {
             attrs: Attrs::default(),
             locks: Locks::default(),
             lockers: 0,
+            spent: Cell::new(0),
             store: Store::new(arena),
             rights: Rights { groups },
             atime,
@@ -184,6 +188,11 @@ impl Mem {
     pub fn into_arena(mut self) -> Arena {
         self.cleanup().expect("memory is always released");
         self.store.arena
+    }
+
+    /// An operation has taken so many units beyond that of an ordinary one.
+    fn spend(&self, units: u32) {
+        self.spent.set(self.spent.get().saturating_add(units));
     }
 
     fn stat_named<'a>(&'a self, node: &'a Node, name: &'a [u8]) -> Stat<'a> {
@@ -432,6 +441,7 @@ impl Filesystem for Mem {
     fn close(&mut self, file: File, at: At) -> Result<()> {
         if file.locker != 0 {
             self.locks.release(file.node, file.user.peer, file.locker);
+            self.spend(self.locks.spent());
         }
         if file.open.is_some_and(|open| open.remove_on_close)
             && let Ok((parent, cookie)) = self.name_of(&file)
@@ -584,11 +594,19 @@ impl Filesystem for Mem {
             self.lockers += 1;
             file.locker = self.lockers;
         }
-        self.locks.set(file.node, file.user.peer, file.locker, lock)
+        let set = self.locks.set(file.node, file.user.peer, file.locker, lock);
+        self.spend(self.locks.spent());
+        set
     }
 
     fn conflict(&self, file: &File, lock: &Lock<'_>) -> Result<Option<Lock<'_>>> {
-        Ok(self.locks.conflict(file.node, file.user.peer, lock))
+        let found = self.locks.conflict(file.node, file.user.peer, lock);
+        self.spend(self.locks.spent());
+        Ok(found)
+    }
+
+    fn spent(&mut self) -> u32 {
+        self.spent.take()
     }
 
     fn target_read(&mut self, file: &File, at: At) {
