@@ -188,17 +188,19 @@ impl<F: Filesystem> Session<F> {
     fn xattrwalk(&mut self, fs: &mut F, request: Request, fid: Fid, newfid: Fid, name: &[u8], at: At) -> Result<()> {
         self.fids.check_new(newfid)?;
         let held = self.fids.get(fid)?;
-        let mut attr = Attr::to_read(&self.config.budget);
-        if name.is_empty() {
+        let budget = &self.config.budget;
+        let attr = if name.is_empty() {
             let mut names = Vec::new();
             fs.xattrs(&held.file, &mut |name| {
-                names.put(name);
-                names.put_u8(0);
+                names.extend_from_slice(name);
+                names.push(0);
             })?;
-            attr.extend(&names)?;
+            Attr::with_bytes(budget, names)?
         } else {
+            let mut attr = Attr::to_read(budget);
             attr.extend(fs.xattr(&held.file, name)?)?;
-        }
+            attr
+        };
         let size = attr.len() as u64;
         let file = fs.duplicate(&held.file);
         if let Err((error, file)) = self.fids.put_attr(newfid, file, attr) {

@@ -40,6 +40,13 @@ impl Attr {
         Attr::new(budget, None)
     }
 
+    /// One with its value, which is not copied; as far as the budget of all peers allows.
+    pub(super) fn with_bytes(budget: &Arc<Budget>, mut bytes: Vec<u8>) -> Result<Attr> {
+        budget.take_attr_bytes(bytes.len())?;
+        bytes.shrink_to_fit();
+        Ok(Attr { bytes, budget: Arc::clone(budget), becomes: None })
+    }
+
     /// One to which `size` bytes must be written before it is set under this name.
     pub(super) fn to_set(budget: &Arc<Budget>, name: &[u8], size: usize, how: SetXattr) -> Attr {
         Attr::new(budget, Some(Becomes { name: name.into(), size, how }))

@@ -16,7 +16,48 @@ const VALUES_BYTES_MAX: u64 = 256 << 10;
 /// What makes a program act as somebody else; whoever changes the program must not inherit it (capabilities(7)).
 const CAPABILITY: &[u8] = b"security.capability";
 
-type Of = BTreeMap<Box<[u8]>, Content>;
+/// Names that a listing shows for one unit of work.
+const NAMES_PER_UNIT: usize = 16;
+
+/// The attributes of one file, with sums of their lengths: nothing is added up when one more is set.
+#[derive(Debug, Default)]
+pub(super) struct Of {
+    values: BTreeMap<Box<[u8]>, Content>,
+    /// Bytes of all values.
+    value_bytes: u64,
+    /// Bytes of all names, each with a NUL.
+    list_bytes: usize,
+}
+
+impl Of {
+    fn put(&mut self, name: &[u8], value: Content) -> Option<Content> {
+        self.value_bytes += value.size;
+        let old = self.values.insert(name.into(), value);
+        match &old {
+            Some(old) => self.value_bytes -= old.size,
+            None => self.list_bytes += name.len() + 1,
+        }
+        old
+    }
+
+    fn take(&mut self, name: &[u8]) -> Option<Content> {
+        let old = self.values.remove(name)?;
+        self.value_bytes -= old.size;
+        self.list_bytes -= name.len() + 1;
+        Some(old)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether the sums are those of what is there. Adds everything up: for debug builds.
+    fn adds_up(&self) -> bool {
+        let names = self.values.keys().map(|name| name.len() + 1).sum::<usize>();
+        (self.value_bytes, self.list_bytes) == (self.values.values().map(|value| value.size).sum(), names)
+    }
+}
 
 /// All of them.
 #[derive(Default)]
@@ -33,20 +74,20 @@ impl Attrs {
 
     fn find(&self, key: Key, name: &[u8]) -> Option<&Content> {
         // Most files have none, and Linux asks before every write.
-        if self.files.is_empty() { None } else { self.files.get(&key)?.get(name) }
+        if self.files.is_empty() { None } else { self.files.get(&key)?.values.get(name) }
     }
 
     fn put(&mut self, key: Key, name: &[u8], value: Content) -> Option<Content> {
-        let old = self.files.entry(key).or_default().insert(name.into(), value);
+        let old = self.files.entry(key).or_default().put(name, value);
         self.count += usize::from(old.is_none());
         old
     }
 
     fn take(&mut self, key: Key, name: &[u8]) -> Option<Content> {
         let of = self.files.get_mut(&key)?;
-        let old = of.remove(name)?;
+        let old = of.take(name)?;
         self.count -= 1;
-        if of.is_empty() {
+        if of.values.is_empty() {
             self.files.remove(&key);
         }
         Some(old)
@@ -123,7 +164,9 @@ impl Mem {
     }
 
     pub(super) fn list_xattrs(&self, key: Key, user: User, each: &mut dyn FnMut(&[u8])) {
-        let names = self.attrs.files.get(&key).into_iter().flat_map(BTreeMap::keys);
+        let Some(of) = self.attrs.files.get(&key) else { return };
+        self.spend((of.len() / NAMES_PER_UNIT) as u32);
+        let names = of.values.keys();
         names.filter(|name| user.uid == 0 || !name.starts_with(b"trusted.")).for_each(|name| each(name));
     }
 
@@ -158,6 +201,7 @@ impl Mem {
             self.attrs.take(key, name)
         };
         self.free_xattr(taken);
+        debug_assert!(self.attrs.files.get(&key).is_none_or(Of::adds_up), "sums of attributes");
         self.nodes[key].ctime = at.wall;
         Ok(())
     }
@@ -168,8 +212,7 @@ impl Mem {
             return Err(Error::E2BIG);
         }
         let of = self.attrs.files.get(&key);
-        let all: u64 = of.map_or(0, |of| of.values().map(|value| value.size).sum());
-        let listed: usize = of.map_or(0, |of| of.keys().map(|name| name.len() + 1).sum());
+        let (all, listed) = of.map_or((0, 0), |of| (of.value_bytes, of.list_bytes));
         let is_new = old.is_none();
         let full = all - old.unwrap_or(0) + bytes as u64 > VALUES_BYTES_MAX
             || is_new && (listed + name.len() + 1 > XATTR_LIST_BYTES_MAX || self.inodes_free() == 0);
@@ -187,7 +230,7 @@ impl Mem {
     /// The file is gone.
     pub(super) fn drop_xattrs(&mut self, key: Key) {
         if self.attrs.len() > 0 {
-            self.attrs.take_file(key).into_values().for_each(|value| self.free_xattr(Some(value)));
+            self.attrs.take_file(key).values.into_values().for_each(|value| self.free_xattr(Some(value)));
         }
     }
 
