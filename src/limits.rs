@@ -4,7 +4,7 @@
 //! hold. Bounds that belong to one room are declared there, and are added up or checked here.
 
 use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
-use crate::fs::mem::locks;
+use crate::fs::mem::{MAP_BYTES_PER_BLOCK, locks};
 use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
 use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, FID_BYTES_OWN, TIGHT_LISTING_BYTES_MAX};
@@ -78,7 +78,11 @@ impl Bounds {
         let blocks = self.inodes + self.memory / BLOCK_BYTES_MAX as u64;
         [
             ("files", self.memory),
-            ("block tables", blocks * TABLE_BYTES_PER_BLOCK as u64),
+            (
+                "block tables",
+                blocks * TABLE_BYTES_PER_BLOCK as u64
+                    + self.memory / BLOCK_BYTES_MAX as u64 * MAP_BYTES_PER_BLOCK as u64,
+            ),
             ("inodes and names", self.inodes * INODE_BYTES),
             ("connections", connections * CONNECTION_BYTES),
             ("fids", FID_BYTES_MAX as u64 + connections * 2 * FID_BYTES_OWN as u64),

@@ -42,6 +42,9 @@ pub const REGION_BYTES_MAX: usize = 1 << 30;
 /// Bytes that the arena keeps about each block that was ever in use, beside the blocks themselves.
 pub const TABLE_BYTES_PER_BLOCK: usize = size_of::<Info>() + size_of::<u32>() + hold::HOLD_BYTES;
 
+/// Blocks that an allocation takes back before it looks for one: more than one, so that they do not pile up.
+const COLLECT_PER_ALLOC: usize = 32;
+
 /// No free block of the size asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -78,6 +81,8 @@ pub struct Arena {
     /// By block number; `Shared` has what other threads touch.
     infos: Vec<Info>,
     free_ids: Vec<u32>,
+    /// The next block of a return list that was taken and not yet gone through.
+    returning: Option<u32>,
     /// All but head slots and zeros.
     usable_bytes: usize,
     /// Allocations until one fails that need not.
@@ -112,6 +117,7 @@ impl Arena {
             buddy,
             infos: Vec::new(),
             free_ids: Vec::new(),
+            returning: None,
             usable_bytes,
             #[cfg(test)]
             fails_in: None,
@@ -151,8 +157,8 @@ impl Arena {
     /// A block of at least `bytes` (1 to [`BLOCK_BYTES_MAX`]). Its content is whatever was there before.
     pub fn alloc(&mut self, bytes: usize) -> Result<Block, Full> {
         let order = order_of(bytes);
-        if self.shared.has_returns() {
-            self.collect();
+        if self.has_returns() {
+            self.collect_some(COLLECT_PER_ALLOC);
         }
         #[cfg(test)]
         if let Some(left) = &mut self.fails_in {
@@ -161,7 +167,13 @@ impl Arena {
                 return Err(Full);
             }
         }
-        let unit = self.buddy.alloc(order).ok_or(Full)?;
+        let unit = loop {
+            match self.buddy.alloc(order) {
+                Some(unit) => break unit,
+                None if self.has_returns() => self.collect_some(COLLECT_PER_ALLOC),
+                None => return Err(Full),
+            }
+        };
         let id = match self.free_ids.pop() {
             Some(id) => id,
             None => {
@@ -189,10 +201,23 @@ impl Arena {
         }
     }
 
-    /// Takes back the blocks that operations were the last to hold.
+    /// Takes back all blocks that operations were the last to hold.
     pub fn collect(&mut self) {
-        let mut next = self.shared.take_returns();
-        while let Some(id) = next {
+        while self.has_returns() {
+            self.collect_some(usize::MAX);
+        }
+    }
+
+    /// Whether there are such blocks.
+    pub fn has_returns(&self) -> bool {
+        self.returning.is_some() || self.shared.has_returns()
+    }
+
+    /// Takes back at most `most` of them.
+    pub fn collect_some(&mut self, most: usize) {
+        let mut next = self.returning.take().or_else(|| self.shared.take_returns());
+        for _ in 0..most {
+            let Some(id) = next else { return };
             next = self.shared.next_return(id);
             let info = &mut self.infos[id as usize];
             if std::mem::take(&mut info.orphan) {
@@ -200,6 +225,7 @@ impl Arena {
             }
             self.recycle(id);
         }
+        self.returning = next;
     }
 
     fn recycle(&mut self, id: u32) {

@@ -531,6 +531,12 @@ pub trait Filesystem {
         None
     }
 
+    /// Whether a part of what was put off is left for [`ready`](Filesystem::ready) of the next turn, which
+    /// then begins at once. Nothing depends on it: a driver that sleeps first only leaves the work for later.
+    fn has_work(&self) -> bool {
+        false
+    }
+
     /// The result of a pending operation that [`ready`](Filesystem::ready) named: a read appends to `out` and answers what it appended,
     /// others answer their count.
     fn finish(&mut self, token: Token, out: Out<'_>, at: At) -> Result<u32> {

@@ -334,6 +334,10 @@ impl<A: Filesystem, B: Filesystem> Filesystem for Join<A, B> {
         self.a.ready().map(first).or_else(|| self.b.ready().map(second))
     }
 
+    fn has_work(&self) -> bool {
+        self.a.has_work() || self.b.has_work()
+    }
+
     fn finish(&mut self, token: Token, out: Out<'_>, at: At) -> Result<u32> {
         match own(token) {
             (token, false) => self.a.finish(token, out, at),

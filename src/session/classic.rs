@@ -6,7 +6,7 @@ use super::convert;
 use super::fids::State;
 use super::linux::open_or_execute;
 use super::pending::What;
-use super::{Request, Session};
+use super::{LISTED_BYTES_PER_UNIT, Request, Session};
 use crate::fs::{At, Error, Filesystem, Make, Open, Outcome, Result, check_name, mode};
 use crate::wire::{Dialect, Fid, Message, READ_HEAD, dm};
 use bytes::BufMut;
@@ -200,6 +200,7 @@ impl<F: Filesystem> Session<F> {
             return Err(error);
         }
         (*next_offset, *cookie) = (offset + used as u64, last);
+        self.charge_bytes(used, LISTED_BYTES_PER_UNIT);
         self.end_data(fs.gate(), mark, request, |data| Message::Rread { data });
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use super::fids::State;
 use super::pending::What;
-use super::{FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, Request, Session};
+use super::{FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, NAMES_PER_UNIT, Request, Session};
 use crate::fs::{At, Error, Filesystem, NAME_BYTES_MAX, Outcome, Result};
 use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Qid, Qids, READ_HEAD, UOnly};
 use bytes::BufMut;
@@ -128,6 +128,7 @@ impl<F: Filesystem> Session<F> {
         } else if let Some(file) = reached {
             give_back(fs, file, at);
         }
+        self.charge_bytes(done, NAMES_PER_UNIT);
         self.reply(fs.gate(), request, &Message::Rwalk { wqids: Qids::list(&qids[..done]) });
         Ok(())
     }

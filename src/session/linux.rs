@@ -7,7 +7,7 @@ use super::convert;
 use super::fids::{Held, State};
 use super::pending::What;
 use super::xattr::Attr;
-use super::{Request, Session};
+use super::{LISTED_BYTES_PER_UNIT, Request, Session};
 use crate::fs::{
     At, Error, Filesystem, Make, NAME_BYTES_MAX, Open, Outcome, Result, SetXattr, TARGET_BYTES_MAX, XATTR_BYTES_MAX,
     XATTR_NAME_BYTES_MAX, check_name, mode,
@@ -296,6 +296,7 @@ impl<F: Filesystem> Session<F> {
             iovec.rollback(mark);
             return Err(error);
         }
+        self.charge_bytes(used, LISTED_BYTES_PER_UNIT);
         self.end_data(fs.gate(), mark, request, |data| Message::Rreaddir { data });
         Ok(())
     }

@@ -60,8 +60,18 @@ pub const OWN_BYTES_MAX: usize = 64 << 10;
 pub const BATCH_BYTES_MAX: usize = 4 * OWN_BYTES_MAX;
 /// Largest listing in bytes while replies take all the memory that they may: an entry with the longest names fits.
 pub const TIGHT_LISTING_BYTES_MAX: usize = 8 << 10;
+/// Units of work that the messages of one turn may take. A unit is about a thousand instructions; each
+/// message is counted as one, and as more where its work depends on its size or on what is stored. A peer
+/// that has used up its units goes on in the next turn. What the last message took beyond them counts there.
+pub const WORK_MAX: u32 = 256;
 /// Files that are closed at once when a session ends.
 const CLOSED_MAX: u32 = 64;
+/// Bytes for which a message is counted as one unit more: of a listing, which takes some 200 instructions
+/// for each entry of 25 bytes and more, and of what is only copied or shown.
+const LISTED_BYTES_PER_UNIT: usize = 128;
+const SHOWN_BYTES_PER_UNIT: usize = 16 << 10;
+/// Names of a walk for which it is counted as one unit more.
+const NAMES_PER_UNIT: usize = 4;
 /// After so many messages that are none, the peer is not worth listening to.
 const PROTOCOL_ERRORS_MAX: u32 = 64;
 
@@ -190,6 +200,8 @@ pub struct Session<F: Filesystem> {
     out: Outgoing,
     errors: u32,
     begun: Option<Begun>,
+    /// Units of work of this turn.
+    work: u32,
     /// The message that is being served wants to be shown again: a part of its work is left.
     unfinished: bool,
 }
@@ -215,14 +227,22 @@ impl<F: Filesystem> Session<F> {
             out: Outgoing::new(Arc::clone(&config.budget)),
             errors: 0,
             begun: None,
+            work: 0,
             unfinished: false,
             config,
         }
     }
 
     /// Serves every whole message in `bytes`, in order, and takes what belongs to a large payload. The caller keeps the rest and shows it again in front of
-    /// what comes next. Not to be called while a [`Landing`] is lent.
+    /// what comes next. Not to be called while a [`Landing`] is lent. Each call is a turn of its own, in which one message at least is served.
     pub fn receive(&mut self, fs: &mut F, at: At, bytes: &[u8]) -> Result<Received, Broken> {
+        self.begin_turn();
+        self.work = self.work.min(WORK_MAX - 1);
+        self.receive_in_turn(fs, at, bytes)
+    }
+
+    /// The same for a driver that calls it several times in a turn, and [`begin_turn`](Self::begin_turn) once. Nothing is served once the turn's units of work are used up.
+    pub fn receive_in_turn(&mut self, fs: &mut F, at: At, bytes: &[u8]) -> Result<Received, Broken> {
         let mut consumed = 0;
         let mut need = Need::default();
         let mut served = 0;
@@ -259,19 +279,22 @@ impl<F: Filesystem> Session<F> {
                 break;
             }
             let capped = self.is_capped(head.kind);
-            if capped || served == self.config.messages_max {
+            let used_up = self.work >= WORK_MAX || served == self.config.messages_max;
+            if capped || used_up {
                 // That it waits is not the peer's doing.
                 self.begun = None;
                 (need.held, need.again) = (true, !capped);
                 break;
             }
             served += 1;
+            self.charge(1);
             let request = Request { tag: head.tag, kind: head.kind, at_ns: at.mono_ns };
             if bulk && head.kind == Kind::TWRITE && rest.len() >= WRITE_HEAD {
                 self.check_tag(request)?;
                 self.begin(size, at);
                 large = Some(head.size);
                 self.begin_bulk(fs, request, &rest[..WRITE_HEAD], at)?;
+                self.charge_bytes(size, SHOWN_BYTES_PER_UNIT);
                 consumed += WRITE_HEAD;
             } else if bulk {
                 self.check_tag(request)?;
@@ -287,8 +310,23 @@ impl<F: Filesystem> Session<F> {
                 }
                 consumed += size;
             }
+            self.charge(fs.spent());
         }
         Ok(Received { consumed, need, bulk: large })
+    }
+
+    /// The peer has another turn, and so [`WORK_MAX`] units of work less what its last message took too much.
+    pub fn begin_turn(&mut self) {
+        self.work = self.work.saturating_sub(WORK_MAX);
+    }
+
+    /// The message that is being served takes so many units of work more.
+    fn charge(&mut self, units: u32) {
+        self.work = self.work.saturating_add(units);
+    }
+
+    fn charge_bytes(&mut self, bytes: usize, per_unit: usize) {
+        self.charge((bytes / per_unit) as u32);
     }
 
     /// A message of `bytes` has begun, now or some calls ago.
@@ -455,11 +493,14 @@ impl<F: Filesystem> Session<F> {
             // Too late or not: no reply will be made of it.
             fs.cancel(token);
         }
-        for _ in 0..CLOSED_MAX {
+        let mut units = 0;
+        while units < CLOSED_MAX {
             let Some(held) = self.fids.leave() else { return true };
             // There is nobody to tell.
             let _ = fs.close(held.file, at);
+            units += 1 + fs.spent();
         }
+        self.charge(units);
         self.fids.len() == 0
     }
 

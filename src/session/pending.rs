@@ -3,7 +3,7 @@
 //! A flushed request is answered before its Rflush, or never. Flushes of one request are answered
 //! in order, after the request.
 
-use super::{Request, Session};
+use super::{Request, SHOWN_BYTES_PER_UNIT, Session};
 use crate::fs::{At, Cancel, Error, Filesystem, Gate, Mark, Result, Token};
 use crate::wire::{Data, Dialect, Fid, Message, READ_HEAD, Tag};
 use bytes::BufMut;
@@ -160,6 +160,7 @@ impl<F: Filesystem> Session<F> {
         let message = message(Data::Away(count as u32));
         batch.iovec().patch(mark, |head| message.emit(request.tag, dialect, head));
         batch.end_reply(request.kind, request.at_ns);
+        self.charge_bytes(count, SHOWN_BYTES_PER_UNIT);
         self.trace('<', &message, request.tag);
     }
 }

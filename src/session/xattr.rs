@@ -44,7 +44,8 @@ impl Attr {
     pub(super) fn with_bytes(budget: &Arc<Budget>, mut bytes: Vec<u8>) -> Result<Attr> {
         budget.take_attr_bytes(bytes.len())?;
         bytes.shrink_to_fit();
-        Ok(Attr { bytes, budget: Arc::clone(budget), becomes: None })
+        let charged = bytes.len();
+        Ok(Attr { bytes, budget: Arc::clone(budget), charged, becomes: None })
     }
 
     /// One to which `size` bytes must be written before it is set under this name.

@@ -76,6 +76,8 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) held: bool,
     /// They would be served at once: only the share of a turn was used up.
     pub(crate) again: bool,
+    /// The turn in which its session was served last.
+    turn: u64,
     /// All fids of a peer that is closing are closed.
     pub(crate) closed: bool,
     /// The window has bytes that the session has not seen.
@@ -118,6 +120,7 @@ impl<F: Filesystem> Peer<F> {
             skip: 0,
             held: false,
             again: false,
+            turn: 0,
             closed: false,
             fresh: false,
             bulk_until_ns: 0,
@@ -128,6 +131,13 @@ impl<F: Filesystem> Peer<F> {
             idle_sweeps: 0,
             listed: false,
             shown,
+        }
+    }
+
+    /// The session is to be served in this turn, maybe not for the first time.
+    pub(crate) fn begin_turn(&mut self, turn: u64) {
+        if std::mem::replace(&mut self.turn, turn) != turn {
+            self.session.begin_turn();
         }
     }
 

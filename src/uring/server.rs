@@ -44,6 +44,8 @@ use std::sync::Arc;
 
 /// A turn that comes so late, in nanoseconds, shows that the process was stopped.
 const STOPPED_NS: u64 = 3_000_000_000;
+/// Operations that the tree ends in one half of a turn. A line of the log may end thousands of reads.
+const COMPLETIONS_MAX: usize = 64;
 /// A peer with so many unserved bytes is not received from.
 const BACKLOG_BYTES: usize = 64 << 10;
 /// What all windows together may have beyond one of the usual size for each peer.
@@ -122,6 +124,10 @@ pub struct Server<R: Ring, F: Filesystem> {
     quiet: Vec<(u32, u32)>,
     /// When those left, in monotonic nanoseconds.
     left_ns: u64,
+    /// Turns so far.
+    turns: u64,
+    /// More operations of the tree can be finished than a turn finishes.
+    completing: bool,
     /// Some may have ended, but it is not known yet.
     unsettled: bool,
     /// Enters, and CQEs drained, since the last quiet send was pushed.
@@ -175,6 +181,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             stopped_ns: 0,
             quiet: Vec::new(),
             left_ns: 0,
+            turns: 0,
+            completing: false,
             unsettled: false,
             looks: 0,
             seen: 0,
@@ -336,6 +344,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     }
 
     fn turn_with(&mut self, waits: bool) -> io::Result<()> {
+        self.turns += 1;
         self.arm_listeners()?;
         self.enter(waits)?;
         self.read_clocks();
@@ -396,7 +405,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Ends what the tree can end by now. Whose reply that is goes on in this turn, or if that is over in the next one, which does not wait then.
     fn complete(&mut self) {
-        while let Some(token) = self.fs.ready() {
+        for _ in 0..COMPLETIONS_MAX {
+            let Some(token) = self.fs.ready() else {
+                self.completing = false;
+                return;
+            };
             if let Some(peer) = self.peers.get_mut(token.peer as usize) {
                 self.kept.lend(&mut peer.session);
                 peer.session.complete(&mut self.fs, token, self.at);
@@ -406,6 +419,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 let _ = self.fs.finish(token, Iovec::default().out(0), self.at);
             }
         }
+        self.completing = true;
     }
 
     /// Time in which the process was stopped (SIGSTOP, a machine that slept) does not count: nobody was slow then. It shows, since a look at deadlines is due every
@@ -423,7 +437,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if !self.quiet.is_empty() {
             self.left_ns = self.ring.monotonic() - self.stopped_ns;
         }
-        if !waits || !self.work.is_empty() || self.unsettled {
+        if !waits || !self.work.is_empty() || self.unsettled || self.completing || self.fs.has_work() {
             return self.enter_once(0);
         }
         if self.options.busy_poll_ns > 0 {

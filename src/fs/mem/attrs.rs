@@ -8,6 +8,7 @@ use super::key::Key;
 use super::node::{Kind, Node};
 use super::permit::{READ, Rights, WRITE};
 use super::{Mem, enospc};
+use crate::arena::Arena;
 use crate::fs::{At, Error, Result, SetXattr, User, XATTR_BYTES_MAX, XATTR_LIST_BYTES_MAX, XATTR_NAME_BYTES_MAX, mode};
 use std::collections::BTreeMap;
 
@@ -27,24 +28,42 @@ pub(super) struct Of {
     value_bytes: u64,
     /// Bytes of all names, each with a NUL.
     list_bytes: usize,
+    /// Bytes of the blocks of all values.
+    block_bytes: u64,
 }
 
 impl Of {
-    fn put(&mut self, name: &[u8], value: Content) -> Option<Content> {
+    fn put(&mut self, name: &[u8], value: Content, arena: &Arena) -> Option<Content> {
+        let old = self.take(name, arena);
         self.value_bytes += value.size;
-        let old = self.values.insert(name.into(), value);
-        match &old {
-            Some(old) => self.value_bytes -= old.size,
-            None => self.list_bytes += name.len() + 1,
-        }
+        self.block_bytes += value.allocated(arena);
+        self.list_bytes += name.len() + 1;
+        self.values.insert(name.into(), value);
         old
     }
 
-    fn take(&mut self, name: &[u8]) -> Option<Content> {
-        let old = self.values.remove(name)?;
-        self.value_bytes -= old.size;
-        self.list_bytes -= name.len() + 1;
+    fn take(&mut self, name: &[u8], arena: &Arena) -> Option<Content> {
+        let (name, old) = self.values.remove_entry(name)?;
+        self.went(&name, &old, arena);
         Some(old)
+    }
+
+    /// Any of them.
+    pub(super) fn pop(&mut self, arena: &Arena) -> Option<Content> {
+        let (name, old) = self.values.pop_last()?;
+        self.went(&name, &old, arena);
+        Some(old)
+    }
+
+    fn went(&mut self, name: &[u8], value: &Content, arena: &Arena) {
+        self.value_bytes -= value.size;
+        self.block_bytes -= value.allocated(arena);
+        self.list_bytes -= name.len() + 1;
+    }
+
+    /// Bytes of the blocks of all values.
+    pub(super) fn block_bytes(&self) -> u64 {
+        self.block_bytes
     }
 
     /// How many there are.
@@ -77,15 +96,15 @@ impl Attrs {
         if self.files.is_empty() { None } else { self.files.get(&key)?.values.get(name) }
     }
 
-    fn put(&mut self, key: Key, name: &[u8], value: Content) -> Option<Content> {
-        let old = self.files.entry(key).or_default().put(name, value);
+    fn put(&mut self, key: Key, name: &[u8], value: Content, arena: &Arena) -> Option<Content> {
+        let old = self.files.entry(key).or_default().put(name, value, arena);
         self.count += usize::from(old.is_none());
         old
     }
 
-    fn take(&mut self, key: Key, name: &[u8]) -> Option<Content> {
+    fn take(&mut self, key: Key, name: &[u8], arena: &Arena) -> Option<Content> {
         let of = self.files.get_mut(&key)?;
-        let old = of.take(name)?;
+        let old = of.take(name, arena)?;
         self.count -= 1;
         if of.values.is_empty() {
             self.files.remove(&key);
@@ -193,12 +212,13 @@ impl Mem {
             return Ok(());
         }
         let taken = if let Some(value) = value {
+            self.store.make_inode_room();
             self.check_room(key, name, value.len(), old)?;
             let mut content = Content::default();
             content.write(&mut self.store, 0, value).map_err(enospc)?;
-            self.attrs.put(key, name, content)
+            self.attrs.put(key, name, content, &self.store.arena)
         } else {
-            self.attrs.take(key, name)
+            self.attrs.take(key, name, &self.store.arena)
         };
         self.free_xattr(taken);
         debug_assert!(self.attrs.files.get(&key).is_none_or(Of::adds_up), "sums of attributes");
@@ -222,7 +242,7 @@ impl Mem {
     /// The file's content, or its owner, is another one now.
     pub(super) fn drop_capability(&mut self, key: Key) {
         if self.attrs.len() > 0 {
-            let taken = self.attrs.take(key, CAPABILITY);
+            let taken = self.attrs.take(key, CAPABILITY, &self.store.arena);
             self.free_xattr(taken);
         }
     }
@@ -230,7 +250,8 @@ impl Mem {
     /// The file is gone.
     pub(super) fn drop_xattrs(&mut self, key: Key) {
         if self.attrs.len() > 0 {
-            self.attrs.take_file(key).values.into_values().for_each(|value| self.free_xattr(Some(value)));
+            let of = self.attrs.take_file(key);
+            self.store.discard_attrs(of);
         }
     }
 

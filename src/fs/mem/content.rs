@@ -10,7 +10,7 @@
 
 use super::blocks::Map;
 use super::store::Store;
-use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Why};
+use crate::arena::{Arena, BLOCK_BYTES_MAX, Block, Full, Why};
 use crate::fs::Out;
 use std::ops::Range;
 
@@ -49,10 +49,10 @@ pub(super) fn indices(range: &Range<u64>) -> Range<u64> {
 
 impl Content {
     /// Bytes of memory in blocks.
-    pub(super) fn allocated(&self, store: &Store) -> u64 {
+    pub(super) fn allocated(&self, arena: &Arena) -> u64 {
         match &self.blocks {
             Blocks::None => 0,
-            Blocks::Small { block, .. } => store.arena.capacity(block) as u64,
+            Blocks::Small { block, .. } => arena.capacity(block) as u64,
             Blocks::Large(blocks) => blocks.len() * BLOCK,
         }
     }
@@ -288,7 +288,8 @@ impl Content {
         } else if size == 0 {
             self.clear(store);
         } else if let Blocks::Large(blocks) = &mut self.blocks {
-            blocks.cut(size.div_ceil(BLOCK), |block| store.arena.free(block));
+            let cut = blocks.cut(size.div_ceil(BLOCK));
+            store.discard(cut);
         }
         self.size = size;
         Ok(())
@@ -317,12 +318,12 @@ impl Content {
         Ok(())
     }
 
-    /// Frees every block.
+    /// Gives every block up.
     pub(super) fn clear(&mut self, store: &mut Store) {
         match std::mem::take(&mut self.blocks) {
             Blocks::None => {}
             Blocks::Small { block, .. } => store.arena.free(block),
-            Blocks::Large(mut blocks) => blocks.cut(0, |block| store.arena.free(block)),
+            Blocks::Large(mut blocks) => store.discard(blocks.cut(0)),
         }
         self.size = 0;
     }

@@ -36,7 +36,7 @@ impl Content {
         let mut pieces = store.lists.pop().unwrap_or_default();
         let had = self.grant_pieces(store, &(range.start..end), is_large, first.as_ref(), &mut pieces);
         let had = had.and_then(|()| {
-            (0..spares).try_for_each(|_| store.arena.land_fresh(BLOCK_BYTES_MAX, 0..0).map(|spare| pieces.push(spare)))
+            (0..spares).try_for_each(|_| store.land_fresh(BLOCK_BYTES_MAX, 0..0).map(|spare| pieces.push(spare)))
         });
         if let Err(full) = had {
             pieces.clear();
@@ -82,7 +82,7 @@ impl Content {
                 }
                 _ => {
                     let bytes = if is_large { BLOCK_BYTES_MAX } else { part.end.max(valid) };
-                    store.arena.land_fresh(bytes, part)?
+                    store.land_fresh(bytes, part)?
                 }
             };
             pieces.push(piece);

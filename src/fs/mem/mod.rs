@@ -7,6 +7,7 @@
 //! - `atime`: when a read moves an access time.
 //! - `attrs`, `locks`: extended attributes and record locks, beside the nodes.
 //! - `tree`: names come and go.
+//! - `waste`: what files have let go of, until it is freed.
 //!
 //! Must not know: fids, messages, sockets.
 
@@ -22,6 +23,7 @@ mod node;
 mod permit;
 mod store;
 mod tree;
+mod waste;
 
 use super::mount::Names;
 use super::{
@@ -31,6 +33,7 @@ use super::{
 use crate::arena::{Arena, BLOCK_BYTES_MAX, Space};
 use crate::wire::{Qid, qt};
 pub use atime::Atime;
+pub use blocks::MAP_BYTES_PER_BLOCK;
 pub use permit::Groups;
 
 use attrs::Attrs;
@@ -49,6 +52,8 @@ pub const ATTACH_NAMES: Names = &[b"", b"/"];
 
 /// Largest size of a file (off_t).
 const SIZE_MAX: u64 = i64::MAX as u64;
+/// Blocks that a turn takes back of those that replies were the last to hold.
+const COLLECT_MAX: usize = 1024;
 /// Unit of statfs and preferred size of a small request, in bytes.
 const UNIT_BYTES: u64 = 4096;
 
@@ -171,6 +176,11 @@ impl Mem {
         &self.store.arena
     }
 
+    /// Bytes that no file holds.
+    pub fn free_bytes(&self) -> usize {
+        self.store.free_bytes() as usize
+    }
+
     /// Ranges of bytes that are locked.
     pub fn locks(&self) -> usize {
         self.locks.len()
@@ -198,7 +208,7 @@ impl Mem {
     fn stat_named<'a>(&'a self, node: &'a Node, name: &'a [u8]) -> Stat<'a> {
         let (size, blocks) = match &node.kind {
             Kind::File(content) | Kind::Symlink(content) => {
-                (content.size, content.allocated(&self.store).div_ceil(512))
+                (content.size, content.allocated(&self.store.arena).div_ceil(512))
             }
             _ => (0, 0),
         };
@@ -317,6 +327,7 @@ impl Filesystem for Mem {
         });
         self.others.clear();
         self.further_names = 0;
+        self.store.release(usize::MAX);
         self.store.arena.collect();
         Ok(())
     }
@@ -606,7 +617,7 @@ impl Filesystem for Mem {
     }
 
     fn spent(&mut self) -> u32 {
-        self.spent.take()
+        self.spent.take().saturating_add(self.store.spent())
     }
 
     fn target_read(&mut self, file: &File, at: At) {
@@ -617,17 +628,25 @@ impl Filesystem for Mem {
         Ok(StatFs {
             bsize: UNIT_BYTES as u32,
             blocks: self.store.arena.usable_bytes() as u64 / UNIT_BYTES,
-            bfree: self.store.arena.free_bytes() as u64 / UNIT_BYTES,
+            bfree: self.store.free_bytes() / UNIT_BYTES,
             files: self.inodes_max as u64,
             ffree: self.inodes_free() as u64,
             fsid: 0,
         })
     }
 
-    /// Nothing in memory waits; but what replies have let go of is free again from here on.
+    /// Nothing in memory waits. What replies and files have let go of is freed here, a part in each turn.
     fn ready(&mut self) -> Option<Token> {
-        self.store.arena.collect();
+        self.store.arena.collect_some(COLLECT_MAX);
+        if self.store.has_waste() {
+            self.store.release(waste::TURN_MAX);
+            self.store.spent();
+        }
         None
+    }
+
+    fn has_work(&self) -> bool {
+        self.store.has_waste() || self.store.arena.has_returns()
     }
 }
 

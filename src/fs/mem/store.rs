@@ -1,7 +1,13 @@
 //! The arena behind memfs, and what publishing a payload has set aside.
 
+use super::attrs::Of;
+use super::blocks::Cut;
+use super::waste::{ALLOC_MAX, AT_ONCE, PER_INODE, PER_UNIT, Waste};
 use crate::arena::{Arena, Block, Full, Piece, Why, Zeros};
 use std::ops::Range;
+
+/// Bytes of a block that are copied or zeroed count as one block released: 4 KiB are a unit of work.
+const BYTES_PER_RELEASE: usize = 4096 / PER_UNIT;
 
 pub(super) struct Store {
     pub(super) arena: Arena,
@@ -12,17 +18,92 @@ pub(super) struct Store {
     pub(super) scratch: Vec<Block>,
     /// Lists of pieces to be used again, so that a steady stream of landings allocates nothing.
     pub(super) lists: Vec<Vec<Piece>>,
+    waste: Waste,
+    /// Blocks that were freed, and bytes copied between blocks in units of as much work, since [`spent`](Self::spent) was asked.
+    released: usize,
 }
 
 impl Store {
     pub(super) fn new(arena: Arena) -> Store {
         let zeros = arena.zeros();
-        Store { arena, zeros, reserve: Vec::new(), scratch: Vec::new(), lists: Vec::new() }
+        Store {
+            arena,
+            zeros,
+            reserve: Vec::new(),
+            scratch: Vec::new(),
+            lists: Vec::new(),
+            waste: Waste::default(),
+            released: 0,
+        }
     }
 
     /// A block of at least `bytes`; from the reserve where there is no other.
     pub(super) fn alloc(&mut self, bytes: usize) -> Result<Block, Full> {
-        self.arena.alloc(bytes).or_else(|full| self.reserve.pop().ok_or(full))
+        self.with_waste(|arena| arena.alloc(bytes)).or_else(|full| self.reserve.pop().ok_or(full))
+    }
+
+    /// A fresh block to receive `range` of it into.
+    pub(super) fn land_fresh(&mut self, bytes: usize, range: Range<usize>) -> Result<Piece, Full> {
+        self.with_waste(|arena| arena.land_fresh(bytes, range.clone()))
+    }
+
+    /// Allocates; where there is no memory, frees what waits until there is, [`ALLOC_MAX`] blocks at most.
+    fn with_waste<T>(&mut self, mut alloc: impl FnMut(&mut Arena) -> Result<T, Full>) -> Result<T, Full> {
+        let mut left = ALLOC_MAX;
+        loop {
+            let had = alloc(&mut self.arena);
+            if had.is_ok() || left == 0 || self.waste.is_empty() {
+                return had;
+            }
+            left -= self.release(AT_ONCE.min(left));
+        }
+    }
+
+    /// Gives the blocks of a file up: a part now, the rest in the turns to come.
+    pub(super) fn discard(&mut self, mut cut: Cut) {
+        for block in std::iter::from_fn(|| cut.pop()).take(AT_ONCE) {
+            self.arena.free(block);
+            self.released += 1;
+        }
+        self.waste.add_cut(cut);
+    }
+
+    /// The same with the attributes of a file.
+    pub(super) fn discard_attrs(&mut self, of: Of) {
+        let is_small = of.len() <= AT_ONCE;
+        self.waste.add_attrs(of);
+        if is_small {
+            self.released += self.waste.release_attrs(&mut self.arena, AT_ONCE);
+        }
+    }
+
+    /// An inode is to come: some attributes that wait go, and free their memory.
+    pub(super) fn make_inode_room(&mut self) {
+        if !self.waste.is_empty() {
+            self.released += self.waste.release_attrs(&mut self.arena, PER_INODE);
+        }
+    }
+
+    /// Frees at most `most` blocks of what waits; how many that were.
+    pub(super) fn release(&mut self, most: usize) -> usize {
+        let done = self.waste.release(&mut self.arena, most);
+        self.released += done;
+        done
+    }
+
+    /// Whether anything waits to be freed.
+    pub(super) fn has_waste(&self) -> bool {
+        !self.waste.is_empty()
+    }
+
+    /// Bytes that no file holds: free, about to be once replies have left, or waiting to be freed.
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.arena.free_bytes() as u64 + self.waste.bytes()
+    }
+
+    /// Units of work for what was freed since the last call.
+    pub(super) fn spent(&mut self) -> u32 {
+        if self.released == 0 { 0 } else { (std::mem::take(&mut self.released) / PER_UNIT) as u32 }
     }
 
     /// Fills a fresh block around `hole`: with the first `valid` bytes of the old one, then zeros, up to `size`.
@@ -40,6 +121,7 @@ impl Store {
             if hole.is_empty() { [0..end, end..end] } else { [0..hole.start.min(end), hole.end.min(end)..end] };
         for range in outside {
             let copied = range.start..range.end.min(valid).max(range.start);
+            self.released += range.len() / BYTES_PER_RELEASE;
             if let Some(old) = old
                 && !copied.is_empty()
             {

@@ -87,6 +87,7 @@ impl Mem {
             }
             _ => parent.gid,
         };
+        self.store.make_inode_room();
         if self.inodes_free() == 0 {
             return Err(Error::ENOSPC);
         }
@@ -223,6 +224,7 @@ impl Mem {
             return Err(Error::EMLINK);
         }
         self.check_new_name(dir.node, name, dir.user)?;
+        self.store.make_inode_room();
         if self.inodes_free() == 0 {
             return Err(Error::ENOSPC);
         }

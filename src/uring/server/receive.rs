@@ -76,7 +76,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// A receive has brought a shared buffer with `res` bytes. They are served from there; what is left goes to the peer's window.
     pub(super) fn received_shared(&mut self, slot: u32, res: i32, flags: u32) {
-        let Server { peers, shared, ring, fs, spares, kept, options, at, .. } = self;
+        let Server { peers, shared, ring, fs, spares, kept, options, at, turns, .. } = self;
         let peer = &mut peers[slot as usize];
         if !io_uring::cqueue::more(flags) {
             peer.receiving = Receiving::Nothing;
@@ -90,9 +90,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         let broken = shared.look(ring, flags, n, |bytes| {
             let mut rest = bytes;
             kept.lend(&mut peer.session);
+            peer.begin_turn(*turns);
             while !rest.is_empty() && peer.life == Life::Open && !peer.held && !peer.fresh {
                 let received = if peer.window.unread().is_empty() {
-                    let received = peer.session.receive(fs, *at, rest)?;
+                    let received = peer.session.receive_in_turn(fs, *at, rest)?;
                     let left = &rest[received.consumed..];
                     if !left.is_empty() {
                         peer.window.append(left, spares);
@@ -104,7 +105,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     let (end, behind) = rest.split_at((peer.more as usize).clamp(1, rest.len()));
                     rest = behind;
                     peer.window.append(end, spares);
-                    let received = peer.session.receive(fs, *at, peer.window.unread())?;
+                    let received = peer.session.receive_in_turn(fs, *at, peer.window.unread())?;
                     peer.window.consume(received.consumed);
                     peer.window.release(spares);
                     received
@@ -133,7 +134,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             return;
         }
         self.kept.lend(&mut peer.session);
-        match peer.session.receive(&mut self.fs, self.at, peer.window.unread()) {
+        peer.begin_turn(self.turns);
+        match peer.session.receive_in_turn(&mut self.fs, self.at, peer.window.unread()) {
             Ok(received) => {
                 peer.window.consume(received.consumed);
                 peer.note(received.need);
