@@ -206,7 +206,7 @@ fn a_reader_that_vanishes_leaves_nothing() {
         peer.ctl.tick(AT);
         assert_eq!((peer.ctl.ready(), peer.session.fids(), peer.session.pending()), (None, 0, 0));
         let mut intervals = 0;
-        peer.stats.latency_mut().end_interval(|_, _| intervals += 1);
+        let _ = peer.stats.latency_mut().end_interval_of(Kind(0), |_, _| intervals += 1);
         assert_eq!(intervals, 0, "nobody watches any more");
 
         let (mut peer, _) = Peer::waiting(dialect);

@@ -85,6 +85,11 @@ pub trait Source {
         None
     }
 
+    /// As [`Filesystem::has_work`].
+    fn has_work(&self) -> bool {
+        false
+    }
+
     /// As [`Filesystem::finish`].
     fn finish(&mut self, token: Token, out: Out<'_>) -> Result<u32> {
         let _ = (token, out);
@@ -312,6 +317,10 @@ impl<S: Source> Filesystem for Catalog<S> {
 
     fn ready(&mut self) -> Option<Token> {
         self.source.ready()
+    }
+
+    fn has_work(&self) -> bool {
+        self.source.has_work()
     }
 
     fn finish(&mut self, token: Token, out: Out<'_>, _: At) -> Result<u32> {

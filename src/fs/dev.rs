@@ -18,10 +18,16 @@ pub type Dev = Catalog<Devices>;
 /// A file of it.
 pub type DevFile = Member<()>;
 
+/// Random bytes of one reply: unlike others they are made, at a byte in some ten instructions.
+const RANDOM_BYTES_MAX: u32 = 64 << 10;
+const RANDOM_BYTES_PER_UNIT: u32 = 128;
+
 /// The devices.
 pub struct Devices {
     zeros: Zeros,
     random: ChaCha12Rng,
+    /// What [`Source::spent`] answers next.
+    spent: u32,
 }
 
 impl Dev {
@@ -31,7 +37,7 @@ impl Dev {
         // Regular files, not devices: v9fs would open a device node as a device of its own machine.
         let files = ["full", "null", "random", "zero"].map(|name| Node::file(name, 0o666));
         let nodes = [Node::ROOT].into_iter().chain(files).collect();
-        Catalog::of(nodes, Devices { zeros, random: ChaCha12Rng::from_seed(seed) })
+        Catalog::of(nodes, Devices { zeros, random: ChaCha12Rng::from_seed(seed), spent: 0 })
     }
 }
 
@@ -53,7 +59,11 @@ impl Source for Devices {
     fn read(&mut self, node: usize, (): &(), _: u32, _: u64, mut out: Out<'_>) -> Result<Outcome<()>> {
         match node {
             NULL => {}
-            RANDOM => out.fill(|bytes| self.random.fill_bytes(bytes)),
+            RANDOM => {
+                out.limit(RANDOM_BYTES_MAX);
+                self.spent += out.room() / RANDOM_BYTES_PER_UNIT;
+                out.fill(|bytes| self.random.fill_bytes(bytes));
+            }
             _ => {
                 while out.room() > 0 {
                     out.slice(self.zeros.slice(BLOCK_BYTES_MAX.min(out.room() as usize)));
@@ -61,6 +71,10 @@ impl Source for Devices {
             }
         }
         Ok(Outcome::Done(()))
+    }
+
+    fn spent(&mut self) -> u32 {
+        std::mem::take(&mut self.spent)
     }
 
     /// full(4)
@@ -97,6 +111,18 @@ mod tests {
         iovec.to_vec()
     }
 
+    /// In as many reads as it takes.
+    fn read_all(dev: &mut Dev, file: &mut DevFile, room: u32) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < room as usize {
+            let part = read(dev, file, 0, room - all.len() as u32);
+            assert!(!part.is_empty() && part.len() <= RANDOM_BYTES_MAX as usize, "{} bytes", part.len());
+            assert_eq!(dev.spent(), part.len() as u32 / RANDOM_BYTES_PER_UNIT);
+            all.extend(part);
+        }
+        all
+    }
+
     #[test]
     fn zero_and_full_read_as_zeros_for_ever_and_null_as_nothing() {
         let (arena, mut dev) = dev();
@@ -120,8 +146,8 @@ mod tests {
     fn random_fills_the_room_with_new_bytes() {
         let (arena, mut dev) = dev();
         let mut file = open(&mut dev, "random", READ_WRITE).expect("anyone may");
-        let first = read(&mut dev, &mut file, 0, 100_000);
-        let second = read(&mut dev, &mut file, 0, 100_000);
+        let first = read_all(&mut dev, &mut file, 100_000);
+        let second = read_all(&mut dev, &mut file, 100_000);
         let mut counts = [0u32; 256];
         first.iter().chain(&second).for_each(|&byte| counts[usize::from(byte)] += 1);
         // 781 of each are expected, give or take 28 (one sigma).

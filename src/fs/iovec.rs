@@ -175,6 +175,11 @@ impl Out<'_> {
         self.room
     }
 
+    /// No more than this may be appended from now on.
+    pub fn limit(&mut self, room: u32) {
+        self.room = self.room.min(room);
+    }
+
     /// Appends a pinned slice, narrowed to the room.
     pub fn slice(&mut self, mut slice: Slice) {
         slice.narrow(0..slice.len().min(self.room as usize));
@@ -188,6 +193,7 @@ impl Out<'_> {
         self.room -= bytes.len() as u32;
         self.iovec.put_small(bytes.len(), |small| small.put_slice(bytes));
     }
+
     /// Fills all of the room with bytes that are made in place.
     pub fn fill(&mut self, make: impl FnOnce(&mut [u8])) {
         let len = std::mem::take(&mut self.room) as usize;

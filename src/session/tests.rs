@@ -7,6 +7,7 @@ mod linux;
 mod payloads;
 mod refused;
 mod waiting;
+mod work;
 
 use super::testtree::Tree;
 use super::*;

@@ -1,6 +1,7 @@
 //! Writes the interval log of HdrHistogram (V2): a line for each type of request that was answered in an interval, with its whole histogram.
 
 use super::{Latency, Lines};
+use crate::wire::Kind;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use std::fmt;
@@ -33,9 +34,17 @@ impl IntervalLog {
         head
     }
 
-    /// Ends an interval that began at this time since the epoch and has lasted so long. Its lines are appended to `lines`.
-    pub fn end_interval(&mut self, latency: &mut Latency, begun: Duration, lasted: Duration, lines: &mut Lines) {
-        latency.end_interval(|kind, interval| {
+    /// Ends an interval for the first type of request from `from` on that has any values. The interval began at this time since the epoch and has lasted so long. A
+    /// line is appended to `lines`. The type to go on with; `None` at the end.
+    pub fn end_interval_of(
+        &mut self,
+        latency: &mut Latency,
+        from: Kind,
+        begun: Duration,
+        lasted: Duration,
+        lines: &mut Lines,
+    ) -> Option<Kind> {
+        latency.end_interval_of(from, |kind, interval| {
             self.text.clear();
             let mut writer = IntervalLogWriterBuilder::new()
                 .with_max_value_divisor(MAX_VALUE_DIVISOR)
@@ -46,7 +55,7 @@ impl IntervalLog {
             // Above it stands the unit once more.
             let line = self.text.trim_ascii_end().rsplit(|&byte| byte == b'\n').next();
             lines.push(line.unwrap_or_default());
-        });
+        })
     }
 }
 

@@ -70,15 +70,19 @@ impl Latency {
         }
     }
 
-    /// Ends an interval: shows the times of each type that had any, in the order of their numbers, and begins the next one.
-    pub fn end_interval(&mut self, mut see: impl FnMut(Kind, &Histogram<u32>)) {
-        for (half, of_kind) in (0..).zip(&mut self.kinds) {
-            let interval = of_kind.as_mut().and_then(|of_kind| of_kind.interval.as_mut());
+    /// Ends the interval of the first type from `from` on that has any times: shows them, and begins the next
+    /// interval of that type. The type to go on with; `None` if there was none.
+    pub fn end_interval_of(&mut self, from: Kind, see: impl FnOnce(Kind, &Histogram<u32>)) -> Option<Kind> {
+        for half in from.0 / 2..128 {
+            let of_kind = self.kinds[usize::from(half)].as_mut();
+            let interval = of_kind.and_then(|of_kind| of_kind.interval.as_mut());
             if let Some(interval) = interval.filter(|interval| !interval.is_empty()) {
                 see(Kind(half * 2), interval);
                 interval.reset();
+                return (half < 127).then_some(Kind(half * 2 + 2));
             }
         }
+        None
     }
 }
 
@@ -94,6 +98,13 @@ mod tests {
         assert!((requests + 1) * 216 <= 7 << 10, "{requests} types of requests");
     }
 
+    fn end_interval(latency: &mut Latency, mut see: impl FnMut(Kind, &Histogram<u32>)) {
+        let mut next = Some(Kind(0));
+        while let Some(from) = next {
+            next = latency.end_interval_of(from, &mut see);
+        }
+    }
+
     #[test]
     fn times_are_kept_by_type_and_interval() {
         let mut latency = Latency::default();
@@ -105,14 +116,14 @@ mod tests {
         latency.record(Kind(117), 1);
         latency.record(Kind(200), 1);
         let mut seen = Vec::new();
-        latency.end_interval(|kind, interval| seen.push((kind, interval.len(), interval.max())));
+        end_interval(&mut latency, |kind, interval| seen.push((kind, interval.len(), interval.max())));
         assert_eq!(seen.iter().map(|one| (one.0, one.1)).collect::<Vec<_>>(), [(Kind::TWALK, 1), (Kind::TREAD, 1)]);
         assert!(seen[1].2 >= 7000 && seen[1].2 < 7010, "{seen:?}");
-        latency.end_interval(|kind, _| panic!("{kind} was in the last interval"));
+        end_interval(&mut latency, |kind, _| panic!("{kind} was in the last interval"));
         latency.record(Kind::TREAD, 1);
         latency.watch(false);
         latency.watch(true);
-        latency.end_interval(|kind, _| panic!("{kind} was recorded while another watched"));
+        end_interval(&mut latency, |kind, _| panic!("{kind} was recorded while another watched"));
         assert_eq!((latency.all().len(), latency.of(Kind::TREAD).map(Histogram::len)), (6, Some(3)));
         assert!([117, 200].iter().all(|&kind| latency.of(Kind(kind)).is_none()), "no memory for what is no request");
     }

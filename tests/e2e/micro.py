@@ -25,7 +25,7 @@ SLACK = 5.0
 
 def build(root: str, target: str) -> str | None:
     """The program, or None if it does not build."""
-    done = subprocess.run(["cargo", "build", "--quiet", "--release", "--package", "ring9-micro"], cwd=root, env={**os.environ, "CARGO_TARGET_DIR": target}, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(["cargo", "build", "--quiet", "--release", "--package", "ring9-micro", "--bin", "ring9-micro"], cwd=root, env={**os.environ, "CARGO_TARGET_DIR": target}, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         print(done.stderr[-2000:], file=sys.stderr)
         return None

@@ -5,6 +5,7 @@
 use super::tail::{ReaderId, Tail};
 use crate::fs::{At, Result};
 use crate::stats::{IntervalLog, Lines, Stats};
+use crate::wire::Kind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,12 +18,22 @@ pub(super) struct Intervals {
     log: IntervalLog,
     /// When this interval began.
     begun: At,
+    /// The interval that is being ended, one type of request in each turn: the line of a type may take 0.3 ms.
+    ending: Option<Ending>,
+}
+
+#[derive(Clone, Copy)]
+struct Ending {
+    begun: Duration,
+    lasted: Duration,
+    /// The first type that has no line yet.
+    next: Kind,
 }
 
 impl Intervals {
     pub(super) fn new(serial: u64) -> Intervals {
         let lines = Arc::new(Mutex::new(Lines::new(LINES_BYTES_MAX)));
-        Intervals { tail: Tail::new(lines, serial), log: IntervalLog::default(), begun: At::default() }
+        Intervals { tail: Tail::new(lines, serial), log: IntervalLog::default(), begun: At::default(), ending: None }
     }
 
     /// A reader from this moment on. The first one's first interval is what is left of the loop's second.
@@ -41,18 +52,39 @@ impl Intervals {
         if self.tail.readers() == 0 {
             stats.latency_mut().watch(false);
             self.tail.lines().clear();
+            self.ending = None;
         }
     }
 
-    /// Ends an interval, if anyone looks.
+    /// An interval is over. If anyone looks, its lines come with the turns that follow.
     pub(super) fn tick(&mut self, stats: &Stats, at: At) {
+        // The last interval has had a second.
+        while self.is_ending() {
+            self.end_one(stats);
+        }
         if self.tail.readers() == 0 {
             return;
         }
         let begun = std::mem::replace(&mut self.begun, at);
         let lasted = Duration::from_nanos(at.mono_ns.saturating_sub(begun.mono_ns));
+        self.ending = Some(Ending { begun: since_epoch(begun), lasted, next: Kind(0) });
+        self.end_one(stats);
+    }
+
+    /// Whether lines of the last interval are still to come.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Writes the next line.
+    pub(super) fn end_one(&mut self, stats: &Stats) {
+        let Some(ending) = &mut self.ending else { return };
         let mut lines = self.tail.lines();
-        self.log.end_interval(&mut stats.latency_mut(), since_epoch(begun), lasted, &mut lines);
+        let latency = &mut stats.latency_mut();
+        match self.log.end_interval_of(latency, ending.next, ending.begun, ending.lasted, &mut lines) {
+            Some(next) => ending.next = next,
+            None => self.ending = None,
+        }
     }
 }
 

@@ -96,6 +96,14 @@ impl Fixture {
         self.ctl.close(file, at(0)).expect("cannot fail");
     }
 
+    /// The end of an interval, and the turns in which its lines are written.
+    fn tick(&mut self, at: At) {
+        self.ctl.tick(at);
+        while self.ctl.has_work() {
+            self.ctl.ready();
+        }
+    }
+
     fn logs(&mut self, line: &str) {
         self.log.lock().expect("nobody panics").push(line.as_bytes());
     }
@@ -452,15 +460,15 @@ fn each_interval_is_a_line_per_type_that_tools_can_read() {
     }
     fixture.stats.replied(Kind::TWALK, 42_000);
     assert_eq!(fixture.ctl.ready(), None);
-    fixture.ctl.tick(at(1));
+    fixture.tick(at(1));
     assert_eq!(fixture.ctl.ready(), Some(token));
     let first = fixture.finish(token, 10_000).expect("lines");
     // A second without a request has no line, and its reader waits on.
     let token = fixture.waits(&mut file, (head.len() + first.len()) as u64);
-    fixture.ctl.tick(at(2));
+    fixture.tick(at(2));
     assert_eq!(fixture.ctl.ready(), None);
     fixture.stats.replied(Kind::TREAD, 1_000_000);
-    fixture.ctl.tick(at(4));
+    fixture.tick(at(4));
     assert_eq!(fixture.ctl.ready(), Some(token));
     let second = fixture.finish(token, 10_000).expect("a line");
     let found = parse(&(head + &first + &second));
@@ -481,20 +489,20 @@ fn each_interval_is_a_line_per_type_that_tools_can_read() {
 fn intervals_are_kept_for_nobody() {
     let mut fixture = Fixture::new(1000);
     fixture.stats.replied(Kind::TREAD, 1000);
-    fixture.ctl.tick(at(1));
+    fixture.tick(at(1));
     let file = fixture.open("latency.hlog");
     let mut second = fixture.open("latency.hlog");
     fixture.stats.replied(Kind::TREAD, 1000);
-    fixture.ctl.tick(at(2));
+    fixture.tick(at(2));
     fixture.close(file);
     let text = done(fixture.read(&mut second, 0, 100_000));
     assert_eq!(parse(&text).len(), 1, "the other one reads on");
     fixture.stats.replied(Kind::TREAD, 1000);
     fixture.close(second);
     fixture.stats.replied(Kind::TREAD, 1000);
-    fixture.ctl.tick(at(3));
+    fixture.tick(at(3));
     let mut third = fixture.open("latency.hlog");
-    fixture.ctl.tick(at(4));
+    fixture.tick(at(4));
     let text = done(fixture.read(&mut third, 0, 100_000));
     assert_eq!(parse(&text).len(), 0, "{text}");
 }
@@ -507,7 +515,7 @@ fn a_log_of_intervals_with_a_gap_can_still_be_read() {
     let head = done(fixture.read(&mut file, 0, 10_000));
     for second in 1..300 {
         (0..1000).for_each(|n| fixture.stats.replied(Kind::TREAD, (second * 7919 + n * n * 104_729) % 50_000_000));
-        fixture.ctl.tick(at(second));
+        fixture.tick(at(second));
     }
     let rest = done(fixture.read(&mut file, head.len() as u64, 1 << 20));
     let text = head + &rest;

@@ -33,6 +33,9 @@ const TRIMMED_BYTES: usize = 16 << 20;
 /// Replies alone may hold one part in so many of the memory.
 const ORPHANED_SHARE: usize = 8;
 
+/// Fids of peers that give back memory with one look at all peers: a table that shrinks moves all of its fids.
+const TRIMMED_MAX: usize = 4096;
+
 impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Looks at all peers, once a second: who is too slow, and who has memory that it does not use.
     pub(super) fn sweep(&mut self) -> io::Result<()> {
@@ -40,6 +43,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         self.overdue.begin();
         self.ask_silent();
         let drained = self.drain.is_some_and(|until| now >= until);
+        let mut trimmed = 0;
         for slot in 0..self.peers.capacity() as u32 {
             let Some(peer) = self.peers.get_mut(slot as usize) else { continue };
             let overdue = peer.overdue_since(now).filter(|_| peer.life != Life::Closing);
@@ -59,7 +63,12 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 continue;
             }
             peer.idle_sweeps = peer.idle_sweeps.saturating_add(1);
+            if peer.idle_sweeps == 2 && trimmed > TRIMMED_MAX {
+                // Its turn comes with the next look.
+                peer.idle_sweeps = 1;
+            }
             if peer.idle_sweeps == 2 {
+                trimmed += peer.session.fids();
                 peer.session.trim();
                 if matches!(peer.receiving, Receiving::Window) && self.shared.is_some() {
                     // Back to shared buffers, once this receive has ended.

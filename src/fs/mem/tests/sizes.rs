@@ -172,6 +172,65 @@ fn memory_that_replies_alone_held_is_free_after_ready() {
     assert_eq!(used(&mem), 0);
 }
 
+/// A file that goes frees a part of its blocks at once, and the rest turn by turn; whoever needs memory has it nevertheless.
+#[test]
+fn what_a_large_file_lets_go_of_is_free_before_it_is_freed() {
+    for cut in [true, false] {
+        let mut mem = tree_of(32 << 20);
+        let mut file = create(&mut mem, b"big", READ_WRITE);
+        let free = mem.free_bytes();
+        let blocks = (0..).take_while(|&n| write(&mut mem, &mut file, n << 16, b"x").is_ok()).count();
+        assert!(blocks > 4 * waste::TURN_MAX / 2 && mem.free_bytes() == 0, "{blocks} blocks");
+        if cut {
+            resize(&mut mem, &mut file, 1).expect("shrinking");
+        }
+        mem.close(file, at(3)).expect("nothing to do");
+        let dir = root(&mut mem, ROOT_USER);
+        mem.unlink(&dir, b"big", false, at(3)).expect("there");
+        let waits = blocks - waste::AT_ONCE - usize::from(cut);
+        assert_eq!((used(&mem), mem.free_bytes(), mem.has_work()), (waits * BLOCK, free, true));
+        assert_eq!(mem.statfs(&dir).expect("a tree").bfree * UNIT_BYTES, free as u64);
+        assert!(mem.spent() >= (waste::AT_ONCE / waste::PER_UNIT) as u32);
+        mem.ready();
+        assert_eq!((used(&mem), mem.free_bytes()), ((waits - waste::TURN_MAX) * BLOCK, free));
+        // All of it is needed again.
+        let mut other = create(&mut mem, b"other", READ_WRITE);
+        for n in 0..blocks as u64 {
+            write(&mut mem, &mut other, n << 16, b"x").expect("what waits is released first");
+        }
+        assert!(!mem.has_work());
+        mem.close(other, at(3)).expect("nothing to do");
+        mem.close(dir, at(3)).expect("nothing to do");
+        nothing_left(mem);
+    }
+}
+
+/// Attributes that wait take memory like those that are there: two go for each inode that comes.
+#[test]
+fn attributes_that_wait_make_room_for_inodes() {
+    const ATTRS: usize = 400;
+    let mut mem = tree_with(16 << 20, Options { inodes_max: ATTRS + 2, ..Options::default() });
+    let file = create(&mut mem, b"f", READ_WRITE);
+    for n in 0..ATTRS {
+        let name = format!("user.{n}");
+        mem.set_xattr(&file, name.as_bytes(), Some(b"value"), SetXattr::Any, at(3)).expect("room");
+    }
+    mem.close(file, at(3)).expect("nothing to do");
+    let dir = root(&mut mem, ROOT_USER);
+    let blocks = used(&mem);
+    mem.unlink(&dir, b"f", false, at(3)).expect("there");
+    assert_eq!((used(&mem), mem.statfs(&dir).expect("a tree").ffree), (blocks, ATTRS as u64 + 1));
+    assert_eq!(mem.free_bytes(), mem.arena().usable_bytes());
+    for n in 0..=ATTRS {
+        assert!(mem.nodes.len() + used(&mem) / 64 <= ATTRS + 2, "{n} files made, and {} bytes wait", used(&mem));
+        make(&mut mem, "", format!("{n}").as_bytes(), Make::File, 0o644);
+    }
+    assert!(!mem.has_work());
+    assert_eq!(mem.make(&dir, b"more", Make::File, 0o644, None, at(3)), Err(Error::ENOSPC));
+    mem.close(dir, at(3)).expect("nothing to do");
+    nothing_left(mem);
+}
+
 #[test]
 fn the_count_of_files_is_limited_and_shown() {
     let mut mem = small_tree();
