@@ -36,6 +36,23 @@ pub const FID_BYTES_MAX: usize = 256 << 20;
 /// short replies at most: one on its way, and one behind it.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
+// Work. No operation takes work that grows with what clients have stored; these bound it, each with its
+// reason where it stands:
+//
+// session::WORK_MAX        256   units of work of a peer in a turn: some 100 us, so that 10 busy peers delay
+//                                another one by a millisecond
+// session CLOSED_MAX        64   fids that are closed in a turn of a session that ends
+// fs::mem PARENTS_MAX     4096   parents that a move of a directory looks at, then ELOOP
+// fs::mem::locks FILE_MAX 4096   ranges of a file: a request looks at all of them, 32 bytes each
+// fs::mem::waste AT_ONCE    64   blocks and attributes that are freed with the operation that lets go of them
+// fs::mem::waste TURN_MAX  128   those that a turn frees
+// fs::mem::waste ALLOC_MAX 4096  those that an allocation frees before it fails
+// fs::ctl LINES_MAX        128   lines of `connections` for each read
+// uring COMPLETIONS_MAX     64   operations that the tree ends in half a turn
+
+// A peer that sends ordinary messages alone reaches the bound of messages first.
+const _: () = assert!(crate::session::WORK_MAX >= 64);
+
 /// An inode with a name of 255 bytes, in tables that are at worst half empty. Further names count as inodes.
 const INODE_BYTES: u64 = 640;
 /// A connection with its session, its place in a table that is at worst half empty, and its completions.
