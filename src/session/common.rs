@@ -3,7 +3,7 @@
 
 use super::fids::State;
 use super::pending::What;
-use super::{FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, NAMES_PER_UNIT, Request, Session};
+use super::{COPIED_BYTES_PER_UNIT, FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, NAMES_PER_UNIT, Request, Session};
 use crate::fs::{At, Error, Filesystem, NAME_BYTES_MAX, Outcome, Result};
 use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Qid, Qids, READ_HEAD, UOnly};
 use bytes::BufMut;
@@ -175,6 +175,7 @@ impl<F: Filesystem> Session<F> {
             State::Attr(attr) => attr.write(offset, bytes).map(Outcome::Done),
             _ => fs.write(&mut held.file, offset, bytes, at),
         };
+        self.charge_bytes(bytes.len(), COPIED_BYTES_PER_UNIT);
         self.answer_count(fs, request, fid, done);
         Ok(())
     }

@@ -70,6 +70,8 @@ const CLOSED_MAX: u32 = 64;
 /// for each entry of 25 bytes and more, and of what is only copied or shown.
 const LISTED_BYTES_PER_UNIT: usize = 128;
 const SHOWN_BYTES_PER_UNIT: usize = 16 << 10;
+/// The same for the payload of a write that is copied.
+const COPIED_BYTES_PER_UNIT: usize = 2048;
 /// Names of a walk for which it is counted as one unit more.
 const NAMES_PER_UNIT: usize = 4;
 /// After so many messages that are none, the peer is not worth listening to.

@@ -17,7 +17,7 @@ import tempfile
 
 PARTS = 16
 # Instructions of a message, at most.
-MESSAGE = 60_000
+MESSAGE = 80_000
 # Those of a turn: 256 units of work of a thousand instructions or so, less what units are rough about.
 TURN = 600_000
 # Growth from a sixteenth of the state to all of it: a deeper search tree, and tables of another size.
@@ -29,10 +29,14 @@ LARGE = {
     "Tread of a large directory": (1_500_000, "64 KiB of records"),
     "Tread of latency": (300_000, "32 records"),
     "Txattrwalk of all names": (1_200_000, "64 KiB of names"),
-    "Tclunk of a list": (60_000, "64 KiB of names"),
-    "Tlopen of a table": (4_000_000, "a histogram of 216 KiB"),
-    "Tlopen of stats": (4_000_000, "four passes over a histogram"),
-    "Tread of connections": (700_000, "128 lines"),
+    "Tlopen of a table": (9_000_000, "a histogram of 216 KiB, for each line of the table"),
+    "Tlopen of tables": (9_000_000, "the same"),
+    "Tlopen of stats": (500_000, "four passes over a histogram"),
+    "Tread of connections": (1_000_000, "128 lines"),
+    "Tlock of a range more": (150_000, "4,096 ranges"),
+    "Tlock that gives one back": (150_000, "4,096 ranges"),
+    "Tlock of all": (250_000, "4,096 ranges that go"),
+    "Tclunk with locks": (250_000, "4,096 ranges that go"),
     "Tread of random": (1_500_000, "64 KiB of random bytes"),
 }
 # What looks at all ranges of a file, 4,096 at most, or at as many names as are there: it grows up to that, and no further.
@@ -49,14 +53,15 @@ def measure(program: str, parts: int) -> dict[str, int]:
     """Instructions by line of the program's output: each line names one call of the function that is counted."""
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "out")
-        command = ["valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*measured*", "--dump-after=*measured*", f"--callgrind-out-file={out}", program, str(parts)]
+        command = ["valgrind", "--tool=callgrind", "--dump-before=ring9_work::measured*", "--dump-before=ring9_work::counted*", f"--callgrind-out-file={out}", program, str(parts)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
         if done.returncode:
             sys.exit(done.stderr[-2000:])
         names = done.stdout.splitlines()
         counts = []
         for number in range(1, len(names) + 1):
-            text = open(f"{out}.{number}").read()
+            # The first count of each pair is that of what came before.
+            text = open(f"{out}.{2 * number}").read()
             counts.append(int(re.search(r"^(?:totals|summary): (\d+)", text, re.M)[1]))
     return dict(zip(names, counts, strict=True))
 

@@ -39,9 +39,9 @@ const TEXTS_BYTES_MAX: usize = 16 << 20;
 
 /// Units of work of a text: a table of percentiles goes through a histogram of 216 KiB, `stats` four times
 /// through one. And of a line of `connections`.
-const TABLE_UNITS: u32 = 1000;
+const TABLE_UNITS: u32 = 5000;
 const STATS_UNITS: u32 = 500;
-const LINE_UNITS: u32 = 2;
+const LINE_UNITS: u32 = 6;
 
 /// Where the texts come from.
 pub struct Figures {

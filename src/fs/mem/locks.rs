@@ -23,8 +23,8 @@ const PEER_MAX: usize = LOCKS_MAX / 4;
 /// Longest name of a client in bytes. Linux says utsname.nodename, which has at most 64.
 const CLIENT_BYTES_MAX: usize = 255;
 
-/// Ranges that are looked at for one unit of work: a range is 32 bytes and takes some five instructions.
-const RANGES_PER_UNIT: usize = 128;
+/// Ranges that are looked at for one unit of work: a range takes some 12 instructions for each look.
+const RANGES_PER_UNIT: usize = 64;
 
 /// Whose lock it is. Clients may call themselves what they want, so the peer belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -16,6 +16,8 @@ use crate::fs::{At, Error, Make, Result, User, mode};
 /// longest path has bytes (PATH_MAX). Beyond that the move fails with ELOOP, so the cost of a rename does
 /// not grow with the depth of the tree.
 pub(super) const PARENTS_MAX: usize = 4096;
+/// Of those, a unit of work: 18 instructions each.
+const PARENTS_PER_UNIT: usize = 64;
 
 /// A rename that was checked: the directory and cookie of the name, where it goes, and the cookie of the name there that it replaces.
 pub(super) struct Move {
@@ -319,12 +321,14 @@ impl Mem {
             return Ok(false);
         }
         let mut at = dir;
-        for _ in 0..PARENTS_MAX {
+        for steps in 0..PARENTS_MAX {
             if at == top || at == ROOT {
+                self.spend((steps / PARENTS_PER_UNIT) as u32);
                 return Ok(at == top);
             }
             at = self.nodes[at].dir().map_or(ROOT, |dir| dir.parent);
         }
+        self.spend((PARENTS_MAX / PARENTS_PER_UNIT) as u32);
         Err(Error::ELOOP)
     }
 }
