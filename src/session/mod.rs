@@ -237,6 +237,7 @@ impl<F: Filesystem> Session<F> {
 
     /// Serves every whole message in `bytes`, in order, and takes what belongs to a large payload. The caller keeps the rest and shows it again in front of
     /// what comes next. Not to be called while a [`Landing`] is lent. Each call is a turn of its own, in which one message at least is served.
+    #[inline]
     pub fn receive(&mut self, fs: &mut F, at: At, bytes: &[u8]) -> Result<Received, Broken> {
         self.begin_turn();
         self.work = self.work.min(WORK_MAX - 1);
@@ -281,15 +282,15 @@ impl<F: Filesystem> Session<F> {
                 break;
             }
             let capped = self.is_capped(head.kind);
-            let used_up = self.work >= WORK_MAX || served == self.config.messages_max;
+            let used_up = self.work.saturating_add(served) >= WORK_MAX || served == self.config.messages_max;
             if capped || used_up {
                 // That it waits is not the peer's doing.
                 self.begun = None;
                 (need.held, need.again) = (true, !capped);
                 break;
             }
+            // Each is a unit of work, which is counted at the end.
             served += 1;
-            self.charge(1);
             let request = Request { tag: head.tag, kind: head.kind, at_ns: at.mono_ns };
             if bulk && head.kind == Kind::TWRITE && rest.len() >= WRITE_HEAD {
                 self.check_tag(request)?;
@@ -312,8 +313,12 @@ impl<F: Filesystem> Session<F> {
                 }
                 consumed += size;
             }
-            self.charge(fs.spent());
+            let spent = fs.spent();
+            if spent > 0 {
+                self.charge(spent);
+            }
         }
+        self.charge(served);
         Ok(Received { consumed, need, bulk: large })
     }
 
