@@ -21,6 +21,8 @@ const AT: At = At { wall: Time { sec: 1_700_000_000, nsec: 0 }, mono_ns: 1_000_0
 const MSIZE: u32 = 1 << 20;
 const BLOCK: u64 = 64 << 10;
 const FAR: u64 = 1 << 62;
+/// The user of a session that names none, and the owner of `ctl`, which is private.
+const NOBODY: u32 = 65534;
 
 /// What there is at most: ranges and attributes of a file, names in a directory, directories on a path, blocks of a file, fids and connections. The limits of locks and attributes
 /// are those of ring9; the others are limited by memory alone, or take too long to build.
@@ -114,7 +116,7 @@ impl World {
 
     fn peer(&mut self, dialect: Dialect) -> Option<Peer> {
         self.peers += 1;
-        let config = Config { trust: Trust::All, hash_key: 1, ..Config::new(self.peers, MSIZE) };
+        let config = Config { trust: Trust::All, owner: Some(NOBODY), hash_key: 1, ..Config::new(self.peers, MSIZE) };
         let mut peer = Peer { session: Session::new(config), dialect };
         let version = frame(&Message::Tversion { msize: MSIZE, version: dialect.name().as_bytes() }, !0, Dialect::L);
         peer.session.receive(&mut self.fs, AT, &version).ok()?;
