@@ -27,7 +27,7 @@ use self::recent::Recent;
 use super::buffers::{Shared, Sink, Spares};
 use super::flight;
 use super::peer::{Life, Peer, Sending};
-use super::ring::{Ring, errno};
+use super::ring::Ring;
 use super::socket::Socket;
 use super::table::Table;
 use super::token::{Op, Token};
@@ -489,7 +489,6 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     self.close_listener(token.slot as usize);
                 }
             }
-            Op::Signal if errno(res).is_some() => self.watch_signals()?,
             Op::Signal => self.signalled()?,
             Op::Cancel => {}
             Op::Populate => self.populated(res),

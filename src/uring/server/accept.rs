@@ -111,8 +111,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         }
     }
 
-    /// Hears the signals that have come. SIGTERM and SIGINT end the server, the second one without
-    /// waiting; of the others only the log says that they came.
+    /// Reads the signals that have come: none, if it was the poll of the descriptor that failed.
+    /// SIGTERM and SIGINT end the server, the second one without waiting; the others are logged.
     pub(super) fn signalled(&mut self) -> io::Result<()> {
         let Some(fd) = self.options.signals else { return Ok(()) };
         let mut ends = None;
