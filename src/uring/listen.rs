@@ -17,6 +17,7 @@ use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, UnixAddr, setsockopt, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::Pid;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
@@ -183,7 +184,7 @@ pub fn listen_unix(path: &Path) -> io::Result<Bound> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the path of a socket has 107 bytes at most"))?;
     // Until the socket listens: before that, it looks like one that was left behind.
     let _lock = PathLock::take(path)?;
-    match probe(&address) {
+    match look(&address) {
         // EAGAIN: so many wait to be accepted that no more fit. A server is there, if it is stopped
         // or slow.
         Ok(()) | Err(Errno::EAGAIN) => {
@@ -213,11 +214,36 @@ pub fn listen_unix(path: &Path) -> io::Result<Bound> {
     Ok(Bound { fd, local: None, path: Some(own) })
 }
 
-/// Whether a server answers there.
-fn probe(address: &UnixAddr) -> nix::Result<()> {
+/// Whether a server answers there. Waits for the end of a socket whose process has ended: operations
+/// of its ring hold the socket open until the kernel has cancelled them, some milliseconds later.
+fn look(address: &UnixAddr) -> nix::Result<()> {
+    let until = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        let listener = probe(address)?;
+        if !is_gone(listener) || Instant::now() > until {
+            return Ok(());
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+/// Connects; the process that listens there (SO_PEERCRED, unix(7)).
+fn probe(address: &UnixAddr) -> nix::Result<Pid> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    socket::connect(fd.as_raw_fd(), address)
+    socket::connect(fd.as_raw_fd(), address)?;
+    Ok(Pid::from_raw(socket::getsockopt(&fd, sockopt::PeerCredentials)?.pid()))
+}
+
+/// Whether a process has ended, also if its parent has not looked at it yet (proc_pid_stat(5)). One
+/// of another pid namespace has the number 0, and counts as alive.
+fn is_gone(process: Pid) -> bool {
+    if process.as_raw() == 0 {
+        return false;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let is_zombie = stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']));
+    is_zombie || nix::sys::signal::kill(process, None) == Err(Errno::ESRCH)
 }
 
 fn start(fd: &OwnedFd) -> io::Result<()> {
@@ -236,17 +262,18 @@ pub fn open_files(wanted: u64) -> io::Result<u64> {
     Ok(soft.max(wanted.min(hard)))
 }
 
-/// The cpus that this thread may run on: those of the machine, or of its control group.
+/// The cpus that this thread runs on: all that it may use, unless it was kept on some of them.
 pub fn cpus() -> io::Result<Vec<usize>> {
-    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
+    let set = nix::sched::sched_getaffinity(Pid::from_raw(0))?;
     Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect())
 }
 
-/// Keeps the calling thread on one cpu.
+/// Keeps the calling thread on one cpu, also if it was kept on others before (sched_setaffinity(2)).
+/// EINVAL: the machine, or the control group, has no such cpu.
 pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
+    nix::sched::sched_setaffinity(Pid::from_raw(0), &set)?;
     Ok(())
 }
 
@@ -352,6 +379,18 @@ mod tests {
         }
         let left: Vec<_> = std::fs::read_dir(folder("race")).expect("the folder").collect();
         assert_eq!(left.len(), 1, "the lock leaves no file behind");
+    }
+
+    #[test]
+    fn a_process_is_gone_before_its_parent_has_looked() {
+        assert!(!is_gone(Pid::this()) && !is_gone(Pid::from_raw(0)));
+        let mut child = std::process::Command::new("true").spawn().expect("true(1) is there");
+        let process = Pid::from_raw(child.id() as i32);
+        while !is_gone(process) {
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        child.wait().expect("it has ended");
+        assert!(is_gone(process));
     }
 
     #[test]

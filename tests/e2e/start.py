@@ -81,7 +81,7 @@ def main() -> int:
             ("more memory than there is", 1, ["could take", "less --memory"], ["--memory", "200GiB", *unix], {}),
             ("more files than fit", 1, ["could take", "--max-inodes"], ["--max-inodes", "2000000000", *unix], {}),
             ("more connections than descriptors", 1, ["--max-connections 50", "ulimit -n"], ["--max-connections", "50", "--memory", "16MiB", *unix], few),
-            ("a cpu that is not there", 1, ["--cpu 777: this process may run on 0", "name one of these"], ["--cpu", "777", "--memory", "16MiB", *unix], {}),
+            ("a cpu that is not there", 1, ["--cpu 777: sched_setaffinity(2) refuses it; this process runs on 0"], ["--cpu", "777", "--memory", "16MiB", *unix], {}),
             ("a table of groups that is not there", 66, ["--groups", "/no/groups", "No such file"], ["--groups", "/no/groups", "--memory", "16MiB", *unix], {}),
             ("a trust that TCP cannot have", 1, ["peer-uid", "--trust squash"], ["--memory", "16MiB", "--trust", "peer-uid", *tcp], {}),
             ("a trust behind the last listener", 2, ["--trust all has no effect"], [*unix, "--trust", "all"], {}),
