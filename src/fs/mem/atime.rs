@@ -21,7 +21,8 @@ const AGE_MAX_SEC: i64 = 24 * 60 * 60;
 impl Atime {
     /// Bytes of a file, entries of a directory or the target of a link were read.
     pub(super) fn read(self, node: &mut Node, at: At) {
-        if self.moves(node, at.wall) {
+        // Most reads of a turn come after another one of the same file, and move nothing.
+        if node.atime != at.wall && self.moves(node, at.wall) {
             node.atime = at.wall;
         }
     }
@@ -31,7 +32,8 @@ impl Atime {
         match self {
             Atime::Always => true,
             Atime::Relatime => {
-                node.atime <= node.mtime.max(node.ctime) || now.sec.saturating_sub(node.atime.sec) >= AGE_MAX_SEC
+                let Node { atime, mtime, ctime, .. } = node;
+                atime <= mtime || atime <= ctime || now.sec.saturating_sub(atime.sec) >= AGE_MAX_SEC
             }
             Atime::Never => false,
         }

@@ -40,7 +40,8 @@ impl Dir {
 
     pub(super) fn find(&self, key: u64, name: &[u8]) -> Option<(u64, &Entry)> {
         let hash = hash(key, name);
-        self.index.range((hash, 0)..=(hash, u64::MAX)).find_map(|(_, cookie)| {
+        // An upper bound of the range would be searched for as well.
+        self.index.range((hash, 0)..).take_while(|(other, _)| *other == hash).find_map(|(_, cookie)| {
             let entry = &self.entries[cookie];
             (*entry.name == *name).then_some((*cookie, entry))
         })

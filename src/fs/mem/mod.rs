@@ -403,9 +403,10 @@ impl Filesystem for Mem {
     }
 
     fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, at: At) -> Result<Outcome<()>> {
-        let (content, store) = self.content(file.node)?;
-        content.read(store, offset, &mut out);
-        self.atime.read(&mut self.nodes[file.node], at);
+        let node = &mut self.nodes[file.node];
+        let content = node.content_mut().ok_or(Error::EINVAL)?;
+        content.read(&mut self.store, offset, &mut out);
+        self.atime.read(node, at);
         Ok(Outcome::Done(()))
     }
 
@@ -474,10 +475,8 @@ impl Filesystem for Mem {
     }
 
     fn stat(&self, file: &File) -> Result<Stat<'_>> {
-        let name: &[u8] = match self.name_of(file) {
-            Ok((parent, cookie)) => {
-                self.nodes[parent].dir().and_then(|dir| dir.get(cookie)).map_or(b"", |entry| &entry.name)
-            }
+        let name: &[u8] = match self.entry_of(file) {
+            Ok((_, entry)) => &entry.name,
             Err(_) if file.node == ROOT => b"/",
             Err(_) => b"",
         };

@@ -29,13 +29,19 @@ pub(super) struct Move {
 impl Mem {
     /// The directory and the cookie of the name by which a file was reached, wherever that is now. EBUSY for the root, which has none; ENOENT once it is gone.
     pub(super) fn name_of(&self, file: &File) -> Result<(Key, u64)> {
+        self.entry_of(file).map(|(link, _)| link)
+    }
+
+    /// The same with the entry itself.
+    pub(super) fn entry_of(&self, file: &File) -> Result<((Key, u64), &Entry)> {
         if file.node == ROOT {
             return Err(Error::EBUSY);
         }
         let Link { dir, cookie, id } = file.link;
-        let known = [Some((dir, cookie)), Some(self.nodes[file.node].link), self.others.get(&id).copied()];
-        let is_it = |&link: &(Key, u64)| self.entry_at(link).is_some_and(|entry| entry.id == id);
-        known.into_iter().flatten().find(is_it).ok_or(Error::ENOENT)
+        let named = |link| self.entry_at(link).filter(|entry| entry.id == id).map(|entry| (link, entry));
+        let latest = || named(self.nodes[file.node].link);
+        let other = || self.others.get(&id).and_then(|&link| named(link));
+        named((dir, cookie)).or_else(latest).or_else(other).ok_or(Error::ENOENT)
     }
 
     fn entry_at(&self, (dir, cookie): (Key, u64)) -> Option<&Entry> {
