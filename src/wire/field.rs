@@ -47,6 +47,13 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
+    /// Bytes behind their count, whatever they are.
+    #[inline]
+    pub(super) fn counted(&mut self) -> Result<&'a [u8], Error> {
+        let len = self.u16()?;
+        self.take(len.into())
+    }
+
     #[inline]
     pub(super) fn string(&mut self) -> Result<&'a [u8], Error> {
         let len = self.u16()?;

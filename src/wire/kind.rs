@@ -9,7 +9,12 @@ pub struct Kind(pub u8);
 impl Kind {
     /// T-messages are even; 6 and 106 would be errors that clients never send.
     pub fn is_request(self) -> bool {
-        self.0.is_multiple_of(2) && self.name().is_some()
+        !self.is_reply() && self.name().is_some()
+    }
+
+    /// R-messages are odd, and so are numbers that no message has.
+    pub fn is_reply(self) -> bool {
+        !self.0.is_multiple_of(2)
     }
 
     /// The type of the reply to a request.

@@ -70,7 +70,7 @@ macro_rules! lists {
 }
 
 lists! {
-    Names of &'a [u8], string;
+    Names of &'a [u8], counted;
     Qids of Qid, qid;
 }
 
@@ -91,12 +91,18 @@ macro_rules! list_fields {
             }
             #[inline]
             fn size(&self, dialect: Dialect) -> usize {
-                2 + self.iter().map(|item| item.size(dialect)).sum::<usize>()
+                2 + match self.0 {
+                    List::Wire(_, bytes) => bytes.len(),
+                    List::Own(items) => items.iter().map(|item| item.size(dialect)).sum::<usize>(),
+                }
             }
             #[inline]
             fn emit(&self, dialect: Dialect, out: &mut impl BufMut) {
                 out.put_u16_le(self.len() as u16);
-                self.iter().for_each(|item| item.emit(dialect, out));
+                match self.0 {
+                    List::Wire(_, bytes) => out.put_slice(bytes),
+                    List::Own(items) => items.iter().for_each(|item| item.emit(dialect, out)),
+                }
             }
             fn print(&self, dialect: Dialect, f: &mut Formatter<'_>) -> fmt::Result {
                 f.write_str("[")?;

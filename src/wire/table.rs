@@ -34,7 +34,7 @@ macro_rules! messages {
 
         impl<'a> Message<'a> {
             /// Its type.
-            #[inline]
+            #[inline(always)]
             pub fn kind(&self) -> Kind {
                 match self { $(Message::$name { .. } => Kind($number),)* }
             }
@@ -48,12 +48,12 @@ macro_rules! messages {
             }
 
             /// Bytes of the whole frame, payload included.
-            #[inline]
+            #[inline(always)]
             pub fn size(&self, dialect: Dialect) -> usize {
                 match self { $(Message::$name { $($field,)* } => HEAD $(+ Field::size($field, dialect))*,)* }
             }
 
-            #[inline]
+            #[inline(always)]
             fn emit_body(&self, dialect: Dialect, out: &mut impl BufMut) {
                 match self { $(Message::$name { $($field,)* } => { $(Field::emit($field, dialect, out);)* })* }
                 // Messages without fields use neither.
@@ -232,7 +232,10 @@ impl<'a> Message<'a> {
     }
 
     /// Appends the frame, but for a payload that is [`Data::Away`].
-    #[inline]
+    ///
+    /// This and what it calls is always inlined, so that a caller that knows the message pays only
+    /// for the fields of that message.
+    #[inline(always)]
     pub fn emit(&self, tag: Tag, dialect: Dialect, out: &mut impl BufMut) {
         out.put_u32_le(u32::try_from(self.size(dialect)).expect("messages are bounded by msize"));
         out.put_u8(self.kind().0);
