@@ -10,11 +10,8 @@
 //! Must not know: messages, sockets.
 
 use crate::arena::Slice;
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use std::ops::Range;
-
-/// How large a small buffer is kept, in bytes: the heads of a turn's replies fit.
-const SMALL_KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// One view.
 #[derive(Debug)]
@@ -53,11 +50,8 @@ impl Iovec {
         self.len == 0
     }
 
-    /// Drops all views (which unpins them) and keeps the memory of the lists; but not that of a large listing or text, of which every peer could have one.
+    /// Drops all views, which unpins them, and keeps the memory of the lists.
     pub fn clear(&mut self) {
-        if self.small.capacity() > SMALL_KEPT_BYTES_MAX {
-            self.small = BytesMut::new();
-        }
         self.small.clear();
         self.parts.clear();
         self.len = 0;
@@ -91,13 +85,27 @@ impl Iovec {
         }
     }
 
-    /// Appends `size` small bytes written by `fill`.
-    pub fn put_small(&mut self, size: usize, fill: impl FnOnce(&mut BytesMut)) {
+    /// Appends `size` small bytes. They are zero until the caller writes to them.
+    #[inline]
+    pub fn put_small(&mut self, size: usize) -> &mut [u8] {
         let start = self.small.len();
-        self.small.reserve(size);
-        fill(&mut self.small);
+        self.small.resize(start + size, 0);
+        self.note_small(start);
+        &mut self.small[start..]
+    }
+
+    /// Appends a copy of small bytes.
+    #[inline]
+    pub fn put_copy(&mut self, bytes: &[u8]) {
+        let start = self.small.len();
+        self.small.extend_from_slice(bytes);
+        self.note_small(start);
+    }
+
+    /// The small bytes from `start` on are new.
+    #[inline]
+    fn note_small(&mut self, start: usize) {
         let end = self.small.len();
-        debug_assert_eq!(end - start, size);
         self.len += end - start;
         match self.parts.last_mut() {
             Some(Part::Small(range)) if range.end == start => range.end = end,
@@ -142,9 +150,10 @@ impl Iovec {
         self.len = mark.len;
     }
 
-    /// Overwrites the small bytes that were appended right after `mark`.
-    pub fn patch(&mut self, mark: Mark, fill: impl FnOnce(&mut &mut [u8])) {
-        fill(&mut &mut self.small[mark.small..]);
+    /// The small bytes that were appended after `mark`, to be overwritten.
+    #[inline]
+    pub fn patch(&mut self, mark: Mark) -> &mut [u8] {
+        &mut self.small[mark.small..]
     }
 
     /// Lets a tree append at most `room` bytes.
@@ -191,16 +200,12 @@ impl Out<'_> {
     pub fn bytes(&mut self, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(self.room as usize)];
         self.room -= bytes.len() as u32;
-        self.iovec.put_small(bytes.len(), |small| small.put_slice(bytes));
+        self.iovec.put_copy(bytes);
     }
 
     /// Fills all of the room with bytes that are made in place.
     pub fn fill(&mut self, make: impl FnOnce(&mut [u8])) {
         let len = std::mem::take(&mut self.room) as usize;
-        self.iovec.put_small(len, |small| {
-            let start = small.len();
-            small.resize(start + len, 0);
-            make(&mut small[start..]);
-        });
+        make(self.iovec.put_small(len));
     }
 }

@@ -9,7 +9,6 @@ use super::pending::What;
 use super::{LISTED_BYTES_PER_UNIT, Request, Session};
 use crate::fs::{At, Error, Filesystem, Make, Open, Outcome, Result, check_name, mode};
 use crate::wire::{Dialect, Fid, Message, READ_HEAD, dm};
-use bytes::BufMut;
 
 impl<F: Filesystem> Session<F> {
     pub(super) fn dispatch_classic(
@@ -173,7 +172,7 @@ impl<F: Filesystem> Session<F> {
         };
         let iovec = self.out.batch(fs.gate()).iovec();
         let mark = iovec.mark();
-        iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
+        iovec.put_copy(&[0; READ_HEAD]);
         let (mut used, mut last, mut full) = (0, from, false);
         let users = &self.config.users;
         let listed = fs.list(&mut held.file, from, at, &mut |entry| {
@@ -183,7 +182,7 @@ impl<F: Filesystem> Session<F> {
                     let size = record.size(dialect);
                     let fits = used + size <= room;
                     if fits {
-                        iovec.put_small(size, |small| record.emit(dialect, small));
+                        record.emit(dialect, &mut iovec.put_small(size));
                         used += size;
                     }
                     fits

@@ -6,7 +6,6 @@ use super::pending::What;
 use super::{COPIED_BYTES_PER_UNIT, FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, NAMES_PER_UNIT, Request, Session};
 use crate::fs::{At, Error, Filesystem, NAME_BYTES_MAX, Outcome, Result};
 use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NAMES_MAX, NOFID, Names, Qid, Qids, READ_HEAD, UOnly};
-use bytes::BufMut;
 
 impl<F: Filesystem> Session<F> {
     /// Serves one request. An error is its reply, and it has changed nothing.
@@ -122,8 +121,10 @@ impl<F: Filesystem> Session<F> {
                 Some(file) => file,
                 None => fs.duplicate(&from.file),
             };
-            if let Some(old) = self.fids.put(newfid, file) {
-                give_back(fs, old.file, at);
+            if newfid == fid {
+                give_back(fs, std::mem::replace(&mut from.file, file), at);
+            } else {
+                self.fids.put(newfid, file);
             }
         } else if let Some(file) = reached {
             give_back(fs, file, at);
@@ -151,7 +152,7 @@ impl<F: Filesystem> Session<F> {
         }
         let batch = self.out.batch(fs.gate());
         let mark = batch.iovec().mark();
-        batch.iovec().put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
+        batch.iovec().put_copy(&[0; READ_HEAD]);
         match fs.read(&mut held.file, offset, batch.iovec().out(room), at) {
             Ok(Outcome::Done(())) => self.end_data(fs.gate(), mark, request, |data| Message::Rread { data }),
             Ok(Outcome::Pending(token)) => {
@@ -168,8 +169,7 @@ impl<F: Filesystem> Session<F> {
 
     /// A write whose payload came with it.
     fn write(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, data: Data<'_>, at: At) -> Result<()> {
-        self.check_writable(fid)?;
-        let held = self.fids.any(fid)?;
+        let held = self.check_writable(fid)?;
         let bytes = data.here().map_err(|_| Error::EINVAL)?;
         let done = match &mut held.state {
             State::Attr(attr) => attr.write(offset, bytes).map(Outcome::Done),

@@ -111,14 +111,15 @@ impl<T> Fids<T> {
         }
     }
 
-    /// Puts a file under a number; gives back what was there.
-    pub(super) fn put(&mut self, fid: Fid, file: T) -> Option<Held<T>> {
-        let old = self.held.put(fid, Held { file, state: State::Walked });
-        if old.is_none() {
-            self.budget.add_fid();
-            self.charge();
-        }
-        old
+    /// Makes a new fid.
+    pub(super) fn put(&mut self, fid: Fid, file: T) {
+        self.add(fid, Held { file, state: State::Walked });
+    }
+
+    fn add(&mut self, fid: Fid, held: Held<T>) {
+        self.held.put(fid, held);
+        self.budget.add_fid();
+        self.charge();
     }
 
     /// Makes a new fid for an attribute. Where there are too many of them the file comes back.
@@ -127,10 +128,7 @@ impl<T> Fids<T> {
             return Err((Error::ENOSPC, file));
         }
         self.attrs += 1;
-        let old = self.held.put(fid, Held { file, state: State::Attr(Box::new(attr)) });
-        debug_assert!(old.is_none(), "the number was free");
-        self.budget.add_fid();
-        self.charge();
+        self.add(fid, Held { file, state: State::Attr(Box::new(attr)) });
         Ok(())
     }
 
@@ -147,6 +145,7 @@ impl<T> Fids<T> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn take(&mut self, fid: Fid) -> Result<Held<T>> {
         let held = self.held.take(fid).ok_or(Error::EBADF)?;
         self.attrs -= usize::from(!held.state.is_file());

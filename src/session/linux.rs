@@ -13,7 +13,6 @@ use crate::fs::{
     XATTR_NAME_BYTES_MAX, check_name, mode,
 };
 use crate::wire::{DirEntry, Fid, Message, READ_HEAD, REMOVEDIR, lopen, xattr};
-use bytes::BufMut;
 
 /// V9FS_MAGIC (Linux: `include/uapi/linux/magic.h`).
 const STATFS_TYPE: u32 = 0x0102_1997;
@@ -259,8 +258,8 @@ impl<F: Filesystem> Session<F> {
         let part = attr.read(offset, room)?;
         let iovec = self.out.batch(fs.gate()).iovec();
         let mark = iovec.mark();
-        iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
-        iovec.put_small(part.len(), |small| small.put(part));
+        iovec.put_copy(&[0; READ_HEAD]);
+        iovec.put_copy(part);
         self.end_data(fs.gate(), mark, request, |data| Message::Rread { data });
         Ok(())
     }
@@ -276,7 +275,7 @@ impl<F: Filesystem> Session<F> {
         }
         let iovec = self.out.batch(fs.gate()).iovec();
         let mark = iovec.mark();
-        iovec.put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
+        iovec.put_copy(&[0; READ_HEAD]);
         let (mut used, mut full) = (0, false);
         let listed = fs.list(&mut held.file, offset, at, &mut |entry| {
             let stat = &entry.stat;
@@ -285,7 +284,7 @@ impl<F: Filesystem> Session<F> {
             let entry = DirEntry { qid: stat.qid, offset: entry.cookie, kind, name: stat.name };
             let fits = used + entry.size() <= room;
             if fits {
-                iovec.put_small(entry.size(), |small| entry.emit(small));
+                entry.emit(&mut iovec.put_small(entry.size()));
                 used += entry.size();
             }
             full |= !fits;

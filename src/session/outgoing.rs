@@ -194,6 +194,11 @@ impl Outgoing {
         batch
     }
 
+    /// Nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.batches.iter().map(|batch| batch.0.iovec.len()).sum()
     }
@@ -245,11 +250,10 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::BufMut;
 
     fn queue(out: &mut Outgoing, gate: Gate, bytes: &[u8]) {
         let batch = out.batch(gate);
-        batch.iovec().put_small(bytes.len(), |small| small.put_slice(bytes));
+        batch.iovec().put_copy(bytes);
         batch.end_reply(Kind::TREAD, gate);
     }
 

@@ -79,8 +79,7 @@ impl<F: Filesystem> Session<F> {
             _ => return self.refuse(request, Error::EINVAL, size - head.len()),
         };
         let left = count as usize;
-        let granted = self.check_writable(fid).and_then(|()| {
-            let held = self.fids.any(fid)?;
+        let granted = self.check_writable(fid).and_then(|held| {
             if let State::Attr(attr) = &held.state {
                 attr.check(offset, left)?;
                 return Ok(Inbound::Parts { request, fid, offset, done: 0, left });
@@ -110,11 +109,13 @@ impl<F: Filesystem> Session<F> {
         Ok(())
     }
 
-    pub(super) fn check_writable(&mut self, fid: Fid) -> Result<(), Error> {
-        match &self.fids.any(fid)?.state {
-            State::Open { write: true, .. } => Ok(()),
+    /// The fid, if it may be written to.
+    pub(super) fn check_writable(&mut self, fid: Fid) -> Result<&mut Held<F::File>, Error> {
+        let held = self.fids.any(fid)?;
+        match &held.state {
+            State::Open { write: true, .. } => Ok(held),
             State::OpenDir { .. } if self.dialect == Some(Dialect::L) => Err(Error::EISDIR),
-            State::Attr(attr) if attr.takes() => Ok(()),
+            State::Attr(attr) if attr.takes() => Ok(held),
             _ => Err(Error::EBADF),
         }
     }

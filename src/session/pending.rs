@@ -6,7 +6,6 @@
 use super::{Request, SHOWN_BYTES_PER_UNIT, Session};
 use crate::fs::{At, Cancel, Error, Filesystem, Gate, Mark, Result, Token};
 use crate::wire::{Data, Dialect, Fid, Message, READ_HEAD, Tag};
-use bytes::BufMut;
 
 /// How a pending operation is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +36,10 @@ impl Pending {
     /// Requests and flushes that have no reply yet.
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(|waiting| 1 + waiting.flushes.len()).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn add(&mut self, token: Token, request: Request, fid: Fid, what: What) {
@@ -128,7 +131,7 @@ impl<F: Filesystem> Session<F> {
         let at_ns = if let What::Read { .. } = what { at.mono_ns } else { request.at_ns };
         let request = Request { at_ns, ..request };
         if let What::Read { .. } = what {
-            batch.iovec().put_small(READ_HEAD, |small| small.put_bytes(0, READ_HEAD));
+            batch.iovec().put_copy(&[0; READ_HEAD]);
         }
         let finished = fs.finish(token, batch.iovec().out(room), at);
         let gate = fs.gate();
@@ -158,7 +161,7 @@ impl<F: Filesystem> Session<F> {
         let batch = self.out.last(gate);
         let count = batch.iovec().since(mark) - READ_HEAD;
         let message = message(Data::Away(count as u32));
-        batch.iovec().patch(mark, |head| message.emit(request.tag, dialect, head));
+        message.emit(request.tag, dialect, &mut batch.iovec().patch(mark));
         batch.end_reply(request.kind, request.at_ns);
         self.charge_bytes(count, SHOWN_BYTES_PER_UNIT);
         self.trace('<', &message, request.tag);
