@@ -39,8 +39,8 @@ pub const REPLY_BYTES_MAX: usize = 64 << 20;
 // Work. No operation takes work that grows with what clients have stored; these bound it, each with its
 // reason where it stands:
 //
-// session::WORK_MAX        256   units of work of a peer in a turn: some 100 us, so that 10 busy peers delay
-//                                another one by a millisecond
+// session::WORK_MAX        128   units of work of a peer in a turn: some 50 us, so that 20 busy peers delay
+//                                another one by a millisecond, and twice what 64 ordinary messages take
 // session CLOSED_MAX        64   fids that are closed in a turn of a session that ends
 // fs::mem PARENTS_MAX     4096   parents that a move of a directory looks at, then ELOOP
 // fs::mem::locks FILE_MAX 4096   ranges of a file: a request looks at all of them, 32 bytes each

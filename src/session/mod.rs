@@ -63,7 +63,7 @@ pub const TIGHT_LISTING_BYTES_MAX: usize = 8 << 10;
 /// Units of work that the messages of one turn may take. A unit is about a thousand instructions; each
 /// message is counted as one, and as more where its work depends on its size or on what is stored. A peer
 /// that has used up its units goes on in the next turn. What the last message took beyond them counts there.
-pub const WORK_MAX: u32 = 256;
+pub const WORK_MAX: u32 = 128;
 /// Files that are closed at once when a session ends.
 const CLOSED_MAX: u32 = 64;
 /// Bytes for which a message is counted as one unit more: of a listing, which takes some 200 instructions

@@ -58,8 +58,9 @@ fn dear_messages_are_served_a_few_at_a_time() {
     let dear: Vec<u8> = (1..101).flat_map(|tag| frame(tag, &lock(7998, 2), Dialect::L).to_vec()).collect();
     let served = turns(&mut session, &mut fs, &dear, dear.len() / 100);
     // Each looks at 4,000 ranges, 128 of which are a unit.
-    assert!(served.iter().all(|&count| count <= 9), "{served:?}");
-    assert!(served.len() >= 12, "{served:?}");
+    let most = WORK_MAX as usize / 32 + 1;
+    assert!(served.iter().all(|&count| count <= most), "{served:?}");
+    assert!(served.len() >= 100 / most, "{served:?}");
 }
 
 /// What a message takes beyond the budget counts in the turns to come.
