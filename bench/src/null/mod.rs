@@ -2,13 +2,16 @@
 //! sockets, kernel and generator allow: the floor of every real server.
 //!
 //! - `reply`: the replies, of 9P2000.L only.
+//! - `store`: where payloads are kept, by the one server that keeps them.
 //! - here: the ways to wait for requests.
 //!
 //! *Blocking* has a thread for each connection. *Epoll* has one thread for all, and answers all
 //! requests of one receive with one send. *Spinning* is the same and never sleeps, so it needs a
-//! cpu for itself: the floor of servers that poll before they sleep.
+//! cpu for itself: the floor of servers that poll before they sleep. *Storing* is as *epoll*, and
+//! each payload ends at a place of its own: the floor of writes.
 
 mod reply;
+mod store;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -16,10 +19,11 @@ use reply::Replies;
 use ring9::client::Address;
 use rustix::event::{Timespec, epoll};
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use store::{Inbox, Places};
 
 /// Bytes of one receive.
 const RECEIVE_BYTES: usize = 64 << 10;
@@ -37,6 +41,8 @@ pub(crate) enum Kind {
     Blocking,
     /// As epoll, but it never sleeps
     Spinning,
+    /// As epoll, and payloads of writes are kept
+    Storing,
 }
 
 impl Kind {
@@ -48,6 +54,7 @@ impl Kind {
             Kind::Epoll => "epoll",
             Kind::Blocking => "blocking",
             Kind::Spinning => "spinning",
+            Kind::Storing => "storing",
         }
     }
 }
@@ -58,8 +65,9 @@ pub(crate) fn serve(kind: Kind, address: &Address) -> anyhow::Result<()> {
     println!("ring9 ready {address}");
     match kind {
         Kind::Blocking => blocking(&listener),
-        Kind::Epoll => Poller::new(listener)?.run(None),
-        Kind::Spinning => Poller::new(listener)?.run(Some(&Timespec::default())),
+        Kind::Epoll => Poller::new(listener, None)?.run(None),
+        Kind::Spinning => Poller::new(listener, None)?.run(Some(&Timespec::default())),
+        Kind::Storing => Poller::new(listener, Some(Places::new()?))?.run(None),
     }
 }
 
@@ -117,6 +125,15 @@ impl Stream {
         }
     }
 
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+}
+
+impl Read for Stream {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read(bytes),
@@ -124,10 +141,10 @@ impl Stream {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn read_vectored(&mut self, views: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write(bytes),
-            Stream::Unix(stream) => stream.write(bytes),
+            Stream::Tcp(stream) => stream.read_vectored(views),
+            Stream::Unix(stream) => stream.read_vectored(views),
         }
     }
 }
@@ -147,17 +164,22 @@ struct Peer {
     requests: Vec<u8>,
     /// Bytes of `requests` that were received and not answered.
     received: usize,
+    /// Where requests are instead, if their payloads are kept.
+    inbox: Option<Inbox>,
     replies: Replies,
     sent: usize,
 }
 
 impl Peer {
-    fn new(stream: Stream) -> Peer {
-        Peer { stream, requests: vec![0; RECEIVE_BYTES], received: 0, replies: Replies::default(), sent: 0 }
+    fn new(stream: Stream, inbox: Option<Inbox>) -> Peer {
+        Peer { stream, requests: vec![0; RECEIVE_BYTES], received: 0, inbox, replies: Replies::default(), sent: 0 }
     }
 
     /// One receive, and the replies to all that is whole. False: the peer has gone.
-    fn receive(&mut self) -> io::Result<bool> {
+    fn receive(&mut self, places: Option<&mut Places>) -> io::Result<bool> {
+        if let (Some(inbox), Some(places)) = (&mut self.inbox, places) {
+            return inbox.receive(&mut self.stream, places, &mut self.replies);
+        }
         if self.received == self.requests.len() {
             // A message that is larger.
             self.requests.resize(2 * self.received, 0);
@@ -190,10 +212,10 @@ impl Peer {
 
 fn blocking(listener: &Listener) -> anyhow::Result<()> {
     loop {
-        let mut peer = Peer::new(listener.accept()?);
+        let mut peer = Peer::new(listener.accept()?, None);
         std::thread::spawn(move || {
             // Whatever ends a connection ends its thread.
-            while peer.receive().is_ok_and(|more| more) && peer.send().is_ok() {}
+            while peer.receive(None).is_ok_and(|more| more) && peer.send().is_ok() {}
         });
     }
 }
@@ -203,13 +225,15 @@ struct Poller {
     epoll: std::os::fd::OwnedFd,
     peers: BTreeMap<u64, (Peer, epoll::EventFlags)>,
     next: u64,
+    /// For payloads, if they are kept.
+    places: Option<Places>,
 }
 
 impl Poller {
-    fn new(listener: Listener) -> anyhow::Result<Poller> {
+    fn new(listener: Listener, places: Option<Places>) -> anyhow::Result<Poller> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
-        Ok(Poller { listener, epoll, peers: BTreeMap::new(), next: 0 })
+        Ok(Poller { listener, epoll, peers: BTreeMap::new(), next: 0, places })
     }
 
     /// Waits so long for events; if it is not said, until there are some.
@@ -233,7 +257,8 @@ impl Poller {
         let stream = self.listener.accept()?;
         stream.set_nonblocking()?;
         epoll::add(&self.epoll, &stream, epoll::EventData::new_u64(self.next), epoll::EventFlags::IN)?;
-        self.peers.insert(self.next, (Peer::new(stream), epoll::EventFlags::IN));
+        let inbox = self.places.is_some().then(Inbox::default);
+        self.peers.insert(self.next, (Peer::new(stream, inbox), epoll::EventFlags::IN));
         self.next += 1;
         Ok(())
     }
@@ -244,7 +269,8 @@ impl Poller {
             Ok(more) => more,
             Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         };
-        let stays = (peer.is_full() || goes_on(peer.receive())) && goes_on(peer.send().map(|()| true));
+        let stays =
+            (peer.is_full() || goes_on(peer.receive(self.places.as_mut()))) && goes_on(peer.send().map(|()| true));
         if !stays {
             self.peers.remove(&number);
             return Ok(());

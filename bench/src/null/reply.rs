@@ -1,7 +1,7 @@
 //! Replies of 9P2000.L with the right lengths and next to no content.
 
 /// Bytes before the body: size, type, tag.
-const HEAD: usize = 7;
+pub(super) const HEAD: usize = 7;
 const QID: usize = 13;
 /// Body of Rgetattr.
 const ATTRIBUTES: usize = 153;
@@ -52,7 +52,8 @@ pub(super) fn answer(requests: &[u8], replies: &mut Replies) -> usize {
     taken
 }
 
-fn one(kind: u8, tag: [u8; 2], body: &[u8], replies: &mut Replies) {
+/// Answers one request.
+pub(super) fn one(kind: u8, tag: [u8; 2], body: &[u8], replies: &mut Replies) {
     let number = |at: usize| body.get(at..at + 4).and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)));
     let start = replies.len;
     replies.put(&[0, 0, 0, 0, kind + 1, tag[0], tag[1]]);
