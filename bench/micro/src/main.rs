@@ -13,22 +13,41 @@ use std::process::ExitCode;
 const AT: At = At { wall: Time { sec: 1_700_000_000, nsec: 0 }, mono_ns: 1_000_000_000 };
 const MSIZE: u32 = 1 << 20;
 const PAYLOAD: [u8; 4096] = [7; 4096];
+static LARGE: [u8; 64 << 10] = [8; 64 << 10];
+/// Parts of 4 KiB of a file of 64 KiB, or far from each other, in the order in which they are written: neither up nor down.
+const SCATTERED: [u64; 16] = [5, 12, 0, 9, 14, 3, 7, 10, 1, 15, 6, 11, 2, 13, 8, 4];
+/// Bytes between parts that are far from each other.
+const FAR: u64 = 1 << 20;
 /// Fids of the root, of a file and of a directory that is open, and one that comes and goes.
 const ROOT: u32 = 0;
 const FILE: u32 = 1;
 const LIST: u32 = 2;
 const PASSING: u32 = 3;
+/// Of a file that a row makes for itself.
+const OWN: u32 = 4;
 
 type Run = fn(u64) -> Option<()>;
 
 /// By name, in the order of the rooms.
-const ALL: [(&str, Run); 10] = [
+const ALL: [(&str, Run); 14] = [
     ("wire/parse-twalk", |count| parse(&walk(), count)),
     ("wire/parse-twrite-4k", |count| parse(&write(), count)),
     ("wire/emit-rgetattr", emit),
     ("session/getattr", |count| serve(&[Message::Tgetattr { fid: FILE, request_mask: 0x7ff }], count)),
     ("session/read-4k", |count| serve(&[Message::Tread { fid: FILE, offset: 4096, count: 4096 }], count)),
     ("session/write-4k", |count| serve(&[write()], count)),
+    ("session/write-16k", |count| serve(&[overwrite(&LARGE[..16 << 10])], count)),
+    ("session/write-64k", |count| serve(&[overwrite(&LARGE)], count)),
+    ("session/write-4k-sparse-16", |count| {
+        // Holes again and again: the file is emptied and grows to its size before each round of 16.
+        let mut messages = vec![resize(0), resize(16 * FAR)];
+        messages.extend(SCATTERED.map(|part| part_of(part * FAR)));
+        serve_own(&[], &messages, count)
+    }),
+    ("session/read-64k-parts", |count| {
+        let read = Message::Tread { fid: OWN, offset: 0, count: LARGE.len() as u32 };
+        serve_own(&SCATTERED.map(|part| part_of(part * PAYLOAD.len() as u64)), &[read], count)
+    }),
     ("session/walk-clunk", |count| serve(&[walk(), Message::Tclunk { fid: PASSING }], count)),
     ("session/readdir", |count| serve(&[Message::Treaddir { fid: LIST, offset: 0, count: 8192 }], count)),
     ("session/create-unlink", |count| {
@@ -46,6 +65,30 @@ fn walk() -> Message<'static> {
 
 fn write() -> Message<'static> {
     Message::Twrite { fid: FILE, offset: 8192, data: Data::Here(&PAYLOAD) }
+}
+
+/// Writes from the start of the file of 64 KiB.
+fn overwrite(bytes: &'static [u8]) -> Message<'static> {
+    Message::Twrite { fid: FILE, offset: 0, data: Data::Here(bytes) }
+}
+
+fn part_of(offset: u64) -> Message<'static> {
+    Message::Twrite { fid: OWN, offset, data: Data::Here(&PAYLOAD) }
+}
+
+fn resize(size: u64) -> Message<'static> {
+    Message::Tsetattr {
+        fid: OWN,
+        valid: 8,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        size,
+        atime_sec: 0,
+        atime_nsec: 0,
+        mtime_sec: 0,
+        mtime_nsec: 0,
+    }
 }
 
 fn frame(message: &Message<'_>) -> Vec<u8> {
@@ -77,7 +120,20 @@ fn emit(count: u64) -> Option<()> {
 }
 
 fn serve(messages: &[Message<'_>], count: u64) -> Option<()> {
+    serve_with(Peer::new()?, messages, count)
+}
+
+/// The same beside a file of [`OWN`], to which `before` is said first.
+fn serve_own(before: &[Message<'_>], messages: &[Message<'_>], count: u64) -> Option<()> {
     let mut peer = Peer::new()?;
+    peer.make(OWN, b"own")?;
+    before.iter().try_for_each(|message| peer.say(message))?;
+    // What is refused would be counted as served.
+    messages.iter().try_for_each(|message| peer.say(message))?;
+    serve_with(peer, messages, count)
+}
+
+fn serve_with(mut peer: Peer, messages: &[Message<'_>], count: u64) -> Option<()> {
     let frames: Vec<Vec<u8>> = messages.iter().map(frame).collect();
     for _ in 0..count {
         for frame in &frames {
@@ -115,10 +171,10 @@ impl Peer {
         peer.say(&Message::Tattach { fid: ROOT, afid: NOFID, uname: b"", aname: b"", n_uname: Ext(0) })?;
         for number in 0..100 {
             let name = format!("entry.{number}");
-            peer.make(name.as_bytes())?;
+            peer.make(FILE, name.as_bytes())?;
             peer.say(&Message::Tclunk { fid: FILE })?;
         }
-        peer.make(b"file")?;
+        peer.make(FILE, b"file")?;
         for block in 0..16 {
             peer.say(&Message::Twrite { fid: FILE, offset: block * 4096, data: Data::Here(&PAYLOAD) })?;
         }
@@ -127,9 +183,9 @@ impl Peer {
         Some(peer)
     }
 
-    fn make(&mut self, name: &[u8]) -> Option<()> {
-        self.say(&Message::Twalk { fid: ROOT, newfid: FILE, wnames: Names::list(&[]) })?;
-        self.say(&Message::Tlcreate { fid: FILE, name, flags: 0o102, mode: 0o644, gid: 0 })
+    fn make(&mut self, fid: u32, name: &[u8]) -> Option<()> {
+        self.say(&Message::Twalk { fid: ROOT, newfid: fid, wnames: Names::list(&[]) })?;
+        self.say(&Message::Tlcreate { fid, name, flags: 0o102, mode: 0o644, gid: 0 })
     }
 
     fn say(&mut self, message: &Message<'_>) -> Option<()> {
@@ -150,7 +206,10 @@ impl Peer {
 
     /// The same without a look at the reply.
     fn tell(&mut self, frame: &[u8]) -> Option<()> {
-        self.session.receive(&mut self.fs, AT, frame).ok()?;
+        let received = self.session.receive(&mut self.fs, AT, frame).ok()?;
+        if received.consumed < frame.len() {
+            return None;
+        }
         let mut segments = self.session.take(&self.fs)?;
         segments.advance(black_box(&segments).len(), |_| {});
         self.session.recycle(segments);
