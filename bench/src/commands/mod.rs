@@ -3,6 +3,7 @@
 //! - `load`: flags that say where a server is and what the load is; all that make a load share them.
 //! - `run`: one load, one result. `sweep`: many rates. `compare`, `floor`: many servers. `noise`: no server.
 //! - `runtimes`: ring9 beside its core on other I/O layers, which are measured in its `yard`.
+//! - `writes`: writes of many sizes beside a server that only keeps payloads; in the same `yard`.
 //! - `report`: a page of what they left. `demo`: a little of everything.
 
 pub(crate) mod compare;
@@ -14,6 +15,7 @@ pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod runtimes;
 pub(crate) mod sweep;
+pub(crate) mod writes;
 mod yard;
 
 use std::process::ExitCode;

@@ -61,7 +61,7 @@ impl RuntimesFlags {
         })()
         .usage()?;
         let began = SystemTime::now();
-        let roster = Roster::build(&self.repository().usage()?).usage()?;
+        let roster = Roster::build(&repository(self.repository.as_deref()).usage()?).usage()?;
         let yard = Yard::new(&roster, self.server_cpu, self.cpu, self.quick).usage()?;
         let mut servers = Vec::new();
         for server in &roster.servers {
@@ -102,14 +102,15 @@ impl RuntimesFlags {
         println!("{}", self.out.join("report.html").display());
         failure.map_or(Ok(Ending::Well), Err)
     }
+}
 
-    fn repository(&self) -> anyhow::Result<PathBuf> {
-        if let Some(repository) = &self.repository {
-            return Ok(repository.clone());
-        }
-        let (here, this) = (std::env::current_dir()?, std::env::current_exe()?);
-        let found =
-            here.ancestors().chain(this.ancestors()).find(|folder| folder.join("bench/baselines/Cargo.toml").exists());
-        found.map(Path::to_owned).context("ring9's sources are not here: --repository")
+/// Where ring9's sources are: the folder given, or the current folder or that of this program or one above them.
+pub(super) fn repository(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(repository) = given {
+        return Ok(repository.to_owned());
     }
+    let (here, this) = (std::env::current_dir()?, std::env::current_exe()?);
+    let found =
+        here.ancestors().chain(this.ancestors()).find(|folder| folder.join("bench/baselines/Cargo.toml").exists());
+    found.map(Path::to_owned).context("ring9's sources are not here: --repository")
 }

@@ -4,12 +4,16 @@
 //! - `loads`: every server in every load.
 //! - `rates`: open loops.
 //! - `bulk`: a client of large reads beside a load.
+//! - `writes`: writes of one size, beside a floor that keeps them.
 //!
 //! Must not know: which loads are asked for, and what becomes of results.
 
 mod bulk;
 mod loads;
 mod rates;
+mod writes;
+
+pub(super) use writes::WriteLoad;
 
 use super::compare::Entry;
 use super::demo::Of;
@@ -128,7 +132,10 @@ impl Yard<'_> {
         let address = self.address(transport, &name);
         let place = match who {
             Contestant::Server(server, end) => server.command(&address, self.server_cpu) + end,
-            Contestant::RingFloor => format!("{} {address} {}", self.roster.ring_floor, self.server_cpu),
+            Contestant::RingFloor => {
+                let program = self.roster.ring_floor.as_ref().context("the floor on io_uring was not built").usage()?;
+                format!("{program} {address} {}", self.server_cpu)
+            }
             Contestant::Floor(kind) => {
                 let floor = null(*kind, &address, Some(self.server_cpu)).target()?;
                 return Ok(Entry { place: self.shown(&floor.place), ..floor });

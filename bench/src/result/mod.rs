@@ -8,7 +8,7 @@
 //! - `warning`: what makes it say nothing.
 //! - `ratio`: servers with their rounds, and the ratio of one to another.
 //! - `goal`: what a ratio ought to be.
-//! - `comparison`, `sweep`: of several servers, of several rates. `runtimes`: many comparisons.
+//! - `comparison`, `sweep`: of several servers, of several rates. `runtimes`: many comparisons. `writes`: a table of them.
 //!
 //! Must not know: how a load is made.
 
@@ -22,6 +22,7 @@ mod sweep;
 mod threshold;
 mod warning;
 mod words;
+mod writes;
 
 pub(crate) use comparison::{Comparison, print as print_comparison};
 pub(crate) use files::write;
@@ -33,6 +34,7 @@ pub(crate) use sweep::{Edge, Objective, Point, Sweep, doubtful, edge, print as p
 pub(crate) use threshold::{Limit, Regress};
 pub(crate) use warning::{Signs, Warning};
 pub(crate) use words::{nanoseconds, print};
+pub(crate) use writes::print as print_writes;
 
 use crate::cost::Cost;
 use crate::generator::{Outcome, Plan};

@@ -342,7 +342,7 @@ pub(crate) fn print(runtimes: &Runtimes, out: &mut impl Write) -> io::Result<()>
 }
 
 /// Rows in columns, the first to the left.
-fn put(out: &mut impl Write, table: &[Vec<String>]) -> io::Result<()> {
+pub(super) fn put(out: &mut impl Write, table: &[Vec<String>]) -> io::Result<()> {
     let columns = table.first().map_or(0, Vec::len);
     let width = |column: usize| table.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

@@ -50,13 +50,28 @@ pub(crate) struct Roster {
     pub(crate) repository: PathBuf,
     /// ring9 first, then the baselines in the order of their roster.
     pub(crate) servers: Vec<Built>,
-    /// The program of the floor on io_uring, which wants an address and a cpu.
-    pub(crate) ring_floor: String,
+    /// The program of the floor on io_uring, which wants an address and a cpu; none where it was not built.
+    pub(crate) ring_floor: Option<String>,
 }
 
 impl Roster {
     /// Builds all of them; `repository` is where ring9's sources are.
     pub(crate) fn build(repository: &Path) -> anyhow::Result<Roster> {
+        cargo(repository, &["build", "--release", "-p", "ring9-bench", "--example", "ring_floor"])?;
+        let roster = Self::build_some(repository, |_| true, &["--workspace"])?;
+        Ok(Roster { ring_floor: Some(path(repository, "examples/ring_floor")?), ..roster })
+    }
+
+    /// Builds ring9 and one of the baselines.
+    pub(crate) fn build_one(repository: &Path, baseline: &str) -> anyhow::Result<Roster> {
+        Self::build_some(repository, |one| one.name == baseline, &["-p", &format!("baseline-{baseline}")])
+    }
+
+    fn build_some(
+        repository: &Path,
+        is_wanted: impl Fn(&Baseline) -> bool,
+        packages: &[&str],
+    ) -> anyhow::Result<Roster> {
         let baselines = repository.join(BASELINES);
         ensure!(
             baselines.join("Cargo.toml").exists(),
@@ -64,16 +79,7 @@ impl Roster {
             repository.display()
         );
         cargo(repository, &["build", "--release", "-p", "ring9", "--bin", "ring9"])?;
-        cargo(repository, &["build", "--release", "-p", "ring9-bench", "--example", "ring_floor"])?;
-        cargo(&baselines, &["build", "--release", "--workspace"])?;
-        let path = |folder: &Path, name: &str| -> anyhow::Result<String> {
-            let program = folder.join("target/release").join(name);
-            ensure!(program.exists(), "{} is not there", program.display());
-            // What a report shows is no place of this machine.
-            let here = std::env::current_dir()?;
-            let text = program.strip_prefix(&here).unwrap_or(&program).to_str().filter(|text| !text.contains(' '));
-            Ok(text.context("a path without blanks to the servers")?.to_owned())
-        };
+        cargo(&baselines, &[&["build", "--release"], packages].concat())?;
         let mut servers = vec![Built {
             name: "ring9".into(),
             program: path(repository, "ring9")?,
@@ -82,7 +88,7 @@ impl Roster {
             has_tiers: false,
         }];
         let common = baselines.join("common/src");
-        for Baseline { name, tiers, shared, .. } in ROSTER.iter() {
+        for Baseline { name, tiers, shared, .. } in ROSTER.iter().filter(|one| is_wanted(one)) {
             let own = baselines.join(name).join("src");
             servers.push(Built {
                 name: name.clone(),
@@ -92,8 +98,7 @@ impl Roster {
                 has_tiers: !tiers.is_empty(),
             });
         }
-        let ring_floor = path(repository, "examples/ring_floor")?;
-        Ok(Roster { repository: repository.to_owned(), servers, ring_floor })
+        Ok(Roster { repository: repository.to_owned(), servers, ring_floor: None })
     }
 
     /// What is known of a server that does not run.
@@ -135,6 +140,15 @@ impl Roster {
             ..Profile::default()
         })
     }
+}
+
+/// A program that was built in `folder`, from the current folder on if it is below: what a report shows is no place of this machine.
+fn path(folder: &Path, name: &str) -> anyhow::Result<String> {
+    let program = folder.join("target/release").join(name);
+    ensure!(program.exists(), "{} is not there", program.display());
+    let here = std::env::current_dir()?;
+    let text = program.strip_prefix(&here).unwrap_or(&program).to_str().filter(|text| !text.contains(' '));
+    Ok(text.context("a path without blanks to the servers")?.to_owned())
 }
 
 fn cargo_program() -> std::ffi::OsString {

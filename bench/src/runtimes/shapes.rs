@@ -1,12 +1,23 @@
 //! The loads: each server in each of them, in interleaved rounds.
 
 use super::baselines;
+use clap::ValueEnum;
 
 /// How servers are connected to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Transport {
     Tcp,
     Unix,
+}
+
+impl Transport {
+    /// As names of loads begin.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Unix => "unix",
+        }
+    }
 }
 
 /// Where server and generator run.
