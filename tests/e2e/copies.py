@@ -14,8 +14,8 @@ have to agree in each cell. A loop that is written out in place would be seen by
 
 The last part is a table of memory: how many scattered parts and small files fit into 64 MiB, beside a tmpfs of that size.
 
-Usage: copies.py PATH-TO-RING9 [--only grid,lives,windows,reads,instructions,memory] [--all]        (needs a C compiler and valgrind)
---all prints each cell of the grid, not only those that fail.
+Usage: copies.py PATH-TO-RING9 [--only PARTS] [--all]        (needs a C compiler and valgrind)
+PARTS: grid,lives,windows,reads,instructions,memory. --all prints each cell of the grid, not only those that fail.
 """
 import argparse
 import mmap
@@ -47,6 +47,9 @@ STATES = ["empty", "full", "sparse", "pinned"]
 LANDS_FROM = 16384
 # Bytes by which the witness and the counters may differ in a cell: heads of replies, which are copied beside the blocks before Linux 6.17. They do not differ by one here.
 TOLERANCE = 64
+
+# Of this script.
+PARTS = "grid,lives,windows,reads,instructions,memory"
 
 # Slopes between two sizes of the same request.
 ROUNDS = 40
@@ -247,8 +250,8 @@ class Reader:
         for start in range(low, high, PAYLOAD_MAX):
             self.client.socket.sendall(tread(2, start, min(PAYLOAD_MAX, high - start)))
         self.pins = server.figures().pins
-        if self.pins - ballast < -(-high // BLOCK) - low // BLOCK:
-            sys.exit(f"{cell}: {self.pins - ballast} pins are too few for its bytes")
+        if self.pins <= ballast:
+            sys.exit(f"{cell}: its bytes are not pinned")
 
     def close(self) -> None:
         self.client.socket.close()
@@ -283,6 +286,8 @@ def one_cell(server: Server, cell: Cell, data: bytes) -> Figures:
     before = server.figures()
     write_cell(server, writer, cell, data)
     figures = server.figures().since(before)
+    if reader and figures.pins < reader.pins:
+        sys.exit(f"{cell}: {figures.pins} of {reader.pins} pins are left behind the write, so it may have met none")
     if writer.read(1, cell.offset, cell.size) != data:
         sys.exit(f"{cell}: other bytes are read than were written")
     for other in (reader, writer):
@@ -611,7 +616,7 @@ def build_witness(folder: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("program", nargs="?")
-    parser.add_argument("--only", default="grid,lives,windows,reads,instructions,memory")
+    parser.add_argument("--only", default=PARTS)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--fill", help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -619,6 +624,8 @@ def main() -> int:
         fill_folder(flags.fill)
         return 0
     parts = flags.only.split(",")
+    if not flags.program or not set(parts) <= set(PARTS.split(",")):
+        parser.error(f"PATH-TO-RING9, and --only with some of {PARTS}")
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         witness = build_witness(folder)
