@@ -21,9 +21,9 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 const TWRITE: u8 = 118;
 /// Bytes of a Twrite before its payload: size, type, tag, fid, offset, count.
 const WRITE_HEAD: usize = HEAD + 16;
-/// Payloads from this size on are received into their places. Below it one more copy costs less than
-/// two more entries of the list of a receive.
-const DIRECT_BYTES_MIN: usize = 8 << 10;
+/// Payloads from this size on are received into their places. Below it one more copy costs no more than
+/// two more entries of the list of a receive: both take as long at 1 to 2 KiB.
+const DIRECT_BYTES_MIN: usize = 4 << 10;
 /// Payloads that one receive has room for, and their bytes if there are several.
 const AHEAD_MAX: usize = 16;
 const AHEAD_BYTES: usize = 256 << 10;
@@ -88,13 +88,15 @@ pub(super) struct Inbox {
     landing: Option<Landing>,
     /// Bytes of the last payload, if it was large.
     ahead: Option<usize>,
+    /// For how many payloads the next receive has room: one more than the last one brought, or twice as many if it had room for no more.
+    width: usize,
     heads: [[u8; WRITE_HEAD]; AHEAD_MAX],
 }
 
 impl Default for Inbox {
     fn default() -> Inbox {
         let heads = [[0; WRITE_HEAD]; AHEAD_MAX];
-        Inbox { bytes: vec![0; RECEIVE_BYTES], received: 0, landing: None, ahead: None, heads }
+        Inbox { bytes: vec![0; RECEIVE_BYTES], received: 0, landing: None, ahead: None, width: 1, heads }
     }
 }
 
@@ -169,7 +171,7 @@ impl Inbox {
     fn receive_direct(&mut self, from: &mut impl Read, places: &mut Places, replies: &mut Replies) -> io::Result<bool> {
         let rest = self.landing.as_ref().map_or(0..0, |landing| landing.rest.clone());
         let count = self.ahead.unwrap_or(0).max(1);
-        let ahead = if self.ahead.is_some() { (AHEAD_BYTES / count).clamp(1, AHEAD_MAX) } else { 0 };
+        let ahead = if self.ahead.is_some() { (AHEAD_BYTES / count).clamp(1, self.width) } else { 0 };
         let mut chain = places.look(count * ahead);
         if rest.start < chain.end && chain.start < rest.end {
             // Payloads of others have come round to this one's place, so it is received alone.
@@ -211,6 +213,8 @@ impl Inbox {
             self.landing = None;
         }
         left += had;
+        let brought = left / (WRITE_HEAD + count);
+        self.width = if brought < self.width { brought + 1 } else { (2 * self.width).min(AHEAD_MAX) };
         for number in 0..expected {
             if left < WRITE_HEAD {
                 self.bytes[..left].copy_from_slice(&self.heads[number][..left]);
