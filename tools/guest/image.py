@@ -23,6 +23,7 @@ import tempfile
 
 KERNELS = {"6.1": "bookworm", "6.12": "trixie"}
 USERLAND = "trixie"
+PROCESS_KERNEL = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -191,6 +192,24 @@ def kernel(version: str) -> str:
             out.write(cpio(files))
 
     return part(f"linux-{version}", make, KERNELS, MODULES, ETC)
+
+
+def process_kernel() -> str:
+    """A folder with a kernel that runs as a process of this host (User-mode Linux), and the modules that a mount needs, in `modules`: a file for each, named in their order."""
+
+    def make(folder: str) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            found = members(Apt(PROCESS_KERNEL, scratch).download("user-mode-linux"), "bin/linux.uml", *(f"lib/uml/modules/*/{name}.ko" for name in MODULES))
+        os.mkdir(os.path.join(folder, "modules"))
+        by_name = {os.path.basename(path).removesuffix(".ko"): data for path, data in found.items()}
+        with open(os.path.join(folder, "linux"), "wb") as out:
+            out.write(by_name["linux.uml"])
+        os.chmod(os.path.join(folder, "linux"), 0o755)
+        for number, name in enumerate(name for name in MODULES if name in by_name):
+            with open(os.path.join(folder, f"modules/{number:02}-{name}.ko"), "wb") as out:
+                out.write(by_name[name])
+
+    return part("process-kernel", make, PROCESS_KERNEL, MODULES)
 
 
 def userland() -> str:

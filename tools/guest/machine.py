@@ -42,9 +42,10 @@ class Server:
 
     aname = ""
 
-    def __init__(self, program: str, flags: list[str]) -> None:
+    def __init__(self, program: str, flags: list[str], socket: str = "") -> None:
+        """`socket`: the path of a unix socket beside, over which `ctl` can be attached to."""
         self.log = tempfile.TemporaryFile()
-        listen = ["--trust", "all", "--listen", "tcp:127.0.0.1:0"]
+        listen = ["--trust", "all", "--listen", "tcp:127.0.0.1:0"] + (["--listen", f"unix:{socket}"] if socket else [])
         try:
             self.process = subprocess.Popen([program, *flags, *listen], stdout=subprocess.PIPE, stderr=self.log)
         except OSError as error:
