@@ -187,6 +187,19 @@ def flooded(folder: str, count: int) -> None:
     server.end()
 
 
+def uses(client: P9, fid: int) -> bool:
+    """Whether a file can be made, written, read and removed, under this fid."""
+    try:
+        client.walk(0, fid)
+        client.create(fid, b"another")
+        client.write(fid, 0, b"content")
+        whole = client.read(fid, 0, 100) == b"content"
+        client.remove(fid)
+        return whole
+    except OSError:
+        return False
+
+
 def names(folder: str, count: int) -> None:
     """A million fids on one connection, as a Linux mount with cache=loose has them: one for each name that it has seen."""
     server = Server(folder, "--memory", "64MiB")
@@ -205,6 +218,10 @@ def names(folder: str, count: int) -> None:
         readable, writable, _ = select.select([client.socket], [client.socket] if said else [], [], 10)
         if writable:
             said = said[client.socket.send(said) :]
+        if not readable and not writable:
+            # Errors are shorter, so that the bytes of all replies are fewer.
+            failed_walks += 1
+            break
         if readable:
             replies += client.socket.recv(1 << 18)
             whole = len(replies) // 22 * 22
@@ -217,6 +234,8 @@ def names(folder: str, count: int) -> None:
     held = sum(now[name] - start[name] for name in HELD)
     check("their memory is counted", grown <= held + FOUND, f"{grown >> 20} MiB, {held >> 20} MiB are counted, {(now['fid_bytes'] - start['fid_bytes']) // count} bytes for each")
     check("and is below half of the bound of all fids", now["fid_bytes"] <= FIDS // 2, f"{now['fid_bytes'] >> 20} of {FIDS >> 21} MiB")
+    client.socket.setblocking(True)
+    check("the connection goes on with all of them", uses(client, count + 1), "a file is made, written, read and removed")
     # The turns in which an honest client's requests are served while all of them are closed.
     client.socket.close()
     asked, enters = 0, stats(server.address)["enters"]
