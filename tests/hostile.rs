@@ -438,6 +438,26 @@ fn a_client_that_is_paused_for_minutes_goes_on() {
     honest.ends_alone(&mut host);
 }
 
+/// A4: between two messages a client has all the time that it wants.
+#[test]
+fn a_client_that_is_quiet_for_days_goes_on() {
+    let mut host = Host::new(32 * MIB);
+    let honest = Honest::in_(&mut host);
+    let mut client = host.client(b"quiet");
+    host.later(3 * 24 * 3600);
+    // The look at deadlines that finds this one late has looked at all of them.
+    let mut late = host.client(b"late");
+    host.say(&mut late, &request(|script| script.write(1, 0, &pattern(900_000, 4)))[..300_000]);
+    host.later(600);
+    host.until(|host| host.server.overdue() > 0);
+    assert_eq!(host.server.overdue(), 1);
+    drop(late);
+    host.say(&mut client, &request(|script| script.read(1, 0, 100).remove(1)));
+    assert_eq!(host.until_heard(&mut client, 11 + 7)[4], Kind::TREAD.0 + 1);
+    drop(client);
+    honest.ends_alone(&mut host);
+}
+
 /// D7, H5: the heads of replies that wait for room lie where those of other peers do. Each peer hears its own.
 #[test]
 fn replies_that_wait_keep_their_heads() {
