@@ -2,7 +2,6 @@
 //!
 //! Must not know: the load.
 
-use anyhow::Context;
 use ring9::client::{Address, Client};
 use ring9::wire::{Dialect, IOHDR};
 use schemars::JsonSchema;
@@ -51,7 +50,13 @@ impl Target {
 
     /// A client of its own, which has attached.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Client::connect(&self.address, self.dialect, self.msize, (&self.uname, self.uid), &self.aname)
-            .with_context(|| self.address.to_string())
+        let who = (&*self.uname, self.uid);
+        Client::connect(&self.address, self.dialect, self.msize, who, &self.aname).map_err(|error| {
+            let attach = match error.errno() {
+                Some(_) => format!(": attach as user {:?}, number {} (--uname, --uid)", self.uname, self.uid),
+                None => String::new(),
+            };
+            anyhow::Error::from(error).context(format!("{}{attach}", self.address))
+        })
     }
 }

@@ -286,6 +286,8 @@ def main() -> int:
 
         # What cannot be.
         run("--target", "tcp:127.0.0.1:1", code=4)
+        refused = run("--server", f"{ring9} --memory 64MiB --listen unix:{folder}/refuses", "--aname", "nowhere", "--op", "getattr", "--duration", "200ms", code=4)
+        check("a refused attach is told from a server that is not there", "attach as user" in refused["said"] and "--uid" in refused["said"], refused["said"])
         run("--target", "unix:/nowhere", "--op", "fly", code=2)
         run("--target", "unix:/nowhere", "--size", "1MiB", "--msize", "8192", code=2)
         run("--target", "unix:/nowhere", "--fail-if", "read.reply.p99 > 1ms", code=2)

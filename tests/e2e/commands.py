@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -378,8 +379,21 @@ def dead_servers(program: str, ring9: str, scratch: str) -> None:
     r9.refuses("ls", says="cannot reach unix:")
     R9(program, "tcp:127.0.0.1:1").refuses("ls", says="cannot reach tcp:127.0.0.1:1")
     R9(program, "nowhere").refuses("ls", says="is no address", code=2)
+    private_socket(program)
     R9(program, f"unix:{path}", "9P3000").refuses("ls", says="invalid value", code=2)
     r9.refuses("frobnicate", says="unrecognized subcommand", code=2)
+
+
+def private_socket(program: str) -> None:
+    """A server is there, but this user may not enter its folder: r9 does not ask whether it is running."""
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o755)
+        copy, folder = shutil.copy(program, top), f"{top}/private"
+        os.mkdir(folder, 0)
+        user = {"user": 65534} if os.geteuid() == 0 else {}
+        done = subprocess.run([copy, "--addr", f"unix:{folder}/sock", "ls"], capture_output=True, text=True, timeout=60, **user)
+        said = "this user may not use that socket, or not enter its folder"
+        check("r9 with a socket of another user", done.returncode == 1 and said in done.stderr and "running" not in done.stderr, done.stderr)
 
 
 def wrong_trees(program: str, addresses: list[str], dialect: str) -> None:

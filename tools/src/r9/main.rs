@@ -114,6 +114,9 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
 /// What went wrong, and where.
 fn unreached(address: &Address, error: Error) -> anyhow::Error {
     match error {
+        Error::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            anyhow!("cannot reach {address}: {error}; this user may not use that socket, or not enter its folder")
+        }
         Error::Io(error) => anyhow!(
             "cannot reach {address} (is the server running? `ring9` prints its address; --addr takes it): {error}"
         ),
