@@ -4,7 +4,7 @@
 //! hold. Bounds that belong to one room are declared there, and are added up or checked here.
 
 use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
-use crate::fs::mem::{MAP_BYTES_PER_BLOCK, locks};
+use crate::fs::mem::{NODE_BYTES, PAGE_BYTES, PARTS_BYTES, locks};
 use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
 use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, FID_BYTES_OWN, TIGHT_LISTING_BYTES_MAX};
@@ -91,15 +91,12 @@ impl Bounds {
         let connections = self.connections + CLOSING_MAX as u64;
         // The reply that passes the bound is in one batch, and what is kept for the next ones is not counted there.
         let batches = (BATCH_BYTES_MAX + KEPT_BATCH_BYTES_ALL) as u64;
-        // A file has at most one block that is smaller than the largest.
-        let blocks = self.inodes + self.memory / BLOCK_BYTES_MAX as u64;
+        // A file has at most one block that is smaller than a page.
+        let pages = self.memory / PAGE_BYTES as u64;
+        let blocks = self.inodes + pages;
         [
             ("files", self.memory),
-            (
-                "block tables",
-                blocks * TABLE_BYTES_PER_BLOCK as u64
-                    + self.memory / BLOCK_BYTES_MAX as u64 * MAP_BYTES_PER_BLOCK as u64,
-            ),
+            ("block tables", blocks * TABLE_BYTES_PER_BLOCK as u64 + pages * (NODE_BYTES + PARTS_BYTES) as u64),
             ("inodes and names", self.inodes * INODE_BYTES),
             ("connections", connections * CONNECTION_BYTES),
             ("fids", FID_BYTES_MAX as u64 + connections * 2 * FID_BYTES_OWN as u64),

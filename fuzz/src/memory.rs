@@ -57,7 +57,8 @@ pub fn with_mem<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Mem) -
             + gauge.filled_bytes()
             + gauge.landed_bytes()
             + gauge.grown_bytes()
-            + gauge.rewritten_bytes()
+            + gauge.merged_bytes()
+            + gauge.pinned_bytes()
     };
     let before = written();
     let (mut mem, result) = run(Mem::new(kept.arena, options));

@@ -56,8 +56,10 @@ pub(super) struct Shared {
     pub(super) written: Figure,
     /// Bytes copied between blocks because a file outgrew its block.
     pub(super) grown: Figure,
-    /// Bytes copied between blocks because an operation still showed the old ones, or to complete a landed block.
-    pub(super) rewritten: Figure,
+    /// Bytes copied between blocks so that those of several come together in one.
+    pub(super) merged: Figure,
+    /// Bytes copied between blocks because an operation still showed those around a change.
+    pub(super) pinned: Figure,
     /// Bytes pinned to be sent from where they are.
     gathered: Figure,
     /// Bytes of large payloads copied from a receive buffer, and received where they stay.
@@ -79,7 +81,8 @@ impl Shared {
             orphaned: Figure::default(),
             written: Figure::default(),
             grown: Figure::default(),
-            rewritten: Figure::default(),
+            merged: Figure::default(),
+            pinned: Figure::default(),
             gathered: Figure::default(),
             filled: AtomicUsize::new(0),
             landed: AtomicUsize::new(0),
@@ -330,6 +333,11 @@ impl Space {
         self.pieces.append(pieces);
     }
 
+    /// Pieces to be filled.
+    pub fn pieces(&self) -> usize {
+        self.pieces.len() - self.spares
+    }
+
     /// Bytes in all.
     pub fn len(&self) -> usize {
         self.len
@@ -446,9 +454,14 @@ impl Gauge {
         self.0.grown.get()
     }
 
-    /// Bytes copied because operations still showed the old ones, or to complete a landed block.
-    pub fn rewritten_bytes(&self) -> usize {
-        self.0.rewritten.get()
+    /// Bytes copied so that those of several blocks come together in one.
+    pub fn merged_bytes(&self) -> usize {
+        self.0.merged.get()
+    }
+
+    /// Bytes copied because operations still showed those around a change.
+    pub fn pinned_bytes(&self) -> usize {
+        self.0.pinned.get()
     }
 
     /// Bytes pinned to be sent from where they are.

@@ -13,9 +13,10 @@
 //! block:   0 ........... sealed ........... start ======== end ..... capacity
 //!          shown to ops; fixed   may change   landing: its alone
 //! ```
-//! `sealed` is one past the highest byte that an operation still holding the block may see. [`Arena::in_place`] allows a change when the owner
-//! is the only holder, or from `sealed` on while no landing is in the block. Everything else has to copy. All writes in here check that rule, so a
-//! reply on its way can never be torn, whatever a tree does.
+//! `sealed` is one past the highest byte that an operation still holding the block may see. `shown` has a bit for each sixteenth of the
+//! block: 4 KiB of a largest one. The bit is set if such an operation may see a byte of the sixteenth. [`Arena::in_place`] allows a change
+//! when the owner is the only holder. While no landing is in the block, it also allows changes from `sealed` on, and in sixteenths that are
+//! not shown. Everything else has to copy. All writes in here check that rule, so a reply on its way can never be torn, whatever a tree does.
 //!
 //! Must not know: files, messages, rings.
 
@@ -30,6 +31,7 @@ pub use memory::Memory;
 
 use buddy::Buddy;
 use hold::Shared;
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 /// Smallest block in bytes.
@@ -52,15 +54,23 @@ pub struct Full;
 /// A block as its owner holds it. Give it back with [`Arena::free`]; merely dropping it leaks the block.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a dropped Block is lost to the arena"]
-pub struct Block(u32);
+pub struct Block(NonZeroU32);
+
+impl Block {
+    fn id(&self) -> u32 {
+        self.0.get()
+    }
+}
 
 /// What a copy between blocks is for; each has a figure of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// The file outgrew its block.
     Growth,
-    /// Operations show the old bytes, or a landed block is completed.
-    Rewrite,
+    /// Bytes of several blocks come together in one.
+    Merge,
+    /// Operations show the old bytes, so the bytes around a change are needed a second time.
+    Pinned,
 }
 
 #[derive(Clone, Copy)]
@@ -71,7 +81,26 @@ struct Info {
     order: u8,
     /// The owner has given it up; operations still hold it.
     orphan: bool,
+    /// Sixteenths of which an operation still holding the block may see bytes.
+    shown: u16,
     sealed: u32,
+}
+
+/// The sixteenth of a smallest block has 2 to the power of this many bytes.
+const SIXTEENTH_SHIFT: u32 = (BLOCK_BYTES_MIN / u16::BITS as usize).trailing_zeros();
+
+impl Info {
+    const NEW: Info = Info { unit: 0, order: 0, orphan: false, shown: 0, sealed: 0 };
+
+    /// The bits of the sixteenths that a range touches.
+    #[inline]
+    fn sixteenths(self, range: &Range<usize>) -> u16 {
+        if range.is_empty() {
+            return 0;
+        }
+        let shift = u32::from(self.order) + SIXTEENTH_SHIFT;
+        ((2u32 << ((range.end - 1) >> shift)) - (1u32 << (range.start >> shift))) as u16
+    }
 }
 
 /// The memory of one tree.
@@ -111,11 +140,12 @@ impl Arena {
         }
         buddy.reserve_chunk(memory.zero_chunk());
         let blocks_max = memory.len() / BLOCK_BYTES_MIN;
-        let shared = Shared::leak(memory, blocks_max);
+        // Block numbers start at 1, so that an absent block takes no room beside one that is there.
+        let shared = Shared::leak(memory, blocks_max + 1);
         Ok(Arena {
             shared,
             buddy,
-            infos: Vec::new(),
+            infos: vec![Info::NEW],
             free_ids: Vec::new(),
             returning: None,
             usable_bytes,
@@ -177,21 +207,21 @@ impl Arena {
         let id = match self.free_ids.pop() {
             Some(id) => id,
             None => {
-                self.infos.push(Info { unit: 0, order: 0, orphan: false, sealed: 0 });
+                self.infos.push(Info::NEW);
                 let id = (self.infos.len() - 1) as u32;
                 self.shared.ensure(id);
                 id
             }
         };
-        self.infos[id as usize] = Info { unit, order: order as u8, orphan: false, sealed: 0 };
+        self.infos[id as usize] = Info { unit, order: order as u8, ..Info::NEW };
         self.shared.own(id);
         self.shared.used.add(block_bytes(order));
-        Ok(Block(id))
+        Ok(block(id))
     }
 
     /// Gives a block up. Its memory is free once no operation holds it.
     pub fn free(&mut self, block: Block) {
-        let id = block.0;
+        let id = block.id();
         if self.shared.release(id) {
             self.recycle(id);
         } else {
@@ -237,23 +267,28 @@ impl Arena {
 
     /// Bytes that the block can hold.
     pub fn capacity(&self, block: &Block) -> usize {
-        block_bytes(self.infos[block.0 as usize].order.into())
+        block_bytes(self.infos[block.id() as usize].order.into())
     }
 
     /// Whether the owner is the only holder.
     pub fn is_exclusive(&self, block: &Block) -> bool {
-        self.shared.holders(block.0) == 1
+        self.shared.holders(block.id()) == 1
     }
 
-    /// Whether bytes from `from` on may be changed where they are.
-    pub fn in_place(&self, block: &Block, from: usize) -> bool {
-        self.is_exclusive(block)
-            || (from >= self.infos[block.0 as usize].sealed as usize && !self.shared.is_landing(block.0))
+    /// Whether a range of bytes may be changed where it is.
+    #[inline]
+    pub fn in_place(&self, block: &Block, range: &Range<usize>) -> bool {
+        if self.is_exclusive(block) {
+            return true;
+        }
+        let info = self.infos[block.id() as usize];
+        let hidden = range.start >= info.sealed as usize || info.shown & info.sixteenths(range) == 0;
+        hidden && !self.shared.is_landing(block.id())
     }
 
     /// One past the highest byte that an operation still holding the block may see; 0 when none holds it.
     pub fn sealed(&self, block: &Block) -> usize {
-        if self.is_exclusive(block) { 0 } else { self.infos[block.0 as usize].sealed as usize }
+        if self.is_exclusive(block) { 0 } else { self.infos[block.id() as usize].sealed as usize }
     }
 
     /// Copies `bytes` into the block. Panics where [`in_place`](Self::in_place) says no, or beyond the capacity.
@@ -269,25 +304,26 @@ impl Arena {
         self.shared.memory.zero(place);
     }
 
-    /// Copies a range of one block to the same place in another, under the same rule.
-    pub fn copy(&mut self, from: &Block, to: &Block, range: Range<usize>, why: Why) {
-        assert!(from.0 != to.0 && range.end <= self.capacity(from));
+    /// Copies a range of one block to another, where it starts at `at`, under the same rule.
+    pub fn copy(&mut self, from: &Block, range: Range<usize>, to: &Block, at: usize, why: Why) {
+        assert!(from != to && range.start <= range.end && range.end <= self.capacity(from));
         let source = self.start(from) + range.start;
-        let place = self.changeable(to, range.clone());
+        let place = self.changeable(to, at..at + range.len());
         self.shared.memory.copy_within(source, place);
         match why {
             Why::Growth => self.shared.grown.add(range.len()),
-            Why::Rewrite => self.shared.rewritten.add(range.len()),
+            Why::Merge => self.shared.merged.add(range.len()),
+            Why::Pinned => self.shared.pinned.add(range.len()),
         }
     }
 
     fn start(&self, block: &Block) -> usize {
-        self.infos[block.0 as usize].unit as usize * BLOCK_BYTES_MIN
+        self.infos[block.id() as usize].unit as usize * BLOCK_BYTES_MIN
     }
 
     fn changeable(&self, block: &Block, range: Range<usize>) -> Range<usize> {
         assert!(range.start <= range.end && range.end <= self.capacity(block), "range inside the block");
-        assert!(range.is_empty() || self.in_place(block, range.start), "bytes that an operation shows never change");
+        assert!(range.is_empty() || self.in_place(block, &range), "bytes that an operation shows never change");
         let start = self.start(block);
         start + range.start..start + range.end
     }
@@ -304,10 +340,13 @@ impl Arena {
         assert!(range.start <= range.end && range.end <= self.capacity(block), "range inside the block");
         let start = self.start(block);
         let alone = self.is_exclusive(block);
-        let info = &mut self.infos[block.0 as usize];
-        let end = range.end as u32;
-        info.sealed = if alone { end } else { info.sealed.max(end) };
-        self.shared.pin(block.0, start + range.start..start + range.end)
+        let info = &mut self.infos[block.id() as usize];
+        if alone {
+            (info.sealed, info.shown) = (0, 0);
+        }
+        info.sealed = info.sealed.max(range.end as u32);
+        info.shown |= info.sixteenths(&range);
+        self.shared.pin(block.id(), start + range.start..start + range.end)
     }
 
     /// A fresh block of at least `bytes` to receive `range` of it into. It belongs to the piece until [`adopt`](Self::adopt).
@@ -315,13 +354,13 @@ impl Arena {
         let block = self.alloc(bytes)?;
         assert!(range.start <= range.end && range.end <= self.capacity(&block), "range inside the block");
         let start = self.start(&block);
-        Ok(Piece::fresh(self.shared, block.0, start, self.capacity(&block), range))
+        Ok(Piece::fresh(self.shared, block.id(), start, self.capacity(&block), range))
     }
 
     /// A range of an owned block to receive into where it is. Panics where [`in_place`](Self::in_place) says no.
     pub fn land_in_place(&mut self, block: &Block, range: Range<usize>) -> Piece {
         let place = self.changeable(block, range.clone());
-        Piece::in_place(self.shared, block.0, place.start - range.start, range)
+        Piece::in_place(self.shared, block.id(), place.start - range.start, range)
     }
 
     /// Bytes that the block of a piece can hold.
@@ -331,12 +370,12 @@ impl Arena {
 
     /// Whether the piece lies in this block, which its owner may have replaced since.
     pub fn is_within(&self, piece: &Piece, block: &Block) -> bool {
-        piece.id() == block.0
+        piece.id() == block.id()
     }
 
     /// Makes a fresh piece's block an owned one. Panics for an in-place piece.
     pub fn adopt(&mut self, piece: Piece) -> Block {
-        Block(piece.into_owned())
+        block(piece.into_owned())
     }
 }
 
@@ -344,6 +383,10 @@ impl Arena {
 fn order_of(bytes: usize) -> usize {
     assert!((1..=BLOCK_BYTES_MAX).contains(&bytes), "block sizes are 1 B to 64 KiB");
     bytes.next_power_of_two().max(BLOCK_BYTES_MIN).trailing_zeros() as usize - BLOCK_BYTES_MIN.trailing_zeros() as usize
+}
+
+fn block(id: u32) -> Block {
+    Block(NonZeroU32::new(id).expect("block numbers start at 1"))
 }
 
 fn block_bytes(order: usize) -> usize {

@@ -18,9 +18,10 @@ fn pinned_bytes_never_change_and_the_rest_of_the_block_may() {
     arena.write(&block, 0, &[7; 4096]);
     let slice = arena.slice(&block, 100..200);
     assert_eq!(arena.sealed(&block), 200);
-    assert!(!arena.in_place(&block, 199) && arena.in_place(&block, 200));
+    assert!(!arena.in_place(&block, &(199..200)) && arena.in_place(&block, &(200..4096)));
     assert!(panics(|| arena.write(&block, 150, &[8])));
-    assert!(panics(|| arena.zero(&block, 0..1)), "below the slice is below sealed");
+    assert!(panics(|| arena.zero(&block, 0..1)), "in the same sixteenth as the slice");
+    assert!(arena.in_place(&block, &(200..300)) && !arena.in_place(&block, &(0..4096)));
     arena.write(&block, 200, &[9; 10]);
     assert!(slice.iter().all(|&byte| byte == 7));
     drop(slice);
@@ -53,12 +54,12 @@ fn one_landing_at_a_time_and_growth_cannot_touch_it() {
     let block = arena.alloc(4096).expect("room");
     arena.write(&block, 0, b"head");
     let mut piece = arena.land_in_place(&block, 4..1000);
-    assert!(!arena.in_place(&block, 4) && !arena.in_place(&block, 2000), "the owner has to copy");
+    assert!(!arena.in_place(&block, &(4..5)) && !arena.in_place(&block, &(2000..2001)), "the owner has to copy");
     assert!(panics(|| drop(arena.land_in_place(&block, 2000..2001))));
     piece.bytes_mut().fill(5);
     assert!(arena.is_within(&piece, &block));
     drop(piece);
-    assert!(arena.in_place(&block, 0));
+    assert!(arena.in_place(&block, &(0..4096)));
     assert_eq!(arena.bytes(&block, 2..6), [b'a', b'd', 5, 5]);
     arena.free(block);
 }

@@ -28,7 +28,7 @@ macro_rules! suite {
                     nothing_is_read_and_written_at_no_cost
                     reads_at_and_behind_the_end_are_empty
                     no_file_is_larger_than_an_off_t
-                    a_byte_far_away_costs_a_block
+                    a_byte_far_away_costs_a_page
                     a_hole_of_all_there_is_costs_nothing
                     replies_outlive_a_truncation_whole
                     a_reply_shows_one_version

@@ -167,6 +167,11 @@ class Cell(NamedTuple):
         """Of a file that is not empty: some blocks more than the write reaches."""
         return (self.end // BLOCK + 3) * BLOCK
 
+    def covered(self) -> list[int]:
+        """Bytes of each block that it touches."""
+        starts = range(self.offset // BLOCK * BLOCK, self.end, BLOCK)
+        return [min(self.end, start + BLOCK) - max(self.offset, start) for start in starts]
+
     def lands(self) -> bool:
         return self.comes == "in pieces" and self.size + 23 > LANDS_FROM
 
@@ -180,14 +185,16 @@ def grid() -> Iterator[Cell]:
 
 
 def allowance(cell: Cell) -> tuple[int, str]:
-    """Bytes that may be copied for a cell beyond the payload's own copy, and why. This is the rule; it does not depend on how the payload comes."""
+    """Bytes that may be copied for a cell beyond the payload's own copy, and why. This is the rule."""
     match cell.state:
         case "empty":
             # There are no bytes that could be kept, moved or merged.
             return 0, "nothing is there"
         case "full":
-            # Every byte is overwritten where it is, or in a block that is replaced as a whole.
-            return 0, "in place"
+            # Every byte is overwritten where it is, or in a block that is replaced as a whole. What landed beside its block for a part of it is merged: the part
+            # goes to the block or the rest of the block to the part, whichever is less.
+            edges = [min(covered, BLOCK - covered) for covered in cell.covered()] if cell.lands() else []
+            return sum(edges), "merging what landed" if edges else "in place"
         case "sparse":
             # Merging copies each byte at most once in the life of a file. Each touched block has had PART bytes written to it, so no more can be merged.
             touched = -(-cell.end // BLOCK) - cell.offset // BLOCK

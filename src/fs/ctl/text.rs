@@ -20,7 +20,7 @@ pub(super) fn version() -> String {
 /// A line of [`stats`]: a name, a space, a value and the end of the line.
 const LINE_BYTES: usize = 28 + 1 + 20 + 1;
 /// Lines of [`stats`] beside those of counters and messages.
-const OTHER_LINES: usize = 19;
+const OTHER_LINES: usize = 20;
 
 /// One `name value` per line. Numbers are padded, so that the length changes only when a kind of message is seen for the first time.
 pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
@@ -52,7 +52,8 @@ pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
         ("copied_window_bytes", gauge.filled_bytes()),
         ("landed_bytes", gauge.landed_bytes()),
         ("growth_copied_bytes", gauge.grown_bytes()),
-        ("rewrite_copied_bytes", gauge.rewritten_bytes()),
+        ("merge_copied_bytes", gauge.merged_bytes()),
+        ("pinned_copied_bytes", gauge.pinned_bytes()),
     ];
     figures.into_iter().for_each(|(name, value)| line(name, value as u64));
     text

@@ -179,7 +179,7 @@ impl Mem {
     pub(super) fn find_xattr(&self, key: Key, user: User, name: &[u8]) -> Result<&[u8]> {
         check_read(&self.rights, &self.nodes[key], user, name)?;
         let value = self.attrs.find(key, name).ok_or(Error::ENODATA)?;
-        Ok(value.block(0).map_or(b"", |block| self.store.arena.bytes(block, 0..value.size as usize)))
+        Ok(value.small().map_or(b"", |block| self.store.arena.bytes(block, 0..value.size as usize)))
     }
 
     pub(super) fn list_xattrs(&self, key: Key, user: User, each: &mut dyn FnMut(&[u8])) {

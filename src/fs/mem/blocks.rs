@@ -1,44 +1,55 @@
-//! The blocks of a large file by number; holes are absent.
+//! The units of a large file by number; holes are absent.
 //!
-//! A tree of nodes with 32 places each. It is as high as the largest number needs: a file of 2 MiB is one leaf, and one block at 2^62 costs ten nodes. Each node knows how many
-//! blocks are below it, so that a truncation takes whole nodes out along one path and counts what it took, without a look at a block.
+//! A unit is 64 KiB of the file: one block, or [`Parts`](super::parts::Parts) of one. A tree of nodes with 32 places each has
+//! them. It is as high as the largest number needs: a file of 2 MiB is one leaf, and one unit at 2^46 costs ten nodes. Each node knows how
+//! many bytes of memory are below it. So a truncation takes whole nodes out along one path, and counts what it took without a look at a unit.
 //!
-//! [`Cut`] is what was taken out. Its blocks are given up one by one, whenever there is time.
+//! [`Cut`] is what was taken out. Its units are given up one by one, whenever there is time.
 
+use super::parts::PartsId;
 use crate::arena::Block;
 
 /// Places of a node, as a power of two.
 const BITS: u32 = 5;
 const PLACES: usize = 1 << BITS;
-/// Levels of a file of the largest size, 2^63 bytes, which has 2^47 blocks.
+/// Levels of a file of the largest size, 2^63 bytes, which has 2^47 units.
 const LEVELS_MAX: u32 = 47_u32.div_ceil(BITS);
-/// Bytes of nodes for each block, at worst: every block alone on its path.
-pub const MAP_BYTES_PER_BLOCK: usize = LEVELS_MAX as usize * size_of::<Node>();
+/// Bytes of a node.
+pub const NODE_BYTES: usize = size_of::<Node>();
+
+/// 64 KiB of a file.
+#[derive(Debug)]
+pub(super) enum Unit {
+    /// All in one block of that size.
+    Whole(Block),
+    /// Some pages of it.
+    Parts(PartsId),
+}
 
 #[derive(Debug)]
 enum Places {
-    Blocks([Option<Block>; PLACES]),
+    Units([Option<Unit>; PLACES]),
     Nodes([Option<Box<Node>>; PLACES]),
 }
 
 #[derive(Debug)]
 struct Node {
     places: Places,
-    /// Blocks below; never 0 while the node is in a tree.
-    count: u64,
+    /// Bytes of memory below; never 0 while the node is in a tree.
+    bytes: u64,
 }
 
 impl Node {
     fn leaf() -> Box<Node> {
-        Box::new(Node { places: Places::Blocks([const { None }; PLACES]), count: 0 })
+        Box::new(Node { places: Places::Units([const { None }; PLACES]), bytes: 0 })
     }
 
     fn branch() -> Box<Node> {
-        Box::new(Node { places: Places::Nodes([const { None }; PLACES]), count: 0 })
+        Box::new(Node { places: Places::Nodes([const { None }; PLACES]), bytes: 0 })
     }
 }
 
-/// Blocks by number.
+/// Units by number.
 #[derive(Debug, Default)]
 pub(super) struct Map {
     root: Option<Box<Node>>,
@@ -52,9 +63,9 @@ fn place(index: u64, level: u32) -> usize {
 }
 
 impl Map {
-    /// How many blocks there are.
-    pub(super) fn len(&self) -> u64 {
-        self.root.as_ref().map_or(0, |root| root.count)
+    /// Bytes of memory of all units.
+    pub(super) fn bytes(&self) -> u64 {
+        self.root.as_ref().map_or(0, |root| root.bytes)
     }
 
     fn reaches(&self, index: u64) -> bool {
@@ -62,60 +73,100 @@ impl Map {
     }
 
     #[inline]
-    pub(super) fn get(&self, index: u64) -> Option<&Block> {
+    pub(super) fn get(&self, index: u64) -> Option<&Unit> {
         if !self.reaches(index) {
             return None;
         }
         let (mut node, mut level) = (self.root.as_ref()?, self.height);
         loop {
             match &node.places {
-                Places::Blocks(blocks) => return blocks[place(index, 0)].as_ref(),
+                Places::Units(units) => return units[place(index, 0)].as_ref(),
                 Places::Nodes(nodes) => node = nodes[place(index, level)].as_ref()?,
             }
             level -= 1;
         }
     }
 
-    /// Puts a block in its place; the one that was there.
-    pub(super) fn insert(&mut self, index: u64, block: Block) -> Option<Block> {
+    /// Nodes that a unit of this number would need and that are not there.
+    pub(super) fn missing(&self, index: u64) -> u64 {
+        if !self.reaches(index) {
+            let height = (u64::BITS - index.leading_zeros()).div_ceil(BITS) - 1;
+            let above = if self.root.is_some() { height - self.height } else { 1 };
+            return u64::from(above + height);
+        }
+        let (mut node, mut level) = (self.root.as_ref(), self.height);
+        while let Some(Node { places: Places::Nodes(nodes), .. }) = node.map(|node| &**node) {
+            node = nodes[place(index, level)].as_ref();
+            level -= 1;
+        }
+        if node.is_some() { 0 } else { u64::from(level) + 1 }
+    }
+
+    /// Puts a unit of `bytes` in its place. `old_bytes`: those of the unit that was there, which it gives back. `nodes` counts those that are made.
+    pub(super) fn insert(
+        &mut self,
+        index: u64,
+        unit: Unit,
+        bytes: u64,
+        old_bytes: u64,
+        nodes: &mut u64,
+    ) -> Option<Unit> {
         while !self.reaches(index) {
             self.height += 1;
             if let Some(root) = self.root.take() {
                 let mut above = Node::branch();
-                above.count = root.count;
+                *nodes += 1;
+                above.bytes = root.bytes;
                 if let Places::Nodes(nodes) = &mut above.places {
                     nodes[0] = Some(root);
                 }
                 self.root = Some(above);
             }
         }
-        let is_new = self.get(index).is_none();
+        debug_assert!(self.height < LEVELS_MAX, "no file is larger");
         let (mut level, mut slot) = (self.height, &mut self.root);
         loop {
-            let node = slot.get_or_insert_with(|| if level == 0 { Node::leaf() } else { Node::branch() });
-            node.count += u64::from(is_new);
+            let node = slot.get_or_insert_with(|| {
+                *nodes += 1;
+                if level == 0 { Node::leaf() } else { Node::branch() }
+            });
+            node.bytes = node.bytes + bytes - old_bytes;
             match &mut node.places {
-                Places::Blocks(blocks) => return blocks[place(index, 0)].replace(block),
+                Places::Units(units) => return units[place(index, 0)].replace(unit),
                 Places::Nodes(nodes) => slot = &mut nodes[place(index, level)],
             }
             level -= 1;
         }
     }
 
-    /// Takes out every block from number `from` on. The work does not depend on how many that are.
-    pub(super) fn cut(&mut self, from: u64) -> Cut {
+    /// The memory of a unit has changed.
+    pub(super) fn resized(&mut self, index: u64, bytes: u64, old_bytes: u64) {
+        let (mut level, mut slot) = (self.height, &mut self.root);
+        while let Some(node) = slot {
+            node.bytes = node.bytes + bytes - old_bytes;
+            match &mut node.places {
+                Places::Units(_) => return,
+                Places::Nodes(nodes) => slot = &mut nodes[place(index, level)],
+            }
+            level -= 1;
+        }
+    }
+
+    /// Takes out every unit from number `from` on. The work does not depend on how many that are. `bytes_of` says what a unit has.
+    pub(super) fn cut(&mut self, from: u64, bytes_of: &dyn Fn(&Unit) -> u64) -> Cut {
         let mut cut = Cut::default();
         if from > 0 && !self.reaches(from) {
             return cut;
         }
         let height = self.height;
-        cut_below(&mut self.root, height, from, &mut cut);
+        cut_below(&mut self.root, height, from, &mut cut, bytes_of);
         // A file that was long once need not stay high.
-        while let Some(Node { places: Places::Nodes(nodes), count }) = self.root.as_deref_mut()
-            && nodes[0].as_ref().is_some_and(|first| first.count == *count)
+        while let Some(Node { places: Places::Nodes(nodes), bytes }) = self.root.as_deref_mut()
+            && nodes[0].as_ref().is_some_and(|first| first.bytes == *bytes)
         {
             self.root = nodes[0].take();
             self.height -= 1;
+            cut.nodes_gone += 1;
         }
         if self.root.is_none() {
             self.height = 0;
@@ -125,59 +176,68 @@ impl Map {
 }
 
 /// Takes out what is in a node at number `from`, which is relative to the node, and behind. One path down: at most [`LEVELS_MAX`] calls.
-fn cut_below(slot: &mut Option<Box<Node>>, level: u32, from: u64, cut: &mut Cut) {
+fn cut_below(slot: &mut Option<Box<Node>>, level: u32, from: u64, cut: &mut Cut, bytes_of: &dyn Fn(&Unit) -> u64) {
     let Some(node) = slot else { return };
-    let before = cut.blocks;
+    let before = cut.bytes;
     let first = place(from, level);
     match &mut node.places {
-        Places::Blocks(blocks) => {
-            for block in blocks[first..].iter_mut().filter_map(Option::take) {
-                cut.blocks += 1;
-                cut.loose.push(block);
+        Places::Units(units) => {
+            for unit in units[first..].iter_mut().filter_map(Option::take) {
+                cut.bytes += bytes_of(&unit);
+                cut.loose.push(unit);
             }
         }
         Places::Nodes(nodes) => {
             let below = from & ((1 << (level * BITS)) - 1);
             let whole = if below == 0 { first } else { first + 1 };
             for gone in nodes[whole..].iter_mut().filter_map(Option::take) {
-                cut.blocks += gone.count;
+                cut.bytes += gone.bytes;
                 cut.nodes.push(gone);
             }
             if below > 0 {
-                cut_below(&mut nodes[first], level - 1, below, cut);
+                cut_below(&mut nodes[first], level - 1, below, cut, bytes_of);
             }
         }
     }
-    node.count -= cut.blocks - before;
-    if node.count == 0 {
+    node.bytes -= cut.bytes - before;
+    if node.bytes == 0 {
         *slot = None;
+        cut.nodes_gone += 1;
     }
 }
 
-/// Blocks that were taken out of files.
+/// Units that were taken out of files.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
     #[expect(clippy::vec_box, reason = "nodes move here from their places as they are")]
     nodes: Vec<Box<Node>>,
-    loose: Vec<Block>,
-    blocks: u64,
+    loose: Vec<Unit>,
+    bytes: u64,
+    nodes_gone: u64,
 }
 
 impl Cut {
-    /// How many blocks are left.
-    pub(super) fn len(&self) -> u64 {
-        self.blocks
+    /// Bytes of memory that are left.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    /// The next block. A node that is passed gives its places to this list and goes: at most [`LEVELS_MAX`] times 32 for a block.
-    pub(super) fn pop(&mut self) -> Option<Block> {
+    /// Nodes that are no more, since this was asked last.
+    pub(super) fn take_nodes_gone(&mut self) -> u64 {
+        std::mem::take(&mut self.nodes_gone)
+    }
+
+    /// The next unit. A node that is passed gives its places to this list and goes: at most [`LEVELS_MAX`] times 32 for a unit.
+    pub(super) fn pop(&mut self, bytes_of: &dyn Fn(&Unit) -> u64) -> Option<Unit> {
         loop {
-            if let Some(block) = self.loose.pop() {
-                self.blocks -= 1;
-                return Some(block);
+            if let Some(unit) = self.loose.pop() {
+                self.bytes -= bytes_of(&unit);
+                return Some(unit);
             }
-            match self.nodes.pop()?.places {
-                Places::Blocks(blocks) => self.loose.extend(blocks.into_iter().flatten()),
+            let node = self.nodes.pop()?;
+            self.nodes_gone += 1;
+            match node.places {
+                Places::Units(units) => self.loose.extend(units.into_iter().flatten()),
                 Places::Nodes(nodes) => self.nodes.extend(nodes.into_iter().flatten()),
             }
         }
@@ -189,66 +249,89 @@ mod tests {
     use super::*;
     use crate::arena::Arena;
 
-    fn nodes(node: &Node) -> usize {
-        assert!(node.count > 0, "no node is empty");
+    const BYTES: u64 = 64;
+    const BYTES_OF: &dyn Fn(&Unit) -> u64 = &|_| BYTES;
+
+    fn nodes(node: &Node) -> u64 {
+        assert!(node.bytes > 0, "no node is empty");
         match &node.places {
-            Places::Blocks(blocks) => {
-                assert_eq!(blocks.iter().flatten().count() as u64, node.count);
+            Places::Units(units) => {
+                assert_eq!(units.iter().flatten().count() as u64 * BYTES, node.bytes);
                 1
             }
             Places::Nodes(below) => {
-                assert_eq!(below.iter().flatten().map(|node| node.count).sum::<u64>(), node.count);
-                1 + below.iter().flatten().map(|node| nodes(node)).sum::<usize>()
+                assert_eq!(below.iter().flatten().map(|node| node.bytes).sum::<u64>(), node.bytes);
+                1 + below.iter().flatten().map(|node| nodes(node)).sum::<u64>()
             }
         }
     }
 
+    fn add(map: &mut Map, arena: &mut Arena, index: u64, counted: &mut u64) -> Option<Unit> {
+        let is_new = map.get(index).is_none();
+        let (before, missing) = (*counted, map.missing(index));
+        let unit = Unit::Whole(arena.alloc(BYTES as usize).expect("room"));
+        let old = map.insert(index, unit, BYTES, if is_new { 0 } else { BYTES }, counted);
+        assert_eq!(*counted - before, missing, "nodes for unit {index}");
+        old
+    }
+
+    fn free(arena: &mut Arena, unit: Unit) {
+        let Unit::Whole(block) = unit else { unreachable!("no other was put in") };
+        arena.free(block);
+    }
+
     #[test]
-    fn blocks_are_found_counted_and_cut_wherever_nodes_end() {
+    fn units_are_found_counted_and_cut_wherever_nodes_end() {
         let far = 1 << 46;
         let froms = [0, 1, 31, 32, 33, 63, 64, 100, 1023, 1024, 1025, 32_768, 1 << 40, far, far + 1, far + 2];
         for from in froms {
             let mut arena = Arena::new(16 << 20).expect("a small mapping");
-            let mut map = Map::default();
+            let (mut map, mut counted) = (Map::default(), 0);
             let indices = [0, 1, 31, 32, 40, 63, 64, 99, 1023, 1024, 32_768, far, far + 1];
             for (count, index) in indices.into_iter().enumerate() {
-                assert!(map.insert(index, arena.alloc(64).expect("room")).is_none());
-                assert_eq!((map.len(), map.get(index).is_some()), (count as u64 + 1, true));
+                assert!(add(&mut map, &mut arena, index, &mut counted).is_none());
+                assert_eq!((map.bytes(), map.get(index).is_some()), ((count as u64 + 1) * BYTES, true));
             }
-            let replaced = map.insert(40, arena.alloc(64).expect("room")).expect("it was there");
-            arena.free(replaced);
-            assert_eq!((map.get(41), map.get(u64::MAX), map.len()), (None, None, 13));
-            let mut cut = map.cut(from);
+            let replaced = add(&mut map, &mut arena, 40, &mut counted).expect("it was there");
+            free(&mut arena, replaced);
+            assert_eq!((map.get(41).is_none(), map.get(u64::MAX).is_none(), map.bytes()), (true, true, 13 * BYTES));
+            assert_eq!(map.root.as_ref().map(|root| nodes(root)), Some(counted));
+            map.resized(40, BYTES + 7, BYTES);
+            map.resized(40, BYTES, BYTES + 7);
+            let mut cut = map.cut(from, BYTES_OF);
             let gone = indices.iter().filter(|&&index| index >= from).count() as u64;
-            assert_eq!((cut.len(), map.len()), (gone, 13 - gone));
+            assert_eq!((cut.bytes(), map.bytes()), (gone * BYTES, (13 - gone) * BYTES));
             assert!(indices.iter().all(|&index| map.get(index).is_some() == (index < from)));
-            while let Some(block) = cut.pop() {
-                arena.free(block);
+            while let Some(unit) = cut.pop(BYTES_OF) {
+                free(&mut arena, unit);
             }
-            assert_eq!((cut.len(), arena.gauge().used_bytes() as u64), (0, (13 - gone) * 64));
-            map.root.as_ref().map(|root| nodes(root));
-            assert!(from > 32_768 || map.height <= 2, "{} levels for blocks below {from}", map.height);
+            assert_eq!((cut.bytes(), arena.gauge().used_bytes() as u64), (0, (13 - gone) * BYTES));
+            counted -= cut.take_nodes_gone();
+            assert_eq!(map.root.as_ref().map_or(0, |root| nodes(root)), counted);
+            assert!(from > 32_768 || map.height <= 2, "{} levels for units below {from}", map.height);
             // And it goes on as before.
-            assert!(map.insert(far + 9, arena.alloc(64).expect("room")).is_none());
-            assert_eq!(map.len(), 14 - gone);
+            assert!(add(&mut map, &mut arena, far + 9, &mut counted).is_none());
+            assert_eq!(map.bytes(), (14 - gone) * BYTES);
         }
     }
 
-    /// The work of a cut is the nodes and blocks that it moves, and does not grow with the file.
+    /// The work of a cut is the nodes and units that it moves, and does not grow with the file.
     #[test]
     fn a_cut_moves_a_few_nodes_however_large_the_file_is() {
         let mut arena = Arena::new(16 << 20).expect("a small mapping");
         for (step, from) in [(1, 1), (1, 777), (1 << 30, 1), (1 << 30, 5 << 30), ((1 << 30) + 1, 77 << 31)] {
-            let mut map = Map::default();
-            (0..30_000).for_each(|n| assert!(map.insert(n * step, arena.alloc(64).expect("room")).is_none()));
-            let mut cut = map.cut(from);
+            let (mut map, mut counted) = (Map::default(), 0);
+            (0..30_000).for_each(|n| assert!(add(&mut map, &mut arena, n * step, &mut counted).is_none()));
+            let mut cut = map.cut(from, BYTES_OF);
             let moved = cut.nodes.len() + cut.loose.len();
-            assert!(moved <= LEVELS_MAX as usize * PLACES, "{moved} nodes and blocks");
-            assert_eq!(cut.len() + map.len(), 30_000);
+            assert!(moved <= LEVELS_MAX as usize * PLACES, "{moved} nodes and units");
+            assert_eq!(cut.bytes() + map.bytes(), 30_000 * BYTES);
             map.root.as_ref().map(|root| nodes(root));
-            let mut rest = map.cut(0);
-            std::iter::from_fn(|| cut.pop().or_else(|| rest.pop())).for_each(|block| arena.free(block));
+            let mut rest = map.cut(0, BYTES_OF);
+            std::iter::from_fn(|| cut.pop(BYTES_OF).or_else(|| rest.pop(BYTES_OF)))
+                .for_each(|unit| free(&mut arena, unit));
             assert_eq!(arena.gauge().used_bytes(), 0);
+            assert_eq!(cut.take_nodes_gone() + rest.take_nodes_gone(), counted);
         }
     }
 }

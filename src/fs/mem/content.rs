@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! size <= 64 KiB   one block of a power of two               Small
-//! larger           64 KiB blocks by number, holes absent     Large    (stays so until the size is 0)
+//! larger           units of 64 KiB by number, holes absent   Large    (stays so until the size is 0)
 //! ```
 //! Below the size every byte of a block is valid; what lies beyond the block of a Small is a hole. Beyond the size only the last block has bytes, and those are
-//! anything: growth zeroes from the old size to the new data. Where an operation shows bytes that are to change, the block is copied first; all memory is had
-//! before the first byte changes.
+//! anything: growth zeroes from the old size to the new data. Where an operation shows bytes that are to change, others take their place (`change`); all memory
+//! is had before the first byte changes.
 
-use super::blocks::Map;
+use super::blocks::{Map, Unit};
+use super::parts::{PAGE, PAGES, Table, pages};
 use super::store::Store;
 use crate::arena::{Arena, BLOCK_BYTES_MAX, Block, Full, Why};
 use crate::fs::Out;
 use std::ops::Range;
 
-/// Bytes of a block of a large file.
+/// Bytes of a unit of a large file.
 pub(super) const BLOCK: u64 = BLOCK_BYTES_MAX as u64;
 
 /// The content of a regular file.
@@ -34,7 +35,7 @@ pub(super) enum Blocks {
     Large(Box<Map>),
 }
 
-/// The part of block number `index` that a range of the file covers.
+/// The part of unit number `index` that a range of the file covers.
 pub(super) fn part(range: &Range<u64>, index: u64) -> Range<usize> {
     let start = index * BLOCK;
     let lo = range.start.saturating_sub(start).min(BLOCK);
@@ -42,9 +43,29 @@ pub(super) fn part(range: &Range<u64>, index: u64) -> Range<usize> {
     lo as usize..hi as usize
 }
 
-/// The numbers of the blocks that a range of the file touches.
+/// The numbers of the units that a range of the file touches.
 pub(super) fn indices(range: &Range<u64>) -> Range<u64> {
     if range.is_empty() { 0..0 } else { range.start / BLOCK..range.end.div_ceil(BLOCK) }
+}
+
+/// A change of bytes that operations show copies no more than so many bytes around them: two pages.
+pub(super) const EDGES_BYTES_MAX: usize = 2 * PAGE;
+
+/// How many bytes of a range are below `end`.
+pub(super) fn part_of(range: &Range<usize>, end: usize) -> usize {
+    range.end.min(end).saturating_sub(range.start)
+}
+
+/// The form of a file before it became large.
+#[derive(Debug)]
+#[must_use = "its block is lost to the arena"]
+pub(super) enum Former {
+    /// It was large, or empty.
+    Same,
+    /// Small; its block is the first part of the first unit, or all of that.
+    Taken { grown: bool },
+    /// Small; its bytes were copied.
+    Copied { block: Block, grown: bool },
 }
 
 impl Content {
@@ -53,37 +74,82 @@ impl Content {
         match &self.blocks {
             Blocks::None => 0,
             Blocks::Small { block, .. } => arena.capacity(block) as u64,
-            Blocks::Large(blocks) => blocks.len() * BLOCK,
+            Blocks::Large(units) => units.bytes(),
         }
     }
 
+    /// The block of a small file.
+    pub(super) fn small(&self) -> Option<&Block> {
+        if let Blocks::Small { block, .. } = &self.blocks { Some(block) } else { None }
+    }
+
+    /// A unit of a large file.
+    #[inline]
+    pub(super) fn unit(&self, index: u64) -> Option<&Unit> {
+        if let Blocks::Large(units) = &self.blocks { units.get(index) } else { None }
+    }
+
+    /// The block that starts where unit `index` does, if it is the only one there.
+    #[inline]
     pub(super) fn block(&self, index: u64) -> Option<&Block> {
         match &self.blocks {
             Blocks::Small { block, .. } if index == 0 => Some(block),
-            Blocks::Large(blocks) => blocks.get(index),
+            Blocks::Large(units) => match units.get(index) {
+                Some(Unit::Whole(block)) => Some(block),
+                _ => None,
+            },
             _ => None,
         }
     }
 
-    /// Bytes of block `index` that are below the size.
+    /// Bytes of unit `index` that are below the size, and of a small file those that its block can hold.
     pub(super) fn valid(&self, store: &Store, index: u64) -> usize {
-        let capacity = self.block(index).map_or(0, |block| store.arena.capacity(block));
+        let capacity = match &self.blocks {
+            Blocks::None => 0,
+            Blocks::Small { block, .. } => store.arena.capacity(block),
+            Blocks::Large(_) => BLOCK_BYTES_MAX,
+        };
         part(&(0..self.size), index).end.min(capacity)
+    }
+
+    /// The longest run from the start of `want` in unit `index` that is in one block, or in none: where it is, and how many bytes.
+    pub(super) fn run<'a>(
+        &'a self,
+        arena: &Arena,
+        table: &'a Table,
+        index: u64,
+        want: Range<usize>,
+    ) -> (Option<(&'a Block, Range<usize>)>, usize) {
+        let len = want.len();
+        match &self.blocks {
+            Blocks::Small { block, .. } if index == 0 && want.start < arena.capacity(block) => {
+                let end = want.end.min(arena.capacity(block));
+                (Some((block, want.start..end)), end - want.start)
+            }
+            Blocks::Large(units) => match units.get(index) {
+                Some(Unit::Whole(block)) => (Some((block, want)), len),
+                Some(Unit::Parts(id)) => table.get(*id).run(&want),
+                None => (None, len),
+            },
+            _ => (None, len),
+        }
     }
 
     /// Appends pinned views from `offset` on, holes as zeros.
     pub(super) fn read(&self, store: &mut Store, offset: u64, out: &mut Out<'_>) {
         let end = self.size.min(offset.saturating_add(out.room().into()));
+        let Store { arena, table, zeros, .. } = store;
         let mut at = offset;
         while at < end {
             let index = at / BLOCK;
             let want = part(&(at..end), index);
             let slice = match self.block(index) {
-                Some(block) if want.start < store.arena.capacity(block) => {
-                    let end = want.end.min(store.arena.capacity(block));
-                    store.arena.slice(block, want.start..end)
-                }
-                _ => store.zeros.slice(want.len()),
+                // Most files have nothing else.
+                Some(block) if want.end <= arena.capacity(block) => arena.slice(block, want),
+                _ => match self.run(arena, table, index, want) {
+                    (Some((block, range)), _) => arena.slice(block, range),
+                    (None, len) => zeros.slice(len),
+                },
             };
             at += slice.len() as u64;
             out.slice(slice);
@@ -103,24 +169,35 @@ impl Content {
         let (lo, hi) = (range.start as usize, range.end as usize);
         let old = self.size.min(BLOCK) as usize;
         let from = lo.min(old);
-        let fits = self.block(0).is_some_and(|block| {
-            store.arena.capacity(block) >= hi && store.arena.in_place(block, from.min(store.arena.capacity(block)))
-        });
+        let is_large_enough = self.small().is_some_and(|block| store.arena.capacity(block) >= hi);
+        let fits = is_large_enough
+            && self
+                .small()
+                .is_some_and(|block| store.arena.in_place(block, &(from.min(store.arena.capacity(block))..hi)));
         if !fits {
+            if is_large_enough && self.takes_parts(store, &(lo..hi)) {
+                return self.write_large(store, range, data);
+            }
             self.renew_small(store, lo..hi)?;
-        } else if let Blocks::Small { block, .. } = &self.blocks
+        } else if let Some(block) = self.small()
             && lo > old
         {
             store.arena.zero(block, old..lo);
         }
-        let Blocks::Small { block, .. } = &self.blocks else { unreachable!("a small file has its block now") };
+        let block = self.small().expect("a small file has its block now");
         store.arena.write(block, lo, data);
         self.size = self.size.max(range.end);
         Ok(())
     }
 
+    /// Whether a small file has so much around `hole` that only the pages of the hole should get another block.
+    fn takes_parts(&self, store: &Store, hole: &Range<usize>) -> bool {
+        let valid = self.valid(store, 0);
+        valid - part_of(hole, valid) > EDGES_BYTES_MAX && store.table.has_room(1)
+    }
+
     /// A new block in place of the small one: large enough, all bytes outside of `hole` as they were or zero.
-    fn renew_small(&mut self, store: &mut Store, hole: Range<usize>) -> Result<(), Full> {
+    pub(super) fn renew_small(&mut self, store: &mut Store, hole: Range<usize>) -> Result<(), Full> {
         let valid = self.valid(store, 0);
         let (capacity, grown) = match &self.blocks {
             Blocks::Small { block, grown } => (store.arena.capacity(block), *grown),
@@ -131,7 +208,7 @@ impl Content {
         let least = hole.end.max(capacity);
         let want = if grows && grown { BLOCK_BYTES_MAX } else { least };
         let new = store.alloc(want).or_else(|_| store.alloc(least))?;
-        let why = if grows { Why::Growth } else { Why::Rewrite };
+        let why = if grows { Why::Growth } else { Why::Pinned };
         let size = (self.size.min(BLOCK) as usize).max(hole.end);
         let old = match std::mem::take(&mut self.blocks) {
             Blocks::Small { block, .. } => Some(block),
@@ -145,139 +222,89 @@ impl Content {
         Ok(())
     }
 
-    /// The form of a file above 64 KiB. The content stays the same.
-    pub(super) fn make_large(&mut self, store: &mut Store) -> Result<(), Full> {
-        let first = self.first_of_large(store)?;
-        self.take_large_form(store, first);
-        Ok(())
-    }
-
-    /// The first block of the large form, with its bytes, where the file has a smaller one. The file stays as it is.
-    pub(super) fn first_of_large(&self, store: &mut Store) -> Result<Option<Block>, Full> {
-        let Blocks::Small { block, .. } = &self.blocks else { return Ok(None) };
-        if store.arena.capacity(block) == BLOCK_BYTES_MAX {
-            return Ok(None);
-        }
-        let new = store.alloc(BLOCK_BYTES_MAX)?;
-        let (valid, size) = (self.valid(store, 0), self.size.min(BLOCK) as usize);
-        store.complete(&new, Some(block), valid, 0..0, size, Why::Growth);
-        Ok(Some(new))
-    }
-
-    /// Takes the large form with what [`first_of_large`](Self::first_of_large) gave.
-    pub(super) fn take_large_form(&mut self, store: &mut Store, first: Option<Block>) {
-        let old = match std::mem::take(&mut self.blocks) {
-            Blocks::Large(blocks) => {
-                self.blocks = Blocks::Large(blocks);
-                return;
+    /// The form of a file above 64 KiB. The content stays the same. `appends`: the first unit is about to be filled. What the form before was is to be given to
+    /// [`confirm`](Self::confirm) or [`restore`](Self::restore).
+    pub(super) fn make_large(&mut self, store: &mut Store, appends: bool) -> Result<Former, Full> {
+        let Some(block) = self.small() else {
+            if matches!(self.blocks, Blocks::None) {
+                self.blocks = Blocks::Large(Box::default());
             }
-            Blocks::Small { block, .. } => Some(block),
-            Blocks::None => None,
+            return Ok(Former::Same);
         };
-        let mut blocks = Box::<Map>::default();
-        match (first, old) {
-            (Some(first), old) => {
-                blocks.insert(0, first);
-                old.into_iter().for_each(|block| store.arena.free(block));
+        if !store.table.has_room(1) {
+            return Err(Full);
+        }
+        let (capacity, valid) = (store.arena.capacity(block), self.valid(store, 0));
+        // A block that is larger is taken as it is.
+        let least = if capacity >= PAGE { None } else { Some(PAGE) };
+        let whole = if appends && capacity < BLOCK_BYTES_MAX { store.alloc(BLOCK_BYTES_MAX).ok() } else { None };
+        let new = match (whole, least) {
+            (Some(new), _) => Some(new),
+            (None, Some(bytes)) => Some(store.alloc(bytes)?),
+            (None, None) => None,
+        };
+        let Blocks::Small { block: old, grown } = std::mem::take(&mut self.blocks) else { unreachable!("just seen") };
+        let (block, former) = match new {
+            Some(new) => {
+                let size = (self.size.min(BLOCK) as usize).min(store.arena.capacity(&new));
+                store.complete(&new, Some(&old), valid, 0..0, size, Why::Growth);
+                (new, Former::Copied { block: old, grown })
             }
-            (None, Some(block)) => drop(blocks.insert(0, block)),
-            (None, None) => {}
+            None => (old, Former::Taken { grown }),
+        };
+        self.blocks = Blocks::Large(Box::default());
+        let held = store.arena.capacity(&block);
+        if held == BLOCK_BYTES_MAX {
+            self.put(store, 0, Unit::Whole(block));
+            return Ok(former);
         }
-        self.blocks = Blocks::Large(blocks);
+        // A file with a block has bytes in it.
+        let whole_pages = pages(&(0..valid.max(1)));
+        // The last page is valid up to its end: what the block has no room for is a hole.
+        let id = store.table.add();
+        store.table.get_mut(id).attach(&mut store.arena, whole_pages, block, 0);
+        self.put(store, 0, Unit::Parts(id));
+        Ok(former)
     }
 
-    fn write_large(&mut self, store: &mut Store, range: Range<u64>, data: &[u8]) -> Result<(), Full> {
-        let first = self.first_of_large(store)?;
-        let mut spare = std::mem::take(&mut store.scratch);
-        let prepared = self.prepare(store, &range, first.as_ref(), &mut spare);
-        if prepared.is_err() {
-            spare.extend(first);
-        } else {
-            self.take_large_form(store, first);
-            self.zero_gap(store, range.start, &mut spare);
-            let mut done = 0;
-            for index in indices(&range) {
-                let hole = part(&range, index);
-                self.renew_large(store, index, hole.start, hole.clone(), &mut spare);
-                let block = self.block(index).expect("every touched block is there now");
-                store.arena.write(block, hole.start, &data[done..done + hole.len()]);
-                done += hole.len();
+    /// The large form stays.
+    pub(super) fn confirm(store: &mut Store, former: Former) {
+        if let Former::Copied { block, .. } = former {
+            store.arena.free(block);
+        }
+    }
+
+    /// Takes the form before again, with the memory that it had. No byte below the size has changed since.
+    pub(super) fn restore(&mut self, store: &mut Store, former: Former) {
+        let (kept, grown) = match former {
+            Former::Same => return,
+            Former::Copied { block, grown } => (Some(block), grown),
+            Former::Taken { grown } => (None, grown),
+        };
+        let Blocks::Large(mut units) = std::mem::take(&mut self.blocks) else { unreachable!("it has become large") };
+        let Store { arena, table, .. } = store;
+        let mut cut = units.cut(0, &|unit| table.bytes(arena, unit));
+        let unit = cut.pop(&|unit| table.bytes(arena, unit)).expect("a small file has one unit");
+        table.nodes -= cut.take_nodes_gone();
+        let block = match (kept, unit) {
+            (Some(block), unit) => {
+                table.free(arena, unit);
+                block
             }
-            self.size = self.size.max(range.end);
-        }
-        spare.drain(..).for_each(|block| store.arena.free(block));
-        store.scratch = spare;
-        prepared
+            (None, Unit::Whole(block)) => block,
+            (None, Unit::Parts(id)) => table.free_but_first(arena, id),
+        };
+        self.blocks = Blocks::Small { block, grown };
     }
 
-    /// Gets all blocks that a change of `range` needs in the large form: for holes, and in place of blocks that operations show. `first`: the first block, if the file is to take it.
-    fn prepare(
-        &self,
-        store: &mut Store,
-        range: &Range<u64>,
-        first: Option<&Block>,
-        spare: &mut Vec<Block>,
-    ) -> Result<(), Full> {
-        let block = |index| first.filter(|_| index == 0).or_else(|| self.block(index));
-        if let Some((index, tail)) = self.gap(range.start)
-            && !store.arena.in_place(block(index).expect("a gap lies in a block"), tail.start)
-        {
-            spare.push(store.alloc(BLOCK_BYTES_MAX)?);
-        }
-        for index in indices(range) {
-            let from = part(range, index).start;
-            let kept = block(index).is_some_and(|block| store.arena.in_place(block, from));
-            if !kept {
-                spare.push(store.alloc(BLOCK_BYTES_MAX)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// The bytes beyond the size, in the last block, that growth to data at `start` has to zero.
-    pub(super) fn gap(&self, start: u64) -> Option<(u64, Range<usize>)> {
-        if start <= self.size {
-            return None;
-        }
-        let index = self.size / BLOCK;
-        let tail = part(&(self.size..start), index);
-        (!tail.is_empty() && self.block(index).is_some()).then_some((index, tail))
-    }
-
-    /// Zeroes the gap in front of data at `start`; the block comes from `spare` if it has to be copied.
-    fn zero_gap(&mut self, store: &mut Store, start: u64, spare: &mut Vec<Block>) {
-        if let Some((index, tail)) = self.gap(start) {
-            self.renew_large(store, index, tail.start, 0..0, spare);
-            let block = self.block(index).expect("the gap lies in a block");
-            let end = tail.end.min(store.arena.capacity(block));
-            if tail.start < end {
-                store.arena.zero(block, tail.start..end);
-            }
-        }
-    }
-
-    /// Makes the bytes of a block from `from` on changeable, with the next spare block if need be; `hole` will be overwritten.
-    fn renew_large(&mut self, store: &mut Store, index: u64, from: usize, hole: Range<usize>, spare: &mut Vec<Block>) {
-        let valid = self.valid(store, index);
-        if self.block(index).is_some_and(|block| store.arena.in_place(block, from)) {
-            return;
-        }
-        let new = spare.pop().expect("every block that is needed was had before");
-        let size = part(&(0..self.size), index).end.max(hole.end);
-        store.complete(&new, self.block(index), valid, hole, size, Why::Rewrite);
-        if let Some(old) = self.put(index, new) {
-            store.arena.free(old);
-        }
-    }
-
-    /// Puts a block in its place; the one that was there.
-    pub(super) fn put(&mut self, index: u64, block: Block) -> Option<Block> {
-        match &mut self.blocks {
-            Blocks::Large(blocks) => blocks.insert(index, block),
-            _ => match std::mem::replace(&mut self.blocks, Blocks::Small { block, grown: true }) {
-                Blocks::Small { block, .. } => Some(block),
-                _ => None,
-            },
+    /// Puts a unit in its place; the one that was there is freed.
+    pub(super) fn put(&mut self, store: &mut Store, index: u64, unit: Unit) {
+        let Store { arena, table, .. } = store;
+        let Blocks::Large(units) = &mut self.blocks else { unreachable!("units are those of a large file") };
+        let bytes = table.bytes(arena, &unit);
+        let old_bytes = units.get(index).map_or(0, |old| table.bytes(arena, old));
+        if let Some(old) = units.insert(index, unit, bytes, old_bytes, &mut table.nodes) {
+            table.free(arena, old);
         }
     }
 
@@ -287,35 +314,53 @@ impl Content {
             self.grow_to(store, size)?;
         } else if size == 0 {
             self.clear(store);
-        } else if let Blocks::Large(blocks) = &mut self.blocks {
-            let cut = blocks.cut(size.div_ceil(BLOCK));
-            store.discard(cut);
+        } else if matches!(self.blocks, Blocks::Large(_)) {
+            let last = size / BLOCK;
+            let is_empty = self.detach(store, last, pages(&(0..(size % BLOCK) as usize)).end..PAGES);
+            self.cut(store, if is_empty { last } else { size.div_ceil(BLOCK) });
         }
         self.size = size;
         Ok(())
     }
 
+    /// Frees every unit from number `from` on.
+    fn cut(&mut self, store: &mut Store, from: u64) {
+        let Blocks::Large(units) = &mut self.blocks else { return };
+        let cut = units.cut(from, &|unit| store.table.bytes(&store.arena, unit));
+        store.discard(cut);
+    }
+
     /// Zeroes from the size up to `start`, where that lies in a block.
     pub(super) fn grow_to(&mut self, store: &mut Store, start: u64) -> Result<(), Full> {
-        let Some((index, tail)) = self.gap(start) else { return Ok(()) };
-        let block = self.block(index).expect("the gap lies in a block");
-        let capacity = store.arena.capacity(block);
-        if tail.start >= capacity {
+        if start <= self.size {
             return Ok(());
         }
-        let mut spare = std::mem::take(&mut store.scratch);
-        if !store.arena.in_place(block, tail.start) {
-            match store.alloc(capacity) {
-                Ok(block) => spare.push(block),
-                Err(full) => {
-                    store.scratch = spare;
-                    return Err(full);
-                }
+        if let Some(block) = self.small() {
+            let capacity = store.arena.capacity(block);
+            let size = self.size.min(BLOCK) as usize;
+            let tail = size..part(&(0..start), 0).end.min(capacity);
+            if tail.is_empty() {
+                return Ok(());
             }
+            if store.arena.in_place(block, &tail) {
+                store.arena.zero(block, tail);
+                return Ok(());
+            }
+            if !self.takes_parts(store, &(0..0)) {
+                self.renew_small(store, 0..0)?;
+                let block = self.small().expect("it has one still");
+                store.arena.zero(block, tail);
+                return Ok(());
+            }
+            let former = self.make_large(store, false)?;
+            let grown = self.grow_large(store, start);
+            match grown {
+                Ok(()) => Self::confirm(store, former),
+                Err(_) => self.restore(store, former),
+            }
+            return grown;
         }
-        self.zero_gap(store, start, &mut spare);
-        store.scratch = spare;
-        Ok(())
+        self.grow_large(store, start)
     }
 
     /// Gives every block up.
@@ -323,8 +368,33 @@ impl Content {
         match std::mem::take(&mut self.blocks) {
             Blocks::None => {}
             Blocks::Small { block, .. } => store.arena.free(block),
-            Blocks::Large(mut blocks) => store.discard(blocks.cut(0)),
+            Blocks::Large(units) => {
+                self.blocks = Blocks::Large(units);
+                self.cut(store, 0);
+                self.blocks = Blocks::None;
+            }
         }
         self.size = 0;
+    }
+}
+
+#[cfg(test)]
+impl Content {
+    /// Panics unless the forms are as the heads of `content`, `blocks` and `parts` say. Memory in bytes.
+    pub(super) fn check(&self, store: &Store) -> u64 {
+        let Blocks::Large(units) = &self.blocks else { return self.allocated(&store.arena) };
+        let count = self.size.div_ceil(BLOCK).max(1 << 12);
+        let mut bytes = 0;
+        for index in 0..count {
+            let Some(unit) = units.get(index) else { continue };
+            assert!(index * BLOCK < self.size, "unit {index} is beyond the size");
+            bytes += store.table.bytes(&store.arena, unit);
+            if let Unit::Parts(id) = unit {
+                let end = pages(&part(&(0..self.size), index)).end;
+                store.table.get(*id).check(&store.arena, end);
+            }
+        }
+        assert_eq!(units.bytes(), bytes);
+        bytes
     }
 }

@@ -1,53 +1,69 @@
 //! Large payloads: memory for them before they arrive, and publishing once they are whole.
 //!
-//! A grant decides about memory alone. A block that is to be replaced lands in a fresh one. Data
-//! behind the end of a file lands in place in its last block, behind every byte that a reply may
-//! show. Order, append offset, edges and size are decided at the commit, from the content at that
-//! time. Each grant sets aside enough blocks to publish by copying, so that no commit fails for
-//! want of memory.
+//! A grant decides about memory alone. Data behind the end of a file lands in place in its last
+//! block, behind every byte that a reply may show. Other data lands in fresh blocks: one for a whole
+//! unit, or one with the pages that are needed. Order, append offset, edges and size are decided at
+//! the commit, from the content at that time. Where a fresh block cannot take its place in the file,
+//! or where it is cheaper, its bytes are copied. Each grant sets aside enough blocks to publish by
+//! copying, so that no commit fails for want of memory.
 //!
 //! Once grants hold an eighth of the memory, a new grant gets one block at a time, as bytes arrive.
 //! So clients that announce much and send little hold little.
 
-use super::content::{BLOCK, Blocks, Content, indices, part};
+use super::blocks::Unit;
+use super::content::{BLOCK, Blocks, Content, EDGES_BYTES_MAX, Former, indices, part, part_of};
+use super::parts::{PAGE, PAGES, pages};
 use super::store::Store;
-use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Piece, Space, Why};
+use crate::arena::{BLOCK_BYTES_MAX, Full, Piece, Space, Why};
 use std::ops::Range;
 
-/// Blocks set aside by a grant. The worst that can happen in between: a file that has become small has to take the large form again (1), the first piece now
-/// straddles two blocks (2), brings none along since it landed in place, and the second piece needs the next (1). From then on every piece leaves its own
-/// block behind for the one after it. A gap in front needs a block only where the form is large already, so it never adds to these.
-const SPARES: usize = 4;
+/// Pages set aside by a grant: a file that has become small takes the large form again, and operations show the page that its size is in.
+const SPARE_PAGES: usize = 2;
+/// Blocks set aside for a payload in one unit, and for a longer one. It may start elsewhere by then, and each unit needs a block. A payload in one unit then
+/// touches two. Of a longer one the first piece may have landed in place and leaves no block behind, so the third unit needs one as well. From then on every
+/// piece leaves its own block behind.
+const SPARE_BLOCKS: [usize; 2] = [2, 3];
 
 /// Grants hold at most one part in so many of the memory, but for a block each.
 const GRANTED_SHARE: usize = 8;
 
 impl Content {
-    /// Memory for `range`, to be received into; or for a first part of it, where memory is scarce. It is added to `space`. On `Full` the file is as it was.
+    /// Memory for `range`, to be received into; or for a first part of it, where memory is scarce. It is added to `space`. On `Full` the bytes of the file are as
+    /// they were.
     pub(super) fn grant(&mut self, store: &mut Store, space: &mut Space, range: Range<u64>) -> Result<(), Full> {
         let is_large = range.end > BLOCK || matches!(self.blocks, Blocks::Large(_));
         let gauge = store.arena.gauge();
         let scarce = gauge.granted_bytes() + (range.end - range.start) as usize > gauge.total_bytes() / GRANTED_SHARE;
         let end = if scarce { range.end.min((range.start / BLOCK + 1) * BLOCK) } else { range.end };
-        let whole = end == range.end;
-        let spares = if whole { SPARES } else { 0 };
-        // The form changes now, once, instead of at every commit that finds it small; but not before it is sure that there is memory for all.
-        let first = if is_large && whole { self.first_of_large(store)? } else { None };
+        let is_whole = end == range.end;
+        // The form changes now, once, instead of at every commit that finds it small.
+        let (appends, former) = if is_large && is_whole {
+            self.become_large(store, &range)?
+        } else {
+            (range.start <= self.size && range.end > self.size, Former::Same)
+        };
+        let has_room = store.table.has_room(indices(&range).map(|index| self.missing(index)).sum());
         let mut pieces = store.lists.pop().unwrap_or_default();
-        let had = self.grant_pieces(store, &(range.start..end), is_large, first.as_ref(), &mut pieces);
+        let had = if has_room { Ok(()) } else { Err(Full) };
+        let had = had.and_then(|()| self.grant_pieces(store, &(range.start..end), is_large, appends, &mut pieces));
+        let is_long = space.pieces() + pieces.len() > 1;
+        let (spare_pages, spare_blocks) =
+            if is_whole { (SPARE_PAGES, SPARE_BLOCKS[usize::from(is_long)]) } else { (0, 0) };
+        let spares = spare_pages + spare_blocks;
         let had = had.and_then(|()| {
-            (0..spares).try_for_each(|_| store.land_fresh(BLOCK_BYTES_MAX, 0..0).map(|spare| pieces.push(spare)))
+            (0..spares).try_for_each(|n| {
+                let bytes = if n < spare_pages { PAGE } else { BLOCK_BYTES_MAX };
+                store.land_fresh(bytes, 0..0).map(|spare| pieces.push(spare))
+            })
         });
         if let Err(full) = had {
             pieces.clear();
             store.lists.push(pieces);
-            first.into_iter().for_each(|block| store.arena.free(block));
+            self.restore(store, former);
             store.arena.collect();
             return Err(full);
         }
-        if is_large && whole {
-            self.take_large_form(store, first);
-        }
+        Self::confirm(store, former);
         if space.is_empty() {
             *space = Space::new(pieces, spares);
         } else {
@@ -62,28 +78,27 @@ impl Content {
         store: &mut Store,
         range: &Range<u64>,
         is_large: bool,
-        first: Option<&Block>,
+        appends: bool,
         pieces: &mut Vec<Piece>,
     ) -> Result<(), Full> {
         for index in indices(range) {
             let part = part(range, index);
-            let start = index * BLOCK_BYTES_MAX as u64 + part.start as u64;
-            let (block, valid) = match first {
-                Some(first) if index == 0 => (Some(first), self.size.min(BLOCK_BYTES_MAX as u64) as usize),
-                _ => (self.block(index), self.valid(store, index)),
-            };
-            let piece = match block {
+            let start = index * BLOCK + part.start as u64;
+            let valid = self.valid(store, index);
+            let piece = match self.block(index) {
                 Some(block)
                     if start >= self.size
                         && part.end <= store.arena.capacity(block)
-                        && store.arena.in_place(block, valid) =>
+                        && store.arena.in_place(block, &(valid.min(part.start)..part.end)) =>
                 {
                     store.arena.land_in_place(block, part)
                 }
-                _ => {
-                    let bytes = if is_large { BLOCK_BYTES_MAX } else { part.end.max(valid) };
-                    store.land_fresh(bytes, part)?
+                _ if is_large => {
+                    let continues = appends && part.start == 0 && start >= self.size;
+                    land_in_unit(store, part, continues)?
                 }
+                _ if outside(&part, valid) > part.len() => store.land_fresh(part.len(), 0..part.len())?,
+                _ => store.land_fresh(part.end.max(valid), part)?,
             };
             pieces.push(piece);
         }
@@ -98,76 +113,190 @@ impl Content {
             let block = store.arena.adopt(spare);
             store.reserve.push(block);
         }
-        let mut at = offset;
-        let whole: usize = pieces.iter().map(|piece| piece.range().len()).sum();
-        let is_large = offset + whole as u64 > BLOCK_BYTES_MAX as u64;
-        let mut result = if is_large { self.make_large(store) } else { Ok(()) };
-        for piece in pieces.drain(..) {
-            let range = at..at + piece.range().len() as u64;
-            at = range.end;
-            if result.is_ok() {
-                result = self.publish(store, piece, range, granted == offset);
-            }
-        }
+        let len: usize = pieces.iter().map(|piece| piece.range().len()).sum();
+        let range = offset..offset + len as u64;
+        let result = if granted == offset {
+            self.publish_all(store, &mut pieces, range)
+        } else {
+            self.rewrite(store, pieces.drain(..), range)
+        };
+        pieces.clear();
         store.reserve.drain(..).for_each(|block| store.arena.free(block));
         store.lists.push(pieces);
         result
     }
 
-    fn publish(&mut self, store: &mut Store, piece: Piece, range: Range<u64>, in_position: bool) -> Result<(), Full> {
-        let index = range.start / BLOCK_BYTES_MAX as u64;
-        if in_position && piece.is_fresh() && self.takes(store, &piece) {
+    fn publish_all(&mut self, store: &mut Store, pieces: &mut Vec<Piece>, range: Range<u64>) -> Result<(), Full> {
+        if range.end > BLOCK {
+            let former = self.make_large(store, range.start <= self.size)?;
+            Self::confirm(store, former);
+        }
+        let mut at = range.start;
+        pieces.drain(..).try_for_each(|piece| {
+            let range = at..at + piece.range().len() as u64;
+            at = range.end;
+            self.publish(store, piece, range)
+        })
+    }
+
+    /// Publishes a piece at the place for which it was granted.
+    fn publish(&mut self, store: &mut Store, piece: Piece, range: Range<u64>) -> Result<(), Full> {
+        let index = range.start / BLOCK;
+        let own = self.block(index).filter(|block| !piece.is_fresh() && store.arena.is_within(&piece, block));
+        if let Some(block) = own
+            && self.size <= range.start
+            && store.arena.sealed(block) <= self.valid(store, index)
+        {
+            // Letting go of the piece leaves its bytes behind the size, as good as written.
+            drop(piece);
             self.grow_to(store, range.start)?;
-            self.swap_in(store, piece, index, range);
+            self.size = range.end;
             return Ok(());
         }
-        let own = self.block(index).is_some_and(|block| store.arena.is_within(&piece, block));
-        if in_position && !piece.is_fresh() && own && self.size <= range.start {
-            let valid = self.valid(store, index);
-            let block = self.block(index).expect("just found");
-            if store.arena.sealed(block) <= valid {
-                // Letting go of the piece leaves its bytes behind the size, as good as written.
-                drop(piece);
-                self.grow_to(store, range.start)?;
-                self.size = range.end;
-                return Ok(());
-            }
+        let hole = part(&range, index);
+        let (place, capacity) = (piece.range(), store.arena.piece_capacity(&piece));
+        let valid = self.valid(store, index);
+        let is_large = matches!(self.blocks, Blocks::Large(_));
+        let is_whole = place == hole && (capacity == BLOCK_BYTES_MAX || !is_large && capacity >= valid);
+        let is_paged = place.start == hole.start % PAGE && capacity >= pages(&hole).len() * PAGE;
+        let fits = self.small().is_some_and(|block| {
+            range.start <= self.size && hole.end <= store.arena.capacity(block) && store.arena.in_place(block, &hole)
+        });
+        if !piece.is_fresh() {
+            return self.rewrite(store, std::iter::once(piece), range);
+        } else if is_whole && outside(&hole, valid) <= self.outside_max(store, index, &hole) {
+            self.grow_to(store, range.start)?;
+            self.swap_in(store, piece, index, &hole);
+        } else if is_large && (is_whole || is_paged && capacity < BLOCK_BYTES_MAX) {
+            self.grow_to(store, range.start)?;
+            self.place_pages(store, piece, index, &hole, range.start <= self.size && range.end > self.size);
+        } else if fits {
+            let new = store.arena.adopt(piece);
+            self.fill_from(store, 0, hole.start, (&new, place));
+            store.arena.free(new);
+        } else {
+            return self.rewrite(store, std::iter::once(piece), range);
         }
-        // The file is another one than at the grant: the bytes are written like any others, into the memory that was set aside.
-        self.write(store, range.start, piece.bytes())?;
-        if piece.is_fresh() {
-            let block = store.arena.adopt(piece);
-            if store.arena.capacity(&block) == BLOCK_BYTES_MAX {
-                store.reserve.push(block);
-            } else {
-                store.arena.free(block);
-            }
-        }
+        self.size = self.size.max(range.end);
         Ok(())
     }
 
-    /// Whether the block of a fresh piece can take the place of what is there.
-    fn takes(&self, store: &Store, piece: &Piece) -> bool {
-        let capacity = store.arena.piece_capacity(piece);
-        match &self.blocks {
-            Blocks::Large(_) => capacity == BLOCK_BYTES_MAX,
-            // Only a block 0 can be the block of a small file, and it must hold all that the old one held.
-            Blocks::Small { .. } | Blocks::None => self.valid(store, 0) <= capacity,
+    /// How much of a unit is copied at most to what landed: less than the other way round, and two pages where operations show the bytes.
+    fn outside_max(&self, store: &Store, index: u64, hole: &Range<usize>) -> usize {
+        match self.unit(index) {
+            Some(Unit::Whole(block)) if !store.arena.in_place(block, hole) => EDGES_BYTES_MAX,
+            _ => hole.len(),
         }
     }
 
-    fn swap_in(&mut self, store: &mut Store, piece: Piece, index: u64, range: Range<u64>) {
-        let hole = piece.range();
+    /// A fresh block takes the place of the whole unit; the bytes around its own come along.
+    fn swap_in(&mut self, store: &mut Store, piece: Piece, index: u64, hole: &Range<usize>) {
         let new = store.arena.adopt(piece);
-        if hole.len() < BLOCK_BYTES_MAX {
-            let valid = self.valid(store, index);
-            let size = part(&(0..self.size), index).end.max(hole.end);
-            let why = if matches!(self.blocks, Blocks::Large(_)) { Why::Rewrite } else { Why::Growth };
-            store.complete(&new, self.block(index), valid, hole, size, why);
+        if matches!(self.blocks, Blocks::Large(_)) {
+            self.become_whole(store, index, hole, new);
+            return;
         }
-        if let Some(old) = self.put(index, new) {
+        let valid = self.valid(store, 0);
+        let size = part(&(0..self.size), index).end.max(hole.end);
+        store.complete(&new, self.small(), valid, hole.clone(), size, Why::Merge);
+        if let Blocks::Small { block: old, .. } =
+            std::mem::replace(&mut self.blocks, Blocks::Small { block: new, grown: true })
+        {
             store.arena.free(old);
         }
+    }
+
+    /// The pages of a fresh block come into a unit: as they are, or copied where the unit has room for them.
+    fn place_pages(&mut self, store: &mut Store, piece: Piece, index: u64, hole: &Range<usize>, appends: bool) {
+        let place = piece.range();
+        let new = store.arena.adopt(piece);
+        self.fold(store, index, hole);
+        let plan = match self.need(store, index, hole, appends) {
+            Some(need) if need.is_whole() && self.unit(index).is_some() => {
+                store.alloc(BLOCK_BYTES_MAX).ok().map(|block| (need, block))
+            }
+            Some(_) => None,
+            None => {
+                self.fill_from(store, index, hole.start, (&new, place));
+                return store.arena.free(new);
+            }
+        };
+        if plan.is_some() {
+            self.carry_out(store, index, hole, plan);
+            self.fill_from(store, index, hole.start, (&new, place));
+            store.arena.free(new);
+        } else {
+            self.attach(store, index, hole, pages(hole), new);
+        }
+    }
+
+    /// Writes the bytes of pieces like any others, a unit at a time, into memory that was set aside.
+    fn rewrite(
+        &mut self,
+        store: &mut Store,
+        mut pieces: impl Iterator<Item = Piece>,
+        range: Range<u64>,
+    ) -> Result<(), Full> {
+        if range.end <= BLOCK && !matches!(self.blocks, Blocks::Large(_)) {
+            let mut at = range.start;
+            return pieces.try_for_each(|piece| {
+                self.write(store, at, piece.bytes())?;
+                at += piece.range().len() as u64;
+                keep(store, piece);
+                Ok(())
+            });
+        }
+        let (appends, former) = self.become_large(store, &range)?;
+        Self::confirm(store, former);
+        self.grow_to(store, range.start)?;
+        let mut current = None;
+        let mut used = 0;
+        for index in indices(&range) {
+            let hole = part(&range, index);
+            let plan = self.plan(store, index, &hole, appends)?;
+            self.carry_out(store, index, &hole, plan);
+            let mut at = hole.start;
+            while at < hole.end {
+                let piece = current.get_or_insert_with(|| pieces.next().expect("pieces cover the range"));
+                let bytes = &piece.bytes()[used..];
+                let n = bytes.len().min(hole.end - at);
+                self.fill(store, index, at, &bytes[..n]);
+                (at, used) = (at + n, used + n);
+                if used == piece.range().len() {
+                    current.take().into_iter().for_each(|piece| keep(store, piece));
+                    used = 0;
+                }
+            }
+        }
         self.size = self.size.max(range.end);
+        Ok(())
+    }
+}
+
+/// Bytes below `end` that a range does not cover.
+fn outside(range: &Range<usize>, end: usize) -> usize {
+    end - part_of(range, end)
+}
+
+/// A fresh block for a part of a unit: one for all of it, or one with the pages that the part touches.
+fn land_in_unit(store: &mut Store, part: Range<usize>, continues: bool) -> Result<Piece, Full> {
+    let count = pages(&part).len();
+    if continues || count > PAGES / 2 {
+        return store.land_fresh(BLOCK_BYTES_MAX, part);
+    }
+    let start = part.start % PAGE;
+    store.land_fresh(count * PAGE, start..start + part.len())
+}
+
+/// The block of a piece whose bytes were copied is there for the next ones.
+fn keep(store: &mut Store, piece: Piece) {
+    if !piece.is_fresh() {
+        return;
+    }
+    let block = store.arena.adopt(piece);
+    if store.arena.capacity(&block) == BLOCK_BYTES_MAX {
+        store.reserve.push(block);
+    } else {
+        store.arena.free(block);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! - `node`: files of every kind, without their names; a flat table, so nothing recurses. `key`: their places in it.
 //! - `dir`: names and cookies.
-//! - `content`, `blocks`, `landing`, `store`: the bytes of files; how large payloads arrive and are published.
+//! - `content`, `blocks`, `parts`: where the bytes of files are. `change`: how bytes of a large file change.
+//! - `landing`, `store`: how large payloads arrive and are published; the memory behind it all.
 //! - `permit`: who may do what.
 //! - `atime`: when a read moves an access time.
 //! - `attrs`, `locks`: extended attributes and record locks, beside the nodes.
@@ -14,12 +15,14 @@
 mod atime;
 mod attrs;
 mod blocks;
+mod change;
 mod content;
 mod dir;
 mod key;
 mod landing;
 pub mod locks;
 mod node;
+mod parts;
 mod permit;
 mod store;
 mod tree;
@@ -33,7 +36,8 @@ use super::{
 use crate::arena::{Arena, BLOCK_BYTES_MAX, Space};
 use crate::wire::{Qid, qt};
 pub use atime::Atime;
-pub use blocks::MAP_BYTES_PER_BLOCK;
+pub use blocks::NODE_BYTES;
+pub use parts::{PAGE as PAGE_BYTES, PARTS_BYTES};
 pub use permit::Groups;
 
 use attrs::Attrs;
@@ -215,7 +219,7 @@ impl Mem {
         let rdev = if let Kind::Device { major, minor, .. } = node.kind { (major, minor) } else { (0, 0) };
         let target: &[u8] = match &node.kind {
             Kind::Symlink(content) => {
-                content.block(0).map_or(b"", |block| self.store.arena.bytes(block, 0..size as usize))
+                content.small().map_or(b"", |block| self.store.arena.bytes(block, 0..size as usize))
             }
             _ => b"",
         };

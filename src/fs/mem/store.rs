@@ -2,6 +2,8 @@
 
 use super::attrs::Of;
 use super::blocks::Cut;
+use super::change::Plan;
+use super::parts::Table;
 use super::waste::{ALLOC_MAX, AT_ONCE, PER_INODE, PER_UNIT, Waste};
 use crate::arena::{Arena, Block, Full, Piece, Why, Zeros};
 use std::ops::Range;
@@ -12,10 +14,11 @@ const BYTES_PER_RELEASE: usize = 4096 / PER_UNIT;
 pub(super) struct Store {
     pub(super) arena: Arena,
     pub(super) zeros: Zeros,
-    /// Largest blocks that a landing has kept for its own publishing; empty otherwise.
+    /// Blocks that a landing has kept for its own publishing, pages first; empty otherwise.
     pub(super) reserve: Vec<Block>,
+    pub(super) table: Table,
     /// A list to be used again; empty between calls.
-    pub(super) scratch: Vec<Block>,
+    pub(super) plans: Vec<Plan>,
     /// Lists of pieces to be used again, so that a steady stream of landings allocates nothing.
     pub(super) lists: Vec<Vec<Piece>>,
     waste: Waste,
@@ -27,10 +30,11 @@ impl Store {
     pub(super) fn new(arena: Arena) -> Store {
         let zeros = arena.zeros();
         Store {
+            table: Table::new(&arena),
             arena,
             zeros,
             reserve: Vec::new(),
-            scratch: Vec::new(),
+            plans: Vec::new(),
             lists: Vec::new(),
             waste: Waste::default(),
             released: 0,
@@ -39,7 +43,10 @@ impl Store {
 
     /// A block of at least `bytes`; from the reserve where there is no other.
     pub(super) fn alloc(&mut self, bytes: usize) -> Result<Block, Full> {
-        self.with_waste(|arena| arena.alloc(bytes)).or_else(|full| self.reserve.pop().ok_or(full))
+        self.with_waste(|arena| arena.alloc(bytes)).or_else(|full| {
+            let kept = self.reserve.iter().position(|block| self.arena.capacity(block) >= bytes);
+            kept.map(|place| self.reserve.remove(place)).ok_or(full)
+        })
     }
 
     /// A fresh block to receive `range` of it into.
@@ -55,16 +62,21 @@ impl Store {
             if had.is_ok() || left == 0 || self.waste.is_empty() {
                 return had;
             }
-            left -= self.release(AT_ONCE.min(left));
+            left = left.saturating_sub(self.release(AT_ONCE.min(left)));
         }
     }
 
     /// Gives the blocks of a file up: a part now, the rest in the turns to come.
     pub(super) fn discard(&mut self, mut cut: Cut) {
-        for block in std::iter::from_fn(|| cut.pop()).take(AT_ONCE) {
-            self.arena.free(block);
-            self.released += 1;
+        let Store { arena, table, .. } = self;
+        let mut done = 0;
+        while done < AT_ONCE
+            && let Some(unit) = cut.pop(&|unit| table.bytes(arena, unit))
+        {
+            done += table.free(arena, unit);
         }
+        table.nodes -= cut.take_nodes_gone();
+        self.released += done;
         self.waste.add_cut(cut);
     }
 
@@ -86,7 +98,7 @@ impl Store {
 
     /// Frees at most `most` blocks of what waits; how many that were.
     pub(super) fn release(&mut self, most: usize) -> usize {
-        let done = self.waste.release(&mut self.arena, most);
+        let done = self.waste.release(&mut self.arena, &mut self.table, most);
         self.released += done;
         done
     }
@@ -99,6 +111,11 @@ impl Store {
     /// Bytes that no file holds: free, about to be once replies have left, or waiting to be freed.
     pub(super) fn free_bytes(&self) -> u64 {
         self.arena.free_bytes() as u64 + self.waste.bytes()
+    }
+
+    /// Bytes were copied or zeroed.
+    pub(super) fn moved(&mut self, bytes: usize) {
+        self.released += bytes / BYTES_PER_RELEASE;
     }
 
     /// Units of work for what was freed since the last call.
@@ -121,11 +138,11 @@ impl Store {
             if hole.is_empty() { [0..end, end..end] } else { [0..hole.start.min(end), hole.end.min(end)..end] };
         for range in outside {
             let copied = range.start..range.end.min(valid).max(range.start);
-            self.released += range.len() / BYTES_PER_RELEASE;
+            self.moved(range.len());
             if let Some(old) = old
                 && !copied.is_empty()
             {
-                self.arena.copy(old, new, copied.clone(), why);
+                self.arena.copy(old, copied.clone(), new, copied.start, why);
             }
             let zeroed = copied.end..range.end;
             if !zeroed.is_empty() {

@@ -6,7 +6,8 @@
 use super::attrs::Of;
 use super::blocks::Cut;
 use super::content::Content;
-use crate::arena::{Arena, BLOCK_BYTES_MAX, Block};
+use super::parts::Table;
+use crate::arena::{Arena, Block};
 use std::collections::VecDeque;
 
 /// Blocks and attributes that are freed with the operation that lets go of them. Most files have no more.
@@ -42,8 +43,8 @@ impl Waste {
 
     /// Takes the blocks of a large file.
     pub(super) fn add_cut(&mut self, cut: Cut) {
-        self.bytes += cut.len() * BLOCK_BYTES_MAX as u64;
-        if cut.len() > 0 {
+        self.bytes += cut.bytes();
+        if cut.bytes() > 0 {
             self.cuts.push_back(cut);
         }
     }
@@ -57,9 +58,9 @@ impl Waste {
     }
 
     /// Frees at most `most` blocks and attributes; how many that were. Largest blocks come first, since they serve any allocation.
-    pub(super) fn release(&mut self, arena: &mut Arena, most: usize) -> usize {
-        let done = self.release_cuts(arena, most);
-        done + self.release_attrs(arena, most - done)
+    pub(super) fn release(&mut self, arena: &mut Arena, table: &mut Table, most: usize) -> usize {
+        let done = self.release_cuts(arena, table, most);
+        done + self.release_attrs(arena, most.saturating_sub(done))
     }
 
     /// The same of the attributes alone.
@@ -78,18 +79,22 @@ impl Waste {
         most
     }
 
-    fn release_cuts(&mut self, arena: &mut Arena, most: usize) -> usize {
-        for done in 0..most {
-            let Some(cut) = self.cuts.front_mut() else { return done };
-            if let Some(block) = cut.pop() {
-                self.bytes -= BLOCK_BYTES_MAX as u64;
-                arena.free(block);
+    /// A unit in parts goes whole, so it may be a few blocks more.
+    fn release_cuts(&mut self, arena: &mut Arena, table: &mut Table, most: usize) -> usize {
+        let mut done = 0;
+        while done < most {
+            let Some(cut) = self.cuts.front_mut() else { break };
+            let before = cut.bytes();
+            if let Some(unit) = cut.pop(&|unit| table.bytes(arena, unit)) {
+                done += table.free(arena, unit);
             }
-            if cut.len() == 0 {
+            table.nodes -= cut.take_nodes_gone();
+            self.bytes -= before - cut.bytes();
+            if cut.bytes() == 0 {
                 self.cuts.pop_front();
             }
         }
-        most
+        done
     }
 }
 

@@ -1,6 +1,7 @@
 //! What memfs promises, seen through the interface alone. Arenas are small, so that they run full.
 
 mod atime;
+mod copies;
 mod model;
 mod names;
 mod rights;
@@ -147,9 +148,23 @@ fn list(mem: &mut Mem, path: &str) -> Vec<String> {
     names
 }
 
+impl Mem {
+    /// Panics unless the content of every file is in order, and all memory is that of a file, of an attribute, of an operation, or waits.
+    fn check_content(&self) {
+        for node in self.nodes.iter() {
+            if let Kind::File(content) | Kind::Symlink(content) = &node.kind {
+                content.check(&self.store);
+            }
+        }
+    }
+}
+
 /// Nobody holds anything: all memory is free again.
 fn nothing_left(mut mem: Mem) {
+    mem.check_content();
     mem.cleanup().expect("memory is always released");
+    assert_eq!(mem.store.table.nodes, 0, "nodes of maps");
+    assert_eq!(mem.store.table.in_use(), 0, "units in parts");
     assert_eq!(mem.arena().gauge().used_bytes(), 0);
     assert_eq!(mem.arena().gauge().pins(), 0);
 }

@@ -1,0 +1,370 @@
+//! How bytes of a large file change: where they are, or in a new part of their unit, or in a new
+//! block for all of it.
+//!
+//! A change of a unit needs one block at most. What it copies besides the data:
+//! ```text
+//! all bytes can be changed where they are          nothing
+//! operations show some, or some are in no block    the rest of the first and the last page    a part
+//! the unit is full with it, and has no base        what the change leaves of the unit         a whole block
+//! ```
+//! The last happens once until a part of the unit is cut off or shown again. A unit with a base (a
+//! block that was the whole unit) takes its parts back into the base once no operation shows the
+//! bytes there. So each byte is written once, and copied once more at most.
+
+use super::blocks::Unit;
+use super::content::{BLOCK, Blocks, Content, Former, indices, part};
+use super::parts::{PAGE, PAGES, bytes_of, pages};
+use super::store::Store;
+use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Why};
+use std::ops::Range;
+
+/// Most memory of a unit in parts, in bytes.
+const UNIT_BYTES_MAX: u64 = 2 * BLOCK;
+
+/// Which block a change of a unit needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    /// One for the whole unit, if there is one.
+    whole: bool,
+    /// The pages that need another place.
+    pages: Range<usize>,
+}
+
+/// What a change of a unit will do, with the block for it. `None`: everything is changed where it is.
+pub(super) type Plan = Option<(Need, Block)>;
+
+impl Need {
+    /// Whether the unit is better in one block.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    fn alloc(&self, store: &mut Store) -> Result<Block, Full> {
+        let bytes = self.pages.len() * PAGE;
+        if !self.whole {
+            return store.alloc(bytes);
+        }
+        match store.alloc(BLOCK_BYTES_MAX) {
+            Err(_) if bytes <= BLOCK_BYTES_MAX / 2 => store.alloc(bytes),
+            had => had,
+        }
+    }
+}
+
+impl Content {
+    /// Copies `data` into a file that is large, or becomes so. Changes no byte below the size on `Full`.
+    pub(super) fn write_large(&mut self, store: &mut Store, range: Range<u64>, data: &[u8]) -> Result<(), Full> {
+        let index = range.start / BLOCK;
+        let hole = part(&range, index);
+        if range.start <= self.size
+            && hole.len() == data.len()
+            && let Some(Unit::Whole(block)) = self.unit(index)
+            && store.arena.in_place(block, &hole)
+        {
+            store.arena.write(block, hole.start, data);
+            self.size = self.size.max(range.end);
+            return Ok(());
+        }
+        let (appends, former) = self.become_large(store, &range)?;
+        let mut plans = std::mem::take(&mut store.plans);
+        let had = self.grow_to(store, range.start).and_then(|()| self.prepare(store, &range, appends, &mut plans));
+        if had.is_ok() {
+            let mut rest = data;
+            for (index, plan) in indices(&range).zip(plans.drain(..)) {
+                let hole = part(&range, index);
+                let (now, later) = rest.split_at(hole.len());
+                self.carry_out(store, index, &hole, plan);
+                self.fill(store, index, hole.start, now);
+                rest = later;
+            }
+            self.size = self.size.max(range.end);
+        }
+        plans.drain(..).flatten().for_each(|(_, block)| store.arena.free(block));
+        store.plans = plans;
+        match had {
+            Ok(()) => Self::confirm(store, former),
+            Err(_) => self.restore(store, former),
+        }
+        had
+    }
+
+    /// The large form, for a change of `range`. Whether that makes the file longer without a hole.
+    pub(super) fn become_large(&mut self, store: &mut Store, range: &Range<u64>) -> Result<(bool, Former), Full> {
+        let appends = range.start <= self.size && range.end > self.size;
+        Ok((appends, self.make_large(store, appends)?))
+    }
+
+    /// Gets all blocks that a change of `range` needs.
+    fn prepare(
+        &mut self,
+        store: &mut Store,
+        range: &Range<u64>,
+        appends: bool,
+        plans: &mut Vec<Plan>,
+    ) -> Result<(), Full> {
+        let mut nodes = 0;
+        for index in indices(range) {
+            nodes += self.missing(index);
+            if !store.table.has_room(nodes) {
+                return Err(Full);
+            }
+            plans.push(self.plan(store, index, &part(range, index), appends)?);
+        }
+        Ok(())
+    }
+
+    /// Nodes that unit `index` needs and that are not there.
+    pub(super) fn missing(&self, index: u64) -> u64 {
+        match &self.blocks {
+            Blocks::Large(units) if units.get(index).is_none() => units.missing(index),
+            _ => 0,
+        }
+    }
+
+    /// Gets the block that a change of `hole` in a unit needs.
+    pub(super) fn plan(
+        &mut self,
+        store: &mut Store,
+        index: u64,
+        hole: &Range<usize>,
+        appends: bool,
+    ) -> Result<Plan, Full> {
+        self.fold(store, index, hole);
+        let Some(need) = self.need(store, index, hole, appends) else { return Ok(None) };
+        let block = need.alloc(store)?;
+        Ok(Some((need, block)))
+    }
+
+    /// Which block a change of `hole` in a unit needs; `None` if all of it is changed where it is.
+    pub(super) fn need(&self, store: &Store, index: u64, hole: &Range<usize>, appends: bool) -> Option<Need> {
+        let touched = pages(hole);
+        match self.unit(index) {
+            None => {
+                let continues = appends && hole.start == 0 && index * BLOCK >= self.size;
+                Some(Need { whole: continues || touched.len() > PAGES / 2, pages: touched })
+            }
+            Some(Unit::Whole(block)) => (!store.arena.in_place(block, hole))
+                .then(|| Need { whole: hole.len() == BLOCK_BYTES_MAX, pages: touched }),
+            Some(Unit::Parts(id)) => {
+                let parts = store.table.get(*id);
+                let is_fixed = |page: &usize| {
+                    let here = bytes_of(&(*page..page + 1));
+                    let want = hole.start.max(here.start)..hole.end.min(here.end);
+                    !matches!(parts.run(&want), (Some((block, range)), _) if store.arena.in_place(block, &range))
+                };
+                let first = touched.clone().find(is_fixed)?;
+                let last = touched.rev().find(is_fixed)?;
+                let pages = first..last + 1;
+                let bytes = parts.bytes(&store.arena) + (pages.len() * PAGE).next_power_of_two() as u64;
+                let is_full = parts.is_full_with(&pages) && parts.base(&store.arena, &pages).is_none();
+                Some(Need { whole: is_full || bytes > UNIT_BYTES_MAX, pages })
+            }
+        }
+    }
+
+    /// Makes `hole` in a unit changeable, as planned. What is around it stays as it is; the bytes of the hole are any.
+    pub(super) fn carry_out(&mut self, store: &mut Store, index: u64, hole: &Range<usize>, plan: Plan) {
+        let Some((need, new)) = plan else { return };
+        if need.whole && store.arena.capacity(&new) == BLOCK_BYTES_MAX {
+            self.become_whole(store, index, hole, new);
+        } else {
+            self.attach(store, index, hole, need.pages, new);
+        }
+    }
+
+    /// A block becomes the whole unit. What is around `hole` comes along.
+    pub(super) fn become_whole(&mut self, store: &mut Store, index: u64, hole: &Range<usize>, new: Block) {
+        let end = part(&(0..self.size), index).end;
+        self.bring(store, index, 0..hole.start, &new, 0, Why::Merge);
+        self.bring(store, index, hole.end..end.max(hole.end), &new, hole.end, Why::Merge);
+        self.put(store, index, Unit::Whole(new));
+    }
+
+    /// Gives pages of a unit to a block. What is in them outside of `hole` comes along; the bytes of the hole are those of the block.
+    pub(super) fn attach(
+        &mut self,
+        store: &mut Store,
+        index: u64,
+        hole: &Range<usize>,
+        pages: Range<usize>,
+        new: Block,
+    ) {
+        let is_largest = store.arena.capacity(&new) == BLOCK_BYTES_MAX;
+        let (first, bytes) = (if is_largest { 0 } else { pages.start }, bytes_of(&pages));
+        let end = part(&(0..self.size), index).end;
+        let front = bytes.start..hole.start.max(bytes.start);
+        let back = hole.end..bytes.end.min(end).max(hole.end);
+        for edge in [front, back] {
+            let at = edge.start.saturating_sub(first * PAGE);
+            self.bring(store, index, edge, &new, at, Why::Pinned);
+        }
+        let Blocks::Large(units) = &mut self.blocks else { unreachable!("units are those of a large file") };
+        let Store { arena, table, .. } = store;
+        let (id, old_bytes) = match units.get(index) {
+            Some(Unit::Parts(id)) => (*id, table.get(*id).bytes(arena)),
+            _ => (table.add(), 0),
+        };
+        let was_whole = matches!(units.get(index), Some(Unit::Whole(_)));
+        if old_bytes == 0 {
+            let old_bytes = if was_whole { BLOCK } else { 0 };
+            // Its bytes are counted below, once it has its parts.
+            let old = units.insert(index, Unit::Parts(id), BLOCK, old_bytes, &mut table.nodes);
+            if let Some(Unit::Whole(base)) = old {
+                table.get_mut(id).attach(arena, 0..super::parts::pages(&(0..end)).end, base, 0);
+            }
+        }
+        let old_bytes = if old_bytes == 0 { BLOCK } else { old_bytes };
+        let parts = table.get_mut(id);
+        parts.attach(arena, pages, new, first);
+        units.resized(index, parts.bytes(arena), old_bytes);
+    }
+
+    /// Copies a range of a unit to a block, where it starts at `at`; holes as zeros.
+    fn bring(&self, store: &mut Store, index: u64, range: Range<usize>, to: &Block, at: usize, why: Why) {
+        let Store { arena, table, .. } = store;
+        let (mut from, mut at) = (range.start, at);
+        while from < range.end {
+            let (place, len) = self.run(arena, table, index, from..range.end);
+            match place {
+                Some((block, place)) => arena.copy(block, place, to, at, why),
+                None => arena.zero(to, at..at + len),
+            }
+            (from, at) = (from + len, at + len);
+        }
+        store.moved(range.len());
+    }
+
+    /// Copies data into a unit where everything can be changed.
+    pub(super) fn fill(&mut self, store: &mut Store, index: u64, at: usize, data: &[u8]) {
+        let Store { arena, table, .. } = store;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let at = at + data.len() - rest.len();
+            let (place, len) = self.run(arena, table, index, at..at + rest.len());
+            let (block, place) = place.expect("every page that changes has a block");
+            let (now, later) = rest.split_at(len);
+            arena.write(block, place.start, now);
+            rest = later;
+        }
+    }
+
+    /// The same with bytes that are in a block already.
+    pub(super) fn fill_from(&mut self, store: &mut Store, index: u64, at: usize, from: (&Block, Range<usize>)) {
+        let Store { arena, table, .. } = store;
+        let (from, bytes) = from;
+        let mut done = 0;
+        while done < bytes.len() {
+            let (place, len) = self.run(arena, table, index, at + done..at + bytes.len());
+            let (block, place) = place.expect("every page that changes has a block");
+            let start = bytes.start + done;
+            arena.copy(from, start..start + len, block, place.start, Why::Merge);
+            done += len;
+        }
+        store.moved(bytes.len());
+    }
+
+    /// Takes the parts of a unit back into its base, if that can be changed there. Pages that `hole` covers are not copied.
+    pub(super) fn fold(&mut self, store: &mut Store, index: u64, hole: &Range<usize>) {
+        let Some(&Unit::Parts(id)) = self.unit(index) else { return };
+        let end = pages(&part(&(0..self.size), index)).end;
+        let Store { arena, table, .. } = store;
+        let parts = table.get(id);
+        let Some(base) = parts.base(arena, &(0..0)) else { return };
+        let elsewhere = |page: &usize| !parts.is_owner(*page, base);
+        if !(0..end).filter(elsewhere).all(|page| arena.in_place(base, &bytes_of(&(page..page + 1)))) {
+            return;
+        }
+        let mut moved = 0;
+        for page in 0..end {
+            let bytes = bytes_of(&(page..page + 1));
+            let is_covered = hole.start <= bytes.start && bytes.end <= hole.end;
+            if parts.is_owner(page, base) || is_covered {
+                continue;
+            }
+            moved += PAGE;
+            match parts.run(&bytes).0 {
+                Some((block, place)) => arena.copy(block, place, base, bytes.start, Why::Merge),
+                None => arena.zero(base, bytes),
+            }
+        }
+        let old_bytes = parts.bytes(arena);
+        let base = table.free_but(arena, id);
+        let Blocks::Large(units) = &mut self.blocks else { unreachable!("units are those of a large file") };
+        units.insert(index, Unit::Whole(base), BLOCK, old_bytes, &mut table.nodes);
+        store.moved(moved);
+    }
+
+    /// Makes holes of pages of a unit that is in parts. Whether the unit has no page left.
+    pub(super) fn detach(&mut self, store: &mut Store, index: u64, pages: Range<usize>) -> bool {
+        let Blocks::Large(units) = &mut self.blocks else { return false };
+        let Some(&Unit::Parts(id)) = units.get(index) else { return false };
+        let Store { arena, table, .. } = store;
+        let parts = table.get_mut(id);
+        let old_bytes = parts.bytes(arena);
+        if (0..PAGES).all(|page| pages.contains(&page) || !parts.has(page)) {
+            return true;
+        }
+        parts.detach(arena, pages);
+        units.resized(index, parts.bytes(arena), old_bytes);
+        false
+    }
+
+    /// Zeroes from the size of a large file up to `start`, where that lies in a block.
+    pub(super) fn grow_large(&mut self, store: &mut Store, start: u64) -> Result<(), Full> {
+        let index = self.size / BLOCK;
+        let tail = part(&(self.size..start), index);
+        let page_end = tail.start.next_multiple_of(PAGE);
+        let in_page = tail.start..page_end.min(BLOCK_BYTES_MAX);
+        match self.unit(index) {
+            None => return Ok(()),
+            Some(Unit::Whole(block)) if store.arena.in_place(block, &tail) => {
+                store.arena.zero(block, tail);
+                return Ok(());
+            }
+            Some(Unit::Whole(_)) => {}
+            Some(Unit::Parts(id)) => {
+                if in_page.is_empty() {
+                    return Ok(());
+                }
+                match store.table.get(*id).run(&in_page).0 {
+                    None => return Ok(()),
+                    Some((block, place)) if store.arena.in_place(block, &place) => {
+                        store.arena.zero(block, place);
+                        return Ok(());
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        // An operation shows bytes behind the size: the page that the size is in gets another place, and those behind it are holes.
+        if in_page.is_empty() {
+            self.become_parts(store, index);
+            return Ok(());
+        }
+        let new = store.alloc(PAGE)?;
+        let at = in_page.start % PAGE;
+        if store.arena.capacity(&new) == BLOCK_BYTES_MAX {
+            // One that was set aside has each page where the unit has it.
+            store.arena.zero(&new, in_page.clone());
+        } else {
+            store.arena.zero(&new, at..PAGE);
+        }
+        let page = in_page.start / PAGE;
+        self.attach(store, index, &in_page, page..page + 1, new);
+        Ok(())
+    }
+
+    /// The parts form of a unit that is one block: pages behind the size are holes.
+    fn become_parts(&mut self, store: &mut Store, index: u64) {
+        let end = pages(&part(&(0..self.size), index)).end;
+        let Blocks::Large(units) = &mut self.blocks else { return };
+        if !matches!(units.get(index), Some(Unit::Whole(_))) {
+            return;
+        }
+        let Store { arena, table, .. } = store;
+        let id = table.add();
+        if let Some(Unit::Whole(base)) = units.insert(index, Unit::Parts(id), BLOCK, BLOCK, &mut table.nodes) {
+            table.get_mut(id).attach(arena, 0..end, base, 0);
+        }
+    }
+}
