@@ -47,7 +47,8 @@ use pending::Pending;
 use std::fmt;
 use std::sync::Arc;
 
-/// A write whose frame is larger starts before its payload is there, and other messages may not be larger.
+/// A larger write starts before its payload is there, unless it is whole in what is shown. Other messages may not be
+/// larger than this many bytes.
 pub const BULK_BYTES_MIN: usize = 16 << 10;
 /// Largest message before a Tversion.
 const FIRST_MESSAGE_BYTES_MAX: u32 = 8 << 10;
@@ -136,7 +137,8 @@ pub struct Received {
     pub consumed: usize,
     /// What the session waits for.
     pub need: Need,
-    /// The payload of a large write began: one that a [`Landing`] can take, if its driver is quick enough. Bytes of the message, the last one if several began.
+    /// The payload of a large write began and is not whole, so that a [`Landing`] can take the rest. Bytes of the
+    /// message, the last one if several began.
     pub bulk: Option<u32>,
 }
 
@@ -274,9 +276,11 @@ impl<F: Filesystem> Session<F> {
                 break;
             };
             let size = self.check_size(head)?;
-            let bulk = size > BULK_BYTES_MIN;
             let whole = rest.len() >= size;
-            if !whole && !(bulk && (head.kind != Kind::TWRITE || rest.len() >= WRITE_HEAD)) {
+            // A write that is whole is copied once, like a small one: memory of its own would not save that copy.
+            let is_write = head.kind == Kind::TWRITE;
+            let bulk = size > BULK_BYTES_MIN && !(whole && is_write);
+            if !whole && !(bulk && (!is_write || rest.len() >= WRITE_HEAD)) {
                 need.more = if bulk { WRITE_HEAD } else { size } - rest.len();
                 self.begin(size, at);
                 break;
@@ -291,7 +295,7 @@ impl<F: Filesystem> Session<F> {
             }
             served += 1;
             let request = Request { tag: head.tag, kind: head.kind, at_ns: at.mono_ns };
-            if bulk && head.kind == Kind::TWRITE && rest.len() >= WRITE_HEAD {
+            if bulk && is_write {
                 self.check_tag(request)?;
                 self.begin(size, at);
                 large = Some(head.size);

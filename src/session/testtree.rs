@@ -3,7 +3,8 @@
 //! It counts the file values that it has given out, so that a leak in a session fails a test.
 
 use crate::fs::{
-    At, Cancel, Change, Entry, Error, Filesystem, Gate, Make, Open, Out, Outcome, Result, Stat, Time, Token, User, mode,
+    At, Cancel, Change, Entry, Error, Filesystem, Gate, Grant, Make, Open, Out, Outcome, Result, Stat, Time, Token,
+    User, mode,
 };
 use crate::wire::{Qid, qt};
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub(super) struct Tree {
     pub(super) too_late: bool,
     /// Calls of `write`.
     pub(super) writes: usize,
+    /// Calls of `grant`. None is given.
+    pub(super) grants: usize,
     /// Bytes that `short` takes before it takes no more.
     pub(super) short_bytes: usize,
     /// The gate of every write, and how far the log has come.
@@ -245,6 +248,11 @@ impl Filesystem for Tree {
         content.resize(content.len().max(start + taken), 0);
         content[start..start + taken].copy_from_slice(&data[..taken]);
         Ok(Outcome::Done(taken as u32))
+    }
+
+    fn grant(&mut self, _: &mut File, _: u64, _: u32, _: At) -> Result<Option<Grant>> {
+        self.grants += 1;
+        Ok(None)
     }
 
     fn discards(&self, file: &File) -> bool {

@@ -36,6 +36,55 @@ fn a_payload_without_a_grant_is_written_as_it_comes() {
     }
 }
 
+/// A payload that is whole in what is shown takes no memory of its own, whatever its size, and is one write.
+#[test]
+fn a_payload_that_is_whole_is_written_like_a_small_one() {
+    for len in [16_384, 20_000, MSIZE as usize - 23] {
+        let bytes = large(1, len);
+        let mut peer = peer(b"hello");
+        let received = peer.session.receive(&mut peer.tree, AT, &bytes).expect("not broken");
+        assert_eq!(received, Received { consumed: bytes.len(), need: Need::default(), bulk: None });
+        peer.hears(&[(7, Message::Rwrite { count: len as u32 })]);
+        assert_eq!((peer.tree.grants, peer.tree.writes), (0, 1));
+        assert_eq!((peer.tree.data("hello"), peer.session.deadline()), (&bytes[23..], None));
+        // One byte is missing: it begins.
+        let received = peer.session.receive(&mut peer.tree, AT, &bytes[..bytes.len() - 1]).expect("not broken");
+        assert_eq!((received.bulk, received.need.more), (Some(bytes.len() as u32), 1));
+        assert_eq!(peer.tree.grants, 1);
+        peer.feed(&bytes[bytes.len() - 1..]).expect("not broken");
+        peer.hears(&[(7, Message::Rwrite { count: len as u32 })]);
+        peer.ends();
+    }
+}
+
+/// A write that is whole may wait for its tree, as a small one may.
+#[test]
+fn a_payload_that_is_whole_can_wait() {
+    let mut peer = peer(b"log");
+    peer.feed(&large(1, 20_000)).expect("not broken");
+    assert_eq!((peer.session.pending(), peer.lines().len()), (1, 0));
+    peer.send(8, &Message::Tflush { oldtag: 7 }).expect("not broken");
+    peer.hears(&[(8, Message::Rflush {})]);
+    assert!(peer.tree.waiting.is_empty());
+    peer.ends();
+}
+
+/// What is copied counts: a peer cannot have more than its share of a turn copied by writes that are whole.
+#[test]
+fn payloads_that_are_whole_are_counted_as_work() {
+    let mut peer = peer(b"hello");
+    let each = large(1, 60_000);
+    let mut rest = each.repeat(26);
+    for count in [9, 9, 8] {
+        peer.session.begin_turn();
+        let received = peer.session.receive_in_turn(&mut peer.tree, AT, &rest).expect("not broken");
+        assert_eq!(received.consumed, count * each.len(), "30 units each of 256, and what was too much is paid for");
+        rest.drain(..received.consumed);
+        assert_eq!((peer.lines().len(), received.need.again), (count, !rest.is_empty()));
+    }
+    peer.ends();
+}
+
 /// A short count ends the write: what comes behind the gap must not be written.
 #[test]
 fn a_part_that_is_not_taken_whole_ends_the_write() {
@@ -100,16 +149,18 @@ fn a_refused_payload_is_skipped_and_then_answered() {
 
 #[test]
 fn large_messages_that_are_no_writes_are_skipped() {
-    let mut peer = Peer::new(Dialect::L);
     let mut bytes = frame(7, &walk(0, 1, &[b"dir"]), Dialect::L);
     bytes.resize(20_000, 1);
     bytes[..4].copy_from_slice(&20_000u32.to_le_bytes());
-    let need = peer.feed(&bytes[..7]).expect("not broken");
-    assert_eq!(need.skip, 20_000 - 7);
-    peer.feed(&bytes[7..]).expect("not broken");
-    peer.hears(&[(7, failure(Dialect::L, Error::EMSGSIZE))]);
-    peer.says(&walk(0, 1, &[b"dir"]), &walked(&[peer.tree.qid(6)]));
-    peer.ends();
+    for first in [7, 20_000] {
+        let mut peer = Peer::new(Dialect::L);
+        let need = peer.feed(&bytes[..first]).expect("not broken");
+        assert_eq!(need.skip, 20_000 - first);
+        peer.feed(&bytes[first..]).expect("not broken");
+        peer.hears(&[(7, failure(Dialect::L, Error::EMSGSIZE))]);
+        peer.says(&walk(0, 1, &[b"dir"]), &walked(&[peer.tree.qid(6)]));
+        peer.ends();
+    }
 }
 
 /// A6: a count that is not what the frame has room for, and a tag that is none, before a byte of payload is taken.
