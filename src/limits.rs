@@ -9,8 +9,8 @@ use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
 use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, FID_BYTES_OWN, TIGHT_LISTING_BYTES_MAX};
 use crate::uring::{
-    BACKLOG_BYTES_ALL, CLOSING_MAX, GATHER_BYTES, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, SHARED_BYTES, SHARED_COUNT,
-    SPARE_WINDOWS, VIEWS_MAX, WINDOW_BYTES,
+    BACKLOG_BYTES_ALL, CLOSING_MAX, GATHER_BYTES, INTAKE_BYTES_MAX, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, SHARED_BYTES,
+    SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WHOLE_BYTES_MAX, WINDOW_BYTES,
 };
 
 /// Largest message in bytes, and the default. v9fs asks for no more over a socket (Linux: `net/9p/trans_fd.c`, MAX_SOCK_BUF).
@@ -67,6 +67,9 @@ pub const SHORT_REPLY_BYTES: u64 = (TIGHT_LISTING_BYTES_MAX + (2 << 10)) as u64;
 const _: () = assert!(2 * CLOSING_MAX as u64 <= OTHER_FILES);
 // A payload that is no landing fits a window with its head.
 const _: () = assert!(WINDOW_BYTES >= crate::session::BULK_BYTES_MIN);
+// Payloads that are received whole are larger than those that always are, and windows for them are small beside what
+// all windows may have.
+const _: () = assert!(WHOLE_BYTES_MAX > crate::session::BULK_BYTES_MIN && 64 * INTAKE_BYTES_MAX < BACKLOG_BYTES_ALL);
 // A whole largest reply is one gather.
 const _: () = assert!(VIEWS_MAX > 2 * (MSIZE_MAX as usize / BLOCK_BYTES_MAX + 2));
 // Every name and target that may be in a message that is no write.

@@ -8,7 +8,7 @@ use ring9::fs::mem::Mem;
 use ring9::logging::{self, Level, Log};
 use ring9::session::NOBODY;
 use ring9::stats::{Lines, Stats};
-use ring9::uring::{Listener, LogTo, Options, SHARED_COUNT, Server, Trust};
+use ring9::uring::{BACKLOG_BYTES_ALL, Listener, LogTo, Options, SHARED_COUNT, Server, Trust, WINDOW_BYTES};
 use ring9::wire::{Dialect, Kind, Message};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -121,6 +121,12 @@ impl Host {
 
     fn ring(&mut self) -> &mut HandRing {
         self.server.ring()
+    }
+
+    /// Bytes that the receive in flight has room for.
+    fn room(&mut self) -> usize {
+        let receive = self.ring().receives(FD)[0];
+        receive.views().iter().map(|(_, len)| len).sum()
     }
 
     /// So many that what a completion leads to is submitted.
@@ -325,17 +331,13 @@ fn replies_leave_together_where_others_are_served() {
     assert_eq!((host.ring().heard.len(), host.server.peers()), (2 * 111, 2));
 }
 
-/// What follows a payload is received with it: more of it where payloads are small and others are served. All of it is served.
+/// What follows a payload is received with it, up to a window of the usual size. All of it is served.
 #[test]
 fn a_payload_ends_with_what_follows_it() {
     const HEAD: usize = 1000;
+    const ROOM: usize = 16 << 10;
     let read = request(|script| script.read(1, 0, 100));
-    for (tcp, later_ns, len, room) in [
-        (true, 0, 32 << 10, 64 << 10),
-        (true, 20_000, 32 << 10, 16 << 10),
-        (false, 0, 32 << 10, 16 << 10),
-        (true, 0, 40 << 10, 16 << 10),
-    ] {
+    for (tcp, later_ns, len) in [(true, 0, 32 << 10), (true, 20_000, 32 << 10), (false, 0, 60 << 10)] {
         let mut host = Host::with_two(tcp, 100);
         host.serves_another(later_ns);
         let write = request(|script| script.write(1, 0, &pattern(len, 2)));
@@ -343,15 +345,109 @@ fn a_payload_ends_with_what_follows_it() {
         host.turns();
         let receive = host.ring().receives(FD)[0];
         let bytes: usize = receive.views().iter().map(|(_, len)| len).sum();
-        assert_eq!(bytes, write.len() - HEAD + room, "{len} bytes, tcp: {tcp}, {later_ns} ns later");
-        let behind = (0..bytes).flat_map(|_| read.clone()).take(room);
+        assert_eq!(bytes, write.len() - HEAD + ROOM, "{len} bytes, tcp: {tcp}, {later_ns} ns later");
+        let behind = (0..bytes).flat_map(|_| read.clone()).take(ROOM);
         host.ring().says(FD, &write[HEAD..].iter().copied().chain(behind).collect::<Vec<_>>());
         (0..99).for_each(|_| host.server.turn_now().expect("the ring works"));
         let replies = messages(&host.ring().heard).len();
-        assert_eq!(replies, 1 + room / read.len());
+        assert_eq!(replies, 1 + ROOM / read.len());
         assert_eq!(host.ring().heard[22..122], pattern(len, 2)[..100]);
         assert_eq!(host.stats.counters.landings_mixed.get(), 1);
     }
+}
+
+/// Payloads of medium size are received whole once one was not. The window has room for one message, for more now and
+/// then, and for less again when a larger payload comes or nothing does.
+#[test]
+fn a_window_follows_the_payloads_that_come() {
+    const LEN: usize = 32 << 10;
+    let write = request(|script| script.write(1, 0, &pattern(LEN, 2)));
+    let begins = |host: &mut Host| {
+        host.says(&write[..1000]);
+        assert_eq!(host.room(), write.len() - 1000 + WINDOW_BYTES, "the first one lands");
+        host.says(&write[1000..]);
+    };
+    let mut ring = HandRing::default();
+    ring.multishot = false;
+    let mut host = Host::with_peer(ring, 100);
+    assert_eq!(host.room(), WINDOW_BYTES);
+    begins(&mut host);
+    assert_eq!(host.stats.counters.landings_mixed.get(), 1);
+    for _ in 0..40 {
+        assert_eq!(host.room(), write.len());
+        host.says(&write[..5000]);
+        assert_eq!(host.room(), write.len() - 5000, "the rest of the message");
+        host.says(&write[5000..]);
+    }
+    assert_eq!(messages(&host.ring().heard).len(), 41);
+    // One that is larger than the last one has room as soon as its size is known.
+    let larger = request(|script| script.write(1, 0, &pattern(48 << 10, 2)));
+    host.says(&larger[..write.len()]);
+    assert_eq!(host.room(), larger.len() - write.len());
+    host.says(&larger[write.len()..]);
+    assert_eq!(host.room(), larger.len());
+    host.says(&write);
+    assert_eq!((host.room(), messages(&host.ring().heard).len()), (write.len(), 43));
+    // The socket has more than what was received: a wider receive is due, and brings six messages.
+    host.ring().says_part(FD, &write);
+    host.turns();
+    assert_eq!(host.room(), 6 * write.len());
+    host.says(&write.repeat(6));
+    assert_eq!((host.room(), messages(&host.ring().heard).len()), (2 * write.len(), 50));
+    assert_eq!((host.stats.counters.landings_mixed.get(), host.server.window_bytes()), (1, 256 << 10));
+    // Nothing comes for two seconds.
+    let receive = host.ring().receives(FD)[0].user_data;
+    (0..2).for_each(|_| host.passes(1));
+    host.ends(receive, -ECANCELED, 0);
+    assert_eq!((host.room(), host.server.window_bytes()), (WINDOW_BYTES, WINDOW_BYTES));
+    // A payload that is too large to be received whole.
+    begins(&mut host);
+    assert_eq!(host.room(), write.len());
+    let large = request(|script| script.write(1, 0, &pattern(100_000, 3)));
+    host.says(&large[..write.len()]);
+    host.says(&large[write.len()..]);
+    assert_eq!((host.room(), host.server.window_bytes()), (WINDOW_BYTES, WINDOW_BYTES));
+}
+
+/// H9: wide windows have no more than half of what windows may have beyond their usual size. Beyond it payloads land.
+#[test]
+fn windows_are_wide_while_there_is_memory_for_them() {
+    const PEERS: usize = 600;
+    const ALL: usize = BACKLOG_BYTES_ALL / 2;
+    let mut ring = HandRing::default();
+    ring.multishot = false;
+    let mut host = Host::of(ring, PEERS);
+    let write = request(|script| script.write(1, 0, &pattern(32 << 10, 2)));
+    for at in 0..PEERS {
+        let fd = FD + at as i32;
+        host.server.connect(fd, Trust::All);
+        host.turns();
+        let mut script = Script::new(Dialect::L);
+        // All have one file, since 600 are more than the tree has memory for.
+        match at {
+            0 => script.attach(0).walk(0, 1, &[]).create(1, b"file"),
+            _ => script.attach(0).walk(0, 1, &[b"file"]).open(1, true),
+        };
+        for part in [&script.bytes[..], &write[..1000], &write[1000..]] {
+            host.ring().says(fd, part);
+            host.turns();
+        }
+        // Wide ones have 64 KiB each, up to the bound, and all others the usual size.
+        let usual = (at + 1).saturating_sub(ALL / (64 << 10)) * WINDOW_BYTES;
+        let bytes = host.server.window_bytes();
+        assert!(bytes <= ALL + (64 << 10) + usual, "{bytes} bytes of {} peers", at + 1);
+    }
+    assert!(host.server.window_bytes() > ALL - (64 << 10), "they are used: {}", host.server.window_bytes());
+    // The last one has a usual window. What is in it begins to land, as there is no room for the rest.
+    let last = FD + PEERS as i32 - 1;
+    let landings = host.stats.counters.landings_mixed.get();
+    host.ring().heard.clear();
+    for part in [&write[..1000], &[&write[1000..], &write[..10_000]].concat(), &write[10_000..]] {
+        host.ring().says(last, part);
+        host.turns();
+    }
+    assert_eq!(messages(&host.ring().heard).len(), 2);
+    assert_eq!(host.stats.counters.landings_mixed.get() - landings, 2);
 }
 
 /// I2, I3: a socket that is full, or takes a part, hears the rest later.

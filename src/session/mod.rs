@@ -140,6 +140,8 @@ pub struct Received {
     /// The payload of a large write began and is not whole, so that a [`Landing`] can take the rest. Bytes of the
     /// message, the last one if several began.
     pub bulk: Option<u32>,
+    /// Bytes of the last write above [`BULK_BYTES_MIN`] that was whole.
+    pub whole: Option<u32>,
 }
 
 /// What a session waits for.
@@ -208,6 +210,8 @@ pub struct Session<F: Filesystem> {
     work: u32,
     /// The message that is being served wants to be shown again: a part of its work is left.
     unfinished: bool,
+    /// A write of more bytes starts before its payload is there.
+    whole_bytes: usize,
 }
 
 /// A message of which not everything has arrived.
@@ -233,6 +237,7 @@ impl<F: Filesystem> Session<F> {
             begun: None,
             work: 0,
             unfinished: false,
+            whole_bytes: BULK_BYTES_MIN,
             config,
         }
     }
@@ -251,7 +256,7 @@ impl<F: Filesystem> Session<F> {
         let mut consumed = 0;
         let mut need = Need::default();
         let mut served = 0;
-        let mut large = None;
+        let (mut large, mut large_whole) = (None, None);
         loop {
             let rest = &bytes[consumed..];
             if !self.inbound.is_between() {
@@ -279,7 +284,7 @@ impl<F: Filesystem> Session<F> {
             let whole = rest.len() >= size;
             // A write that is whole is copied once, like a small one: memory of its own would not save that copy.
             let is_write = head.kind == Kind::TWRITE;
-            let bulk = size > BULK_BYTES_MIN && !(whole && is_write);
+            let bulk = size > BULK_BYTES_MIN && !(is_write && (whole || size <= self.whole_bytes));
             if !whole && !(bulk && (!is_write || rest.len() >= WRITE_HEAD)) {
                 need.more = if bulk { WRITE_HEAD } else { size } - rest.len();
                 self.begin(size, at);
@@ -315,11 +320,20 @@ impl<F: Filesystem> Session<F> {
                     break;
                 }
                 consumed += size;
+                if size > BULK_BYTES_MIN {
+                    large_whole = Some(head.size);
+                }
             }
             // Each is a unit of work by itself.
             self.charge(fs.spent().saturating_add(1));
         }
-        Ok(Received { consumed, need, bulk: large })
+        Ok(Received { consumed, need, bulk: large, whole: large_whole })
+    }
+
+    /// From now on writes whose message has at most `bytes` are served once all of it is there, like other messages: the
+    /// driver has room for as much. Never less than [`BULK_BYTES_MIN`], and that much at first.
+    pub fn set_whole_bytes(&mut self, bytes: usize) {
+        self.whole_bytes = bytes.max(BULK_BYTES_MIN);
     }
 
     /// The peer has another turn, and so [`WORK_MAX`] units of work less what its last message took too much.

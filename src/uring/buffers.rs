@@ -13,7 +13,8 @@ use super::token::Token;
 use io_uring::{cqueue, opcode};
 use std::io;
 
-/// Bytes of a receive window: at most this much of a payload is copied before the rest lands (docs/decisions/02-receive-window.md).
+/// Usual bytes of a receive window: at most this much of a payload is copied before the rest lands
+/// (docs/decisions/02-receive-window.md). It is larger where payloads are received whole (`intake.rs`).
 pub const WINDOW_BYTES: usize = 16 << 10;
 /// Bytes of a shared receive buffer.
 pub const SHARED_BYTES: usize = 64 << 10;
@@ -191,12 +192,18 @@ impl Window {
         &mut self.bytes[..bytes]
     }
 
-    /// Submits a receive behind the unread bytes, up to a window's size in all: a message of at most that size always fits.
-    pub(crate) fn start(&mut self, ring: &mut impl Ring, socket: Socket, token: Token, spares: &mut Spares) -> bool {
+    /// Submits a receive behind the unread bytes, up to `bytes` in all: the message that has begun fits.
+    pub(crate) fn start(
+        &mut self,
+        ring: &mut impl Ring,
+        socket: Socket,
+        token: Token,
+        (spares, bytes): (&mut Spares, usize),
+    ) -> bool {
         let unread = self.unread().len();
-        debug_assert!(unread < WINDOW_BYTES, "a full window holds a message to be served first");
-        self.make_room(WINDOW_BYTES - unread, spares);
-        let room = &mut self.bytes[unread..WINDOW_BYTES];
+        debug_assert!(unread < bytes, "a full window holds a message to be served first");
+        self.make_room(bytes - unread, spares);
+        let room = &mut self.bytes[unread..bytes];
         let (at, len) = (room.as_mut_ptr(), room.len() as u32);
         // SAFETY: the window is boxed, and its peer neither reads the room nor lets go of it before the CQE.
         unsafe { ring.push(|| socket.operation(token, |fd| opcode::Recv::new(fd, at, len).build())) }

@@ -6,7 +6,7 @@
 //! CQE, or until a quiet send is known to have ended; so every `push` in here is sound. Nothing of
 //! a value is read or changed between its `start` and that end.
 
-use super::buffers::{Spares, Window};
+use super::buffers::{Spares, WINDOW_BYTES, Window};
 use super::ring::{Ring, SEND_VECTORIZED};
 use super::socket::Socket;
 use super::table::Table;
@@ -95,21 +95,21 @@ impl Inbound {
         is_mixed(&self.landing)
     }
 
-    /// Submits a receive of what is still missing, and where that [is mixed](Self::is_mixed) of at most so many bytes that follow it, into a window that is empty. `None` if the queue is full.
+    /// Submits a receive of what is still missing, and where that [is mixed](Self::is_mixed) of what follows it, into a window that is empty. `None` if the queue is full.
     pub(crate) fn start(
         &mut self,
         ring: &mut impl Ring,
         socket: Socket,
         token: Token,
         table: &Table,
-        (window, spares, room): (&mut Window, &mut Spares, usize),
+        (window, spares): (&mut Window, &mut Spares),
     ) -> Option<Way> {
         self.gather.clear();
         if self.is_mixed() {
             for rest in self.landing.unfilled() {
                 self.gather.push(rest.as_ptr(), rest.len());
             }
-            let room = window.room(room, spares);
+            let room = window.room(WINDOW_BYTES, spares);
             self.gather.push(room.as_ptr(), room.len());
             let message = self.gather.message();
             // It ends with what is there: nobody knows what follows, or whether anything does.

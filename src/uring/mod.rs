@@ -24,6 +24,7 @@
 mod buffers;
 #[expect(unsafe_code, reason = "memory that the kernel touches: see the head of the file")]
 mod flight;
+mod intake;
 mod listen;
 mod peer;
 mod probe;
@@ -36,6 +37,7 @@ mod token;
 
 pub use buffers::{SHARED_BYTES, SHARED_COUNT, SINK_BYTES, SPARE_WINDOWS, WINDOW_BYTES};
 pub use flight::{GATHER_BYTES, VIEWS_MAX};
+pub use intake::{INTAKE_BYTES_MAX, WHOLE_BYTES_MAX};
 pub use listen::{
     BACKLOG, Bound, KEEPALIVE, SOCKET_BUFFER_BYTES, Signals, USER_TIMEOUT_MS, cpus, listen_tcp, listen_unix,
     open_files, pin_to_cpu,

@@ -8,11 +8,12 @@
 //! terminal CQE, or for a quiet send once that is known to have ended. A peer is gone only when
 //! nothing is in flight.
 
-use super::buffers::Window;
+use super::buffers::{WINDOW_BYTES, Window};
 use super::flight::{Inbound, Outbound};
+use super::intake::{Intake, WHOLE_BYTES_MAX};
 use super::socket::Socket;
 use crate::fs::Filesystem;
-use crate::session::{Need, Session};
+use crate::session::{Need, Received, Session};
 use crate::stats::Connection;
 use std::rc::Rc;
 
@@ -84,8 +85,8 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) fresh: bool,
     /// Until when it receives into a window of its own, where payloads can land, in monotonic nanoseconds: for a while after a large payload has begun.
     bulk_until_ns: u64,
-    /// Bytes of that payload with its head.
-    pub(crate) bulk_bytes: u32,
+    /// How much is received into the window at once.
+    pub(crate) intake: Intake,
     /// It is a connection of TCP.
     pub(crate) tcp: bool,
     /// Its last receive has left bytes in the socket.
@@ -124,7 +125,7 @@ impl<F: Filesystem> Peer<F> {
             closed: false,
             fresh: false,
             bulk_until_ns: 0,
-            bulk_bytes: 0,
+            intake: Intake::default(),
             tcp,
             readable: false,
             hung_up: false,
@@ -172,14 +173,38 @@ impl<F: Filesystem> Peer<F> {
         now < self.bulk_until_ns
     }
 
-    /// A large payload has begun, in a message of so many bytes.
-    pub(crate) fn begins_bulk(&mut self, bytes: u32, now: u64) {
-        (self.bulk_bytes, self.bulk_until_ns) = (bytes, now + BULK_NS);
+    /// Notes which large payloads have come.
+    pub(crate) fn note_large(&mut self, received: &Received, now: u64) {
+        if let Some(bytes) = received.whole
+            && self.intake.is_whole()
+        {
+            self.intake.saw(bytes);
+        }
+        if let Some(bytes) = received.bulk {
+            self.bulk_until_ns = now + BULK_NS;
+            self.intake.saw(bytes);
+        }
+        self.session.set_whole_bytes(if self.intake.is_whole() { WHOLE_BYTES_MAX } else { 0 });
     }
 
     /// It has not sent any for a while.
     pub(crate) fn ends_bulk(&mut self) {
         self.bulk_until_ns = 0;
+        self.lands();
+    }
+
+    /// Payloads that have not arrived land from now on, whatever their size.
+    pub(crate) fn lands(&mut self) {
+        self.intake.end();
+        self.session.set_whole_bytes(0);
+    }
+
+    /// Bytes of the window that the next receive is to fill: room for the message that has begun, at least.
+    pub(crate) fn window_bytes(&self) -> usize {
+        let unread = self.window.unread().len();
+        // Of a payload that is under way nothing is unread.
+        let begun = if unread > 0 { unread + self.more as usize } else { 0 };
+        self.intake.bytes(self.readable).max(begun).max(WINDOW_BYTES)
     }
 
     /// Notes how it stands, at the end of its turn.

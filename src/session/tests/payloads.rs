@@ -43,7 +43,10 @@ fn a_payload_that_is_whole_is_written_like_a_small_one() {
         let bytes = large(1, len);
         let mut peer = peer(b"hello");
         let received = peer.session.receive(&mut peer.tree, AT, &bytes).expect("not broken");
-        assert_eq!(received, Received { consumed: bytes.len(), need: Need::default(), bulk: None });
+        assert_eq!(
+            received,
+            Received { consumed: bytes.len(), need: Need::default(), bulk: None, whole: Some(bytes.len() as u32) }
+        );
         peer.hears(&[(7, Message::Rwrite { count: len as u32 })]);
         assert_eq!((peer.tree.grants, peer.tree.writes), (0, 1));
         assert_eq!((peer.tree.data("hello"), peer.session.deadline()), (&bytes[23..], None));
@@ -53,6 +56,42 @@ fn a_payload_that_is_whole_is_written_like_a_small_one() {
         assert_eq!(peer.tree.grants, 1);
         peer.feed(&bytes[bytes.len() - 1..]).expect("not broken");
         peer.hears(&[(7, Message::Rwrite { count: len as u32 })]);
+        peer.ends();
+    }
+}
+
+/// A driver that receives messages whole says up to which size. Until then, and beyond it, payloads begin before.
+#[test]
+fn a_payload_waits_until_it_is_whole_where_the_driver_has_room() {
+    let bytes = large(1, 20_000);
+    for (whole_bytes, waits) in [(0, false), (bytes.len() - 1, false), (bytes.len(), true), (usize::MAX, true)] {
+        let mut peer = peer(b"hello");
+        peer.session.set_whole_bytes(whole_bytes);
+        for shown in [6, 7, 22, 23, 5_000, bytes.len() - 1] {
+            let received = peer.session.receive(&mut peer.tree, AT, &bytes[..shown]).expect("not broken");
+            let begins = !waits && shown >= 23;
+            assert_eq!((received.consumed, received.bulk.is_some()), (if begins { shown } else { 0 }, begins));
+            let more = if shown < 7 {
+                7
+            } else if shown < 23 && !waits {
+                23
+            } else {
+                bytes.len()
+            };
+            assert_eq!((received.need.more, peer.session.deadline().is_some()), (more - shown, true));
+            if begins {
+                peer.feed(&bytes[shown..]).expect("not broken");
+                peer.hears(&[(7, Message::Rwrite { count: 20_000 })]);
+            }
+        }
+        // The driver has no room any more: the same bytes begin it.
+        let grants = peer.tree.grants;
+        peer.session.set_whole_bytes(0);
+        let received = peer.session.receive(&mut peer.tree, AT, &bytes[..9_000]).expect("not broken");
+        assert_eq!((received.consumed, received.bulk), (9_000, Some(bytes.len() as u32)));
+        peer.feed(&bytes[9_000..]).expect("not broken");
+        peer.hears(&[(7, Message::Rwrite { count: 20_000 })]);
+        assert_eq!((peer.tree.grants, peer.tree.data("hello")), (grants + 1, &bytes[23..]));
         peer.ends();
     }
 }

@@ -70,8 +70,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             if peer.idle_sweeps == 2 {
                 trimmed += peer.session.fids();
                 peer.session.trim();
-                if matches!(peer.receiving, Receiving::Window) && self.shared.is_some() {
-                    // Back to shared buffers, once this receive has ended.
+                let is_large = peer.window.capacity() > WINDOW_BYTES;
+                if matches!(peer.receiving, Receiving::Window) && (self.shared.is_some() || is_large) {
+                    // Back to shared buffers, or to a window of the usual size, once this receive has ended.
                     let target = Token::new(Op::Receive, peer.generation, slot);
                     peer.ends_bulk();
                     self.retry(|server| flight::cancel(&mut server.ring, target, Token::new(Op::Cancel, 0, 0)))?;

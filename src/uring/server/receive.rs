@@ -10,16 +10,15 @@ use crate::uring::token::{Op, Token};
 use nix::errno::Errno;
 use std::io;
 
-/// Messages with payloads of 32 KiB and less are received whole where [`Server::room`] says so, into so many bytes, while all windows have no more than half of what
-/// they may have beyond their usual size.
-const SMALL_BYTES: usize = 33 << 10;
-const ROOM_BYTES: usize = 64 << 10;
-const ROOM_BYTES_ALL: usize = BACKLOG_BYTES_ALL / 2;
+/// Payloads are received whole while all windows have no more than so many bytes: half of what they may have beyond their
+/// usual size.
+const WHOLE_BYTES_ALL: usize = BACKLOG_BYTES_ALL / 2;
 
 impl<R: Ring, F: Filesystem> Server<R, F> {
     pub(super) fn received(&mut self, slot: u32, res: i32, flags: u32) {
         let peer = &mut self.peers[slot as usize];
         let n = res.max(0) as usize;
+        let room = peer.intake.bytes(peer.readable);
         peer.readable = n > 0 && io_uring::cqueue::sock_nonempty(flags);
         let counters = &self.options.stats.counters;
         counters.received_bytes.add(n as u64);
@@ -34,6 +33,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Receiving::Window if n > 0 => {
                 counters.receives.up();
                 peer.window.received(n);
+                peer.intake.received(room, peer.window.unread().len());
                 peer.fresh = true;
             }
             Receiving::Sink if n > 0 => {
@@ -111,9 +111,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                     received
                 };
                 peer.note(received.need);
-                if let Some(bytes) = received.bulk {
-                    peer.begins_bulk(bytes, at.mono_ns);
-                }
+                peer.note_large(&received, at.mono_ns);
             }
             if !rest.is_empty() && peer.life == Life::Open {
                 peer.fresh = true;
@@ -139,9 +137,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             Ok(received) => {
                 peer.window.consume(received.consumed);
                 peer.note(received.need);
-                if let Some(bytes) = received.bulk {
-                    peer.begins_bulk(bytes, self.at.mono_ns);
-                }
+                peer.note_large(&received, self.at.mono_ns);
             }
             Err(broken) => self.broken(slot, broken),
         }
@@ -160,10 +156,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             }
         };
         if let Some(mut inbound) = inbound {
-            let (room, mut way) = (self.room(slot), None);
+            let mut way = None;
             self.retry(|server| {
                 let Server { peers, ring, table, spares, .. } = server;
-                way = inbound.start(ring, socket, token, table, (&mut peers[slot as usize].window, spares, room));
+                way = inbound.start(ring, socket, token, table, (&mut peers[slot as usize].window, spares));
                 way.is_some()
             })?;
             match way {
@@ -187,20 +183,30 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if self.shared.is_some() && !peer.is_bulk(self.at.mono_ns) {
             peer.receiving = Receiving::Shared { ends: false };
             peer.window.release(&mut self.spares);
+            peer.ends_bulk();
             return self.retry(|server| Shared::start(&mut server.ring, socket, token));
+        }
+        let bytes = peer.window_bytes();
+        if bytes > peer.window.capacity().max(WINDOW_BYTES) && self.spares.lent_bytes() + bytes > WHOLE_BYTES_ALL {
+            return self.receive_landing(slot);
+        }
+        if bytes == WINDOW_BYTES && peer.window.capacity() > WINDOW_BYTES {
+            peer.window.release(&mut self.spares);
         }
         peer.receiving = Receiving::Window;
         self.retry(|server| {
-            server.peers[slot as usize].window.start(&mut server.ring, socket, token, &mut server.spares)
+            let window = &mut server.peers[slot as usize].window;
+            window.start(&mut server.ring, socket, token, (&mut server.spares, bytes))
         })
     }
 
-    /// How much of what follows a payload is received with it. Where payloads are small, messages that are whole save receives; the next ones then do not land, and copying them is cheaper.
-    fn room(&self, slot: u32) -> usize {
-        let peer = &self.peers[slot as usize];
-        let is_small = peer.bulk_bytes as usize <= SMALL_BYTES;
-        let large = peer.window.capacity() >= ROOM_BYTES || self.spares.lent_bytes() + ROOM_BYTES <= ROOM_BYTES_ALL;
-        if peer.tcp && is_small && large && self.is_shared(slot) { ROOM_BYTES } else { WINDOW_BYTES }
+    /// Goes on where there is no room to receive payloads whole: they land, also the one that has begun.
+    fn receive_landing(&mut self, slot: u32) -> io::Result<()> {
+        let peer = &mut self.peers[slot as usize];
+        peer.lands();
+        peer.fresh = true;
+        self.serve(slot);
+        if self.peers[slot as usize].life == Life::Open { self.receive(slot) } else { Ok(()) }
     }
 
     /// Ends a receive into shared buffers where a payload can land, or where the peer is ahead of what it is served. What has arrived before that still comes.

@@ -1,0 +1,133 @@
+//! How much a peer that sends payloads of medium size receives into its window at once
+//! (docs/decisions/17-whole-payloads.md).
+//!
+//! The window receives whole messages: so many that about a third of what the client has in flight
+//! is received, and answered, together. Replies to more would leave the client without work, and
+//! fewer cost more receives and sends. How much is in flight, a wider receive shows now and then:
+//! it has room for three times as many messages as one more would be.
+//!
+//! Must not know: sockets, sessions, memory.
+
+/// Larger messages land in blocks: to receive the payload into its place costs less than to copy it. With the
+/// head, a payload of 48 KiB.
+pub const WHOLE_BYTES_MAX: usize = (48 << 10) + 23;
+/// Most messages that one receive is for.
+const COUNT_MAX: u8 = 4;
+/// One part in so many of what is in flight is received at once.
+const SHARE: u8 = 3;
+/// One receive in so many is a wider one.
+const WIDER_EVERY: u8 = 32;
+/// Most bytes that are received into a window at once.
+pub const INTAKE_BYTES_MAX: usize = COUNT_MAX as usize * SHARE as usize * WHOLE_BYTES_MAX;
+
+/// What is known of the large messages of a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Intake {
+    /// Bytes of the last one; 0 while payloads land.
+    message_bytes: u32,
+    /// Messages that a receive is for.
+    count: u8,
+    /// Receives until the wider one is due.
+    left: u8,
+}
+
+impl Default for Intake {
+    fn default() -> Intake {
+        Intake { message_bytes: 0, count: 1, left: WIDER_EVERY }
+    }
+}
+
+impl Intake {
+    /// The peer has sent a large payload, in a message of so many bytes.
+    pub(crate) fn saw(&mut self, bytes: u32) {
+        if bytes as usize <= WHOLE_BYTES_MAX {
+            self.message_bytes = bytes;
+        } else {
+            self.end();
+        }
+    }
+
+    /// Payloads land again.
+    pub(crate) fn end(&mut self) {
+        *self = Intake::default();
+    }
+
+    /// Whether messages up to [`WHOLE_BYTES_MAX`] are received whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.message_bytes > 0
+    }
+
+    /// Whether the next receive is a wider one. `more`: the last one has left something in the socket.
+    fn is_wider(&self, more: bool) -> bool {
+        self.left == 0 && (more || self.count > 1)
+    }
+
+    /// Bytes that the window is to have room for.
+    pub(crate) fn bytes(&self, more: bool) -> usize {
+        let count = if self.is_wider(more) { SHARE * (self.count + 1).min(COUNT_MAX) } else { self.count };
+        usize::from(count) * self.message_bytes as usize
+    }
+
+    /// A receive for which the window had `room` bytes has filled `bytes` of them.
+    pub(crate) fn received(&mut self, room: usize, bytes: usize) {
+        if !self.is_whole() {
+            return;
+        }
+        let each = self.message_bytes as usize;
+        if self.left > 0 {
+            self.left -= 1;
+        } else if room > usize::from(self.count) * each {
+            self.left = WIDER_EVERY;
+            let share = bytes / each / usize::from(SHARE);
+            let (least, most) = (self.count.max(2) - 1, (self.count + 1).min(COUNT_MAX));
+            self.count = (share.min(usize::from(most)) as u8).max(least);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EACH: usize = (32 << 10) + 23;
+
+    /// Receives of a peer that has `depth` messages in its socket whenever there is a receive; the count in the end.
+    fn plays(intake: &mut Intake, depth: usize, receives: usize) -> usize {
+        for _ in 0..receives {
+            let room = intake.bytes(depth > 1);
+            assert!((EACH..=INTAKE_BYTES_MAX).contains(&room));
+            intake.received(room, room.min(depth * EACH));
+        }
+        usize::from(intake.count)
+    }
+
+    #[test]
+    fn a_third_of_what_is_in_flight_is_received_at_once() {
+        for (depth, count) in [(1, 1), (4, 1), (5, 1), (6, 2), (8, 2), (9, 3), (12, 4), (100, 4)] {
+            let mut intake = Intake::default();
+            intake.saw(EACH as u32);
+            assert_eq!(plays(&mut intake, depth, 200), count, "{depth} in flight");
+        }
+    }
+
+    #[test]
+    fn a_client_that_has_less_in_flight_gets_less_at_once() {
+        let mut intake = Intake::default();
+        intake.saw(EACH as u32);
+        assert_eq!(plays(&mut intake, 16, 200), 4);
+        assert_eq!(plays(&mut intake, 4, 40), 3, "one step for each wider receive");
+        assert_eq!(plays(&mut intake, 4, 100), 1);
+        assert_eq!(plays(&mut intake, 1, 100), 1);
+        assert_eq!(intake.bytes(false), EACH, "there is no use in a wider receive where nothing was left");
+    }
+
+    #[test]
+    fn larger_payloads_land() {
+        let mut intake = Intake::default();
+        assert!(!intake.is_whole());
+        intake.saw(WHOLE_BYTES_MAX as u32);
+        assert!(intake.is_whole());
+        intake.saw(WHOLE_BYTES_MAX as u32 + 1);
+        assert_eq!((intake.is_whole(), intake.bytes(true)), (false, 0));
+    }
+}
