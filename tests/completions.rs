@@ -591,6 +591,112 @@ fn a_reply_that_does_not_leave_for_hours_ends_its_connection() {
     }
 }
 
+/// Stats of the root: their replies queue, as long as no socket takes any.
+fn flood() -> Vec<u8> {
+    request(|script| (0..2000).fold(script, |script, _| script.stat(0)))
+}
+
+/// H5: a peer that is ahead of what it is served is not received from, until it has taken its replies.
+#[test]
+fn a_peer_that_is_ahead_is_not_received_from() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    host.ring().socket_bytes = 0;
+    let flood = flood();
+    let mut said = 0;
+    while host.ring().of(ASYNC_CANCEL).is_empty() {
+        assert!(said < 10 * flood.len(), "a multishot receive goes on after {said} bytes");
+        host.says(&flood);
+        said += flood.len();
+    }
+    let receive = host.ring().receives(FD)[0];
+    host.ends(receive.user_data, -ECANCELED, 0);
+    assert!(host.ring().receives(FD).is_empty(), "it has 64 KiB that are not served");
+    // All that it has said is served as it takes its replies, and then it is received from again.
+    host.ring().socket_bytes = usize::MAX;
+    host.ring().hears(FD, usize::MAX);
+    (0..200).for_each(|_| host.turns());
+    assert_eq!((host.ring().receives(FD).len(), host.server.window_bytes()), (1, 0));
+    assert_eq!(messages(&host.ring().heard).len(), said / flood.len() * 2000);
+}
+
+/// Three peers, whose windows are to grow beyond what all may have together.
+struct Windows {
+    host: Host,
+    flood: Vec<u8>,
+}
+
+impl Windows {
+    fn new() -> Windows {
+        let mut host = Host::of(HandRing::default(), 3);
+        for fd in FD..FD + 3 {
+            host.server.connect(fd, Trust::All);
+            host.turns();
+            host.ring().says(fd, &Script::new(Dialect::L).attach(0).bytes);
+            host.turns();
+        }
+        host.ring().socket_bytes = 0;
+        Windows { host, flood: flood() }
+    }
+
+    /// This peer asks, takes no replies, and asks on until the windows of all have so many bytes. Its receive is being
+    /// cancelled, and brings what has arrived before that.
+    fn grow(&mut self, peer: i32, bytes: usize) {
+        while self.host.server.window_bytes() < bytes {
+            self.host.ring().says(FD + peer, &self.flood);
+            self.host.turns();
+        }
+    }
+
+    /// The peers that were ended so far.
+    fn shut(&mut self) -> Vec<i32> {
+        self.host.ring().shut.iter().map(|fd| fd - FD).collect()
+    }
+
+    /// Whatever is in flight for this peer ends.
+    fn goes(&mut self, peer: i32) {
+        let fd = FD + peer;
+        let sends = self.host.ring().in_flight.iter().filter(|sqe| sqe.fd == fd && sqe.is_send()).copied().collect();
+        for sqe in [self.host.ring().receives(fd), sends].concat() {
+            self.host.ring().ends(sqe.user_data, -ECONNRESET, 0);
+        }
+        self.host.turns();
+    }
+}
+
+/// H5: past the bound on all windows the peer with the largest one goes, and the next one not before that is gone.
+#[test]
+fn the_largest_window_goes_and_one_at_a_time() {
+    let mut windows = Windows::new();
+    windows.grow(0, 2 << 20);
+    windows.grow(2, 6 << 20);
+    assert_eq!(windows.shut(), []);
+    windows.grow(1, BACKLOG_BYTES_ALL);
+    (0..5).for_each(|_| windows.host.turns());
+    assert_eq!((windows.shut(), windows.host.stats.counters.evicted.get()), (vec![1], 1));
+    windows.goes(1);
+    assert_eq!(windows.host.server.peers(), 2);
+    assert!(windows.host.server.window_bytes() <= 16 << 20, "{} bytes are left", windows.host.server.window_bytes());
+    // Whoever was ended before is forgotten: the next one that has the largest window goes as well.
+    windows.grow(2, BACKLOG_BYTES_ALL);
+    assert_eq!((windows.shut(), windows.host.stats.counters.evicted.get()), (vec![1, 2], 2));
+    windows.goes(2);
+    assert_eq!(windows.host.server.peers(), 1);
+}
+
+/// H5: past the bound on all windows a peer that is overdue goes first, if it has a window.
+#[test]
+fn of_windows_that_of_an_overdue_peer_goes_first() {
+    let mut windows = Windows::new();
+    // Both are overdue soon, and the first one for longer; but it has no window.
+    windows.host.ring().says(FD, &request(|script| script.stat(0)));
+    windows.host.passes(2);
+    windows.grow(2, 1 << 20);
+    (0..20).for_each(|_| windows.host.passes(2));
+    assert_eq!(windows.host.server.overdue(), 2);
+    windows.grow(1, BACKLOG_BYTES_ALL);
+    assert_eq!(windows.shut(), [2]);
+}
+
 /// H3: where descriptors run out, the connection that is overdue gives its own.
 #[test]
 fn without_descriptors_an_overdue_connection_goes() {

@@ -393,6 +393,36 @@ mod tests {
         assert!(is_gone(process));
     }
 
+    /// A ring holds the socket of its process for a while; here it is the parent. The child is this test, once more: whoever
+    /// calls listen(2) is the process that a client sees (SO_PEERCRED, unix(7)).
+    #[test]
+    fn the_socket_of_a_process_that_has_ended_is_waited_for() {
+        const CHILD: &str = "RING9_TEST_LISTENS";
+        if std::env::var_os(CHILD).is_some() {
+            return socket::listen(&io::stdin(), Backlog::new(BACKLOG).expect("a length")).expect("it is bound");
+        }
+        let path = folder("ended").join("sock");
+        let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+        socket::bind(fd.as_raw_fd(), &UnixAddr::new(&path).expect("a short path")).expect("the path is free");
+        let status = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "uring::listen::tests::the_socket_of_a_process_that_has_ended_is_waited_for"])
+            .env(CHILD, "")
+            .stdin(fd.try_clone().expect("a descriptor"))
+            .stdout(std::process::Stdio::null())
+            .status()
+            .expect("it starts");
+        assert!(status.success());
+        let listener = probe(&UnixAddr::new(&path).expect("a short path")).expect("the socket is open");
+        assert!(is_gone(listener), "process {listener} has ended");
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(10 * LOCK_PAUSE);
+            drop(fd);
+        });
+        listen_unix(&path).expect("nobody listens there in the end");
+        ends.join().expect("no panic");
+        std::fs::remove_file(&path).expect("it is left behind");
+    }
+
     #[test]
     fn the_lock_of_a_removed_file_does_not_count() {
         let path = folder("lock").join("sock.lock");
