@@ -187,3 +187,52 @@ impl<T> Drop for Fids<T> {
         self.budget.change_fid_bytes(self.charged, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::FID_BYTES_OWN;
+    use super::*;
+
+    /// What is counted for all sessions is what is there, after each change; and nothing once they are dropped.
+    fn check(fids: &Fids<u32>, budget: &Budget) {
+        let leaving = fids.leaving.as_ref().map_or(0, |leaving| leaving.bytes());
+        assert_eq!((budget.fids(), budget.fid_bytes()), (fids.len(), fids.held.bytes() + leaving));
+    }
+
+    #[test]
+    fn fids_and_their_memory_are_counted_as_they_come_and_go() {
+        let budget = Arc::new(Budget::default());
+        let new = || Fids::new(usize::MAX, 1, Arc::clone(&budget));
+        for count in [10, 3000] {
+            let mut fids = new();
+            for fid in 0..count {
+                assert!(fids.put(fid, fid).is_none());
+                check(&fids, &budget);
+            }
+            for fid in 5..count {
+                assert!(fids.take(fid).is_ok_and(|held| held.file == fid));
+                check(&fids, &budget);
+            }
+            fids.trim();
+            check(&fids, &budget);
+            assert!(budget.fid_bytes() < FID_BYTES_OWN, "{} bytes for five", budget.fid_bytes());
+            // The session ends, in parts.
+            (0..count).for_each(|fid| drop(fids.put(10_000 + fid, fid)));
+            assert!(fids.put_attr(1_000_000, 0, Attr::to_read(&budget)).is_ok());
+            while fids.leave().is_some() {
+                check(&fids, &budget);
+            }
+            assert_eq!((budget.fids(), budget.fid_bytes()), (0, 0));
+            // The same connection begins a new session, with as many attributes as it may have.
+            (0..ATTRS_MAX as u32).for_each(|fid| assert!(fids.put_attr(fid, fid, Attr::to_read(&budget)).is_ok()));
+            assert!(fids.put_attr(1000, 0, Attr::to_read(&budget)).is_err());
+            check(&fids, &budget);
+            // It is dropped with them, and with those of a session that is ending.
+            let mut ending = new();
+            (0..count).for_each(|fid| drop(ending.put(fid, fid)));
+            assert!(ending.leave().is_some());
+            drop((fids, ending));
+            assert_eq!((budget.fids(), budget.fid_bytes()), (0, 0));
+        }
+    }
+}

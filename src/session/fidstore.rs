@@ -391,6 +391,40 @@ mod tests {
         assert!(left == values && store.len() == 0 && store.first.bytes() == 0);
     }
 
+    /// The sums are those of what is there.
+    fn check<T>(store: &Store<T>) {
+        let many = store.many.as_ref().expect("more than a chunk of values");
+        let tables = many.tables.iter().map(|table| size_of::<Table>() + table_bytes(table)).sum::<usize>();
+        let chunks = many.chunks.iter().map(Chunk::bytes).sum::<usize>();
+        assert_eq!((many.chunk_bytes, many.table_bytes), (chunks, tables));
+    }
+
+    #[test]
+    fn places_and_memory_are_given_back() {
+        const COUNT: u32 = 10_000;
+        let mut store = Store::new(7);
+        (0..COUNT).for_each(|fid| assert!(store.put(fid, [fid; 20]).is_none()));
+        check(&store);
+        let most = store.bytes();
+        for round in 0..10 {
+            // Half of the places of each chunk become free, and have values again.
+            (0..COUNT).filter(|fid| fid % 2 == round % 2).for_each(|fid| assert!(store.take(fid).is_some()));
+            check(&store);
+            (0..COUNT).filter(|fid| fid % 2 == round % 2).for_each(|fid| assert!(store.put(fid, [fid; 20]).is_none()));
+            check(&store);
+            assert!(store.bytes() < most + most / 10, "{} bytes, {most} at first", store.bytes());
+        }
+        // The session ends: no number is looked up any more.
+        assert!(store.pop().is_some());
+        assert!(store.many.as_ref().is_some_and(|many| many.tables.is_empty()));
+        for _ in 1..COUNT {
+            check(&store);
+            assert!(store.pop().is_some());
+        }
+        check(&store);
+        assert_eq!((store.len(), store.many.as_ref().map(|many| many.chunk_bytes)), (0, Some(0)));
+    }
+
     #[test]
     fn a_million_values_cost_little_more_than_themselves() {
         let mut store = Store::new(7);
