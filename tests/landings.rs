@@ -102,6 +102,17 @@ fn a_landing_offers_the_rest_and_its_last_byte_publishes() {
     session.close(&mut fs, AT);
 }
 
+/// The peer dies before the driver has asked for the landing: its memory goes at once, not with the session.
+#[test]
+fn a_closed_session_has_no_grant() {
+    let (mut fs, bytes) = (tree(), large());
+    let mut session = session(&mut fs);
+    session.receive(&mut fs, AT, &bytes[..HEAD]).expect("a sound request");
+    assert!(session.next_landing().is_some() && fs.arena().gauge().granted_bytes() >= LEN);
+    session.close(&mut fs, AT);
+    assert_eq!((session.next_landing().is_none(), fs.arena().gauge().granted_bytes()), (true, 0));
+}
+
 /// The peer dies while the kernel still writes: the driver keeps the landing until its completion, and the file is unchanged.
 #[test]
 fn a_landing_outlives_its_session_and_then_changes_nothing() {

@@ -250,6 +250,8 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::Arena;
+    use bytes::BufMut;
 
     fn queue(out: &mut Outgoing, gate: Gate, bytes: &[u8]) {
         let batch = out.batch(gate);
@@ -269,6 +271,55 @@ mod tests {
         assert_eq!(out.take(5).expect("two are open").to_vec(), b"secondthird");
         assert_eq!(out.bytes(), 6);
         assert_eq!(out.take(Gate::MAX).expect("all are open").to_vec(), b"fourth");
+    }
+
+    /// A long reply leaves in pieces, and its socket may be full for long in between.
+    #[test]
+    fn each_slice_is_unpinned_once_it_has_left() {
+        let mut arena = Arena::new(1 << 20).expect("a small mapping");
+        let block = arena.alloc(300).expect("room");
+        arena.write(&block, 0, &[7; 300]);
+        let mut out = Outgoing::new(Arc::default());
+        let batch = out.batch(0);
+        (0..3).for_each(|n| batch.iovec().put_slice(arena.slice(&block, n * 100..n * 100 + 100)));
+        batch.end_reply(Kind::TREAD, 0);
+        let mut batch = out.take(0).expect("open");
+        for (n, pins) in [(99, 3), (1, 2), (150, 1), (49, 1)] {
+            batch.advance(n, |_| ());
+            assert_eq!(arena.gauge().pins(), pins);
+        }
+        // It is given up before all of it has left.
+        batch.clear();
+        assert_eq!(arena.gauge().pins(), 0);
+        arena.free(block);
+    }
+
+    /// A request without a reply, as one that waits, has begun a batch. Its memory is not the session's while that is quiet.
+    #[test]
+    fn a_quiet_session_has_no_memory_of_replies() {
+        let budget = Arc::new(Budget::default());
+        let mut out = Outgoing::new(Arc::clone(&budget));
+        (1..100).for_each(|gate| queue(&mut out, gate, b"reply"));
+        while out.take(Gate::MAX).is_some() {}
+        out.batch(0);
+        assert_eq!(budget.reply_bytes(), out.memory_bytes());
+        assert!(out.take_spare().is_some());
+        assert_eq!((out.memory_bytes(), budget.reply_bytes()), (0, 0));
+        out.trim();
+        assert_eq!(out.batches.capacity(), 0);
+    }
+
+    #[test]
+    fn the_memory_of_a_long_batch_is_not_kept() {
+        let mut out = Outgoing::new(Arc::default());
+        for len in [100, KEPT_BYTES_MAX] {
+            queue(&mut out, 0, &vec![0; len]);
+            let batch = out.take(0).expect("open");
+            let before = batch.memory_bytes();
+            out.recycle(batch);
+            let kept = out.take_spare().expect("recycled just now").memory_bytes();
+            assert_eq!((kept == before, kept <= KEPT_BYTES_MAX), (len == 100, true), "{before} bytes, then {kept}");
+        }
     }
 
     /// A read that fails or waits leaves an empty batch behind; the next reply must not wait for that one's gate.

@@ -148,6 +148,9 @@ fn too_many_that_wait_hold_the_rest_but_not_their_flush() {
         peer.send(tag, &read(1, 0, 3)).expect("not broken");
     }
     let more = frame(3, &walk(0, 2, &[]), Dialect::L);
+    // Its first part has come before, and has a deadline.
+    peer.session.receive(&mut peer.tree, AT, &more[..9]).expect("not broken");
+    assert!(peer.session.deadline().is_some());
     let received = peer.session.receive(&mut peer.tree, AT, &more).expect("not broken");
     assert_eq!((received.consumed, received.need.held), (0, true));
     assert_eq!(peer.session.deadline(), None, "that it waits is not the peer's doing");
