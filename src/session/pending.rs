@@ -167,3 +167,23 @@ impl<F: Filesystem> Session<F> {
         self.trace('<', &message, request.tag);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::testtree::Tree;
+    use super::*;
+    use crate::wire::Kind;
+
+    #[test]
+    fn a_quiet_session_gives_memory_of_what_waited_back() {
+        let mut session = Session::<Tree>::new(Config::new(1, 8192));
+        for serial in 0..100 {
+            let request = Request { tag: serial as Tag, kind: Kind::TWRITE, at_ns: 0 };
+            session.pending.add(Token { peer: 1, serial }, request, 1, What::Write);
+        }
+        assert_eq!(session.pending.take_all().count(), 100);
+        session.trim();
+        assert_eq!(session.pending.0.capacity(), 0);
+    }
+}

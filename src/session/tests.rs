@@ -488,3 +488,17 @@ fn fids_of_all_sessions_share_memory() {
     }
     assert_eq!((budget.fids(), budget.fid_bytes(), budget.reply_bytes()), (0, 0, 0));
 }
+
+/// Once its client is quiet, a session that had many fids has no memory of them.
+#[test]
+fn a_quiet_session_gives_memory_of_fids_back() {
+    let budget = std::sync::Arc::new(Budget::default());
+    let mut peer = Peer::with(Dialect::L, Config { budget: std::sync::Arc::clone(&budget), ..config() });
+    let fids = 1..200;
+    fids.clone().for_each(|fid| peer.walks(fid, &[]));
+    let most = budget.fid_bytes();
+    fids.for_each(|fid| peer.says(&Message::Tclunk { fid }, &Message::Rclunk {}));
+    peer.session.trim();
+    assert!(budget.fid_bytes() < most / 4, "{} bytes, {most} at most", budget.fid_bytes());
+    peer.ends();
+}
