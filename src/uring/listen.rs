@@ -333,6 +333,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// For a test that closes a socket, or starts a process: between fork(2) and execve(2) a child has the descriptors of
+    /// all threads, so that a socket which was closed is still open.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("ring9-listen-{}-{name}", std::process::id()));
@@ -342,6 +350,7 @@ mod tests {
 
     #[test]
     fn a_live_path_is_not_stolen_and_a_dead_one_is_taken() {
+        let _alone = alone();
         let path = folder("steal").join("sock");
         let first = listen_unix(&path).expect("the path is free");
         assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
@@ -357,6 +366,7 @@ mod tests {
     /// well.
     #[test]
     fn of_several_that_start_over_a_dead_path_one_gets_it() {
+        let _alone = alone();
         let path = folder("race").join("sock");
         for _ in 0..50 {
             drop(listen_unix(&path).expect("nobody listens there"));
@@ -383,6 +393,7 @@ mod tests {
 
     #[test]
     fn a_process_is_gone_before_its_parent_has_looked() {
+        let _alone = alone();
         assert!(!is_gone(Pid::this()) && !is_gone(Pid::from_raw(0)));
         let mut child = std::process::Command::new("true").spawn().expect("true(1) is there");
         let process = Pid::from_raw(child.id() as i32);
@@ -401,6 +412,7 @@ mod tests {
         if std::env::var_os(CHILD).is_some() {
             return socket::listen(&io::stdin(), Backlog::new(BACKLOG).expect("a length")).expect("it is bound");
         }
+        let _alone = alone();
         let path = folder("ended").join("sock");
         let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
         socket::bind(fd.as_raw_fd(), &UnixAddr::new(&path).expect("a short path")).expect("the path is free");
@@ -439,6 +451,7 @@ mod tests {
 
     #[test]
     fn the_path_of_another_server_is_not_removed() {
+        let _alone = alone();
         let path = folder("own").join("sock");
         let (fd, remove) = listen_unix(&path).expect("the path is free").into_raw();
         // The first one has stopped accepting and still has replies to send when the second one
