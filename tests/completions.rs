@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use support::hand_ring::{ACCEPT, HandRing};
 use support::host::request;
 use support::script::{Script, pattern};
-use support::sqe::{ASYNC_CANCEL, CQE_F_MORE, Sqe, TIMEOUT, WRITE};
+use support::sqe::{ASYNC_CANCEL, CQE_F_MORE, MADVISE, Sqe, TIMEOUT, WRITE};
 use support::tree_in;
 
 const STDERR: i32 = 2;
@@ -212,6 +212,7 @@ fn a_late_completion_is_not_the_next_peers() {
     let old = host.ring().receives(FD)[0];
     host.ends(old.user_data, 0, 0);
     assert_eq!((host.server.peers(), &host.ring().closed[..]), (0, &[FD][..]));
+    assert_eq!(host.stats.connections(), (0, 0), "nor is it shown");
     host.server.connect(FD, Trust::All);
     host.turns();
     host.ends(old.user_data, 0, 0);
@@ -617,6 +618,89 @@ fn a_peer_that_is_ahead_is_not_received_from() {
     (0..200).for_each(|_| host.turns());
     assert_eq!((host.ring().receives(FD).len(), host.server.window_bytes()), (1, 0));
     assert_eq!(messages(&host.ring().heard).len(), said / flood.len() * 2000);
+    // From now on messages are served where they were received.
+    host.says(&request(|script| script.stat(0)));
+    assert_eq!((messages(&host.ring().heard).len(), host.server.window_bytes()), (said / flood.len() * 2000 + 1, 0));
+}
+
+/// A message that comes in two parts has a window until it is whole.
+#[test]
+fn a_window_goes_with_the_message_that_needed_it() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    let stat = request(|script| script.stat(1));
+    host.says(&stat[..9]);
+    assert!(host.server.window_bytes() > 0);
+    host.says(&stat[9..]);
+    assert_eq!((messages(&host.ring().heard).len(), host.server.window_bytes()), (1, 0));
+}
+
+/// H1: a peer that is quiet for a while gives back memory that it does not use, each time.
+#[test]
+fn quiet_peers_give_memory_back() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    let fid_bytes = |host: &Host| host.stats.counters.fid_bytes.get();
+    for _ in 0..3 {
+        for part in 0..4 {
+            let fids = 100 + 50 * part..150 + 50 * part;
+            host.says(&request(|script| fids.clone().fold(script, |script, fid| script.walk(0, fid, &[]))));
+            host.passes(1);
+        }
+        host.says(&request(|script| (100..300).fold(script, |script, fid| script.clunk(fid))));
+        let many = fid_bytes(&host);
+        host.passes(1);
+        assert_eq!(fid_bytes(&host), many, "it was not quiet for long");
+        (0..2).for_each(|_| host.passes(1));
+        assert!(fid_bytes(&host) < many, "{many} bytes");
+    }
+}
+
+/// H1: a peer that has sent a large payload and is quiet then has no window.
+#[test]
+fn quiet_peers_have_no_window() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    let write = request(|script| script.write(1, 0, &pattern(40_000, 2)));
+    host.says(&write[..1000]);
+    let shared = host.ring().receives(FD)[0];
+    host.ends(shared.user_data, -ECANCELED, 0);
+    host.says(&write[1000..]);
+    assert_eq!((last_kind(&host.ring().heard), host.server.window_bytes() > 0), (Kind::TWRITE.0 + 1, true));
+    (0..4).for_each(|_| host.passes(1));
+    let window = host.ring().receives(FD)[0];
+    host.ends(window.user_data, -ECANCELED, 0);
+    assert_eq!((host.ring().receives(FD)[0].shares(), host.server.window_bytes()), (true, 0));
+}
+
+/// Memory of replies that is kept for the next ones is bounded, and used for them.
+#[test]
+fn memory_of_replies_is_kept_within_a_bound_and_used_again() {
+    const PEERS: i32 = 600;
+    let kept = |host: &Host| host.stats.counters.kept_bytes.get() as usize;
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    let stat = request(|script| script.stat(1));
+    host.says(&stat);
+    let of_one = kept(&host);
+    (0..100).for_each(|_| host.says(&stat));
+    assert_eq!(kept(&host), of_one);
+    // Nothing is lent to a peer that has no reply.
+    host.says(&stat[..9]);
+    assert_eq!((kept(&host), of_one > 0), (of_one, true));
+
+    let mut ring = HandRing::default();
+    ring.room = 10_000;
+    let mut host = Host::of(ring, PEERS as usize);
+    let stats = (0..64).fold(Script::new(Dialect::L).attach(0).bytes.to_vec(), |bytes, _| {
+        [bytes, request(|script| script.stat(0))].concat()
+    });
+    host.ring().socket_bytes = 0;
+    for fd in FD..FD + PEERS {
+        host.server.connect(fd, Trust::All);
+        host.turns();
+        host.ring().says(fd, &stats);
+        host.turns();
+    }
+    (FD..FD + PEERS).for_each(|fd| host.ring().hears(fd, usize::MAX));
+    host.turns();
+    assert!((KEPT_BATCH_BYTES_ALL / 2..=KEPT_BATCH_BYTES_ALL).contains(&kept(&host)), "{} bytes", kept(&host));
 }
 
 /// Three peers, whose windows are to grow beyond what all may have together.
@@ -681,6 +765,12 @@ fn the_largest_window_goes_and_one_at_a_time() {
     assert_eq!((windows.shut(), windows.host.stats.counters.evicted.get()), (vec![1, 2], 2));
     windows.goes(2);
     assert_eq!(windows.host.server.peers(), 1);
+    // Each time all that memory went back to the system with the next look, and then nothing more.
+    windows.host.passes(1);
+    let trims = windows.host.ring().trims;
+    assert!(trims > 0);
+    (0..3).for_each(|_| windows.host.passes(1));
+    assert_eq!(windows.host.ring().trims, trims);
 }
 
 /// H5: past the bound on all windows a peer that is overdue goes first, if it has a window.
@@ -723,6 +813,66 @@ fn a_silent_machine_gives_its_place() {
     assert_eq!((host.stats.counters.refused.get(), &host.ring().shut[..]), (1, &[FD + 1][..]));
     host.ends(accept, FD + 4, CQE_F_MORE);
     assert_eq!((host.stats.counters.refused.get(), &host.ring().shut[..]), (2, &[FD + 1][..]), "2 min are a pause");
+}
+
+/// H6: how long machines have been silent is asked in the second after a connection was refused, and not from then on.
+#[test]
+fn silent_machines_are_asked_for_once() {
+    let mut host = Host::with_two(true, 10);
+    let accept = host.ring().of(ACCEPT)[0].user_data;
+    host.ring().silent_ns = BTreeMap::from([(FD, 300_000_000_000)]);
+    host.passes(1);
+    assert_eq!(host.server.overdue(), 0);
+    host.ends(accept, FD + 2, CQE_F_MORE);
+    let overdue = [1, 2, 3].map(|_| {
+        host.passes(1);
+        host.server.overdue()
+    });
+    assert_eq!((host.stats.counters.refused.get(), overdue), (1, [1, 0, 0]));
+}
+
+/// I1: a head slot is given back when its send has ended, so that replies leave through the table however many there were.
+#[test]
+fn head_slots_are_used_again() {
+    const READS: usize = 3000;
+    let mut ring = HandRing::default();
+    (ring.vectored_fixed, ring.vectored_send) = (true, false);
+    let mut host = Host::with_peer(ring, 5000);
+    host.server.register(16 << 20).expect("the ring has a table");
+    for _ in 0..READS {
+        host.says(&request(|script| script.read(1, 0, 5000)));
+    }
+    assert_eq!(host.stats.counters.sends_fixed.get(), READS as u64);
+}
+
+/// Memory is populated ahead of need, again and again.
+#[test]
+fn memory_grows_step_by_step() {
+    let arena = Arena::new(16 << 20).expect("a small mapping");
+    let parts = (arena.memory(), arena.heads(), arena.gauge());
+    let options = Options { grow: Some(Grow::from(1 << 20)), ..Options::new(1 << 20, 1) };
+    let mut server = Server::new(HandRing::default(), tree_in(arena), parts, options);
+    server.connect(FD, Trust::All);
+    let turns = |server: &mut Server<HandRing, Mem>| (0..9).for_each(|_| server.turn_now().expect("the ring works"));
+    turns(&mut server);
+    let mut script = Script::new(Dialect::L);
+    script.attach(0).walk(0, 1, &[]).create(1, b"file");
+    server.ring().says(FD, &script.bytes);
+    turns(&mut server);
+    let mut grown = Vec::new();
+    for part in 0..500 {
+        server.ring().says(FD, &request(|script| script.write(1, part * 16_000, &pattern(16_000, 1))));
+        turns(&mut server);
+        let populates = server.ring().of(MADVISE);
+        assert!(populates.len() <= 1, "one at a time");
+        if let Some(populate) = populates.first() {
+            grown.push(part * 16_000 / 1024);
+            server.ring().ends(populate.user_data, 0, 0);
+            turns(&mut server);
+        }
+    }
+    // Three quarters of 1, 2, 4 and 8 MiB.
+    assert_eq!(grown.len(), 4, "at {grown:?} KiB");
 }
 
 /// Attaches as root and makes a file; its owner, or the errno of the attach.

@@ -19,6 +19,8 @@ pub struct HandRing {
     pub multishot: bool,
     /// Lists may go through the table of buffers.
     pub vectored_fixed: bool,
+    /// A send takes a list.
+    pub vectored_send: bool,
     /// SQEs that the queue has room for, and whether none of them is submitted, as where completions overflow (EBUSY).
     pub room: usize,
     pub stuck: bool,
@@ -39,6 +41,8 @@ pub struct HandRing {
     /// Slots of the table of buffers that were emptied.
     pub emptied: Vec<u32>,
     pub now_ns: u64,
+    /// How often memory was given back to the system.
+    pub trims: usize,
     /// What the sockets have, which the next receives bring while they are submitted, a part each.
     pub there: BTreeMap<RawFd, VecDeque<Vec<u8>>>,
     queued: Vec<Sqe>,
@@ -53,6 +57,7 @@ impl Default for HandRing {
         HandRing {
             multishot: true,
             vectored_fixed: false,
+            vectored_send: true,
             room: 100,
             stuck: false,
             socket_bytes: usize::MAX,
@@ -66,6 +71,7 @@ impl Default for HandRing {
             identity: None,
             emptied: Vec::new(),
             now_ns: AT.mono_ns,
+            trims: 0,
             there: BTreeMap::new(),
             queued: Vec::new(),
             done: Vec::new(),
@@ -170,8 +176,8 @@ impl HandRing {
 
 impl Ring for HandRing {
     fn features(&self) -> Features {
-        let HandRing { vectored_fixed, multishot, .. } = *self;
-        Features { vectored_fixed, defer_taskrun: true, multishot, vectored_send: true }
+        let HandRing { vectored_fixed, multishot, vectored_send, .. } = *self;
+        Features { vectored_fixed, defer_taskrun: true, multishot, vectored_send }
     }
 
     unsafe fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
@@ -291,5 +297,9 @@ impl Ring for HandRing {
 
     fn entropy(&mut self) -> u64 {
         1
+    }
+
+    fn trim_memory(&mut self) {
+        self.trims += 1;
     }
 }

@@ -9,6 +9,7 @@ const RECVMSG: u8 = 10;
 pub const TIMEOUT: u8 = 11;
 pub const ASYNC_CANCEL: u8 = 14;
 pub const WRITE: u8 = 23;
+pub const MADVISE: u8 = 25;
 pub const SEND: u8 = 26;
 const RECV: u8 = 27;
 const READV_FIXED: u8 = 60;
