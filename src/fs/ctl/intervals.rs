@@ -91,3 +91,28 @@ impl Intervals {
 fn since_epoch(at: At) -> Duration {
     Duration::new(u64::try_from(at.wall.sec).unwrap_or(0), at.wall.nsec)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Time;
+
+    fn at(seconds: u64) -> At {
+        At { wall: Time { sec: seconds as i64, nsec: 0 }, mono_ns: seconds * 1_000_000_000 }
+    }
+
+    /// In the middle of an interval that is being ended: its lines go, and no more are made.
+    #[test]
+    fn nothing_is_left_when_the_last_reader_goes() {
+        let stats = Stats::default();
+        let mut intervals = Intervals::new(1);
+        let reader = intervals.open(&stats, at(1)).expect("room for a reader");
+        [Kind::TREAD, Kind::TWRITE].iter().for_each(|&kind| stats.replied(kind, 1000));
+        intervals.tick(&stats, at(2));
+        assert!(intervals.is_ending() && intervals.tail.lines().end() > 0);
+        intervals.close(&stats, reader);
+        assert!(!intervals.is_ending());
+        let lines = intervals.tail.lines();
+        assert_eq!((lines.start(), intervals.tail.readers()), (lines.end(), 0));
+    }
+}

@@ -80,3 +80,18 @@ impl Listings {
         Ok(lines)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_goes_with_its_open() {
+        let mut listings = Listings::default();
+        for bytes in 100..200 {
+            let (first, second) = (listings.open(At::default(), bytes), listings.open(At::default(), 2 * bytes));
+            assert_eq!((listings.close(first), listings.close(second)), (bytes, 2 * bytes));
+        }
+        assert!(listings.0.is_empty() && listings.0.capacity() < 10);
+    }
+}

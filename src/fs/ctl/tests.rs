@@ -329,6 +329,40 @@ fn texts_that_are_open_are_bounded() {
     assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Ok(()));
 }
 
+/// H10: what made a text is charged once.
+#[test]
+fn the_work_of_a_text_is_charged_once() {
+    let mut fixture = Fixture::new(1000);
+    for (path, units) in [("version", 0), ("stats", STATS_UNITS), ("latency/Tread", TABLE_UNITS)] {
+        let file = fixture.open(path);
+        assert_eq!((fixture.ctl.spent(), fixture.ctl.spent()), (units, 0), "{path}");
+        fixture.close(file);
+    }
+}
+
+/// Of each file as many are opened as can be, twice. In one turn they have one text.
+#[test]
+fn what_an_open_has_is_given_back() {
+    let mut fixture = Fixture::new(1000);
+    fixture.stats.connected(1, Rc::new(Connection::new("-".into(), "all".into(), 0)));
+    for path in ["stats", "connections", "log", "latency.hlog", "latency/Tread"] {
+        let counts = [1, 2].map(|_| {
+            let mut open = Vec::new();
+            let refused = loop {
+                let mut file = fixture.walk(path);
+                match fixture.ctl.open(&mut file, READ, at(0)) {
+                    Ok(()) => open.push(file),
+                    Err(error) => break (open.len(), error),
+                }
+            };
+            open.into_iter().for_each(|file| fixture.close(file));
+            refused
+        });
+        assert_eq!((counts[0], counts[0].1), (counts[1], Error::ENFILE), "{path}");
+        assert!(counts[0].0 >= READERS_MAX, "{path}: {counts:?}");
+    }
+}
+
 #[test]
 fn the_log_goes_on_from_its_oldest_line() {
     let mut fixture = Fixture::new(1000);
