@@ -114,6 +114,10 @@ mod tests {
         assert_eq!(limiter.admit("other", 5999 * MS), Verdict { passes: true, left_out: 0 });
         assert_eq!(limiter.admit("stranger", 6000 * MS), Verdict { passes: true, left_out: 997 });
         assert!(!limiter.owes());
+        // The next second has as many.
+        let passed = (1..1000).filter(|ms| limiter.admit("stranger", 6000 * MS + ms * MS).passes).count();
+        assert_eq!((passed, limiter.left_out()), (2, 2 * 997));
+        assert_eq!(limiter.admit("stranger", 7000 * MS), Verdict { passes: true, left_out: 997 });
     }
 
     #[test]
