@@ -49,6 +49,26 @@ fn a_freed_block_stays_until_its_last_slice_is_dropped_on_another_thread() {
 }
 
 #[test]
+fn blocks_that_come_back_are_taken_in_parts_and_none_is_lost() {
+    let mut arena = arena();
+    let slices: Vec<Slice> = (0..100)
+        .map(|_| {
+            let block = arena.alloc(64).expect("room");
+            arena.write(&block, 0, &[1; 64]);
+            let slice = arena.slice(&block, 0..64);
+            arena.free(block);
+            slice
+        })
+        .collect();
+    drop(slices);
+    for left in [70, 40, 10, 0] {
+        arena.collect_some(30);
+        let gauge = arena.gauge();
+        assert_eq!((gauge.used_bytes(), gauge.orphaned_bytes(), arena.has_returns()), (left * 64, left * 64, left > 0));
+    }
+}
+
+#[test]
 fn one_landing_at_a_time_and_growth_cannot_touch_it() {
     let mut arena = arena();
     let block = arena.alloc(4096).expect("room");

@@ -71,10 +71,15 @@ impl Of {
         self.values.len()
     }
 
-    /// Whether the sums are those of what is there. Adds everything up: for debug builds.
-    fn adds_up(&self) -> bool {
-        let names = self.values.keys().map(|name| name.len() + 1).sum::<usize>();
-        (self.value_bytes, self.list_bytes) == (self.values.values().map(|value| value.size).sum(), names)
+    /// Whether the sums are those of what is there, and anything is. Adds everything up: for debug builds.
+    fn adds_up(&self, arena: &Arena) -> bool {
+        let names = self.values.keys().map(|name| name.len() + 1).sum();
+        let (values, blocks) = self
+            .values
+            .values()
+            .fold((0, 0), |(values, blocks), value| (values + value.size, blocks + value.allocated(arena)));
+        let sums = (self.value_bytes, self.list_bytes, self.block_bytes);
+        sums == (values, names, blocks) && !self.values.is_empty()
     }
 }
 
@@ -221,7 +226,8 @@ impl Mem {
             self.attrs.take(key, name, &self.store.arena)
         };
         self.free_xattr(taken);
-        debug_assert!(self.attrs.files.get(&key).is_none_or(Of::adds_up), "sums of attributes");
+        let of = self.attrs.files.get(&key);
+        debug_assert!(of.is_none_or(|of| of.adds_up(&self.store.arena)), "sums of attributes");
         self.nodes[key].ctime = at.wall;
         Ok(())
     }

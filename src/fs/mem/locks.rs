@@ -419,5 +419,6 @@ mod tests {
         assert_eq!(locks.set(99, 2, 2, &lock(LockKind::Exclusive, 0..1, 1)), Ok(true));
         assert_eq!(locks.set(0, 1, 1, &lock(LockKind::None, 0..u64::MAX, 1)), Ok(true), "giving back always works");
         assert_eq!(locks.len(), PEER_MAX - FILE_MAX + 1);
+        assert!(!locks.files.contains_key(&0), "a file without ranges has no list of them");
     }
 }

@@ -265,3 +265,21 @@ fn moving_a_directory_elsewhere_needs_permission_to_write_to_it() {
     assert_eq!(rename_as(&mut mem, user(5), "", b"d", "to", b"d"), Err(Error::EACCES), "its .. would change");
     assert_eq!(rename_as(&mut mem, user(5), "", b"d", "", b"e"), Ok(()));
 }
+
+/// Whichever of several names goes first, none is kept once it has gone.
+#[test]
+fn further_names_are_forgotten_when_they_go() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut mem = small_tree();
+        let names = [&b"a"[..], b"b", b"c"];
+        let file = create(&mut mem, names[0], READ_WRITE);
+        let dir = root(&mut mem, ROOT_USER);
+        names[1..].iter().for_each(|name| mem.link(&dir, name, &file, at(3)).expect("room"));
+        assert_eq!((mem.others.len(), mem.further_names), (2, 2));
+        order.iter().for_each(|&n| mem.unlink(&dir, names[n], false, at(3)).expect("there"));
+        assert_eq!((mem.others.len(), mem.further_names), (0, 0), "{order:?}");
+        mem.close(dir, at(3)).expect("nothing to do");
+        mem.close(file, at(3)).expect("nothing to do");
+        nothing_left(mem);
+    }
+}

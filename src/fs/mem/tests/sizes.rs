@@ -194,6 +194,7 @@ fn what_a_large_file_lets_go_of_is_free_before_it_is_freed() {
         assert!(mem.spent() >= (waste::AT_ONCE / waste::PER_UNIT) as u32);
         mem.ready();
         assert_eq!((used(&mem), mem.free_bytes()), ((waits - waste::TURN_MAX) * BLOCK, free));
+        assert_eq!(mem.spent(), 0, "no request has done it");
         // All of it is needed again.
         let mut other = create(&mut mem, b"other", READ_WRITE);
         for n in 0..blocks as u64 {
@@ -227,6 +228,7 @@ fn attributes_that_wait_make_room_for_inodes() {
         make(&mut mem, "", format!("{n}").as_bytes(), Make::File, 0o644);
     }
     assert!(!mem.has_work());
+    assert_eq!(mem.free_bytes(), mem.arena().usable_bytes(), "nothing waits any more");
     assert_eq!(mem.make(&dir, b"more", Make::File, 0o644, None, at(3)), Err(Error::ENOSPC));
     mem.close(dir, at(3)).expect("nothing to do");
     nothing_left(mem);
