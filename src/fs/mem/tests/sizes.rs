@@ -234,6 +234,25 @@ fn attributes_that_wait_make_room_for_inodes() {
     nothing_left(mem);
 }
 
+/// In debug builds each change of an attribute looks whether sums and lists are those of what is there.
+#[test]
+fn the_last_attribute_leaves_nothing() {
+    let mut mem = small_tree();
+    let file = create(&mut mem, b"f", READ_WRITE);
+    let free = (mem.inodes_free(), mem.free_bytes());
+    for names in [&[&b"user.a"[..], b"user.b"][..], &[b"user.b", b"user.a"]] {
+        for name in [&b"user.a"[..], b"user.b"] {
+            mem.set_xattr(&file, name, Some(b"value"), SetXattr::Any, at(3)).expect("room");
+        }
+        for name in names {
+            mem.set_xattr(&file, name, None, SetXattr::Replace, at(3)).expect("it is there");
+        }
+        assert_eq!((mem.inodes_free(), mem.free_bytes()), free);
+    }
+    mem.close(file, at(3)).expect("nothing to do");
+    nothing_left(mem);
+}
+
 #[test]
 fn the_count_of_files_is_limited_and_shown() {
     let mut mem = small_tree();
