@@ -664,7 +664,9 @@ fn quiet_peers_have_no_window() {
     host.ends(shared.user_data, -ECANCELED, 0);
     host.says(&write[1000..]);
     assert_eq!((last_kind(&host.ring().heard), host.server.window_bytes() > 0), (Kind::TWRITE.0 + 1, true));
+    let cancels = host.ring().of(ASYNC_CANCEL).len();
     (0..4).for_each(|_| host.passes(1));
+    assert_eq!(host.ring().of(ASYNC_CANCEL).len(), cancels + 1, "its receive into the window is to end");
     let window = host.ring().receives(FD)[0];
     host.ends(window.user_data, -ECANCELED, 0);
     assert_eq!((host.ring().receives(FD)[0].shares(), host.server.window_bytes()), (true, 0));
