@@ -8,7 +8,9 @@ use ring9::fs::mem::Mem;
 use ring9::logging::{self, Level, Log};
 use ring9::session::NOBODY;
 use ring9::stats::{Lines, Stats};
-use ring9::uring::{BACKLOG_BYTES_ALL, Listener, LogTo, Options, SHARED_COUNT, Server, Trust, WINDOW_BYTES};
+use ring9::uring::{
+    BACKLOG_BYTES_ALL, Grow, KEPT_BATCH_BYTES_ALL, Listener, LogTo, Options, SHARED_COUNT, Server, Trust, WINDOW_BYTES,
+};
 use ring9::wire::{Dialect, Kind, Message};
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -206,7 +206,7 @@ mod tests {
         for count in [10, 3000] {
             let mut fids = new();
             for fid in 0..count {
-                assert!(fids.put(fid, fid).is_none());
+                fids.put(fid, fid);
                 check(&fids, &budget);
             }
             for fid in 5..count {
@@ -217,7 +217,7 @@ mod tests {
             check(&fids, &budget);
             assert!(budget.fid_bytes() < FID_BYTES_OWN, "{} bytes for five", budget.fid_bytes());
             // The session ends, in parts.
-            (0..count).for_each(|fid| drop(fids.put(10_000 + fid, fid)));
+            (0..count).for_each(|fid| fids.put(10_000 + fid, fid));
             assert!(fids.put_attr(1_000_000, 0, Attr::to_read(&budget)).is_ok());
             while fids.leave().is_some() {
                 check(&fids, &budget);
@@ -229,7 +229,7 @@ mod tests {
             check(&fids, &budget);
             // It is dropped with them, and with those of a session that is ending.
             let mut ending = new();
-            (0..count).for_each(|fid| drop(ending.put(fid, fid)));
+            (0..count).for_each(|fid| ending.put(fid, fid));
             assert!(ending.leave().is_some());
             drop((fids, ending));
             assert_eq!((budget.fids(), budget.fid_bytes()), (0, 0));

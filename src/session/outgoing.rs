@@ -251,7 +251,6 @@ impl Outgoing {
 mod tests {
     use super::*;
     use crate::arena::Arena;
-    use bytes::BufMut;
 
     fn queue(out: &mut Outgoing, gate: Gate, bytes: &[u8]) {
         let batch = out.batch(gate);

@@ -30,6 +30,14 @@ pub(super) struct Need {
     pages: Range<usize>,
 }
 
+/// The unit that the size is in, if an operation shows bytes behind the size there, and the place of the page that the size is in.
+pub(super) type Gap = Option<(u64, Option<Block>)>;
+
+/// The bytes from the start of a range to the end of its page.
+fn rest_of_page(range: &Range<usize>) -> Range<usize> {
+    range.start..range.start.next_multiple_of(PAGE)
+}
+
 /// What a change of a unit will do, with the block for it. `None`: everything is changed where it is.
 pub(super) type Plan = Option<(Need, Block)>;
 
@@ -39,15 +47,22 @@ impl Need {
         self.whole
     }
 
-    fn alloc(&self, store: &mut Store) -> Result<Block, Full> {
+    /// That of a change of bytes that are in no block.
+    fn of_hole(hole: &Range<usize>) -> Need {
+        let pages = pages(hole);
+        Need { whole: pages.len() > PAGES / 2, pages }
+    }
+
+    fn with_block(self, store: &mut Store) -> Result<(Need, Block), Full> {
         let bytes = self.pages.len() * PAGE;
-        if !self.whole {
-            return store.alloc(bytes);
-        }
-        match store.alloc(BLOCK_BYTES_MAX) {
-            Err(_) if bytes <= BLOCK_BYTES_MAX / 2 => store.alloc(bytes),
-            had => had,
-        }
+        let block = match self.whole {
+            true => match store.alloc(BLOCK_BYTES_MAX) {
+                Err(_) if bytes <= BLOCK_BYTES_MAX / 2 => store.alloc(bytes)?,
+                had => had?,
+            },
+            false => store.alloc(bytes)?,
+        };
+        Ok((self, block))
     }
 }
 
@@ -67,8 +82,16 @@ impl Content {
         }
         let (appends, former) = self.become_large(store, &range)?;
         let mut plans = std::mem::take(&mut store.plans);
-        let had = self.grow_to(store, range.start).and_then(|()| self.prepare(store, &range, appends, &mut plans));
-        if had.is_ok() {
+        let gap = self.gap(store, range.start);
+        let had = match &gap {
+            Ok(gap) => self.prepare(store, &range, appends, gap, &mut plans),
+            Err(full) => Err(*full),
+        };
+        let gap = gap.unwrap_or_default();
+        if had.is_err() {
+            gap.and_then(|(_, page)| page).into_iter().for_each(|page| store.arena.free(page));
+        } else {
+            self.close_gap(store, range.start, gap);
             let mut rest = data;
             for (index, plan) in indices(&range).zip(plans.drain(..)) {
                 let hole = part(&range, index);
@@ -96,10 +119,11 @@ impl Content {
 
     /// Gets all blocks that a change of `range` needs.
     fn prepare(
-        &mut self,
+        &self,
         store: &mut Store,
         range: &Range<u64>,
         appends: bool,
+        gap: &Gap,
         plans: &mut Vec<Plan>,
     ) -> Result<(), Full> {
         let mut nodes = 0;
@@ -108,7 +132,11 @@ impl Content {
             if !store.table.has_room(nodes) {
                 return Err(Full);
             }
-            plans.push(self.plan(store, index, &part(range, index), appends)?);
+            let hole = part(range, index);
+            // Behind a gap that operations show there will be holes.
+            let is_gap = gap.as_ref().is_some_and(|(behind, _)| *behind == index);
+            let need = if is_gap { Some(Need::of_hole(&hole)) } else { self.need(store, index, &hole, appends) };
+            plans.push(need.map(|need| need.with_block(store)).transpose()?);
         }
         Ok(())
     }
@@ -122,31 +150,29 @@ impl Content {
     }
 
     /// Gets the block that a change of `hole` in a unit needs.
-    pub(super) fn plan(
-        &mut self,
-        store: &mut Store,
-        index: u64,
-        hole: &Range<usize>,
-        appends: bool,
-    ) -> Result<Plan, Full> {
-        self.fold(store, index, hole);
-        let Some(need) = self.need(store, index, hole, appends) else { return Ok(None) };
-        let block = need.alloc(store)?;
-        Ok(Some((need, block)))
+    pub(super) fn plan(&self, store: &mut Store, index: u64, hole: &Range<usize>, appends: bool) -> Result<Plan, Full> {
+        self.need(store, index, hole, appends).map(|need| need.with_block(store)).transpose()
     }
 
     /// Which block a change of `hole` in a unit needs; `None` if all of it is changed where it is.
     pub(super) fn need(&self, store: &Store, index: u64, hole: &Range<usize>, appends: bool) -> Option<Need> {
         let touched = pages(hole);
+        let of_whole = |block: &Block| {
+            let is_fixed = !store.arena.in_place(block, hole);
+            is_fixed.then(|| Need { whole: hole.len() == BLOCK_BYTES_MAX, pages: touched.clone() })
+        };
         match self.unit(index) {
             None => {
                 let continues = appends && hole.start == 0 && index * BLOCK >= self.size;
-                Some(Need { whole: continues || touched.len() > PAGES / 2, pages: touched })
+                let need = Need::of_hole(hole);
+                Some(Need { whole: continues || need.whole, ..need })
             }
-            Some(Unit::Whole(block)) => (!store.arena.in_place(block, hole))
-                .then(|| Need { whole: hole.len() == BLOCK_BYTES_MAX, pages: touched }),
+            Some(Unit::Whole(block)) => of_whole(block),
             Some(Unit::Parts(id)) => {
                 let parts = store.table.get(*id);
+                if let Some(base) = self.folds_into(store, index) {
+                    return of_whole(base);
+                }
                 let is_fixed = |page: &usize| {
                     let here = bytes_of(&(*page..page + 1));
                     let want = hole.start.max(here.start)..hole.end.min(here.end);
@@ -164,6 +190,7 @@ impl Content {
 
     /// Makes `hole` in a unit changeable, as planned. What is around it stays as it is; the bytes of the hole are any.
     pub(super) fn carry_out(&mut self, store: &mut Store, index: u64, hole: &Range<usize>, plan: Plan) {
+        self.fold(store, index, hole);
         let Some((need, new)) = plan else { return };
         if need.whole && store.arena.capacity(&new) == BLOCK_BYTES_MAX {
             self.become_whole(store, index, hole, new);
@@ -198,6 +225,7 @@ impl Content {
             let at = edge.start.saturating_sub(first * PAGE);
             self.bring(store, index, edge, &new, at, Why::Pinned);
         }
+        let pages_below = self.pages_of(index);
         let Blocks::Large(units) = &mut self.blocks else { unreachable!("units are those of a large file") };
         let Store { arena, table, .. } = store;
         let (id, old_bytes) = match units.get(index) {
@@ -210,7 +238,7 @@ impl Content {
             // Its bytes are counted below, once it has its parts.
             let old = units.insert(index, Unit::Parts(id), BLOCK, old_bytes, &mut table.nodes);
             if let Some(Unit::Whole(base)) = old {
-                table.get_mut(id).attach(arena, 0..super::parts::pages(&(0..end)).end, base, 0);
+                table.get_mut(id).attach(arena, 0..pages_below, base, 0);
             }
         }
         let old_bytes = if old_bytes == 0 { BLOCK } else { old_bytes };
@@ -263,17 +291,31 @@ impl Content {
         store.moved(bytes.len());
     }
 
-    /// Takes the parts of a unit back into its base, if that can be changed there. Pages that `hole` covers are not copied.
+    /// The block that the parts of a unit go back into: its base, if everything that others have can be changed there.
+    fn folds_into<'a>(&self, store: &'a Store, index: u64) -> Option<&'a Block> {
+        let Some(Unit::Parts(id)) = self.unit(index) else { return None };
+        let Store { arena, table, .. } = store;
+        let parts = table.get(*id);
+        let base = parts.base(arena, &(0..0))?;
+        let mut elsewhere = (0..self.pages_of(index)).filter(|page| !parts.is_owner(*page, base));
+        elsewhere.all(|page| arena.in_place(base, &bytes_of(&(page..page + 1)))).then_some(base)
+    }
+
+    /// Pages of a unit that are below the size, in part at least.
+    fn pages_of(&self, index: u64) -> usize {
+        pages(&part(&(0..self.size), index)).end
+    }
+
+    /// Takes the parts of a unit back into its base, where that can be done. Pages that `hole` covers are not copied.
     pub(super) fn fold(&mut self, store: &mut Store, index: u64, hole: &Range<usize>) {
         let Some(&Unit::Parts(id)) = self.unit(index) else { return };
-        let end = pages(&part(&(0..self.size), index)).end;
+        if self.folds_into(store, index).is_none() {
+            return;
+        }
+        let end = self.pages_of(index);
         let Store { arena, table, .. } = store;
         let parts = table.get(id);
         let Some(base) = parts.base(arena, &(0..0)) else { return };
-        let elsewhere = |page: &usize| !parts.is_owner(*page, base);
-        if !(0..end).filter(elsewhere).all(|page| arena.in_place(base, &bytes_of(&(page..page + 1)))) {
-            return;
-        }
         let mut moved = 0;
         for page in 0..end {
             let bytes = bytes_of(&(page..page + 1));
@@ -309,54 +351,61 @@ impl Content {
         false
     }
 
-    /// Zeroes from the size of a large file up to `start`, where that lies in a block.
-    pub(super) fn grow_large(&mut self, store: &mut Store, start: u64) -> Result<(), Full> {
+    /// What zeros from the size of a large file up to `start` need. The file stays as it is.
+    pub(super) fn gap(&self, store: &mut Store, start: u64) -> Result<Gap, Full> {
+        if start <= self.size {
+            return Ok(None);
+        }
         let index = self.size / BLOCK;
         let tail = part(&(self.size..start), index);
-        let page_end = tail.start.next_multiple_of(PAGE);
-        let in_page = tail.start..page_end.min(BLOCK_BYTES_MAX);
-        match self.unit(index) {
-            None => return Ok(()),
-            Some(Unit::Whole(block)) if store.arena.in_place(block, &tail) => {
-                store.arena.zero(block, tail);
-                return Ok(());
-            }
-            Some(Unit::Whole(_)) => {}
-            Some(Unit::Parts(id)) => {
-                if in_page.is_empty() {
-                    return Ok(());
-                }
-                match store.table.get(*id).run(&in_page).0 {
-                    None => return Ok(()),
-                    Some((block, place)) if store.arena.in_place(block, &place) => {
-                        store.arena.zero(block, place);
-                        return Ok(());
+        let in_page = rest_of_page(&tail);
+        let is_fixed = match self.unit(index) {
+            Some(Unit::Whole(block)) => !store.arena.in_place(block, &tail),
+            Some(Unit::Parts(id)) if !in_page.is_empty() => match store.table.get(*id).run(&in_page) {
+                (Some((block, place)), _) => !store.arena.in_place(block, &place),
+                (None, _) => false,
+            },
+            _ => false,
+        };
+        if !is_fixed {
+            return Ok(None);
+        }
+        let page = if in_page.is_empty() { None } else { Some(store.alloc(PAGE)?) };
+        Ok(Some((index, page)))
+    }
+
+    /// Zeroes from the size of a large file up to `start`, where that lies in a block.
+    pub(super) fn close_gap(&mut self, store: &mut Store, start: u64, gap: Gap) {
+        if start <= self.size {
+            return;
+        }
+        let index = self.size / BLOCK;
+        let tail = part(&(self.size..start), index);
+        let in_page = rest_of_page(&tail);
+        let Some((_, page)) = gap else {
+            let Store { arena, table, .. } = store;
+            match self.unit(index) {
+                Some(Unit::Whole(block)) => arena.zero(block, tail),
+                Some(Unit::Parts(id)) if !in_page.is_empty() => {
+                    if let (Some((block, place)), _) = table.get(*id).run(&in_page) {
+                        arena.zero(block, place);
                     }
-                    Some(_) => {}
                 }
+                _ => {}
             }
-        }
+            return;
+        };
         // An operation shows bytes behind the size: the page that the size is in gets another place, and those behind it are holes.
-        if in_page.is_empty() {
-            self.become_parts(store, index);
-            return Ok(());
-        }
-        let new = store.alloc(PAGE)?;
-        let at = in_page.start % PAGE;
-        if store.arena.capacity(&new) == BLOCK_BYTES_MAX {
-            // One that was set aside has each page where the unit has it.
-            store.arena.zero(&new, in_page.clone());
-        } else {
-            store.arena.zero(&new, at..PAGE);
-        }
+        let Some(new) = page else { return self.become_parts(store, index) };
+        let at = if store.arena.capacity(&new) == BLOCK_BYTES_MAX { in_page.start } else { in_page.start % PAGE };
+        store.arena.zero(&new, at..at + in_page.len());
         let page = in_page.start / PAGE;
         self.attach(store, index, &in_page, page..page + 1, new);
-        Ok(())
     }
 
     /// The parts form of a unit that is one block: pages behind the size are holes.
     fn become_parts(&mut self, store: &mut Store, index: u64) {
-        let end = pages(&part(&(0..self.size), index)).end;
+        let end = self.pages_of(index);
         let Blocks::Large(units) = &mut self.blocks else { return };
         if !matches!(units.get(index), Some(Unit::Whole(_))) {
             return;

@@ -363,6 +363,12 @@ impl Content {
         self.grow_large(store, start)
     }
 
+    fn grow_large(&mut self, store: &mut Store, start: u64) -> Result<(), Full> {
+        let gap = self.gap(store, start)?;
+        self.close_gap(store, start, gap);
+        Ok(())
+    }
+
     /// Gives every block up.
     pub(super) fn clear(&mut self, store: &mut Store) {
         match std::mem::take(&mut self.blocks) {
