@@ -158,12 +158,13 @@ impl Shared {
         Some(self.hold(id).next.load(Ordering::Relaxed)).filter(|&next| next != NONE)
     }
 
-    /// A slice of `place`, with its hold on block `id`.
-    pub(super) fn pin(&'static self, id: u32, place: Range<usize>) -> Slice {
-        self.hold(id).holders.fetch_add(1, Ordering::Relaxed);
+    /// A slice of `place`, with its hold on block `id`. Whether its owner was the only holder before.
+    pub(super) fn pin(&'static self, id: u32, place: Range<usize>) -> (Slice, bool) {
+        // Acquire: as in `holders`.
+        let before = self.hold(id).holders.fetch_add(1, Ordering::Acquire);
         self.pins_taken.add(1);
         self.gathered.add(place.len());
-        Slice { shared: self, id, len: place.len() as u32, start: self.memory.at(place.start) }
+        (Slice { shared: self, id, len: place.len() as u32, start: self.memory.at(place.start) }, before == 1)
     }
 }
 

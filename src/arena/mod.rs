@@ -95,11 +95,9 @@ impl Info {
     /// The bits of the sixteenths that a range touches.
     #[inline]
     fn sixteenths(self, range: &Range<usize>) -> u16 {
-        if range.is_empty() {
-            return 0;
-        }
+        // A range of nothing touches a part at most.
         let shift = u32::from(self.order) + SIXTEENTH_SHIFT;
-        ((2u32 << ((range.end - 1) >> shift)) - (1u32 << (range.start >> shift))) as u16
+        ((2u32 << ((range.end.max(1) - 1) >> shift)) - (1u32 << (range.start >> shift))) as u16
     }
 }
 
@@ -336,17 +334,16 @@ impl Arena {
     }
 
     /// Pins a range for an operation to show. The bytes stay as they are until the slice is dropped.
+    #[inline]
     pub fn slice(&mut self, block: &Block, range: Range<usize>) -> Slice {
-        assert!(range.start <= range.end && range.end <= self.capacity(block), "range inside the block");
-        let start = self.start(block);
-        let alone = self.is_exclusive(block);
         let info = &mut self.infos[block.id() as usize];
-        if alone {
-            (info.sealed, info.shown) = (0, 0);
-        }
-        info.sealed = info.sealed.max(range.end as u32);
-        info.shown |= info.sixteenths(&range);
-        self.shared.pin(block.id(), start + range.start..start + range.end)
+        assert!(range.start <= range.end && range.end <= block_bytes(info.order.into()), "range inside the block");
+        let start = info.unit as usize * BLOCK_BYTES_MIN;
+        let (slice, alone) = self.shared.pin(block.id(), start + range.start..start + range.end);
+        let (sealed, shown) = if alone { (0, 0) } else { (info.sealed, info.shown) };
+        info.sealed = sealed.max(range.end as u32);
+        info.shown = shown | info.sixteenths(&range);
+        slice
     }
 
     /// A fresh block of at least `bytes` to receive `range` of it into. It belongs to the piece until [`adopt`](Self::adopt).

@@ -137,11 +137,11 @@ pub struct Received {
     pub consumed: usize,
     /// What the session waits for.
     pub need: Need,
-    /// The payload of a large write began and is not whole, so that a [`Landing`] can take the rest. Bytes of the
-    /// message, the last one if several began.
-    pub bulk: Option<u32>,
-    /// Bytes of the last write above [`BULK_BYTES_MIN`] that was whole.
-    pub whole: Option<u32>,
+    /// Bytes of the last large write whose payload began and is not whole, so that a [`Landing`] can take the rest; 0 if
+    /// none began.
+    pub bulk: u32,
+    /// Bytes of the last write above [`BULK_BYTES_MIN`] that was whole; 0 if there was none.
+    pub whole: u32,
 }
 
 /// What a session waits for.
@@ -256,7 +256,7 @@ impl<F: Filesystem> Session<F> {
         let mut consumed = 0;
         let mut need = Need::default();
         let mut served = 0;
-        let (mut large, mut large_whole) = (None, None);
+        let (mut begun, mut large_whole) = (0, 0);
         loop {
             let rest = &bytes[consumed..];
             if !self.inbound.is_between() {
@@ -282,10 +282,8 @@ impl<F: Filesystem> Session<F> {
             };
             let size = self.check_size(head)?;
             let whole = rest.len() >= size;
-            // A write that is whole is copied once, like a small one: memory of its own would not save that copy.
-            let is_write = head.kind == Kind::TWRITE;
-            let bulk = size > BULK_BYTES_MIN && !(is_write && (whole || size <= self.whole_bytes));
-            if !whole && !(bulk && (!is_write || rest.len() >= WRITE_HEAD)) {
+            let bulk = size > BULK_BYTES_MIN && self.is_bulk(head.kind, size, whole);
+            if !(whole || bulk && (head.kind != Kind::TWRITE || rest.len() >= WRITE_HEAD)) {
                 need.more = if bulk { WRITE_HEAD } else { size } - rest.len();
                 self.begin(size, at);
                 break;
@@ -300,10 +298,10 @@ impl<F: Filesystem> Session<F> {
             }
             served += 1;
             let request = Request { tag: head.tag, kind: head.kind, at_ns: at.mono_ns };
-            if bulk && is_write {
+            if bulk && head.kind == Kind::TWRITE {
                 self.check_tag(request)?;
                 self.begin(size, at);
-                large = Some(head.size);
+                begun = head.size;
                 self.begin_bulk(fs, request, &rest[..WRITE_HEAD], at)?;
                 self.charge_bytes(size, SHOWN_BYTES_PER_UNIT);
                 consumed += WRITE_HEAD;
@@ -321,13 +319,20 @@ impl<F: Filesystem> Session<F> {
                 }
                 consumed += size;
                 if size > BULK_BYTES_MIN {
-                    large_whole = Some(head.size);
+                    large_whole = head.size;
                 }
             }
             // Each is a unit of work by itself.
             self.charge(fs.spent().saturating_add(1));
         }
-        Ok(Received { consumed, need, bulk: large, whole: large_whole })
+        Ok(Received { consumed, need, bulk: begun, whole: large_whole })
+    }
+
+    /// Whether a message above [`BULK_BYTES_MIN`] is not served like others. A write that is whole is copied once, like a
+    /// small one: memory of its own would not save that copy.
+    #[cold]
+    fn is_bulk(&self, kind: Kind, size: usize, whole: bool) -> bool {
+        !(kind == Kind::TWRITE && (whole || size <= self.whole_bytes))
     }
 
     /// From now on writes whose message has at most `bytes` are served once all of it is there, like other messages: the

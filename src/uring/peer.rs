@@ -175,14 +175,12 @@ impl<F: Filesystem> Peer<F> {
 
     /// Notes which large payloads have come.
     pub(crate) fn note_large(&mut self, received: &Received, now: u64) {
-        if let Some(bytes) = received.whole
-            && self.intake.is_whole()
-        {
-            self.intake.saw(bytes);
+        if received.whole > 0 && self.intake.is_whole() {
+            self.intake.saw(received.whole);
         }
-        if let Some(bytes) = received.bulk {
+        if received.bulk > 0 {
             self.bulk_until_ns = now + BULK_NS;
-            self.intake.saw(bytes);
+            self.intake.saw(received.bulk);
         }
         self.session.set_whole_bytes(if self.intake.is_whole() { WHOLE_BYTES_MAX } else { 0 });
     }

@@ -172,6 +172,10 @@ class Cell(NamedTuple):
         starts = range(self.offset // BLOCK * BLOCK, self.end, BLOCK)
         return [min(self.end, start + BLOCK) - max(self.offset, start) for start in starts]
 
+    def is_split(self) -> bool:
+        """Whether the message is not whole in one receive buffer."""
+        return self.lands() or self.size + 23 > BLOCK
+
     def lands(self) -> bool:
         return self.comes == "in pieces" and self.size + 23 > LANDS_FROM
 
@@ -191,10 +195,10 @@ def allowance(cell: Cell) -> tuple[int, str]:
             # There are no bytes that could be kept, moved or merged.
             return 0, "nothing is there"
         case "full":
-            # Every byte is overwritten where it is, or in a block that is replaced as a whole. What landed beside its block for a part of it is merged: the part
+            # Every byte is overwritten where it is, or in a block that is replaced as a whole. What came beside its block for a part of it is merged: the part
             # goes to the block or the rest of the block to the part, whichever is less.
-            edges = [min(covered, BLOCK - covered) for covered in cell.covered()] if cell.lands() else []
-            return sum(edges), "merging what landed" if edges else "in place"
+            edges = [min(covered, BLOCK - covered) for covered in cell.covered()] if cell.is_split() else []
+            return sum(edges), "merging what came beside its block" if edges else "in place"
         case "sparse":
             # Merging copies each byte at most once in the life of a file. Each touched block has had PART bytes written to it, so no more can be merged.
             touched = -(-cell.end // BLOCK) - cell.offset // BLOCK

@@ -8,6 +8,7 @@
 
 use super::parts::PartsId;
 use crate::arena::Block;
+use std::ops::Range;
 
 /// Places of a node, as a power of two.
 const BITS: u32 = 5;
@@ -87,8 +88,13 @@ impl Map {
         }
     }
 
-    /// Nodes that a unit of this number would need and that are not there.
-    pub(super) fn missing(&self, index: u64) -> u64 {
+    /// Nodes that units of these numbers would need and that are not there, or a few more.
+    pub(super) fn missing(&self, indices: Range<u64>) -> u64 {
+        let leaves = indices.start >> BITS..indices.end.div_ceil(PLACES as u64);
+        leaves.map(|leaf| self.missing_for(leaf << BITS)).sum()
+    }
+
+    fn missing_for(&self, index: u64) -> u64 {
         if !self.reaches(index) {
             let height = (u64::BITS - index.leading_zeros()).div_ceil(BITS) - 1;
             let above = if self.root.is_some() { height - self.height } else { 1 };
@@ -268,7 +274,7 @@ mod tests {
 
     fn add(map: &mut Map, arena: &mut Arena, index: u64, counted: &mut u64) -> Option<Unit> {
         let is_new = map.get(index).is_none();
-        let (before, missing) = (*counted, map.missing(index));
+        let (before, missing) = (*counted, map.missing(index..index + 1));
         let unit = Unit::Whole(arena.alloc(BYTES as usize).expect("room"));
         let old = map.insert(index, unit, BYTES, if is_new { 0 } else { BYTES }, counted);
         assert_eq!(*counted - before, missing, "nodes for unit {index}");

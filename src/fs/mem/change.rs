@@ -126,12 +126,10 @@ impl Content {
         gap: &Gap,
         plans: &mut Vec<Plan>,
     ) -> Result<(), Full> {
-        let mut nodes = 0;
+        if !self.has_node_room(store, range) {
+            return Err(Full);
+        }
         for index in indices(range) {
-            nodes += self.missing(index);
-            if !store.table.has_room(nodes) {
-                return Err(Full);
-            }
             let hole = part(range, index);
             // Behind a gap that operations show there will be holes.
             let is_gap = gap.as_ref().is_some_and(|(behind, _)| *behind == index);
@@ -141,11 +139,11 @@ impl Content {
         Ok(())
     }
 
-    /// Nodes that unit `index` needs and that are not there.
-    pub(super) fn missing(&self, index: u64) -> u64 {
+    /// Whether there may be the nodes that a range of the file needs.
+    pub(super) fn has_node_room(&self, store: &Store, range: &Range<u64>) -> bool {
         match &self.blocks {
-            Blocks::Large(units) if units.get(index).is_none() => units.missing(index),
-            _ => 0,
+            Blocks::Large(units) => store.table.has_room(units.missing(indices(range))),
+            _ => store.table.has_room(1),
         }
     }
 
@@ -250,6 +248,9 @@ impl Content {
     /// Copies a range of a unit to a block, where it starts at `at`; holes as zeros.
     fn bring(&self, store: &mut Store, index: u64, range: Range<usize>, to: &Block, at: usize, why: Why) {
         let Store { arena, table, .. } = store;
+        if range.is_empty() {
+            return;
+        }
         let (mut from, mut at) = (range.start, at);
         while from < range.end {
             let (place, len) = self.run(arena, table, index, from..range.end);

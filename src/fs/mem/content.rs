@@ -143,13 +143,14 @@ impl Content {
         while at < end {
             let index = at / BLOCK;
             let want = part(&(at..end), index);
-            let slice = match self.block(index) {
+            let (place, len) = match self.block(index) {
                 // Most files have nothing else.
-                Some(block) if want.end <= arena.capacity(block) => arena.slice(block, want),
-                _ => match self.run(arena, table, index, want) {
-                    (Some((block, range)), _) => arena.slice(block, range),
-                    (None, len) => zeros.slice(len),
-                },
+                Some(block) if want.end <= arena.capacity(block) => (Some((block, want)), 0),
+                _ => self.run(arena, table, index, want),
+            };
+            let slice = match place {
+                Some((block, range)) => arena.slice(block, range),
+                None => zeros.slice(len),
             };
             at += slice.len() as u64;
             out.slice(slice);

@@ -42,7 +42,7 @@ impl Content {
         } else {
             (range.start <= self.size && range.end > self.size, Former::Same)
         };
-        let has_room = store.table.has_room(indices(&range).map(|index| self.missing(index)).sum());
+        let has_room = self.has_node_room(store, &range);
         let mut pieces = store.lists.pop().unwrap_or_default();
         let had = if has_room { Ok(()) } else { Err(Full) };
         let had = had.and_then(|()| self.grant_pieces(store, &(range.start..end), is_large, appends, &mut pieces));

@@ -45,14 +45,14 @@ fn a_payload_that_is_whole_is_written_like_a_small_one() {
         let received = peer.session.receive(&mut peer.tree, AT, &bytes).expect("not broken");
         assert_eq!(
             received,
-            Received { consumed: bytes.len(), need: Need::default(), bulk: None, whole: Some(bytes.len() as u32) }
+            Received { consumed: bytes.len(), need: Need::default(), bulk: 0, whole: bytes.len() as u32 }
         );
         peer.hears(&[(7, Message::Rwrite { count: len as u32 })]);
         assert_eq!((peer.tree.grants, peer.tree.writes), (0, 1));
         assert_eq!((peer.tree.data("hello"), peer.session.deadline()), (&bytes[23..], None));
         // One byte is missing: it begins.
         let received = peer.session.receive(&mut peer.tree, AT, &bytes[..bytes.len() - 1]).expect("not broken");
-        assert_eq!((received.bulk, received.need.more), (Some(bytes.len() as u32), 1));
+        assert_eq!((received.bulk, received.need.more), (bytes.len() as u32, 1));
         assert_eq!(peer.tree.grants, 1);
         peer.feed(&bytes[bytes.len() - 1..]).expect("not broken");
         peer.hears(&[(7, Message::Rwrite { count: len as u32 })]);
@@ -70,7 +70,7 @@ fn a_payload_waits_until_it_is_whole_where_the_driver_has_room() {
         for shown in [6, 7, 22, 23, 5_000, bytes.len() - 1] {
             let received = peer.session.receive(&mut peer.tree, AT, &bytes[..shown]).expect("not broken");
             let begins = !waits && shown >= 23;
-            assert_eq!((received.consumed, received.bulk.is_some()), (if begins { shown } else { 0 }, begins));
+            assert_eq!((received.consumed, received.bulk > 0), (if begins { shown } else { 0 }, begins));
             let more = if shown < 7 {
                 7
             } else if shown < 23 && !waits {
@@ -88,7 +88,7 @@ fn a_payload_waits_until_it_is_whole_where_the_driver_has_room() {
         let grants = peer.tree.grants;
         peer.session.set_whole_bytes(0);
         let received = peer.session.receive(&mut peer.tree, AT, &bytes[..9_000]).expect("not broken");
-        assert_eq!((received.consumed, received.bulk), (9_000, Some(bytes.len() as u32)));
+        assert_eq!((received.consumed, received.bulk), (9_000, bytes.len() as u32));
         peer.feed(&bytes[9_000..]).expect("not broken");
         peer.hears(&[(7, Message::Rwrite { count: 20_000 })]);
         assert_eq!((peer.tree.grants, peer.tree.data("hello")), (grants + 1, &bytes[23..]));
