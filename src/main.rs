@@ -322,7 +322,7 @@ fn register(server: &mut (Server<Kernel, Trees>, Signals, usize), serve: &Serve)
     let features = server.ring().features();
     let Err(error) = server.register(*bytes) else { return Ok(()) };
     let why = if !features.vectored_fixed {
-        "this kernel has no READV_FIXED and WRITEV_FIXED (Linux 6.15 has); boot a newer one".to_owned()
+        "this kernel has no WRITEV_FIXED (Linux 6.15 has); boot a newer one".to_owned()
     } else {
         format!("io_uring_register(2): {error}; {}", uring::memlock_advice(*bytes as u64))
     };

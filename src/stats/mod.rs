@@ -85,9 +85,7 @@ counters! {
     receives,
     /// Bytes received, payloads included.
     received_bytes,
-    /// Receives of payload straight into blocks through the registered table (READV_FIXED).
-    landings_fixed,
-    /// The same by address, because they span entries or nothing is registered (RECVMSG).
+    /// Receives of payload straight into blocks (RECVMSG with MSG_WAITALL).
     landings_plain,
     /// Receives of the last part of a payload straight into blocks, and of what follows it into a window (RECVMSG).
     landings_mixed,

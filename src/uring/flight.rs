@@ -101,7 +101,6 @@ impl Inbound {
         ring: &mut impl Ring,
         socket: Socket,
         token: Token,
-        table: &Table,
         (window, spares): (&mut Window, &mut Spares),
     ) -> Option<Way> {
         self.gather.clear();
@@ -118,21 +117,11 @@ impl Inbound {
                 unsafe { ring.push(|| socket.operation(token, |fd| opcode::RecvMsg::new(fd, message).build())) };
             return pushed.then_some(Way::Mixed);
         }
-        let mut slot = Slot::Any;
         for rest in self.landing.unfilled().take(VIEWS_MAX) {
-            slot = slot.and(table.slot_of(rest));
             self.gather.push(rest.as_ptr(), rest.len());
         }
-        let count = self.gather.views.len() as u32;
-        if let Slot::One(index) = slot {
-            let views = self.gather.views.as_ptr();
-            // SAFETY: as above, and all of them lie in the entry.
-            let pushed = unsafe {
-                ring.push(|| socket.operation(token, |fd| opcode::ReadvFixed::new(fd, views, count, index).build()))
-            };
-            return pushed.then_some(Way::Fixed);
-        }
         let message = self.gather.message();
+        // READV_FIXED would end with what is there, once for each part (docs/decisions/18-landings.md).
         let receive = |fd| opcode::RecvMsg::new(fd, message).flags(libc::MSG_WAITALL as u32).build();
         // SAFETY: as above; the header lies in the boxed gather.
         let pushed = unsafe { ring.push(|| socket.operation(token, receive)) };

@@ -55,8 +55,7 @@ pub fn check(memory_bytes: Option<u64>, allowed: Features) -> Check {
             add("deferred task work", defer_taskrun, either(defer_taskrun, "yes", "no (Linux 6.1): more wake-ups"));
             let shared = either(multishot, "yes", "no (Linux 6.0): 16 KiB for every connection");
             add("shared receive buffers", multishot, shared);
-            let fixed =
-                either(vectored_fixed, "yes", "no (Linux 6.15): payloads land by address, at nearly the same speed");
+            let fixed = either(vectored_fixed, "yes", "no (Linux 6.15): nothing is sent through registered memory");
             add("vectored registered buffers", vectored_fixed, fixed);
             let lists =
                 either(vectored_send, "yes", "no (Linux 6.17): replies go by WRITEV_FIXED or SENDMSG, a little dearer");

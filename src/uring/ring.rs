@@ -41,7 +41,7 @@ const ENTER_GETEVENTS: u32 = 1;
 /// What a ring can do beyond the minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// READV_FIXED and WRITEV_FIXED (Linux 6.15).
+    /// WRITEV_FIXED (Linux 6.15).
     pub vectored_fixed: bool,
     /// Completions run only when asked for (Linux 6.1).
     pub defer_taskrun: bool,
@@ -232,8 +232,7 @@ impl Kernel {
         };
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        let vectored_fixed =
-            probe.is_supported(opcode::ReadvFixed::CODE) && probe.is_supported(opcode::WritevFixed::CODE);
+        let vectored_fixed = probe.is_supported(opcode::WritevFixed::CODE);
         // No probe knows flags of an opcode; SEND_ZC came with the same kernel as multishot receives.
         let multishot = probe.is_supported(opcode::SendZc::CODE);
         let features = Features {

@@ -12,7 +12,6 @@ pub const WRITE: u8 = 23;
 pub const MADVISE: u8 = 25;
 pub const SEND: u8 = 26;
 const RECV: u8 = 27;
-const READV_FIXED: u8 = 60;
 const WRITEV_FIXED: u8 = 61;
 const MSG_DONTWAIT: u32 = 0x40;
 const RWF_NOWAIT: u32 = 8;
@@ -75,7 +74,7 @@ impl Sqe {
 
     /// The slot of the table of buffers that it goes through.
     pub fn slot(&self) -> Option<u32> {
-        matches!(self.opcode, READV_FIXED | WRITEV_FIXED).then_some(self.buffer.into())
+        (self.opcode == WRITEV_FIXED).then_some(self.buffer.into())
     }
 
     /// A receive into shared buffers.
@@ -84,7 +83,7 @@ impl Sqe {
     }
 
     pub fn is_receive(&self) -> bool {
-        matches!(self.opcode, RECV | RECVMSG | READV_FIXED)
+        matches!(self.opcode, RECV | RECVMSG)
     }
 
     pub fn is_send(&self) -> bool {

@@ -158,12 +158,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if let Some(mut inbound) = inbound {
             let mut way = None;
             self.retry(|server| {
-                let Server { peers, ring, table, spares, .. } = server;
-                way = inbound.start(ring, socket, token, table, (&mut peers[slot as usize].window, spares));
+                let Server { peers, ring, spares, .. } = server;
+                way = inbound.start(ring, socket, token, (&mut peers[slot as usize].window, spares));
                 way.is_some()
             })?;
             match way {
-                Some(Way::Fixed) => self.options.stats.counters.landings_fixed.up(),
                 Some(Way::Mixed) => self.options.stats.counters.landings_mixed.up(),
                 _ => self.options.stats.counters.landings_plain.up(),
             }

@@ -35,9 +35,7 @@ pub(crate) fn views(kind: Kind) -> Vec<View> {
             );
             (message.msg_iov.cast_const(), message.msg_iovlen)
         }
-        Kind::ReadFixed { list, count, .. }
-        | Kind::WriteFixed { list, count, .. }
-        | Kind::SendViews { list, count } => (list as *const iovec, count),
+        Kind::WriteFixed { list, count, .. } | Kind::SendViews { list, count } => (list as *const iovec, count),
         _ => return Vec::new(),
     };
     assert!((1..=1024).contains(&count), "submission: a list of {count}");

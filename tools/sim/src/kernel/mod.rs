@@ -431,7 +431,7 @@ impl Kernel {
     }
 
     fn check_table(&self, sqe: &Sqe, views: &[View]) {
-        let (Kind::ReadFixed { index, .. } | Kind::WriteFixed { index, .. }) = sqe.kind else { return };
+        let Kind::WriteFixed { index, .. } = sqe.kind else { return };
         let entry = *self.table.get(index).expect("submission: an entry that the table has");
         let inside = |view: &View| view.at >= entry.at && view.at + view.len <= entry.at + entry.len;
         assert!(views.iter().all(inside), "submission: a list that leaves entry {index} of the table");
@@ -687,7 +687,6 @@ fn name(kind: &Kind) -> &'static str {
         Kind::Receive { .. } => "receive",
         Kind::ReceiveShared => "receive into shared buffers",
         Kind::ReceiveList { .. } => "receive into a list",
-        Kind::ReadFixed { .. } => "read through the table",
         Kind::Send { .. } => "send",
         Kind::SendList { .. } | Kind::SendViews { .. } => "send of a list",
         Kind::WriteFixed { .. } => "write through the table",

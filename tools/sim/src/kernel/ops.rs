@@ -158,9 +158,8 @@ impl Kernel {
         if waits_for_all && op.done < op.total {
             return self.in_flight.push(op);
         }
-        // A kernel that does not say that there is more, as for a read, says nothing wrong. It does where that is an odd number of bytes.
-        let odd = self.sockets[number].to_server.len() % 2 == 1;
-        let says = odd && !matches!(op.sqe.kind, Kind::ReadFixed { .. });
+        // A kernel that does not say that there is more says nothing wrong. It does where that is an odd number of bytes.
+        let says = self.sockets[number].to_server.len() % 2 == 1;
         self.post(&op.sqe, op.done as i32, if says { CQE_F_SOCK_NONEMPTY } else { 0 });
     }
 

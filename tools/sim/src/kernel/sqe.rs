@@ -14,8 +14,6 @@ pub(crate) enum Kind {
     ReceiveShared,
     /// recvmsg(2), until the list is full.
     ReceiveList { header: usize },
-    /// readv(2) through a registered buffer.
-    ReadFixed { list: usize, count: usize, index: usize },
     /// send(2) of one buffer.
     Send { at: usize, len: usize },
     /// sendmsg(2).
@@ -56,10 +54,7 @@ pub(crate) struct Sqe {
 
 impl Sqe {
     pub(crate) fn is_receive(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::Receive { .. } | Kind::ReceiveShared | Kind::ReceiveList { .. } | Kind::ReadFixed { .. }
-        )
+        matches!(self.kind, Kind::Receive { .. } | Kind::ReceiveShared | Kind::ReceiveList { .. })
     }
 
     pub(crate) fn is_send(&self) -> bool {
@@ -184,10 +179,6 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
         27 => {
             sqe.allow(0, 0, 0, false);
             Kind::Receive { at, len }
-        }
-        60 => {
-            sqe.allow(0, 0, 0, true);
-            Kind::ReadFixed { list: at, count: len, index: sqe.buffer.into() }
         }
         61 => {
             sqe.allow(CQE_SKIP_SUCCESS, 0, RWF_NOWAIT, true);
