@@ -233,11 +233,15 @@ impl Cut {
         std::mem::take(&mut self.nodes_gone)
     }
 
+    /// A unit that [`pop`](Self::pop) gave is freed.
+    pub(super) fn freed(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+    }
+
     /// The next unit. A node that is passed gives its places to this list and goes: at most [`LEVELS_MAX`] times 32 for a unit.
-    pub(super) fn pop(&mut self, bytes_of: &dyn Fn(&Unit) -> u64) -> Option<Unit> {
+    pub(super) fn pop(&mut self) -> Option<Unit> {
         loop {
             if let Some(unit) = self.loose.pop() {
-                self.bytes -= bytes_of(&unit);
                 return Some(unit);
             }
             let node = self.nodes.pop()?;
@@ -308,8 +312,9 @@ mod tests {
             let gone = indices.iter().filter(|&&index| index >= from).count() as u64;
             assert_eq!((cut.bytes(), map.bytes()), (gone * BYTES, (13 - gone) * BYTES));
             assert!(indices.iter().all(|&index| map.get(index).is_some() == (index < from)));
-            while let Some(unit) = cut.pop(BYTES_OF) {
+            while let Some(unit) = cut.pop() {
                 free(&mut arena, unit);
+                cut.freed(BYTES);
             }
             assert_eq!((cut.bytes(), arena.gauge().used_bytes() as u64), (0, (13 - gone) * BYTES));
             counted -= cut.take_nodes_gone();
@@ -334,8 +339,7 @@ mod tests {
             assert_eq!(cut.bytes() + map.bytes(), 30_000 * BYTES);
             map.root.as_ref().map(|root| nodes(root));
             let mut rest = map.cut(0, BYTES_OF);
-            std::iter::from_fn(|| cut.pop(BYTES_OF).or_else(|| rest.pop(BYTES_OF)))
-                .for_each(|unit| free(&mut arena, unit));
+            std::iter::from_fn(|| cut.pop().or_else(|| rest.pop())).for_each(|unit| free(&mut arena, unit));
             assert_eq!(arena.gauge().used_bytes(), 0);
             assert_eq!(cut.take_nodes_gone() + rest.take_nodes_gone(), counted);
         }

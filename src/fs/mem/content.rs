@@ -285,7 +285,7 @@ impl Content {
         let Blocks::Large(mut units) = std::mem::take(&mut self.blocks) else { unreachable!("it has become large") };
         let Store { arena, table, .. } = store;
         let mut cut = units.cut(0, &|unit| table.bytes(arena, unit));
-        let unit = cut.pop(&|unit| table.bytes(arena, unit)).expect("a small file has one unit");
+        let unit = cut.pop().expect("a small file has one unit");
         table.nodes -= cut.take_nodes_gone();
         let block = match (kept, unit) {
             (Some(block), unit) => {

@@ -185,19 +185,24 @@ impl Table {
         }
     }
 
-    /// Frees all of a unit: how many blocks that were.
-    pub(super) fn free(&mut self, arena: &mut Arena, unit: Unit) -> usize {
+    /// Frees all of a unit: how many blocks and bytes of memory that were.
+    pub(super) fn free(&mut self, arena: &mut Arena, unit: Unit) -> (usize, u64) {
         match unit {
             Unit::Whole(block) => {
                 arena.free(block);
-                1
+                (1, BLOCK_BYTES_MAX as u64)
             }
             Unit::Parts(id) => {
                 let parts = self.get_mut(id);
-                let count = parts.blocks.iter().flatten().count();
-                parts.detach(arena, 0..PAGES);
+                parts.owners = [HOLE; PAGES];
+                let blocks = parts.blocks.iter_mut().filter_map(Option::take);
+                let freed = blocks.fold((0, 0), |(count, bytes), block| {
+                    let capacity = arena.capacity(&block) as u64;
+                    arena.free(block);
+                    (count + 1, bytes + capacity)
+                });
                 self.free.push(id);
-                count
+                freed
             }
         }
     }

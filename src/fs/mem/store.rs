@@ -71,9 +71,11 @@ impl Store {
         let Store { arena, table, .. } = self;
         let mut done = 0;
         while done < AT_ONCE
-            && let Some(unit) = cut.pop(&|unit| table.bytes(arena, unit))
+            && let Some(unit) = cut.pop()
         {
-            done += table.free(arena, unit);
+            let (blocks, bytes) = table.free(arena, unit);
+            cut.freed(bytes);
+            done += blocks;
         }
         table.nodes -= cut.take_nodes_gone();
         self.released += done;

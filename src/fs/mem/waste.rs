@@ -19,8 +19,8 @@ pub(super) const ALLOC_MAX: usize = 4096;
 /// Attributes that go for each inode that comes: more than one, so that those that are there and those that
 /// wait never exceed the bound of all inodes together.
 pub(super) const PER_INODE: usize = 2;
-/// Blocks that are freed for one unit of work.
-pub(super) const PER_UNIT: usize = 8;
+/// Blocks that are freed for one unit of work: a block of a page comes together with up to four others on its way back.
+pub(super) const PER_UNIT: usize = 3;
 
 /// What waits, oldest first.
 #[derive(Debug, Default)]
@@ -85,8 +85,10 @@ impl Waste {
         while done < most {
             let Some(cut) = self.cuts.front_mut() else { break };
             let before = cut.bytes();
-            if let Some(unit) = cut.pop(&|unit| table.bytes(arena, unit)) {
-                done += table.free(arena, unit);
+            if let Some(unit) = cut.pop() {
+                let (blocks, bytes) = table.free(arena, unit);
+                cut.freed(bytes);
+                done += blocks;
             }
             table.nodes -= cut.take_nodes_gone();
             self.bytes -= before - cut.bytes();
