@@ -147,7 +147,7 @@ impl Segments {
     }
 
     fn discharge(&mut self) {
-        if let Some(budget) = self.0.budget.take() {
+        if let Some(budget) = &self.0.budget {
             budget.change_reply_bytes(std::mem::take(&mut self.0.charged), 0);
         }
     }
@@ -177,7 +177,10 @@ impl Outgoing {
         let fits = self.batches.back().is_some_and(|batch| batch.0.replies.is_empty() || batch.0.gate >= gate);
         if !fits {
             let mut batch = self.spare.take().unwrap_or_default();
-            batch.0.budget = Some(Arc::clone(&self.budget));
+            // One that was used before has it still.
+            if !batch.0.budget.as_ref().is_some_and(|budget| Arc::ptr_eq(budget, &self.budget)) {
+                batch.0.budget = Some(Arc::clone(&self.budget));
+            }
             batch.charge();
             self.batches.push_back(batch);
         }

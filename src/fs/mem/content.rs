@@ -141,8 +141,8 @@ impl Content {
         let Store { arena, table, zeros, .. } = store;
         let mut at = offset;
         while at < end {
-            let index = at / BLOCK;
-            let want = part(&(at..end), index);
+            let (index, start) = (at / BLOCK, at % BLOCK);
+            let want = start as usize..(end - at + start).min(BLOCK) as usize;
             let (place, len) = match self.block(index) {
                 // Most files have nothing else.
                 Some(block) if want.end <= arena.capacity(block) => (Some((block, want)), 0),
