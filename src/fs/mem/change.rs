@@ -168,7 +168,7 @@ impl Content {
             Some(Unit::Whole(block)) => of_whole(block),
             Some(Unit::Parts(id)) => {
                 let parts = store.table.get(*id);
-                if let Some(base) = self.folds_into(store, index) {
+                if let Some(base) = self.folds_into(store, index, hole) {
                     return of_whole(base);
                 }
                 let is_fixed = |page: &usize| {
@@ -292,13 +292,13 @@ impl Content {
         store.moved(bytes.len());
     }
 
-    /// The block that the parts of a unit go back into: its base, if everything that others have can be changed there.
-    fn folds_into<'a>(&self, store: &'a Store, index: u64) -> Option<&'a Block> {
+    /// The block that the parts of a unit go back into: its base, if all that is not its own can be changed there, up to the size and to the start of `hole`.
+    fn folds_into<'a>(&self, store: &'a Store, index: u64, hole: &Range<usize>) -> Option<&'a Block> {
         let Some(Unit::Parts(id)) = self.unit(index) else { return None };
         let Store { arena, table, .. } = store;
         let parts = table.get(*id);
         let base = parts.base(arena, &(0..0))?;
-        let mut elsewhere = (0..self.pages_of(index)).filter(|page| !parts.is_owner(*page, base));
+        let mut elsewhere = (0..self.pages_in_front(index, hole)).filter(|page| !parts.is_owner(*page, base));
         elsewhere.all(|page| arena.in_place(base, &bytes_of(&(page..page + 1)))).then_some(base)
     }
 
@@ -307,13 +307,18 @@ impl Content {
         pages(&part(&(0..self.size), index)).end
     }
 
+    /// The same, or up to the page that `hole` starts in: pages in front of it are about to be below the size.
+    fn pages_in_front(&self, index: u64, hole: &Range<usize>) -> usize {
+        self.pages_of(index).max(hole.start.div_ceil(PAGE))
+    }
+
     /// Takes the parts of a unit back into its base, where that can be done. Pages that `hole` covers are not copied.
     pub(super) fn fold(&mut self, store: &mut Store, index: u64, hole: &Range<usize>) {
         let Some(&Unit::Parts(id)) = self.unit(index) else { return };
-        if self.folds_into(store, index).is_none() {
+        if self.folds_into(store, index, hole).is_none() {
             return;
         }
-        let end = self.pages_of(index);
+        let end = self.pages_in_front(index, hole);
         let Store { arena, table, .. } = store;
         let parts = table.get(id);
         let Some(base) = parts.base(arena, &(0..0)) else { return };

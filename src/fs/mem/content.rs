@@ -238,7 +238,7 @@ impl Content {
         let (capacity, valid) = (store.arena.capacity(block), self.valid(store, 0));
         // A block that is larger is taken as it is.
         let least = if capacity >= PAGE { None } else { Some(PAGE) };
-        let whole = if appends && capacity < BLOCK_BYTES_MAX { store.alloc(BLOCK_BYTES_MAX).ok() } else { None };
+        let whole = if appends && capacity < BLOCK_BYTES_MAX { store.alloc_spare(BLOCK_BYTES_MAX).ok() } else { None };
         let new = match (whole, least) {
             (Some(new), _) => Some(new),
             (None, Some(bytes)) => Some(store.alloc(bytes)?),

@@ -213,7 +213,7 @@ impl Content {
         self.fold(store, index, hole);
         let plan = match self.need(store, index, hole, appends) {
             Some(need) if need.is_whole() && self.unit(index).is_some() => {
-                store.alloc(BLOCK_BYTES_MAX).ok().map(|block| (need, block))
+                store.alloc_spare(BLOCK_BYTES_MAX).ok().map(|block| (need, block))
             }
             Some(_) => None,
             None => {

@@ -41,9 +41,14 @@ impl Store {
         }
     }
 
+    /// A block of at least `bytes`, which one could do without: the reserve stays as it is.
+    pub(super) fn alloc_spare(&mut self, bytes: usize) -> Result<Block, Full> {
+        self.with_waste(|arena| arena.alloc(bytes))
+    }
+
     /// A block of at least `bytes`; from the reserve where there is no other.
     pub(super) fn alloc(&mut self, bytes: usize) -> Result<Block, Full> {
-        self.with_waste(|arena| arena.alloc(bytes)).or_else(|full| {
+        self.alloc_spare(bytes).or_else(|full| {
             let kept = self.reserve.iter().position(|block| self.arena.capacity(block) >= bytes);
             kept.map(|place| self.reserve.remove(place)).ok_or(full)
         })

@@ -94,14 +94,15 @@ impl History {
         (!open.is_empty()).then(|| open[self.random.below(open.len())])
     }
 
-    /// Anywhere, at the end, or a little behind it.
+    /// Anywhere, at the end, or a little or some pages behind it.
     fn offset(&mut self, place: usize) -> usize {
         let id = self.handles[place].as_ref().expect("picked among the open").id;
         let end = self.files[id].len();
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 | 1 => self.random.length(),
             2 => end,
-            _ => end + self.random.below(300),
+            3 => end + self.random.below(300),
+            _ => end + self.random.below(12) * PAGE_BYTES + self.random.below(500),
         }
     }
 

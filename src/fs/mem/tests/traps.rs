@@ -181,6 +181,40 @@ fn two_appenders_wrote_over_each_other() {
 }
 
 #[test]
+fn old_bytes_showed_behind_a_cut_because_parts_went_back_into_their_base() {
+    // A unit had its base and a part. The file was cut inside of the unit, and the next write was some pages behind its end: the parts went back into the
+    // base, where the pages in between still had what the file had before.
+    let mut mem = small_tree();
+    let mut file = create(&mut mem, b"file", READ_WRITE);
+    for (cut, offset, way) in (0..3).flat_map(|way| [(20_480, 40_970, way), (20_000, 45_056, way), (3, 9000, way)]) {
+        resize(&mut mem, &mut file, 0).expect("shrinking");
+        write(&mut mem, &mut file, 0, &vec![b'o'; BLOCK + 1]).expect("room");
+        let reply = views(&mut mem, &mut file, 0, u32::MAX);
+        write(&mut mem, &mut file, 1, b"n").expect("room");
+        resize(&mut mem, &mut file, cut as u64).expect("shrinking");
+        drop(reply);
+        match way {
+            0 => drop(write(&mut mem, &mut file, offset as u64, b"new").expect("room")),
+            1 => {
+                let grant = landed(&mut mem, &mut file, offset as u64, b"new").expect("room");
+                commit(&mut mem, &mut file, grant);
+            }
+            _ => {
+                resize(&mut mem, &mut file, offset as u64).expect("room");
+                write(&mut mem, &mut file, offset as u64, b"new").expect("room");
+            }
+        }
+        let mut now = vec![b'o'; cut];
+        now[1] = b'n';
+        now.resize(offset, 0);
+        now.extend_from_slice(b"new");
+        assert!(content(&mut mem, &mut file) == now, "cut to {cut}, {offset}, way {way}");
+    }
+    mem.close(file, at(9)).expect("nothing to do");
+    nothing_left(mem);
+}
+
+#[test]
 fn a_page_changed_while_its_checksum_was_in_flight() {
     // An operation summed the bytes it held, and they changed before they were written out: the record was damaged for ever.
     let mut mem = tree_of(4 << 20);
