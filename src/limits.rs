@@ -69,8 +69,10 @@ const _: () = assert!(2 * CLOSING_MAX as u64 <= OTHER_FILES);
 const _: () = assert!(WINDOW_BYTES >= crate::session::BULK_BYTES_MIN);
 // Payloads that are received whole are larger than those that always are, and windows for them are small beside what
 // all windows may have.
-const _: () = assert!(WHOLE_BYTES_MAX > crate::session::BULK_BYTES_MIN && 64 * INTAKE_BYTES_MAX < BACKLOG_BYTES_ALL);
-// A whole largest reply is one gather.
+const _: () = assert!(
+    WHOLE_BYTES_MAX > crate::session::BULK_BYTES_MIN && 64 * INTAKE_BYTES_MAX.next_power_of_two() <= BACKLOG_BYTES_ALL
+);
+// A largest reply of whole blocks is one gather; one of parts is three at most.
 const _: () = assert!(VIEWS_MAX > 2 * (MSIZE_MAX as usize / BLOCK_BYTES_MAX + 2));
 // Every name and target that may be in a message that is no write.
 const _: () =

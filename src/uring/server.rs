@@ -560,15 +560,16 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         if self.peers[slot as usize].life != Life::Closing {
             self.send(slot)?;
         }
-        if let Some(batch) = self.peers[slot as usize].session.take_spare() {
-            self.kept.keep(batch);
-        }
         let at_rest = self.peers[slot as usize].is_at_rest();
         if at_rest && heard_all {
             self.end(slot);
         }
         if self.peers[slot as usize].life == Life::Open {
             self.receive(slot)?;
+        }
+        // Receiving may have served something, so that a batch was lent once more.
+        if let Some(batch) = self.peers[slot as usize].session.take_spare() {
+            self.kept.keep(batch);
         }
         let peer = &mut self.peers[slot as usize];
         peer.show();
@@ -586,7 +587,13 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);
         } else if peer.life != Life::Closing {
             // No CQE will come for what is left, nor for a receive that finds nothing before a drained peer ends.
-            let left = peer.again && matches!(peer.sending, Sending::Nothing);
+            // A quiet send ends without one.
+            let ends_unheard = match &peer.sending {
+                Sending::Nothing => true,
+                Sending::Replies(out) => out.is_quiet(),
+                Sending::MoreReplies(_) => false,
+            };
+            let left = peer.again && ends_unheard;
             if left || draining && at_rest && peer.listens() {
                 peer.listed = true;
                 self.work.push(slot);

@@ -1,7 +1,8 @@
 //! How bytes of a large file change: where they are, or in a new part of their unit, or in a new
 //! block for all of it.
 //!
-//! A change of a unit needs one block at most. What it copies besides the data:
+//! A change of a unit needs one block at most, and a page where operations show a gap in front of
+//! it. What it copies besides the data:
 //! ```text
 //! all bytes can be changed where they are          nothing
 //! operations show some, or some are in no block    the rest of the first and the last page    a part
@@ -114,7 +115,7 @@ impl Content {
     /// The large form, for a change of `range`. Whether that makes the file longer without a hole.
     pub(super) fn become_large(&mut self, store: &mut Store, range: &Range<u64>) -> Result<(bool, Former), Full> {
         let appends = range.start <= self.size && range.end > self.size;
-        Ok((appends, self.make_large(store, appends)?))
+        Ok((appends, self.make_large(store, appends && range.start < BLOCK)?))
     }
 
     /// Gets all blocks that a change of `range` needs.
@@ -140,10 +141,10 @@ impl Content {
     }
 
     /// Whether there may be the nodes that a range of the file needs.
-    pub(super) fn has_node_room(&self, store: &Store, range: &Range<u64>) -> bool {
+    pub(super) fn has_node_room(&self, store: &mut Store, range: &Range<u64>) -> bool {
         match &self.blocks {
-            Blocks::Large(units) => store.table.has_room(units.missing(indices(range))),
-            _ => store.table.has_room(1),
+            Blocks::Large(units) => store.has_node_room(units.missing(indices(range))),
+            _ => store.has_node_room(1),
         }
     }
 
@@ -199,6 +200,7 @@ impl Content {
 
     /// A block becomes the whole unit. What is around `hole` comes along.
     pub(super) fn become_whole(&mut self, store: &mut Store, index: u64, hole: &Range<usize>, new: Block) {
+        assert_eq!(store.arena.capacity(&new), BLOCK_BYTES_MAX, "a block for a whole unit");
         let end = part(&(0..self.size), index).end;
         self.bring(store, index, 0..hole.start, &new, 0, Why::Merge);
         self.bring(store, index, hole.end..end.max(hole.end), &new, hole.end, Why::Merge);

@@ -60,8 +60,10 @@ pub(super) fn part_of(range: &Range<usize>, end: usize) -> usize {
 #[derive(Debug)]
 #[must_use = "its block is lost to the arena"]
 pub(super) enum Former {
-    /// It was large, or empty.
+    /// It was large.
     Same,
+    /// It had no bytes.
+    Empty,
     /// Small; its block is the first part of the first unit, or all of that.
     Taken { grown: bool },
     /// Small; its bytes were copied.
@@ -163,6 +165,13 @@ impl Content {
             return Ok(());
         }
         let range = offset..offset + data.len() as u64;
+        if let Blocks::Large(units) = &self.blocks
+            && self.size == 0
+            && units.bytes() == 0
+        {
+            // A grant that was given up has left it so.
+            self.blocks = Blocks::None;
+        }
         if range.end > BLOCK || matches!(self.blocks, Blocks::Large(_)) {
             return self.write_large(store, range, data);
         }
@@ -227,12 +236,14 @@ impl Content {
     /// [`confirm`](Self::confirm) or [`restore`](Self::restore).
     pub(super) fn make_large(&mut self, store: &mut Store, appends: bool) -> Result<Former, Full> {
         let Some(block) = self.small() else {
-            if matches!(self.blocks, Blocks::None) {
+            let is_empty = matches!(self.blocks, Blocks::None);
+            if is_empty {
                 self.blocks = Blocks::Large(Box::default());
             }
-            return Ok(Former::Same);
+            return Ok(if is_empty { Former::Empty } else { Former::Same });
         };
-        if !store.table.has_room(1) {
+        // What was granted may take a node in any case.
+        if store.reserve.is_empty() && !store.has_node_room(1) {
             return Err(Full);
         }
         let (capacity, valid) = (store.arena.capacity(block), self.valid(store, 0));
@@ -279,6 +290,7 @@ impl Content {
     pub(super) fn restore(&mut self, store: &mut Store, former: Former) {
         let (kept, grown) = match former {
             Former::Same => return,
+            Former::Empty => return self.blocks = Blocks::None,
             Former::Copied { block, grown } => (Some(block), grown),
             Former::Taken { grown } => (None, grown),
         };
@@ -396,6 +408,10 @@ impl Content {
             let Some(unit) = units.get(index) else { continue };
             assert!(index * BLOCK < self.size, "unit {index} is beyond the size");
             bytes += store.table.bytes(&store.arena, unit);
+            assert!(
+                !matches!(unit, Unit::Whole(block) if store.arena.capacity(block) < BLOCK_BYTES_MAX),
+                "unit {index}"
+            );
             if let Unit::Parts(id) = unit {
                 let end = pages(&part(&(0..self.size), index)).end;
                 store.table.get(*id).check(&store.arena, end);

@@ -128,7 +128,7 @@ impl Content {
 
     fn publish_all(&mut self, store: &mut Store, pieces: &mut Vec<Piece>, range: Range<u64>) -> Result<(), Full> {
         if range.end > BLOCK {
-            let former = self.make_large(store, range.start <= self.size)?;
+            let (_, former) = self.become_large(store, &range)?;
             Self::confirm(store, former);
         }
         let mut at = range.start;
@@ -153,6 +153,11 @@ impl Content {
             self.size = range.end;
             return Ok(());
         }
+        if !piece.is_fresh() {
+            return self.rewrite(store, std::iter::once(piece), range);
+        }
+        // This may change the form of the file.
+        self.grow_to(store, range.start)?;
         let hole = part(&range, index);
         let (place, capacity) = (piece.range(), store.arena.piece_capacity(&piece));
         let valid = self.valid(store, index);
@@ -162,13 +167,9 @@ impl Content {
         let fits = self.small().is_some_and(|block| {
             range.start <= self.size && hole.end <= store.arena.capacity(block) && store.arena.in_place(block, &hole)
         });
-        if !piece.is_fresh() {
-            return self.rewrite(store, std::iter::once(piece), range);
-        } else if is_whole && outside(&hole, valid) <= self.outside_max(store, index, &hole) {
-            self.grow_to(store, range.start)?;
+        if is_whole && outside(&hole, valid) <= self.outside_max(store, index, &hole) {
             self.swap_in(store, piece, index, &hole);
         } else if is_large && (is_whole || is_paged && capacity < BLOCK_BYTES_MAX) {
-            self.grow_to(store, range.start)?;
             self.place_pages(store, piece, index, &hole, range.start <= self.size && range.end > self.size);
         } else if fits {
             let new = store.arena.adopt(piece);
@@ -217,6 +218,8 @@ impl Content {
             }
             Some(_) => None,
             None => {
+                // What an operation showed a moment ago may be free by now.
+                self.fold(store, index, hole);
                 self.fill_from(store, index, hole.start, (&new, place));
                 return store.arena.free(new);
             }

@@ -41,6 +41,15 @@ impl Store {
         }
     }
 
+    /// Whether there may be so many nodes more. Those of files that are gone are freed first, of [`ALLOC_MAX`] blocks at most.
+    pub(super) fn has_node_room(&mut self, nodes: u64) -> bool {
+        let mut blocks = ALLOC_MAX;
+        while !self.table.has_room(nodes) && blocks > 0 && !self.waste.is_empty() {
+            blocks = blocks.saturating_sub(self.release(AT_ONCE.min(blocks)));
+        }
+        self.table.has_room(nodes)
+    }
+
     /// A block of at least `bytes`, which one could do without: the reserve stays as it is.
     pub(super) fn alloc_spare(&mut self, bytes: usize) -> Result<Block, Full> {
         self.with_waste(|arena| arena.alloc(bytes))

@@ -1,6 +1,6 @@
 //! What files have let go of and the arena does not have back yet.
 //!
-//! A file may have a block for each 64 KiB of the memory, or thousands of attributes. A truncation or a removal takes all of it out of the tree at once and frees a first
+//! A file may have a block for each page of the memory, or thousands of attributes. A truncation or a removal takes all of it out of the tree at once and frees a first
 //! part. The rest waits here, as free memory that takes a little work to have: a part goes in each turn, and before an allocation fails.
 
 use super::attrs::Of;

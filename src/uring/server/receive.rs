@@ -4,6 +4,7 @@ use super::{BACKLOG_BYTES, BACKLOG_BYTES_ALL, Server};
 use crate::fs::Filesystem;
 use crate::uring::buffers::{Shared, WINDOW_BYTES};
 use crate::uring::flight::{self, Inbound, Way};
+use crate::uring::intake::INTAKE_BYTES_MAX;
 use crate::uring::peer::{Life, Receiving};
 use crate::uring::ring::{Ring, errno};
 use crate::uring::token::{Op, Token};
@@ -92,6 +93,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             kept.lend(&mut peer.session);
             peer.begin_turn(*turns);
             while !rest.is_empty() && peer.life == Life::Open && !peer.held && !peer.fresh {
+                // A message that is not whole would need a window with room for all of it.
+                if peer.intake.is_whole() && spares.lent_bytes() + INTAKE_BYTES_MAX > WHOLE_BYTES_ALL {
+                    peer.lands();
+                }
                 let received = if peer.window.unread().is_empty() {
                     let received = peer.session.receive_in_turn(fs, *at, rest)?;
                     let left = &rest[received.consumed..];
@@ -138,6 +143,9 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
                 peer.window.consume(received.consumed);
                 peer.note(received.need);
                 peer.note_large(&received, self.at.mono_ns);
+                if matches!(peer.receiving, Receiving::Shared { .. }) {
+                    peer.window.release(&mut self.spares);
+                }
             }
             Err(broken) => self.broken(slot, broken),
         }
@@ -186,11 +194,12 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             return self.retry(|server| Shared::start(&mut server.ring, socket, token));
         }
         let bytes = peer.window_bytes();
-        if bytes > peer.window.capacity().max(WINDOW_BYTES) && self.spares.lent_bytes() + bytes > WHOLE_BYTES_ALL {
-            return self.receive_landing(slot);
-        }
         if bytes == WINDOW_BYTES && peer.window.capacity() > WINDOW_BYTES {
             peer.window.release(&mut self.spares);
+        }
+        let others = self.spares.lent_bytes() - peer.window.capacity();
+        if bytes > WINDOW_BYTES && others + bytes.next_power_of_two() > WHOLE_BYTES_ALL {
+            return self.receive_landing(slot);
         }
         peer.receiving = Receiving::Window;
         self.retry(|server| {

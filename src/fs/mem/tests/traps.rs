@@ -215,6 +215,54 @@ fn old_bytes_showed_behind_a_cut_because_parts_went_back_into_their_base() {
 }
 
 #[test]
+fn old_bytes_came_along_from_a_block_whose_end_a_reply_showed() {
+    // The file was cut at the border of a page while a reply showed a page behind it; the next write was behind that.
+    let mut mem = small_tree();
+    let mut file = create(&mut mem, b"file", READ_WRITE);
+    for lands in [false, true] {
+        resize(&mut mem, &mut file, 0).expect("shrinking");
+        write(&mut mem, &mut file, 0, &vec![b'o'; 2 * BLOCK]).expect("room");
+        let reply = views(&mut mem, &mut file, (BLOCK + 5 * PAGE_BYTES) as u64, 100);
+        resize(&mut mem, &mut file, (BLOCK + 2 * PAGE_BYTES) as u64).expect("shrinking");
+        let offset = (BLOCK + 10 * PAGE_BYTES + 100) as u64;
+        if lands {
+            let grant = landed(&mut mem, &mut file, offset, b"n").expect("room");
+            commit(&mut mem, &mut file, grant);
+        } else {
+            write(&mut mem, &mut file, offset, b"n").expect("room");
+        }
+        let mut now = vec![b'o'; BLOCK + 2 * PAGE_BYTES];
+        now.resize(offset as usize, 0);
+        now.push(b'n');
+        assert!(content(&mut mem, &mut file) == now, "lands {lands}");
+        assert_eq!(reply.to_vec(), [b'o'; 100]);
+    }
+    mem.close(file, at(9)).expect("nothing to do");
+    nothing_left(mem);
+}
+
+#[test]
+fn a_small_block_became_a_whole_unit_because_the_gap_in_front_made_the_file_large() {
+    // A payload was granted a block of 32 KiB for a small file. At the commit an operation showed the gap in front of it, so the file took the large
+    // form; the block took the place of a unit of 64 KiB, and the next write was beyond its end.
+    let mut mem = small_tree();
+    let mut file = create(&mut mem, b"file", READ_WRITE);
+    write(&mut mem, &mut file, 0, &[b'o'; 16_000]).expect("room");
+    let reply = views(&mut mem, &mut file, 0, u32::MAX);
+    resize(&mut mem, &mut file, 9_000).expect("shrinking");
+    let grant = landed(&mut mem, &mut file, 10_000, &[b'n'; 20_000]).expect("room");
+    commit(&mut mem, &mut file, grant);
+    mem.check_content();
+    write(&mut mem, &mut file, 30_000, &[b'm'; 5_000]).expect("room");
+    let now = [vec![b'o'; 9_000], vec![0; 1000], vec![b'n'; 20_000], vec![b'm'; 5_000]].concat();
+    assert!(content(&mut mem, &mut file) == now);
+    assert_eq!(reply.to_vec(), [b'o'; 16_000]);
+    drop(reply);
+    mem.close(file, at(9)).expect("nothing to do");
+    nothing_left(mem);
+}
+
+#[test]
 fn a_page_changed_while_its_checksum_was_in_flight() {
     // An operation summed the bytes it held, and they changed before they were written out: the record was damaged for ever.
     let mut mem = tree_of(4 << 20);
