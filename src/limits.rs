@@ -65,7 +65,7 @@ pub const SHORT_REPLY_BYTES: u64 = (TIGHT_LISTING_BYTES_MAX + (2 << 10)) as u64;
 
 // Half of the other descriptors are for connections on their way out.
 const _: () = assert!(2 * CLOSING_MAX as u64 <= OTHER_FILES);
-// A payload that is no landing fits a window with its head.
+// A message that is served once all of it is there fits a window of the usual size.
 const _: () = assert!(WINDOW_BYTES >= crate::session::BULK_BYTES_MIN);
 // Payloads that are received whole are larger than those that always are, and windows for them are small beside what
 // all windows may have.

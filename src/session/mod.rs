@@ -13,6 +13,8 @@
 //! }
 //! close(fs, at)
 //! ```
+//! A driver that has room for larger messages may call `set_whole_bytes` between two calls of `receive`; its inbox then has room for that many bytes.
+//!
 //! The caller owns the tree and every buffer. A [`Landing`] and [`Segments`] are owned and `Send`: a driver may hand them to the kernel or another thread, and
 //! drops them only after their operation's terminal completion, even if the session is gone.
 //!
@@ -137,8 +139,8 @@ pub struct Received {
     pub consumed: usize,
     /// What the session waits for.
     pub need: Need,
-    /// Bytes of the last large write whose payload began and is not whole, so that a [`Landing`] can take the rest; 0 if
-    /// none began.
+    /// Bytes of the last large write whose payload began and was not whole in what was shown; 0 if none began. A
+    /// [`Landing`] takes the rest, unless the write is refused, discarded or taken in parts.
     pub bulk: u32,
     /// Bytes of the last write above [`BULK_BYTES_MIN`] that was whole; 0 if there was none.
     pub whole: u32,

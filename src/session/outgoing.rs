@@ -32,7 +32,7 @@ struct Batch {
     iovec: Iovec,
     replies: Vec<Reply>,
     gate: Gate,
-    /// Where its memory is counted, from its first use until it is dropped or kept for another session.
+    /// Where its memory is counted while it has replies.
     budget: Option<Arc<Budget>>,
     /// Bytes that are counted there.
     charged: usize,

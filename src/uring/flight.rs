@@ -24,7 +24,7 @@ pub const VIEWS_MAX: usize = 128;
 /// Memory of a list of that many views, with its header.
 pub const GATHER_BYTES: usize = VIEWS_MAX * size_of::<libc::iovec>() + size_of::<Gather>();
 
-/// So much of a payload is received together with what follows it; of more, the last part is.
+/// A receive for no more than so many bytes of a payload is also for what follows it.
 const LAST_BYTES_MAX: usize = 64 << 10;
 
 /// A list of views in the kernel's form, at an address that stays. Used again and again.

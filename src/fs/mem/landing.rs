@@ -1,7 +1,7 @@
 //! Large payloads: memory for them before they arrive, and publishing once they are whole.
 //!
 //! A grant decides about memory alone. Data behind the end of a file lands in place in its last
-//! block, behind every byte that a reply may show. Other data lands in fresh blocks: one for a whole
+//! block, where no operation shows a byte of it. Other data lands in fresh blocks: one for a whole
 //! unit, or one with the pages that are needed. Order, append offset, edges and size are decided at
 //! the commit, from the content at that time. Where a fresh block cannot take its place in the file,
 //! or where it is cheaper, its bytes are copied. Each grant sets aside enough blocks to publish by

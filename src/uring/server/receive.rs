@@ -11,8 +11,7 @@ use crate::uring::token::{Op, Token};
 use nix::errno::Errno;
 use std::io;
 
-/// Payloads are received whole while all windows have no more than so many bytes: half of what they may have beyond their
-/// usual size.
+/// Payloads are received whole while all windows, those of the usual size included, have no more than so many bytes.
 const WHOLE_BYTES_ALL: usize = BACKLOG_BYTES_ALL / 2;
 
 impl<R: Ring, F: Filesystem> Server<R, F> {
