@@ -54,7 +54,7 @@ PARTS = "grid,lives,windows,reads,instructions,memory"
 # Slopes between two sizes of the same request.
 ROUNDS = 40
 SMALL, LARGE = 65536, PAYLOAD_MAX
-INSTRUCTIONS_PER_BYTE = 0.022
+INSTRUCTIONS_PER_BYTE = 0.02
 
 
 def message(kind: int, body: bytes, tag: int = 1) -> bytes:

@@ -14,7 +14,7 @@
 
 use super::blocks::Unit;
 use super::content::{BLOCK, Blocks, Content, Former, indices, part};
-use super::parts::{PAGE, PAGES, bytes_of, pages};
+use super::parts::{PAGE, PAGES, PartsId, bytes_of, pages};
 use super::store::Store;
 use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Why};
 use std::ops::Range;
@@ -225,26 +225,31 @@ impl Content {
             let at = edge.start.saturating_sub(first * PAGE);
             self.bring(store, index, edge, &new, at, Why::Pinned);
         }
-        let pages_below = self.pages_of(index);
+        let (id, old_bytes) = self.parts_of(store, index);
         let Blocks::Large(units) = &mut self.blocks else { unreachable!("units are those of a large file") };
         let Store { arena, table, .. } = store;
-        let (id, old_bytes) = match units.get(index) {
-            Some(Unit::Parts(id)) => (*id, table.get(*id).bytes(arena)),
-            _ => (table.add(), 0),
-        };
-        let was_whole = matches!(units.get(index), Some(Unit::Whole(_)));
-        if old_bytes == 0 {
-            let old_bytes = if was_whole { BLOCK } else { 0 };
-            // Its bytes are counted below, once it has its parts.
-            let old = units.insert(index, Unit::Parts(id), BLOCK, old_bytes, &mut table.nodes);
-            if let Some(Unit::Whole(base)) = old {
-                table.get_mut(id).attach(arena, 0..pages_below, base, 0);
-            }
-        }
-        let old_bytes = if old_bytes == 0 { BLOCK } else { old_bytes };
         let parts = table.get_mut(id);
-        parts.attach(arena, pages, new, first);
+        let freed = parts.attach(arena, pages, new, first);
         units.resized(index, parts.bytes(arena), old_bytes);
+        store.freed(freed);
+    }
+
+    /// The parts of a unit and the bytes that are counted for it. A block becomes the only part, up to the size. A hole becomes parts that have no page yet, and
+    /// count as 64 KiB until they have.
+    fn parts_of(&mut self, store: &mut Store, index: u64) -> (PartsId, u64) {
+        let end = self.pages_of(index);
+        let Blocks::Large(units) = &mut self.blocks else { unreachable!("units are those of a large file") };
+        let Store { arena, table, .. } = store;
+        let old_bytes = match units.get(index) {
+            Some(&Unit::Parts(id)) => return (id, table.get(id).bytes(arena)),
+            Some(Unit::Whole(_)) => BLOCK,
+            None => 0,
+        };
+        let id = table.add();
+        if let Some(Unit::Whole(base)) = units.insert(index, Unit::Parts(id), BLOCK, old_bytes, &mut table.nodes) {
+            table.get_mut(id).attach(arena, 0..end, base, 0);
+        }
+        (id, BLOCK)
     }
 
     /// Copies a range of a unit to a block, where it starts at `at`; holes as zeros.
@@ -338,10 +343,11 @@ impl Content {
             }
         }
         let old_bytes = parts.bytes(arena);
-        let base = table.free_but(arena, id);
+        let (base, freed) = table.free_but_base(arena, id);
         let Blocks::Large(units) = &mut self.blocks else { unreachable!("units are those of a large file") };
         units.insert(index, Unit::Whole(base), BLOCK, old_bytes, &mut table.nodes);
         store.moved(moved);
+        store.freed(freed);
     }
 
     /// Makes holes of pages of a unit that is in parts. Whether the unit has no page left.
@@ -354,8 +360,9 @@ impl Content {
         if (0..PAGES).all(|page| pages.contains(&page) || !parts.has(page)) {
             return true;
         }
-        parts.detach(arena, pages);
+        let freed = parts.detach(arena, pages);
         units.resized(index, parts.bytes(arena), old_bytes);
+        store.freed(freed);
         false
     }
 
@@ -404,24 +411,13 @@ impl Content {
             return;
         };
         // An operation shows bytes behind the size: the page that the size is in gets another place, and those behind it are holes.
-        let Some(new) = page else { return self.become_parts(store, index) };
+        let Some(new) = page else {
+            self.parts_of(store, index);
+            return;
+        };
         let at = if store.arena.capacity(&new) == BLOCK_BYTES_MAX { in_page.start } else { in_page.start % PAGE };
         store.arena.zero(&new, at..at + in_page.len());
         let page = in_page.start / PAGE;
         self.attach(store, index, &in_page, page..page + 1, new);
-    }
-
-    /// The parts form of a unit that is one block: pages behind the size are holes.
-    fn become_parts(&mut self, store: &mut Store, index: u64) {
-        let end = self.pages_of(index);
-        let Blocks::Large(units) = &mut self.blocks else { return };
-        if !matches!(units.get(index), Some(Unit::Whole(_))) {
-            return;
-        }
-        let Store { arena, table, .. } = store;
-        let id = table.add();
-        if let Some(Unit::Whole(base)) = units.insert(index, Unit::Parts(id), BLOCK, BLOCK, &mut table.nodes) {
-            table.get_mut(id).attach(arena, 0..end, base, 0);
-        }
     }
 }

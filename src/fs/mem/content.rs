@@ -317,7 +317,8 @@ impl Content {
         let bytes = table.bytes(arena, &unit);
         let old_bytes = units.get(index).map_or(0, |old| table.bytes(arena, old));
         if let Some(old) = units.insert(index, unit, bytes, old_bytes, &mut table.nodes) {
-            table.free(arena, old);
+            let (freed, _) = table.free(arena, old);
+            store.freed(freed);
         }
     }
 

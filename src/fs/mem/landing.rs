@@ -83,6 +83,10 @@ impl Content {
     ) -> Result<(), Full> {
         for index in indices(range) {
             let part = part(range, index);
+            if is_large && part.len() == BLOCK_BYTES_MAX {
+                pieces.push(store.land_fresh(BLOCK_BYTES_MAX, part)?);
+                continue;
+            }
             let start = index * BLOCK + part.start as u64;
             let valid = self.valid(store, index);
             let piece = match self.block(index) {
@@ -158,6 +162,13 @@ impl Content {
         }
         // This may change the form of the file.
         self.grow_to(store, range.start)?;
+        if piece.range().len() == BLOCK_BYTES_MAX && matches!(self.blocks, Blocks::Large(_)) {
+            // Nothing of the unit stays, so it does not matter what there was.
+            let new = store.arena.adopt(piece);
+            self.put(store, index, Unit::Whole(new));
+            self.size = self.size.max(range.end);
+            return Ok(());
+        }
         let hole = part(&range, index);
         let (place, capacity) = (piece.range(), store.arena.piece_capacity(&piece));
         let valid = self.valid(store, index);

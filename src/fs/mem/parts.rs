@@ -98,23 +98,27 @@ impl Parts {
         self.blocks.get(usize::from(self.owners[page])).and_then(Option::as_ref) == Some(block)
     }
 
-    /// Gives pages to a block, whose first page is `first` in the unit. Blocks without any page left are freed.
-    pub(super) fn attach(&mut self, arena: &mut Arena, pages: Range<usize>, block: Block, first: usize) {
-        self.detach(arena, pages.clone());
+    /// Puts pages into a block whose first page is page `first` of the unit. A part that has no page left is freed: how many that were.
+    pub(super) fn attach(&mut self, arena: &mut Arena, pages: Range<usize>, block: Block, first: usize) -> usize {
+        let freed = self.detach(arena, pages.clone());
         let part = self.blocks.iter().position(Option::is_none).expect("each part has a page, and one has none now");
         self.owners[pages].fill(part as u8);
         self.firsts[part] = first as u8;
         self.blocks[part] = Some(block);
+        freed
     }
 
-    /// Makes holes of pages.
-    pub(super) fn detach(&mut self, arena: &mut Arena, pages: Range<usize>) {
+    /// Makes holes of pages. A part that has no page left is freed: how many that were.
+    pub(super) fn detach(&mut self, arena: &mut Arena, pages: Range<usize>) -> usize {
         self.owners[pages].fill(HOLE);
+        let mut freed = 0;
         for part in 0..PAGES {
             if self.blocks[part].is_some() && !self.owners.contains(&(part as u8)) {
                 self.blocks[part].take().into_iter().for_each(|block| arena.free(block));
+                freed += 1;
             }
         }
+        freed
     }
 }
 
@@ -220,12 +224,12 @@ impl Table {
         first.expect("the first part has a page")
     }
 
-    /// Frees all of a unit in parts but its base, which can be the whole unit.
-    pub(super) fn free_but(&mut self, arena: &mut Arena, id: PartsId) -> Block {
+    /// Frees all of a unit in parts but its base, which can be the whole unit. How many blocks that were.
+    pub(super) fn free_but_base(&mut self, arena: &mut Arena, id: PartsId) -> (Block, usize) {
         let parts = self.get_mut(id);
         let base = parts.base_part(arena).and_then(|part| parts.blocks[part].take());
-        self.free(arena, Unit::Parts(id));
-        base.expect("the unit has a base")
+        let (freed, _) = self.free(arena, Unit::Parts(id));
+        (base.expect("the unit has a base"), freed)
     }
 }
 

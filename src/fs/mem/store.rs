@@ -129,6 +129,11 @@ impl Store {
         self.arena.free_bytes() as u64 + self.waste.bytes()
     }
 
+    /// Blocks were freed.
+    pub(super) fn freed(&mut self, blocks: usize) {
+        self.released += blocks;
+    }
+
     /// Bytes were copied or zeroed.
     pub(super) fn moved(&mut self, bytes: usize) {
         self.released += bytes / BYTES_PER_RELEASE;
