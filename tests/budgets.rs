@@ -7,7 +7,7 @@ use ring9::arena::{Arena, Gauge};
 use ring9::fs::Filesystem;
 use ring9::fs::mem::{Mem, Options};
 use ring9::session::{Budget, Config, Session};
-use ring9::wire::{Dialect, Kind, Message, NOFID, NOTAG, lock_type, setattr};
+use ring9::wire::{Dialect, Kind, Message, NOFID, NOTAG, lock_type};
 use std::sync::Arc;
 use support::script::{Script, pattern};
 use support::{AT, Style, config, feed};
@@ -89,18 +89,7 @@ fn unlink(script: &mut Script, name: &[u8], flags: u32) {
 }
 
 fn resize(script: &mut Script, fid: u32, size: u64) {
-    script.ask(Message::Tsetattr {
-        fid,
-        valid: setattr::SIZE,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        size,
-        atime_sec: 0,
-        atime_nsec: 0,
-        mtime_sec: 0,
-        mtime_nsec: 0,
-    });
+    script.ask(Message::set_size(fid, size));
 }
 
 /// Announces the value of an attribute; with flags 2 (XATTR_REPLACE) and no bytes the attribute goes.

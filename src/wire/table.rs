@@ -7,6 +7,7 @@ use super::field::{Field, Reader};
 use super::text::{self, TextError};
 use super::{
     Data, Dialect, Error, Ext, Fid, HEAD, Head, Kind, NOFID, NOTAG, Names, Opt, Qid, Qids, Stat, Tag, UOnly, head,
+    setattr,
 };
 use bytes::{BufMut, BytesMut};
 use std::fmt::{self, Display, Formatter};
@@ -246,6 +247,24 @@ impl<'a> Message<'a> {
     /// The message on one line: `Twalk tag=1 fid=0 newfid=1 wnames=["usr" "share"]`.
     pub fn line(&self, tag: Tag, dialect: Dialect) -> Line<'a> {
         Line { message: *self, tag, dialect }
+    }
+}
+
+impl Message<'static> {
+    /// The Tsetattr that sets a length and nothing else.
+    pub fn set_size(fid: Fid, size: u64) -> Message<'static> {
+        Message::Tsetattr {
+            fid,
+            valid: setattr::SIZE,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size,
+            atime_sec: 0,
+            atime_nsec: 0,
+            mtime_sec: 0,
+            mtime_nsec: 0,
+        }
     }
 }
 

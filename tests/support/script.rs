@@ -120,18 +120,7 @@ pub fn conversation(dialect: Dialect) -> Vec<u8> {
             script.ask(Message::Tsymlink { fid: 0, name: b"link", target: b"dir/large", gid: 0 });
             script.walk(0, 7, &[b"link"]).ask(Message::Treadlink { fid: 7 }).stat(7).clunk(7);
             script.ask(Message::Trenameat { olddirfid: 0, oldname: b"small", newdirfid: 2, newname: b"moved" });
-            script.ask(Message::Tsetattr {
-                fid: 3,
-                valid: 0x8,
-                mode: 0,
-                uid: 0,
-                gid: 0,
-                size: 1234,
-                atime_sec: 0,
-                atime_nsec: 0,
-                mtime_sec: 0,
-                mtime_nsec: 0,
-            });
+            script.ask(Message::set_size(3, 1234));
             // An attribute that comes as a large payload, and one that is not whole; what there is of them.
             script.walk(3, 10, &[]).walk(3, 11, &[]);
             script.ask(Message::Txattrcreate { fid: 10, name: b"user.large", attr_size: 40_000, flags: 1 });

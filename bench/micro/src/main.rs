@@ -77,18 +77,7 @@ fn part_of(offset: u64) -> Message<'static> {
 }
 
 fn resize(size: u64) -> Message<'static> {
-    Message::Tsetattr {
-        fid: OWN,
-        valid: 8,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        size,
-        atime_sec: 0,
-        atime_nsec: 0,
-        mtime_sec: 0,
-        mtime_nsec: 0,
-    }
+    Message::set_size(OWN, size)
 }
 
 fn frame(message: &Message<'_>) -> Vec<u8> {

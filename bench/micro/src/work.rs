@@ -263,21 +263,6 @@ fn lock(fid: u32, type_: u8, start: u64, length: u64, process: u32) -> Message<'
     Message::Tlock { fid, type_, flags: 0, start, length, proc_id: process, client_id: b"client" }
 }
 
-fn setattr(fid: u32, size: u64) -> Message<'static> {
-    Message::Tsetattr {
-        fid,
-        valid: 8,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        size,
-        atime_sec: 0,
-        atime_nsec: 0,
-        mtime_sec: 0,
-        mtime_nsec: 0,
-    }
-}
-
 fn run(parts: u64) -> Option<()> {
     let sizes = Sizes::of(parts);
     let mut world = World::new()?;
@@ -314,7 +299,7 @@ fn run(parts: u64) -> Option<()> {
                 mtime_nsec: 0,
             },
         ),
-        ("Tsetattr that grows", setattr(fid::BIG, FAR)),
+        ("Tsetattr that grows", Message::set_size(fid::BIG, FAR)),
         ("Tstatfs", Message::Tstatfs { fid: fid::BIG }),
         ("Tfsync", Message::Tfsync { fid: fid::BIG, datasync: Opt(0) }),
         ("Treadlink", Message::Treadlink { fid: fid::LINK }),
@@ -436,8 +421,8 @@ fn run(parts: u64) -> Option<()> {
     world.turn(peer, "Tread of random", &[read(fid::PASSING, 0, MSIZE)])?;
     world.say(peer, &clunk(fid::PASSING))?;
     // What lets go of much: each on a file of its own.
-    world.one(peer, "Tsetattr that cuts half", &setattr(fid::BIG, end / 2 + 1))?;
-    world.one(peer, "Tsetattr that cuts all", &setattr(fid::BIG, 0))?;
+    world.one(peer, "Tsetattr that cuts half", &Message::set_size(fid::BIG, end / 2 + 1))?;
+    world.one(peer, "Tsetattr that cuts all", &Message::set_size(fid::BIG, 0))?;
     world.big(peer, fid::OTHER, b"replaced", sizes.blocks)?;
     world.say(peer, &clunk(fid::OTHER))?;
     world.create(peer, fid::OTHER, b"replaces")?;

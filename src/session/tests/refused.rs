@@ -10,18 +10,7 @@ fn requests() -> Vec<BytesMut> {
     let mut all = Vec::new();
     let mut ask = |message: Message<'_>| all.push(frame(1, &message, Dialect::L));
     let bytes = |len: usize, seed: usize| (0..len).map(|at| (at * 31 + seed) as u8).collect::<Vec<_>>();
-    let cut = |size| Message::Tsetattr {
-        fid: 1,
-        valid: 8,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        size,
-        atime_sec: 0,
-        atime_nsec: 0,
-        mtime_sec: 0,
-        mtime_nsec: 0,
-    };
+    let cut = |size| Message::set_size(1, size);
     ask(attach(0, b"", 0));
     ask(walk(0, 1, &[]));
     ask(Message::Tlcreate { fid: 1, name: b"file", flags: 0o102, mode: 0o644, gid: 0 });
