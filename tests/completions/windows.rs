@@ -1,0 +1,273 @@
+//! Windows: how much is received at once, and when their memory goes back.
+
+use crate::host::{Host, last_kind, messages};
+use crate::support::hand_ring::HandRing;
+use crate::support::host::request;
+use crate::support::script::{Script, pattern};
+use crate::support::sqe::ASYNC_CANCEL;
+use crate::{ECANCELED, ECONNRESET, FD};
+use ring9::uring::{BACKLOG_BYTES_ALL, Trust, WINDOW_BYTES};
+use ring9::wire::{Dialect, Kind};
+
+/// What follows a payload is received with it, up to a window of the usual size. All of it is served.
+#[test]
+fn a_payload_ends_with_what_follows_it() {
+    const HEAD: usize = 1000;
+    const ROOM: usize = 16 << 10;
+    let read = request(|script| script.read(1, 0, 100));
+    for (tcp, later_ns, len) in [(true, 0, 32 << 10), (true, 20_000, 32 << 10), (false, 0, 60 << 10)] {
+        let mut host = Host::with_two(tcp, 100);
+        host.serves_another(later_ns);
+        let write = request(|script| script.write(1, 0, &pattern(len, 2)));
+        host.ring().says(FD, &write[..HEAD]);
+        host.turns();
+        let receive = host.ring().receives(FD)[0];
+        let bytes: usize = receive.views().iter().map(|(_, len)| len).sum();
+        assert_eq!(bytes, write.len() - HEAD + ROOM, "{len} bytes, tcp: {tcp}, {later_ns} ns later");
+        let behind = (0..bytes).flat_map(|_| read.clone()).take(ROOM);
+        host.ring().says(FD, &write[HEAD..].iter().copied().chain(behind).collect::<Vec<_>>());
+        (0..99).for_each(|_| host.server.turn_now().expect("the ring works"));
+        let replies = messages(&host.ring().heard).len();
+        assert_eq!(replies, 1 + ROOM / read.len());
+        assert_eq!(host.ring().heard[22..122], pattern(len, 2)[..100]);
+        assert_eq!(host.stats.counters.landings_mixed.get(), 1);
+    }
+}
+
+/// Payloads of medium size are received whole once one was not. The window has room for one message, for more now and
+/// then, and for less again when a larger payload comes or nothing does.
+#[test]
+fn a_window_follows_the_payloads_that_come() {
+    const LEN: usize = 32 << 10;
+    let write = request(|script| script.write(1, 0, &pattern(LEN, 2)));
+    let begins = |host: &mut Host| {
+        host.says(&write[..1000]);
+        assert_eq!(host.room(), write.len() - 1000 + WINDOW_BYTES, "the first one lands");
+        host.says(&write[1000..]);
+    };
+    let mut ring = HandRing::default();
+    ring.multishot = false;
+    let mut host = Host::with_peer(ring, 100);
+    assert_eq!(host.room(), WINDOW_BYTES);
+    begins(&mut host);
+    assert_eq!(host.stats.counters.landings_mixed.get(), 1);
+    for _ in 0..40 {
+        assert_eq!(host.room(), write.len());
+        host.says(&write[..5000]);
+        assert_eq!(host.room(), write.len() - 5000, "the rest of the message");
+        host.says(&write[5000..]);
+    }
+    assert_eq!(messages(&host.ring().heard).len(), 41);
+    // One that is larger than the last one has room as soon as its size is known.
+    let larger = request(|script| script.write(1, 0, &pattern(48 << 10, 2)));
+    host.says(&larger[..write.len()]);
+    assert_eq!(host.room(), larger.len() - write.len());
+    host.says(&larger[write.len()..]);
+    assert_eq!(host.room(), larger.len());
+    host.says(&write);
+    assert_eq!((host.room(), messages(&host.ring().heard).len()), (write.len(), 43));
+    // The socket has more than what was received: a wider receive is due, and brings six messages.
+    host.ring().says_part(FD, &write);
+    host.turns();
+    assert_eq!(host.room(), 6 * write.len());
+    host.says(&write.repeat(6));
+    assert_eq!((host.room(), messages(&host.ring().heard).len()), (2 * write.len(), 50));
+    assert_eq!((host.stats.counters.landings_mixed.get(), host.server.window_bytes()), (1, 256 << 10));
+    // Nothing comes for two seconds.
+    let receive = host.ring().receives(FD)[0].user_data;
+    (0..2).for_each(|_| host.passes(1));
+    host.ends(receive, -ECANCELED, 0);
+    assert_eq!((host.room(), host.server.window_bytes()), (WINDOW_BYTES, WINDOW_BYTES));
+    // A payload that is too large to be received whole.
+    begins(&mut host);
+    assert_eq!(host.room(), write.len());
+    let large = request(|script| script.write(1, 0, &pattern(100_000, 3)));
+    host.says(&large[..write.len()]);
+    host.says(&large[write.len()..]);
+    assert_eq!((host.room(), host.server.window_bytes()), (WINDOW_BYTES, WINDOW_BYTES));
+}
+
+/// H9: wide windows have no more than half of what windows may have beyond their usual size. Beyond it payloads land.
+#[test]
+fn windows_are_wide_while_there_is_memory_for_them() {
+    const PEERS: usize = 600;
+    const ALL: usize = BACKLOG_BYTES_ALL / 2;
+    let mut ring = HandRing::default();
+    ring.multishot = false;
+    let mut host = Host::of(ring, PEERS);
+    let write = request(|script| script.write(1, 0, &pattern(32 << 10, 2)));
+    for at in 0..PEERS {
+        let fd = FD + at as i32;
+        host.server.connect(fd, Trust::All);
+        host.turns();
+        let mut script = Script::new(Dialect::L);
+        // All have one file, since 600 are more than the tree has memory for.
+        match at {
+            0 => script.attach(0).walk(0, 1, &[]).create(1, b"file"),
+            _ => script.attach(0).walk(0, 1, &[b"file"]).open(1, true),
+        };
+        for part in [&script.bytes[..], &write[..1000], &write[1000..]] {
+            host.ring().says(fd, part);
+            host.turns();
+        }
+        // Wide ones have 64 KiB each, up to the bound, and all others the usual size.
+        let usual = (at + 1).saturating_sub(ALL / (64 << 10)) * WINDOW_BYTES;
+        let bytes = host.server.window_bytes();
+        assert!(bytes <= ALL + (64 << 10) + usual, "{bytes} bytes of {} peers", at + 1);
+    }
+    assert!(host.server.window_bytes() > ALL - (64 << 10), "they are used: {}", host.server.window_bytes());
+    // The last one has a usual window. What is in it begins to land, as there is no room for the rest.
+    let last = FD + PEERS as i32 - 1;
+    let landings = host.stats.counters.landings_mixed.get();
+    host.ring().heard.clear();
+    for part in [&write[..1000], &[&write[1000..], &write[..10_000]].concat(), &write[10_000..]] {
+        host.ring().says(last, part);
+        host.turns();
+    }
+    assert_eq!(messages(&host.ring().heard).len(), 2);
+    assert_eq!(host.stats.counters.landings_mixed.get() - landings, 2);
+}
+
+/// Stats of the root: their replies queue, as long as no socket takes any.
+fn flood() -> Vec<u8> {
+    request(|script| (0..2000).fold(script, |script, _| script.stat(0)))
+}
+
+/// H5: a peer that is ahead of what it is served is not received from, until it has taken its replies.
+#[test]
+fn a_peer_that_is_ahead_is_not_received_from() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    host.ring().socket_bytes = 0;
+    let flood = flood();
+    let mut said = 0;
+    while host.ring().of(ASYNC_CANCEL).is_empty() {
+        assert!(said < 10 * flood.len(), "a multishot receive goes on after {said} bytes");
+        host.says(&flood);
+        said += flood.len();
+    }
+    let receive = host.ring().receives(FD)[0];
+    host.ends(receive.user_data, -ECANCELED, 0);
+    assert!(host.ring().receives(FD).is_empty(), "it has 64 KiB that are not served");
+    // All that it has said is served as it takes its replies, and then it is received from again.
+    host.ring().socket_bytes = usize::MAX;
+    host.ring().hears(FD, usize::MAX);
+    (0..200).for_each(|_| host.turns());
+    assert_eq!((host.ring().receives(FD).len(), host.server.window_bytes()), (1, 0));
+    assert_eq!(messages(&host.ring().heard).len(), said / flood.len() * 2000);
+    // From now on messages are served where they were received.
+    host.says(&request(|script| script.stat(0)));
+    assert_eq!((messages(&host.ring().heard).len(), host.server.window_bytes()), (said / flood.len() * 2000 + 1, 0));
+}
+
+/// A message that comes in two parts has a window until it is whole.
+#[test]
+fn a_window_goes_with_the_message_that_needed_it() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    let stat = request(|script| script.stat(1));
+    host.says(&stat[..9]);
+    assert!(host.server.window_bytes() > 0);
+    host.says(&stat[9..]);
+    assert_eq!((messages(&host.ring().heard).len(), host.server.window_bytes()), (1, 0));
+}
+
+/// H1: a peer that has sent a large payload and is quiet then has no window.
+#[test]
+fn quiet_peers_have_no_window() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    let write = request(|script| script.write(1, 0, &pattern(40_000, 2)));
+    host.says(&write[..1000]);
+    let shared = host.ring().receives(FD)[0];
+    host.ends(shared.user_data, -ECANCELED, 0);
+    host.says(&write[1000..]);
+    assert_eq!((last_kind(&host.ring().heard), host.server.window_bytes() > 0), (Kind::TWRITE.0 + 1, true));
+    let cancels = host.ring().of(ASYNC_CANCEL).len();
+    (0..4).for_each(|_| host.passes(1));
+    assert_eq!(host.ring().of(ASYNC_CANCEL).len(), cancels + 1, "its receive into the window is to end");
+    let window = host.ring().receives(FD)[0];
+    host.ends(window.user_data, -ECANCELED, 0);
+    assert_eq!((host.ring().receives(FD)[0].shares(), host.server.window_bytes()), (true, 0));
+}
+
+/// Three peers, whose windows are to grow beyond what all may have together.
+struct Windows {
+    host: Host,
+    flood: Vec<u8>,
+}
+
+impl Windows {
+    fn new() -> Windows {
+        let mut host = Host::of(HandRing::default(), 3);
+        for fd in FD..FD + 3 {
+            host.server.connect(fd, Trust::All);
+            host.turns();
+            host.ring().says(fd, &Script::new(Dialect::L).attach(0).bytes);
+            host.turns();
+        }
+        host.ring().socket_bytes = 0;
+        Windows { host, flood: flood() }
+    }
+
+    /// This peer asks, takes no replies, and asks on until the windows of all have so many bytes. Its receive is being
+    /// cancelled, and brings what has arrived before that.
+    fn grow(&mut self, peer: i32, bytes: usize) {
+        while self.host.server.window_bytes() < bytes {
+            self.host.ring().says(FD + peer, &self.flood);
+            self.host.turns();
+        }
+    }
+
+    /// The peers that were ended so far.
+    fn shut(&mut self) -> Vec<i32> {
+        self.host.ring().shut.iter().map(|fd| fd - FD).collect()
+    }
+
+    /// Whatever is in flight for this peer ends.
+    fn goes(&mut self, peer: i32) {
+        let fd = FD + peer;
+        let sends = self.host.ring().in_flight.iter().filter(|sqe| sqe.fd == fd && sqe.is_send()).copied().collect();
+        for sqe in [self.host.ring().receives(fd), sends].concat() {
+            self.host.ring().ends(sqe.user_data, -ECONNRESET, 0);
+        }
+        self.host.turns();
+    }
+}
+
+/// H5: past the bound on all windows the peer with the largest one goes, and the next one not before that is gone.
+#[test]
+fn the_largest_window_goes_and_one_at_a_time() {
+    let mut windows = Windows::new();
+    windows.grow(0, 2 << 20);
+    windows.grow(2, 6 << 20);
+    assert_eq!(windows.shut(), []);
+    windows.grow(1, BACKLOG_BYTES_ALL);
+    (0..5).for_each(|_| windows.host.turns());
+    assert_eq!((windows.shut(), windows.host.stats.counters.evicted.get()), (vec![1], 1));
+    windows.goes(1);
+    assert_eq!(windows.host.server.peers(), 2);
+    assert!(windows.host.server.window_bytes() <= 16 << 20, "{} bytes are left", windows.host.server.window_bytes());
+    // Whoever was ended before is forgotten: the next one that has the largest window goes as well.
+    windows.grow(2, BACKLOG_BYTES_ALL);
+    assert_eq!((windows.shut(), windows.host.stats.counters.evicted.get()), (vec![1, 2], 2));
+    windows.goes(2);
+    assert_eq!(windows.host.server.peers(), 1);
+    // Each time all that memory went back to the system with the next look, and then nothing more.
+    windows.host.passes(1);
+    let trims = windows.host.ring().trims;
+    assert!(trims > 0);
+    (0..3).for_each(|_| windows.host.passes(1));
+    assert_eq!(windows.host.ring().trims, trims);
+}
+
+/// H5: past the bound on all windows a peer that is overdue goes first, if it has a window.
+#[test]
+fn of_windows_that_of_an_overdue_peer_goes_first() {
+    let mut windows = Windows::new();
+    // Both are overdue soon, and the first one for longer; but it has no window.
+    windows.host.ring().says(FD, &request(|script| script.stat(0)));
+    windows.host.passes(2);
+    windows.grow(2, 1 << 20);
+    (0..20).for_each(|_| windows.host.passes(2));
+    assert_eq!(windows.host.server.overdue(), 2);
+    windows.grow(1, BACKLOG_BYTES_ALL);
+    assert_eq!(windows.shut(), [2]);
+}
