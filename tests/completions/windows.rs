@@ -6,7 +6,7 @@ use crate::support::host::request;
 use crate::support::script::{Script, pattern};
 use crate::support::sqe::ASYNC_CANCEL;
 use crate::{ECANCELED, ECONNRESET, FD};
-use ring9::uring::{BACKLOG_BYTES_ALL, Trust, WINDOW_BYTES};
+use ring9::uring::{BACKLOG_BYTES_ALL, SHARED_BYTES, Trust, WINDOW_BYTES};
 use ring9::wire::{Dialect, Kind};
 
 /// What follows a payload is received with it, up to a window of the usual size. All of it is served.
@@ -87,21 +87,20 @@ fn a_window_follows_the_payloads_that_come() {
     assert_eq!((host.room(), host.server.window_bytes()), (WINDOW_BYTES, WINDOW_BYTES));
 }
 
-/// H9: wide windows have no more than half of what windows may have beyond their usual size. Beyond it payloads land.
-#[test]
-fn windows_are_wide_while_there_is_memory_for_them() {
-    const PEERS: usize = 600;
+/// As many peers as wide windows may have memory for, and some more.
+const WIDE_PEERS: usize = 600;
+
+/// A server whose peers have written 32 KiB each, and the request for that.
+fn all_wide(ring: HandRing) -> (Host, Vec<u8>) {
     const ALL: usize = BACKLOG_BYTES_ALL / 2;
-    let mut ring = HandRing::default();
-    ring.multishot = false;
-    let mut host = Host::of(ring, PEERS);
+    let mut host = Host::of(ring, WIDE_PEERS + 1);
     let write = request(|script| script.write(1, 0, &pattern(32 << 10, 2)));
-    for at in 0..PEERS {
+    for at in 0..WIDE_PEERS {
         let fd = FD + at as i32;
         host.server.connect(fd, Trust::All);
         host.turns();
         let mut script = Script::new(Dialect::L);
-        // All have one file, since 600 are more than the tree has memory for.
+        // All have one file, since the tree has no memory for one each.
         match at {
             0 => script.attach(0).walk(0, 1, &[]).create(1, b"file"),
             _ => script.attach(0).walk(0, 1, &[b"file"]).open(1, true),
@@ -116,8 +115,17 @@ fn windows_are_wide_while_there_is_memory_for_them() {
         assert!(bytes <= ALL + (64 << 10) + usual, "{bytes} bytes of {} peers", at + 1);
     }
     assert!(host.server.window_bytes() > ALL - (64 << 10), "they are used: {}", host.server.window_bytes());
+    (host, write)
+}
+
+/// H9: wide windows have no more than half of what windows may have beyond their usual size. Beyond it payloads land.
+#[test]
+fn windows_are_wide_while_there_is_memory_for_them() {
+    let mut ring = HandRing::default();
+    ring.multishot = false;
+    let (mut host, write) = all_wide(ring);
     // The last one has a usual window. What is in it begins to land, as there is no room for the rest.
-    let last = FD + PEERS as i32 - 1;
+    let last = FD + WIDE_PEERS as i32 - 1;
     let landings = host.stats.counters.landings_mixed.get();
     host.ring().heard.clear();
     for part in [&write[..1000], &[&write[1000..], &write[..10_000]].concat(), &write[10_000..]] {
@@ -131,6 +139,76 @@ fn windows_are_wide_while_there_is_memory_for_them() {
 /// Stats of the root: their replies queue, as long as no socket takes any.
 fn flood() -> Vec<u8> {
     request(|script| (0..2000).fold(script, |script, _| script.stat(0)))
+}
+
+/// B2: where there is no room for a wide window, a payload that has begun lands only once the peer has another turn. The loop does not wait before that,
+/// although the send of the replies before it is quiet.
+#[test]
+fn a_payload_that_lands_after_all_is_not_waited_for() {
+    let mut ring = HandRing::default();
+    ring.multishot = false;
+    let (mut host, write) = all_wide(ring);
+    let fd = FD + WIDE_PEERS as i32;
+    host.server.connect(fd, Trust::All);
+    host.turns();
+    let mut script = Script::new(Dialect::L);
+    script.attach(0).walk(0, 1, &[b"file"]).open(1, true).walk(0, 2, &[]).open(2, false);
+    let names = (0..40).map(|n| format!("{n:0>200}"));
+    names.for_each(|name| drop(script.mkdir(0, name.as_bytes())));
+    for part in script.bytes.chunks(WINDOW_BYTES) {
+        host.ring().says(fd, part);
+        (0..10).for_each(|_| host.turns());
+    }
+    host.ring().says(fd, &write[..1000]);
+    host.turns();
+    host.ring().heard.clear();
+    host.ring().waits.clear();
+    // The end of a payload that landed, then more work than a turn has, then a payload that has begun.
+    let lists = request(|script| script.list(2).list(2).list(2));
+    host.ring().says(fd, &[&write[1000..], &lists, &write[..1000]].concat());
+    while host.ring().waits.is_empty() {
+        host.server.turn().expect("the ring works");
+    }
+    assert_eq!(messages(&host.ring().heard).len(), 4);
+    assert!(host.ring().waits[0].contains(&fd), "the peer is received from before the loop waits");
+}
+
+/// H9: the bound on wide windows holds for peers that are received from into shared buffers, too. Several of these have come when the peer is looked at.
+#[test]
+fn windows_that_shared_buffers_fill_are_within_the_bound() {
+    const PEERS: usize = 1200;
+    const ALL: usize = BACKLOG_BYTES_ALL / 2;
+    let mut host = Host::of(HandRing::default(), PEERS);
+    let writes = request(|script| script.write(1, 0, &pattern(32 << 10, 2))).repeat(7);
+    for at in 0..PEERS {
+        let fd = FD + at as i32;
+        host.server.connect(fd, Trust::All);
+        host.turns();
+        let mut script = Script::new(Dialect::L);
+        match at {
+            0 => script.attach(0).walk(0, 1, &[]).create(1, b"file"),
+            _ => script.attach(0).walk(0, 1, &[b"file"]).open(1, true),
+        };
+        host.ring().says(fd, &script.bytes);
+        host.turns();
+        writes.chunks(SHARED_BYTES).take(3).for_each(|part| host.ring().says(fd, part));
+        host.turns();
+        // 32 KiB each, up to the bound, and all others the usual size.
+        let usual = (at + 1).saturating_sub(ALL / (32 << 10)) * WINDOW_BYTES;
+        let bytes = host.server.window_bytes();
+        assert!(bytes <= ALL + usual, "{bytes} bytes of {} peers", at + 1);
+    }
+}
+
+/// A backlog that is served while a receive into shared buffers is in flight leaves no window.
+#[test]
+fn a_backlog_that_is_served_leaves_no_window() {
+    let mut host = Host::with_peer(HandRing::default(), 10);
+    host.says(&flood());
+    (0..100).for_each(|_| host.turns());
+    assert_eq!(messages(&host.ring().heard).len(), 2000);
+    assert!(host.ring().of(ASYNC_CANCEL).is_empty() && host.ring().receives(FD)[0].shares());
+    assert_eq!(host.server.window_bytes(), 0);
 }
 
 /// H5: a peer that is ahead of what it is served is not received from, until it has taken its replies.

@@ -45,6 +45,8 @@ pub struct HandRing {
     pub trims: usize,
     /// What the sockets have, which the next receives bring while they are submitted, a part each.
     pub there: BTreeMap<RawFd, VecDeque<Vec<u8>>>,
+    /// Sockets with a receive in flight, each time that the loop began to wait.
+    pub waits: Vec<Vec<RawFd>>,
     queued: Vec<Sqe>,
     done: Vec<(u64, i32, u32)>,
     /// Where the shared buffers are, how long each is, and which are here.
@@ -73,6 +75,7 @@ impl Default for HandRing {
             now_ns: AT.mono_ns,
             trims: 0,
             there: BTreeMap::new(),
+            waits: Vec::new(),
             queued: Vec::new(),
             done: Vec::new(),
             buffers: (0, 0),
@@ -192,7 +195,7 @@ impl Ring for HandRing {
         fits
     }
 
-    fn submit_and_wait(&mut self, _: u32) -> io::Result<()> {
+    fn submit_and_wait(&mut self, want: u32) -> io::Result<()> {
         if self.stuck {
             return Ok(());
         }
@@ -212,6 +215,9 @@ impl Ring for HandRing {
             if n < whole || sqe.flags & CQE_SKIP_SUCCESS == 0 {
                 self.done.push((sqe.user_data, if n == 0 { -EAGAIN } else { n as i32 }, 0));
             }
+        }
+        if want > 0 && self.done.is_empty() {
+            self.waits.push(self.in_flight.iter().filter(|sqe| sqe.is_receive()).map(|sqe| sqe.fd).collect());
         }
         Ok(())
     }
