@@ -3,8 +3,8 @@
 //!
 //! Ownership: a block has `holders`, one for the owner and one per slice or in-place piece. Whoever takes the count to 0 frees: the thread with the
 //! arena at once, everyone else by the return list, an intrusive stack (one compare-and-swap to push, one swap to take all, so there is no ABA). A slice
-//! covers bytes below `sealed` in sixteenths that are shown, which nobody changes while it lives; a piece covers bytes that are its alone. So `&[u8]` of a slice and `&mut [u8]` of
-//! a piece are sound on any thread.
+//! covers bytes below `sealed`, in sixteenths whose `shown` bit is set. The arena changes none of them while the slice lives. A piece covers bytes that no other
+//! slice or piece covers. So `&[u8]` of a slice and `&mut [u8]` of a piece are sound on any thread.
 
 use super::{BLOCK_BYTES_MAX, Memory};
 use std::ops::{Deref, Range};

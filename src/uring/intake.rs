@@ -1,23 +1,23 @@
-//! How much a peer that sends payloads of medium size receives into its window at once
+//! The size of a receive into the window of a peer that sends payloads of medium size
 //! (docs/decisions/17-whole-payloads.md).
 //!
-//! The window receives whole messages: so many that about a third of what the client has in flight
-//! is received, and answered, together. Replies to more would leave the client without work, and
-//! fewer cost more receives and sends. How much is in flight, a wider receive shows now and then:
-//! it has room for three times as many messages as one more would be.
+//! A receive has room for a whole number of messages: about a third of the messages that the client
+//! has in flight, and at most four. With more, the client would wait for its replies; with fewer, each
+//! message would cost more receives and sends. One receive in 32 is wider, and its result shows how
+//! many messages are in flight.
 //!
 //! Must not know: sockets, sessions, memory.
 
-/// Larger messages land in blocks: to receive the payload into its place costs less than to copy it. With the
-/// head, a payload of 48 KiB.
+/// Limit, in bytes, on messages that are received whole: a payload of 48 KiB with its head. The payload of a
+/// larger message lands in blocks, since a copy would cost more than a receive of its own.
 pub const WHOLE_BYTES_MAX: usize = (48 << 10) + 23;
-/// Most messages that one receive is for.
+/// Limit on the messages that a receive has room for, except for a wider one.
 const COUNT_MAX: u8 = 4;
-/// One part in so many of what is in flight is received at once.
+/// A receive takes one message of this many in flight.
 const SHARE: u8 = 3;
-/// One receive in so many is a wider one.
+/// Receives between two wider ones.
 const WIDER_EVERY: u8 = 32;
-/// Most bytes that are received into a window at once.
+/// Limit, in bytes, on one receive into a window: a wider one.
 pub const INTAKE_BYTES_MAX: usize = COUNT_MAX as usize * SHARE as usize * WHOLE_BYTES_MAX;
 
 /// What is known of the large messages of a peer.
@@ -27,7 +27,7 @@ pub(crate) struct Intake {
     message_bytes: u32,
     /// Messages that a receive is for.
     count: u8,
-    /// Receives until the wider one is due.
+    /// Receives until the next wider one.
     left: u8,
 }
 
@@ -47,7 +47,7 @@ impl Intake {
         }
     }
 
-    /// Payloads land again.
+    /// From now on payloads land.
     pub(crate) fn end(&mut self) {
         *self = Intake::default();
     }

@@ -173,7 +173,7 @@ impl<F: Filesystem> Peer<F> {
         now < self.bulk_until_ns
     }
 
-    /// Notes which large payloads have come.
+    /// Notes the large payloads of a call of `receive`.
     pub(crate) fn note_large(&mut self, received: &Received, now: u64) {
         if received.whole > 0 && self.intake.is_whole() {
             self.intake.saw(received.whole);
@@ -191,16 +191,16 @@ impl<F: Filesystem> Peer<F> {
         self.lands();
     }
 
-    /// Payloads that have not arrived land from now on, whatever their size.
+    /// From now on a payload that is not whole lands, whatever its size.
     pub(crate) fn lands(&mut self) {
         self.intake.end();
         self.session.set_whole_bytes(0);
     }
 
-    /// Bytes of the window that the next receive is to fill: room for the message that has begun, at least.
+    /// Size of the window, in bytes, for the next receive. A message that has begun fits.
     pub(crate) fn window_bytes(&self) -> usize {
         let unread = self.window.unread().len();
-        // Of a payload that is under way nothing is unread.
+        // While a payload lands the window is empty.
         let begun = if unread > 0 { unread + self.more as usize } else { 0 };
         self.intake.bytes(self.readable).max(begun).max(WINDOW_BYTES)
     }

@@ -11,7 +11,7 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// The baseline beside ring9: the one whose calls the floor makes.
+/// The baseline that is measured beside ring9. The storing floor makes the same system calls.
 const BASELINE: &str = "epoll";
 
 /// Writes of many sizes at random multiples of the size in a file of 16 MiB: ring9 and the epoll baseline beside a server that only keeps payloads

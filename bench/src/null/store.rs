@@ -52,7 +52,7 @@ impl Places {
         &mut self.memory[self.start..][..PLACES_BYTES]
     }
 
-    /// The next place for so many bytes, or for as many as there are. It is not taken.
+    /// The next place for the given number of bytes; shorter at the end of the memory. Does not reserve it.
     fn look(&self, count: usize) -> Range<usize> {
         let count = count.min(PLACES_BYTES);
         let start = if self.next + count > PLACES_BYTES { 0 } else { self.next };
@@ -241,7 +241,8 @@ impl Inbox {
         Ok(read > 0)
     }
 
-    /// What was expected otherwise goes where unexpected requests are: `left` bytes from head `first` on, whose payload would be at `at`.
+    /// Moves received bytes that are not the expected payloads to the buffer of other requests: `left` bytes, from
+    /// head `first` on. The payload of that head was received at `at`.
     fn take_out(&mut self, first: usize, at: usize, left: usize, places: &mut Places, replies: &mut Replies) {
         let count = self.ahead.take().unwrap_or(0);
         self.bytes.resize(self.bytes.len().max(left + RECEIVE_BYTES), 0);

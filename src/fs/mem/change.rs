@@ -1,16 +1,17 @@
-//! How bytes of a large file change: where they are, or in a new part of their unit, or in a new
-//! block for all of it.
+//! How bytes of a large file change: in place, in a new part of their unit, or in a new block for
+//! the whole unit.
 //!
-//! A change of a unit needs one block at most, and a page where operations show a gap in front of
-//! it. What it copies besides the data:
+//! A change needs at most one block for each unit. It needs one page more if operations show bytes
+//! between the size and the start of the change. Besides the data it copies:
 //! ```text
-//! all bytes can be changed where they are          nothing
-//! operations show some, or some are in no block    the rest of the first and the last page    a part
-//! the unit is full with it, and has no base        what the change leaves of the unit         a whole block
+//! the bytes to change                              copied                                     new block
+//! can all be changed in place                      nothing                                    none
+//! are shown by operations, or are a hole           the rest of the first and the last page    a part
+//! fill the last hole of a unit without a base      the other bytes of the unit                64 KiB
 //! ```
-//! The last happens once until a part of the unit is cut off or shown again. A unit with a base (a
-//! block that was the whole unit) takes its parts back into the base once no operation shows the
-//! bytes there. So each byte is written once, and copied once more at most.
+//! A base is a block that was the whole unit when its first part came. The parts of a unit are
+//! copied back to its base at the first change after the pins on those pages have been released.
+//! So each byte is written once, and copied at most once more.
 
 use super::blocks::Unit;
 use super::content::{BLOCK, Blocks, Content, Former, indices, part};
@@ -19,19 +20,20 @@ use super::store::Store;
 use crate::arena::{BLOCK_BYTES_MAX, Block, Full, Why};
 use std::ops::Range;
 
-/// Most memory of a unit in parts, in bytes.
+/// Limit, in bytes, on the memory of a unit in parts. A change that would pass it gives the unit a block of 64 KiB.
 const UNIT_BYTES_MAX: u64 = 2 * BLOCK;
 
-/// Which block a change of a unit needs.
+/// The block that a change of a unit needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Need {
-    /// One for the whole unit, if there is one.
+    /// A block of 64 KiB for the whole unit is wanted. If there is none, a part will do.
     whole: bool,
-    /// The pages that need another place.
+    /// The pages that need another block.
     pages: Range<usize>,
 }
 
-/// The unit that the size is in, if an operation shows bytes behind the size there, and the place of the page that the size is in.
+/// What a gap between the size and a change needs, if operations show bytes of it: the number of the
+/// unit, and a new block for the page that the size is in (`None` if the size is at a page border).
 pub(super) type Gap = Option<(u64, Option<Block>)>;
 
 /// The bytes from the start of a range to the end of its page.
@@ -43,12 +45,12 @@ fn rest_of_page(range: &Range<usize>) -> Range<usize> {
 pub(super) type Plan = Option<(Need, Block)>;
 
 impl Need {
-    /// Whether the unit is better in one block.
+    /// Whether a block for the whole unit is wanted.
     pub(super) fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// That of a change of bytes that are in no block.
+    /// The need of a change whose bytes are all in a hole.
     fn of_hole(hole: &Range<usize>) -> Need {
         let pages = pages(hole);
         Need { whole: pages.len() > PAGES / 2, pages }
@@ -112,7 +114,8 @@ impl Content {
         had
     }
 
-    /// The large form, for a change of `range`. Whether that makes the file longer without a hole.
+    /// Takes the large form for a change of `range`. Also returns whether the change continues the file
+    /// at its end, without a hole.
     pub(super) fn become_large(&mut self, store: &mut Store, range: &Range<u64>) -> Result<(bool, Former), Full> {
         let appends = range.start <= self.size && range.end > self.size;
         Ok((appends, self.make_large(store, appends && range.start < BLOCK)?))
@@ -132,7 +135,7 @@ impl Content {
         }
         for index in indices(range) {
             let hole = part(range, index);
-            // Behind a gap that operations show there will be holes.
+            // Closing the gap makes holes of the pages behind the size.
             let is_gap = gap.as_ref().is_some_and(|(behind, _)| *behind == index);
             let need = if is_gap { Some(Need::of_hole(&hole)) } else { self.need(store, index, &hole, appends) };
             plans.push(need.map(|need| need.with_block(store)).transpose()?);
@@ -140,7 +143,7 @@ impl Content {
         Ok(())
     }
 
-    /// Whether there may be the nodes that a range of the file needs.
+    /// Whether the nodes that a change of `range` needs stay within the limit.
     pub(super) fn has_node_room(&self, store: &mut Store, range: &Range<u64>) -> bool {
         match &self.blocks {
             Blocks::Large(units) => store.has_node_room(units.missing(indices(range))),
@@ -153,7 +156,7 @@ impl Content {
         self.need(store, index, hole, appends).map(|need| need.with_block(store)).transpose()
     }
 
-    /// Which block a change of `hole` in a unit needs; `None` if all of it is changed where it is.
+    /// The block that a change of `hole` in a unit needs; `None` if all bytes can be changed in place.
     pub(super) fn need(&self, store: &Store, index: u64, hole: &Range<usize>, appends: bool) -> Option<Need> {
         let touched = pages(hole);
         let of_whole = |block: &Block| {
@@ -187,7 +190,8 @@ impl Content {
         }
     }
 
-    /// Makes `hole` in a unit changeable, as planned. What is around it stays as it is; the bytes of the hole are any.
+    /// Carries a plan out: afterwards every byte of `hole` has a block and can be changed. The bytes around
+    /// the hole stay the same; those of the hole are undefined.
     pub(super) fn carry_out(&mut self, store: &mut Store, index: u64, hole: &Range<usize>, plan: Plan) {
         self.fold(store, index, hole);
         let Some((need, new)) = plan else { return };
@@ -198,7 +202,7 @@ impl Content {
         }
     }
 
-    /// A block becomes the whole unit. What is around `hole` comes along.
+    /// Makes `new` the block of the whole unit, and copies the bytes around `hole` to it.
     pub(super) fn become_whole(&mut self, store: &mut Store, index: u64, hole: &Range<usize>, new: Block) {
         assert_eq!(store.arena.capacity(&new), BLOCK_BYTES_MAX, "a block for a whole unit");
         let end = part(&(0..self.size), index).end;
@@ -207,7 +211,8 @@ impl Content {
         self.put(store, index, Unit::Whole(new));
     }
 
-    /// Gives pages of a unit to a block. What is in them outside of `hole` comes along; the bytes of the hole are those of the block.
+    /// Makes `new` the part of `pages`, and copies the bytes of these pages around `hole` to it. The bytes
+    /// of the hole are those that the block has already.
     pub(super) fn attach(
         &mut self,
         store: &mut Store,
@@ -234,8 +239,8 @@ impl Content {
         store.freed(freed);
     }
 
-    /// The parts of a unit and the bytes that are counted for it. A block becomes the only part, up to the size. A hole becomes parts that have no page yet, and
-    /// count as 64 KiB until they have.
+    /// Turns a unit into parts, if it is not: a block becomes a part with the pages below the size, a hole
+    /// becomes 16 holes. Returns the parts, and the bytes that the map counts for the unit.
     fn parts_of(&mut self, store: &mut Store, index: u64) -> (PartsId, u64) {
         let end = self.pages_of(index);
         let Blocks::Large(units) = &mut self.blocks else { unreachable!("units are those of a large file") };
@@ -299,7 +304,8 @@ impl Content {
         store.moved(bytes.len());
     }
 
-    /// The block that the parts of a unit go back into: its base, if all that is not its own can be changed there, up to the size and to the start of `hole`.
+    /// The base of a unit, if the other parts can be copied back to it: no operation shows the base's
+    /// bytes of the pages that it does not own, up to the size and to the start of `hole`.
     fn folds_into<'a>(&self, store: &'a Store, index: u64, hole: &Range<usize>) -> Option<&'a Block> {
         let Some(Unit::Parts(id)) = self.unit(index) else { return None };
         let Store { arena, table, .. } = store;
@@ -314,12 +320,13 @@ impl Content {
         pages(&part(&(0..self.size), index)).end
     }
 
-    /// The same, or up to the page that `hole` starts in: pages in front of it are about to be below the size.
+    /// Pages of a unit below the size, or below the start of `hole`, which is about to be below the size.
     fn pages_in_front(&self, index: u64, hole: &Range<usize>) -> usize {
         self.pages_of(index).max(hole.start.div_ceil(PAGE))
     }
 
-    /// Takes the parts of a unit back into its base, where that can be done. Pages that `hole` covers are not copied.
+    /// Copies the parts of a unit back to its base, if [`folds_into`](Self::folds_into) allows it. Does not
+    /// copy pages that `hole` covers.
     pub(super) fn fold(&mut self, store: &mut Store, index: u64, hole: &Range<usize>) {
         let Some(&Unit::Parts(id)) = self.unit(index) else { return };
         if self.folds_into(store, index, hole).is_none() {
@@ -350,7 +357,7 @@ impl Content {
         store.freed(freed);
     }
 
-    /// Makes holes of pages of a unit that is in parts. Whether the unit has no page left.
+    /// Turns pages of a unit in parts into holes. Returns true, and changes nothing, if no other page would be left.
     pub(super) fn detach(&mut self, store: &mut Store, index: u64, pages: Range<usize>) -> bool {
         let Blocks::Large(units) = &mut self.blocks else { return false };
         let Some(&Unit::Parts(id)) = units.get(index) else { return false };
@@ -366,7 +373,7 @@ impl Content {
         false
     }
 
-    /// What zeros from the size of a large file up to `start` need. The file stays as it is.
+    /// Gets the block that zeroing from the size of a large file to `start` needs. The file stays the same.
     pub(super) fn gap(&self, store: &mut Store, start: u64) -> Result<Gap, Full> {
         if start <= self.size {
             return Ok(None);
@@ -410,7 +417,7 @@ impl Content {
             }
             return;
         };
-        // An operation shows bytes behind the size: the page that the size is in gets another place, and those behind it are holes.
+        // An operation shows bytes behind the size. The page of the size gets another block, and the pages behind it become holes.
         let Some(new) = page else {
             self.parts_of(store, index);
             return;

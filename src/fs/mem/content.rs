@@ -48,10 +48,11 @@ pub(super) fn indices(range: &Range<u64>) -> Range<u64> {
     if range.is_empty() { 0..0 } else { range.start / BLOCK..range.end.div_ceil(BLOCK) }
 }
 
-/// A change of bytes that operations show copies no more than so many bytes around them: two pages.
+/// Limit, in bytes, on what a change copies around bytes that operations show: two pages. Beyond it
+/// only the pages of the change get another block.
 pub(super) const EDGES_BYTES_MAX: usize = 2 * PAGE;
 
-/// How many bytes of a range are below `end`.
+/// The number of bytes of a range that are below `end`.
 pub(super) fn part_of(range: &Range<usize>, end: usize) -> usize {
     range.end.min(end).saturating_sub(range.start)
 }
@@ -91,7 +92,7 @@ impl Content {
         if let Blocks::Large(units) = &self.blocks { units.get(index) } else { None }
     }
 
-    /// The block that starts where unit `index` does, if it is the only one there.
+    /// The block of unit `index`, if all of the unit is in one block.
     #[inline]
     pub(super) fn block(&self, index: u64) -> Option<&Block> {
         match &self.blocks {
@@ -114,7 +115,8 @@ impl Content {
         part(&(0..self.size), index).end.min(capacity)
     }
 
-    /// The longest run from the start of `want` in unit `index` that is in one block, or in none: where it is, and how many bytes.
+    /// The longest run of bytes from the start of `want` in unit `index` that lie in one block, or in a
+    /// hole. Returns the block with the range inside of it (`None` for a hole), and the length.
     pub(super) fn run<'a>(
         &'a self,
         arena: &Arena,
@@ -169,7 +171,7 @@ impl Content {
             && self.size == 0
             && units.bytes() == 0
         {
-            // A grant that was given up has left it so.
+            // An abandoned grant has left an empty file in the large form.
             self.blocks = Blocks::None;
         }
         if range.end > BLOCK || matches!(self.blocks, Blocks::Large(_)) {
@@ -200,7 +202,7 @@ impl Content {
         Ok(())
     }
 
-    /// Whether a small file has so much around `hole` that only the pages of the hole should get another block.
+    /// Whether a new block for a small file would copy more than [`EDGES_BYTES_MAX`] around `hole`.
     fn takes_parts(&self, store: &Store, hole: &Range<usize>) -> bool {
         let valid = self.valid(store, 0);
         valid - part_of(hole, valid) > EDGES_BYTES_MAX && store.table.has_room(1)
@@ -232,8 +234,9 @@ impl Content {
         Ok(())
     }
 
-    /// The form of a file above 64 KiB. The content stays the same. `appends`: the first unit is about to be filled. What the form before was is to be given to
-    /// [`confirm`](Self::confirm) or [`restore`](Self::restore).
+    /// Takes the large form; the content stays the same. With `appends`, the first unit gets a block of
+    /// 64 KiB, because the caller is about to fill it. Pass the result to [`confirm`](Self::confirm) or
+    /// [`restore`](Self::restore).
     pub(super) fn make_large(&mut self, store: &mut Store, appends: bool) -> Result<Former, Full> {
         let Some(block) = self.small() else {
             let is_empty = matches!(self.blocks, Blocks::None);
@@ -242,7 +245,7 @@ impl Content {
             }
             return Ok(if is_empty { Former::Empty } else { Former::Same });
         };
-        // What was granted may take a node in any case.
+        // A commit has a reserve. It may pass the limit on nodes, because its grant was accepted.
         if store.reserve.is_empty() && !store.has_node_room(1) {
             return Err(Full);
         }
@@ -286,7 +289,8 @@ impl Content {
         }
     }
 
-    /// Takes the form before again, with the memory that it had. No byte below the size has changed since.
+    /// Goes back to the form that the file had before [`make_large`](Self::make_large), with the same
+    /// memory. The caller has changed no byte below the size in between.
     pub(super) fn restore(&mut self, store: &mut Store, former: Former) {
         let (kept, grown) = match former {
             Former::Same => return,

@@ -17,11 +17,14 @@ use super::store::Store;
 use crate::arena::{BLOCK_BYTES_MAX, Full, Piece, Space, Why};
 use std::ops::Range;
 
-/// Pages set aside by a grant: a file that has become small takes the large form again, and operations show the page that its size is in.
+/// Pages that a grant sets aside. One is for a file that has become small and takes the large form
+/// again; one is for the page of the size, if operations show bytes of it.
 const SPARE_PAGES: usize = 2;
-/// Blocks set aside for a payload in one unit, and for a longer one. It may start elsewhere by then, and each unit needs a block. A payload in one unit then
-/// touches two. Of a longer one the first piece may have landed in place and leaves no block behind, so the third unit needs one as well. From then on every
-/// piece leaves its own block behind.
+/// Blocks that a grant sets aside: for a payload inside of one unit, and for a longer payload.
+///
+/// At the commit the payload may start at another offset, and each unit that it touches needs a block.
+/// A payload of one unit then touches two units. Of a longer payload the first piece may have landed in
+/// place, so it leaves no block for the third unit. Each later piece leaves its own block for the next unit.
 const SPARE_BLOCKS: [usize; 2] = [2, 3];
 
 /// Grants hold at most one part in so many of the memory, but for a block each.
@@ -160,10 +163,10 @@ impl Content {
         if !piece.is_fresh() {
             return self.rewrite(store, std::iter::once(piece), range);
         }
-        // This may change the form of the file.
+        // `grow_to` may change the form of the file, so the form is looked at behind it.
         self.grow_to(store, range.start)?;
         if piece.range().len() == BLOCK_BYTES_MAX && matches!(self.blocks, Blocks::Large(_)) {
-            // Nothing of the unit stays, so it does not matter what there was.
+            // The piece covers the unit, so no byte of the old unit stays.
             let new = store.arena.adopt(piece);
             self.put(store, index, Unit::Whole(new));
             self.size = self.size.max(range.end);
@@ -193,7 +196,8 @@ impl Content {
         Ok(())
     }
 
-    /// How much of a unit is copied at most to what landed: less than the other way round, and two pages where operations show the bytes.
+    /// Limit, in bytes, on what is copied from a unit to the landed block that replaces it. Beyond it the
+    /// landed bytes are copied to the unit, or their pages become a part.
     fn outside_max(&self, store: &Store, index: u64, hole: &Range<usize>) -> usize {
         match self.unit(index) {
             Some(Unit::Whole(block)) if !store.arena.in_place(block, hole) => EDGES_BYTES_MAX,
@@ -201,7 +205,7 @@ impl Content {
         }
     }
 
-    /// A fresh block takes the place of the whole unit; the bytes around its own come along.
+    /// Replaces a whole unit by a fresh block, and copies the bytes around the landed ones to it.
     fn swap_in(&mut self, store: &mut Store, piece: Piece, index: u64, hole: &Range<usize>) {
         let new = store.arena.adopt(piece);
         if matches!(self.blocks, Blocks::Large(_)) {
@@ -218,7 +222,8 @@ impl Content {
         }
     }
 
-    /// The pages of a fresh block come into a unit: as they are, or copied where the unit has room for them.
+    /// Publishes the pages of a fresh block in a unit. Copies them if the unit's own blocks can be
+    /// changed; otherwise the fresh block becomes a part.
     fn place_pages(&mut self, store: &mut Store, piece: Piece, index: u64, hole: &Range<usize>, appends: bool) {
         let place = piece.range();
         let new = store.arena.adopt(piece);
@@ -229,7 +234,7 @@ impl Content {
             }
             Some(_) => None,
             None => {
-                // What an operation showed a moment ago may be free by now.
+                // Another thread may have released a pin since the last call of `fold`.
                 self.fold(store, index, hole);
                 self.fill_from(store, index, hole.start, (&new, place));
                 return store.arena.free(new);
@@ -302,7 +307,7 @@ fn land_in_unit(store: &mut Store, part: Range<usize>, continues: bool) -> Resul
     store.land_fresh(count * PAGE, start..start + part.len())
 }
 
-/// The block of a piece whose bytes were copied is there for the next ones.
+/// Keeps the block of a piece whose bytes were copied in the reserve, or frees it if it is too small.
 fn keep(store: &mut Store, piece: Piece) {
     if !piece.is_fresh() {
         return;

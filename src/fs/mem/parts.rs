@@ -1,15 +1,16 @@
-//! A unit of a large file whose bytes are not in one block: parts of it, by pages of 4 KiB.
+//! Parts: how a unit of a large file (64 KiB) is kept if its bytes are not in one block.
 //!
 //! ```text
 //! pages    0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
 //! owners   .  0  0  .  .  1  .  .  2  2  2  2  .  .  .  .     . is a hole
 //! ```
-//! A part is a block whose pages follow each other as they do in the unit. A page of it may have
-//! been given to a later part; a part without any page left is freed. A block of the largest size
-//! has each page where the unit has it, so it can become the whole unit.
+//! A unit has 16 pages of 4 KiB. Each page is a hole or belongs to one part. A part is a block that
+//! holds consecutive pages of the unit. A later part may take a page over; a part that has lost all
+//! of its pages is freed. In a block of 64 KiB each page has the offset that it has in the unit, so
+//! the block can become the whole unit.
 //!
-//! No page lies whole beyond the size of the file. The parts of all files are in one [`Table`],
-//! with the count of nodes that lead to them.
+//! A page that starts at the size of the file or behind it is a hole. The parts of all files are in
+//! one [`Table`], together with the number of map nodes.
 
 use super::blocks::Unit;
 use crate::arena::{Arena, BLOCK_BYTES_MAX, Block};
@@ -49,7 +50,8 @@ impl Parts {
         Parts { owners: [HOLE; PAGES], firsts: [0; PAGES], blocks: [const { None }; PAGES] }
     }
 
-    /// The longest run from the start of `want` that is in one block, or in none: where it is, and how many bytes.
+    /// The longest run of bytes from the start of `want` that lie in one block, or in a hole. Returns the
+    /// block with the range inside of it (`None` for a hole), and the length. `want` is not empty.
     pub(super) fn run(&self, want: &Range<usize>) -> (Option<(&Block, Range<usize>)>, usize) {
         let pages = pages(want);
         let owner = self.owners[pages.start];
@@ -67,7 +69,7 @@ impl Parts {
         self.owners[page] != HOLE
     }
 
-    /// Whether every page will be in a part once `more` are.
+    /// Whether every page is in a part or in `more`.
     pub(super) fn is_full_with(&self, more: &Range<usize>) -> bool {
         (0..PAGES).all(|page| self.has(page) || more.contains(&page))
     }
@@ -77,7 +79,8 @@ impl Parts {
         self.blocks.iter().flatten().map(|block| arena.capacity(block) as u64).sum()
     }
 
-    /// The part that could be the whole unit: a block of the largest size, the one with the most pages if there are several.
+    /// The part whose block has 64 KiB, so that it could become the whole unit. Of several, the one with
+    /// the most pages.
     fn base_part(&self, arena: &Arena) -> Option<usize> {
         let is_base =
             |part: &usize| self.blocks[*part].as_ref().is_some_and(|block| arena.capacity(block) == BLOCK_BYTES_MAX);
@@ -85,7 +88,7 @@ impl Parts {
         (0..PAGES).filter(is_base).max_by_key(pages)
     }
 
-    /// The block that could be the whole unit, if it has a page outside of `besides`.
+    /// The block of the part that could become the whole unit, if that part has a page outside of `besides`.
     pub(super) fn base(&self, arena: &Arena, besides: &Range<usize>) -> Option<&Block> {
         let base = self.base_part(arena)?;
         let keeps = |(page, owner): (usize, &u8)| usize::from(*owner) == base && !besides.contains(&page);
@@ -98,7 +101,8 @@ impl Parts {
         self.blocks.get(usize::from(self.owners[page])).and_then(Option::as_ref) == Some(block)
     }
 
-    /// Puts pages into a block whose first page is page `first` of the unit. A part that has no page left is freed: how many that were.
+    /// Makes `block` the part of `pages`. The block starts with page `first` of the unit. Frees each part
+    /// that has lost its last page, and returns their number.
     pub(super) fn attach(&mut self, arena: &mut Arena, pages: Range<usize>, block: Block, first: usize) -> usize {
         let freed = self.detach(arena, pages.clone());
         let part = self.blocks.iter().position(Option::is_none).expect("each part has a page, and one has none now");
@@ -108,7 +112,7 @@ impl Parts {
         freed
     }
 
-    /// Makes holes of pages. A part that has no page left is freed: how many that were.
+    /// Turns pages into holes. Frees each part that has lost its last page, and returns their number.
     pub(super) fn detach(&mut self, arena: &mut Arena, pages: Range<usize>) -> usize {
         self.owners[pages].fill(HOLE);
         let mut freed = 0;
@@ -150,17 +154,18 @@ pub(super) struct Table {
     free: Vec<PartsId>,
     /// Nodes of the maps of all files.
     pub(super) nodes: u64,
-    /// Beyond this no write or grant makes more. What was granted before may pass it.
+    /// Limit on nodes. A write or a grant that needs more fails with ENOSPC; a commit may pass the limit.
     nodes_max: u64,
 }
 
 impl Table {
-    /// A node for each page of memory: enough unless files are far apart and nearly empty.
+    /// An empty table. The limit on nodes is one for each page of memory: sparse files reach it only if
+    /// their pages are very far apart.
     pub(super) fn new(arena: &Arena) -> Table {
         Table { parts: Vec::new(), free: Vec::new(), nodes: 0, nodes_max: (arena.usable_bytes() / PAGE) as u64 }
     }
 
-    /// Whether there may be so many nodes more.
+    /// Whether `nodes` more nodes stay within the limit.
     pub(super) fn has_room(&self, nodes: u64) -> bool {
         nodes == 0 || self.nodes + nodes <= self.nodes_max
     }
@@ -173,7 +178,7 @@ impl Table {
         &mut self.parts[id.0 as usize]
     }
 
-    /// A unit of holes, which is to get its first part at once.
+    /// A unit of 16 holes. The caller attaches its first part next.
     pub(super) fn add(&mut self) -> PartsId {
         self.free.pop().unwrap_or_else(|| {
             self.parts.push(Parts::new());
@@ -189,7 +194,7 @@ impl Table {
         }
     }
 
-    /// Frees all of a unit: how many blocks and bytes of memory that were.
+    /// Frees all blocks of a unit. Returns their number, and their bytes.
     pub(super) fn free(&mut self, arena: &mut Arena, unit: Unit) -> (usize, u64) {
         match unit {
             Unit::Whole(block) => {
@@ -217,14 +222,14 @@ impl Table {
         self.parts.len() - self.free.len()
     }
 
-    /// Frees all of a unit in parts but its first part.
+    /// Frees all blocks of a unit in parts but that of its first part, which it returns.
     pub(super) fn free_but_first(&mut self, arena: &mut Arena, id: PartsId) -> Block {
         let first = self.get_mut(id).blocks[0].take();
         self.free(arena, Unit::Parts(id));
         first.expect("the first part has a page")
     }
 
-    /// Frees all of a unit in parts but its base, which can be the whole unit. How many blocks that were.
+    /// Frees all blocks of a unit in parts but its base. Returns the base, and the number of freed blocks.
     pub(super) fn free_but_base(&mut self, arena: &mut Arena, id: PartsId) -> (Block, usize) {
         let parts = self.get_mut(id);
         let base = parts.base_part(arena).and_then(|part| parts.blocks[part].take());

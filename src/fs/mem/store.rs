@@ -41,7 +41,8 @@ impl Store {
         }
     }
 
-    /// Whether there may be so many nodes more. Those of files that are gone are freed first, of [`ALLOC_MAX`] blocks at most.
+    /// Whether `nodes` more map nodes stay within the limit. If they do not, frees removed files that
+    /// wait, at most [`ALLOC_MAX`] blocks, and looks again.
     pub(super) fn has_node_room(&mut self, nodes: u64) -> bool {
         let mut blocks = ALLOC_MAX;
         while !self.table.has_room(nodes) && blocks > 0 && !self.waste.is_empty() {
@@ -50,7 +51,7 @@ impl Store {
         self.table.has_room(nodes)
     }
 
-    /// A block of at least `bytes`, which one could do without: the reserve stays as it is.
+    /// A block of at least `bytes` that the caller can do without. Never takes one from the reserve.
     pub(super) fn alloc_spare(&mut self, bytes: usize) -> Result<Block, Full> {
         self.with_waste(|arena| arena.alloc(bytes))
     }
@@ -129,12 +130,12 @@ impl Store {
         self.arena.free_bytes() as u64 + self.waste.bytes()
     }
 
-    /// Blocks were freed.
+    /// Charges the work of freeing `blocks` blocks.
     pub(super) fn freed(&mut self, blocks: usize) {
         self.released += blocks;
     }
 
-    /// Bytes were copied or zeroed.
+    /// Charges the work of copying or zeroing `bytes` bytes.
     pub(super) fn moved(&mut self, bytes: usize) {
         self.released += bytes / BYTES_PER_RELEASE;
     }

@@ -18,10 +18,10 @@ pub struct Facts {
     pub gathers: bool,
     /// Memory of files is registered with the kernel.
     pub registered: bool,
-    /// Copies of a long payload's bytes in user space, from file to socket and from socket to file. The payload of a
-    /// write whose message is 16 KiB at most ([`ring9::session::BULK_BYTES_MIN`]), or whole in the receive buffer,
-    /// does not land: it is copied once from where it was received. So is what came along with the head of another
-    /// one. With every driver, and with ring9.
+    /// Copies of a long payload's bytes in user space, from file to socket and from socket to file. With every
+    /// driver, and with ring9, a payload is copied once from the receive buffer if its message has at most 16 KiB
+    /// ([`ring9::session::BULK_BYTES_MIN`]) or is whole in that buffer. Of a payload that lands, the bytes that came
+    /// together with the head are copied once.
     pub copies: [u32; 2],
 }
 
