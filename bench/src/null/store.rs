@@ -52,7 +52,7 @@ impl Places {
         &mut self.memory[self.start..][..PLACES_BYTES]
     }
 
-    /// The next place for the given number of bytes; shorter at the end of the memory. Does not reserve it.
+    /// The next place for `count` bytes, at most for [`PLACES_BYTES`]. Does not take it.
     fn look(&self, count: usize) -> Range<usize> {
         let count = count.min(PLACES_BYTES);
         let start = if self.next + count > PLACES_BYTES { 0 } else { self.next };

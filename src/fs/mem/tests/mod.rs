@@ -9,7 +9,8 @@ mod sizes;
 mod traps;
 
 use super::*;
-use crate::fs::{Iovec, Time};
+use crate::fs::{Change, Entry, Grant, Iovec, Make, Outcome, SetTime, SetXattr, Time, mode};
+use crate::wire::Qid;
 
 const ROOT_USER: User = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
 const READ_WRITE: Open =
