@@ -10,7 +10,7 @@
 
 use super::buffers::{WINDOW_BYTES, Window};
 use super::flight::{Inbound, Outbound};
-use super::intake::{Intake, WHOLE_BYTES_MAX};
+use super::intake::{Intake, Pace, WHOLE_BYTES_MAX};
 use super::socket::Socket;
 use crate::fs::Filesystem;
 use crate::session::{Need, Received, Session};
@@ -87,6 +87,8 @@ pub(crate) struct Peer<F: Filesystem> {
     bulk_until_ns: u64,
     /// How much is received into the window at once.
     pub(crate) intake: Intake,
+    /// Whether its replies wait for one another.
+    pub(crate) pace: Pace,
     /// It is a connection of TCP.
     pub(crate) tcp: bool,
     /// Its last receive has left bytes in the socket.
@@ -126,6 +128,7 @@ impl<F: Filesystem> Peer<F> {
             fresh: false,
             bulk_until_ns: 0,
             intake: Intake::default(),
+            pace: Pace::default(),
             tcp,
             readable: false,
             hung_up: false,
@@ -177,10 +180,12 @@ impl<F: Filesystem> Peer<F> {
     pub(crate) fn note_large(&mut self, received: &Received, now: u64) {
         if received.whole > 0 && self.intake.is_whole() {
             self.intake.saw(received.whole);
+            self.pace.saw(received.whole);
         }
         if received.bulk > 0 {
             self.bulk_until_ns = now + BULK_NS;
             self.intake.saw(received.bulk);
+            self.pace.saw(received.bulk);
         }
         self.session.set_whole_bytes(if self.intake.is_whole() { WHOLE_BYTES_MAX } else { 0 });
     }
@@ -202,7 +207,12 @@ impl<F: Filesystem> Peer<F> {
         let unread = self.window.unread().len();
         // While a payload lands the window is empty.
         let begun = if unread > 0 { unread + self.more as usize } else { 0 };
-        self.intake.bytes(self.readable).max(begun).max(WINDOW_BYTES)
+        self.intake_bytes().max(begun).max(WINDOW_BYTES)
+    }
+
+    /// Bytes of whole messages for which the next receive has room.
+    pub(crate) fn intake_bytes(&self) -> usize {
+        self.intake.bytes(self.readable, self.pace.is_together())
     }
 
     /// Notes how it stands, at the end of its turn.

@@ -6,7 +6,7 @@ use crate::support::host::request;
 use crate::support::script::{Script, pattern};
 use crate::support::sqe::ASYNC_CANCEL;
 use crate::{ECANCELED, ECONNRESET, FD};
-use ring9::uring::{BACKLOG_BYTES_ALL, SHARED_BYTES, Trust, WINDOW_BYTES};
+use ring9::uring::{BACKLOG_BYTES_ALL, SHARED_BYTES, Trust, WHOLE_BYTES_MAX, WINDOW_BYTES};
 use ring9::wire::{Dialect, Kind};
 
 /// What follows a payload is received with it, up to a window of the usual size. All of it is served.
@@ -51,13 +51,13 @@ fn a_window_follows_the_payloads_that_come() {
     assert_eq!(host.room(), WINDOW_BYTES);
     begins(&mut host);
     assert_eq!(host.stats.counters.landings_mixed.get(), 1);
-    for _ in 0..40 {
+    for _ in 0..20 {
         assert_eq!(host.room(), write.len());
         host.says(&write[..5000]);
         assert_eq!(host.room(), write.len() - 5000, "the rest of the message");
         host.says(&write[5000..]);
     }
-    assert_eq!(messages(&host.ring().heard).len(), 41);
+    assert_eq!(messages(&host.ring().heard).len(), 21);
     // One that is larger than the last one has room as soon as its size is known.
     let larger = request(|script| script.write(1, 0, &pattern(48 << 10, 2)));
     host.says(&larger[..write.len()]);
@@ -65,13 +65,13 @@ fn a_window_follows_the_payloads_that_come() {
     host.says(&larger[write.len()..]);
     assert_eq!(host.room(), larger.len());
     host.says(&write);
-    assert_eq!((host.room(), messages(&host.ring().heard).len()), (write.len(), 43));
+    assert_eq!((host.room(), messages(&host.ring().heard).len()), (write.len(), 23));
     // The socket has more than what was received: a wider receive is due, and brings six messages.
     host.ring().says_part(FD, &write);
     host.turns();
     assert_eq!(host.room(), 6 * write.len());
     host.says(&write.repeat(6));
-    assert_eq!((host.room(), messages(&host.ring().heard).len()), (2 * write.len(), 50));
+    assert_eq!((host.room(), messages(&host.ring().heard).len()), (2 * write.len(), 30));
     assert_eq!((host.stats.counters.landings_mixed.get(), host.server.window_bytes()), (1, 256 << 10));
     // Nothing comes for two seconds.
     let receive = host.ring().receives(FD)[0].user_data;
@@ -85,6 +85,71 @@ fn a_window_follows_the_payloads_that_come() {
     host.says(&large[..write.len()]);
     host.says(&large[write.len()..]);
     assert_eq!((host.room(), host.server.window_bytes()), (WINDOW_BYTES, WINDOW_BYTES));
+}
+
+/// Says requests that its socket has all at once, a part for each receive. The sends of the replies.
+fn says_at_once(host: &mut Host, parts: &[Vec<u8>]) -> u64 {
+    host.ring().heard.clear();
+    let (sends, [first, rest @ ..]) = (host.sends(), parts) else { unreachable!("there are parts") };
+    host.ring().there.insert(FD, rest.iter().cloned().collect());
+    if rest.is_empty() {
+        host.ring().says(FD, first)
+    } else {
+        host.ring().says_part(FD, first)
+    }
+    (0..2 * parts.len()).for_each(|_| host.turns());
+    host.sends() - sends
+}
+
+/// A client for which each send takes 10 us, until its server has found out; it has four writes in flight.
+fn shares_its_cpu(tcp: bool, len: usize) -> (Host, Vec<Vec<u8>>) {
+    let mut host = Host::with_two(tcp, 100);
+    host.ring().now_ns += 1_000_000;
+    let write = request(|script| script.write(1, 0, &pattern(len, 2)));
+    // The first payload lands. So does each one that is too large to be received whole.
+    let (head, rest) = write.split_at(WINDOW_BYTES);
+    says_at_once(&mut host, &[head.to_vec(), rest.to_vec()]);
+    let message = if len <= WHOLE_BYTES_MAX - 23 { vec![write] } else { vec![head.to_vec(), rest.to_vec()] };
+    let four: Vec<Vec<u8>> = (0..4).flat_map(|_| message.clone()).collect();
+    for round in 0.. {
+        let sends = says_at_once(&mut host, &four);
+        assert_eq!(messages(&host.ring().heard).len(), 4);
+        host.ring().now_ns += 10_000 * (1 + sends);
+        // Three pairs of intervals are 72 rounds.
+        match round {
+            0 => assert_eq!(sends, 4, "replies leave early"),
+            100 => assert_eq!(sends, 1, "replies leave together"),
+            101 => return (host, four),
+            _ => {}
+        }
+    }
+    unreachable!("it returns")
+}
+
+/// Where replies were found to leave faster together, a receive has room for all messages, and the socket is emptied
+/// before replies leave. H10: while others are served, or have something to do, neither is done.
+#[test]
+fn replies_leave_together_where_that_is_faster() {
+    for (tcp, len) in [(true, 32 << 10), (false, 32 << 10), (true, 100_000), (false, 100_000)] {
+        let (mut host, four) = shares_its_cpu(tcp, len);
+        if len == 32 << 10 {
+            assert_eq!(host.room(), 8 * four[0].len());
+        }
+        // Another peer says something while the receive behind the first message is submitted.
+        let stat = request(|script| script.stat(0));
+        host.ring().soon = Some((four.len() / 4, FD + 1, stat));
+        // One send is the other peer's.
+        assert!(says_at_once(&mut host, &four) > 2, "tcp: {tcp}, {len} bytes");
+        assert_eq!(messages(&host.ring().heard).len(), 5);
+        host.ring().now_ns += 1_000_000;
+        host.serves_another(0);
+        let sends = says_at_once(&mut host, &four);
+        assert!(tcp || sends == 4, "{sends} sends, tcp: {tcp}, {len} bytes");
+        // A client that always has more in flight has its first replies after 17 receives.
+        let (mut host, _) = shares_its_cpu(tcp, len);
+        let stat = request(|script| script.stat(1));
+        assert_eq!(says_at_once(&mut host, &vec![stat; 4 * 17]), 4, "tcp: {tcp}, {len} bytes");
+    }
 }
 
 /// As many peers as wide windows may have memory for, and some more.

@@ -45,6 +45,8 @@ pub struct HandRing {
     pub trims: usize,
     /// What the sockets have, which the next receives bring while they are submitted, a part each.
     pub there: BTreeMap<RawFd, VecDeque<Vec<u8>>>,
+    /// What a peer says after so many further enters.
+    pub soon: Option<(usize, RawFd, Vec<u8>)>,
     /// Sockets with a receive in flight, each time that the loop began to wait.
     pub waits: Vec<Vec<RawFd>>,
     queued: Vec<Sqe>,
@@ -75,6 +77,7 @@ impl Default for HandRing {
             now_ns: AT.mono_ns,
             trims: 0,
             there: BTreeMap::new(),
+            soon: None,
             waits: Vec::new(),
             queued: Vec::new(),
             done: Vec::new(),
@@ -215,6 +218,11 @@ impl Ring for HandRing {
             if n < whole || sqe.flags & CQE_SKIP_SUCCESS == 0 {
                 self.done.push((sqe.user_data, if n == 0 { -EAGAIN } else { n as i32 }, 0));
             }
+        }
+        match self.soon.take() {
+            Some((0, fd, bytes)) => self.says(fd, &bytes),
+            Some((left, fd, bytes)) => self.soon = Some((left - 1, fd, bytes)),
+            None => {}
         }
         if want > 0 && self.done.is_empty() {
             self.waits.push(self.in_flight.iter().filter(|sqe| sqe.is_receive()).map(|sqe| sqe.fd).collect());

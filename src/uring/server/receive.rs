@@ -16,9 +16,11 @@ const WHOLE_BYTES_ALL: usize = BACKLOG_BYTES_ALL / 2;
 
 impl<R: Ring, F: Filesystem> Server<R, F> {
     pub(super) fn received(&mut self, slot: u32, res: i32, flags: u32) {
+        let alone = !self.is_shared(slot);
         let peer = &mut self.peers[slot as usize];
         let n = res.max(0) as usize;
-        let room = peer.intake.bytes(peer.readable);
+        let room = peer.intake_bytes();
+        peer.pace.received(n, self.at.mono_ns, alone);
         peer.readable = n > 0 && io_uring::cqueue::sock_nonempty(flags);
         let counters = &self.options.stats.counters;
         counters.received_bytes.add(n as u64);

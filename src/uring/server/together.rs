@@ -1,5 +1,6 @@
 //! Replies that leave together: a peer whose socket has more requests is received from again, a few
-//! times, before its replies are sent (docs/decisions/15-replies-together.md).
+//! times, before its replies are sent (docs/decisions/15-replies-together.md,
+//! docs/decisions/19-one-cpu.md).
 //!
 //! Each time the loop enters without waiting, and drains all CQEs inside the peer's turn. CQEs of
 //! other peers change and list them as at the start of a turn; they send and receive in turns of
@@ -16,6 +17,8 @@ use std::io;
 
 /// A peer is received from so many times more before its replies leave.
 const AGAIN_MAX: usize = 4;
+/// The same while no other peer is served.
+const TOGETHER_MAX: usize = 16;
 /// Somebody who had a turn less than so many nanoseconds ago is being served: there is more to do than to wait for this peer's client.
 const BUSY_NS: u64 = 20_000;
 
@@ -23,7 +26,11 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Receives and serves what a peer's socket has already, a few times.
     pub(super) fn receive_again(&mut self, slot: u32) -> io::Result<()> {
         self.busy.note(slot, self.at.mono_ns);
-        for _ in 0..AGAIN_MAX {
+        if !self.peers[slot as usize].readable {
+            return Ok(());
+        }
+        let times = if self.is_shared(slot) { AGAIN_MAX } else { TOGETHER_MAX };
+        for _ in 0..times {
             if !self.has_more(slot) {
                 break;
             }
@@ -41,22 +48,25 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
         Ok(())
     }
 
-    /// Whether a peer has requests whose replies might leave with those that wait. A send over TCP is dearer than a receive, and wakes a client; but a client that nobody else shares this
-    /// server with would have nothing to do meanwhile.
+    /// Whether the peer is to be received from again before its replies leave. While others are served that is so on TCP, where a send is dearer than a receive.
+    /// A peer that is alone is received from again if its replies leave faster together ([`Pace`](crate::uring::intake::Pace)), until another peer has something to do.
     fn has_more(&self, slot: u32) -> bool {
         let peer = &self.peers[slot as usize];
-        // Whatever is there ends these receives: none is left in flight for long.
-        let ends_at_once = match &peer.receiving {
-            Receiving::MoreBlocks(inbound) => inbound.is_mixed(),
-            Receiving::Nothing => peer.session.next_landing().is_none_or(flight::is_mixed),
-            _ => false,
+        let (is_idle, ends_at_once) = match &peer.receiving {
+            Receiving::MoreBlocks(inbound) => (true, inbound.is_mixed()),
+            Receiving::Nothing => (true, peer.session.next_landing().is_none_or(flight::is_mixed)),
+            _ => (false, false),
         };
-        peer.tcp
+        let is_due = if self.is_shared(slot) {
+            // Whatever is there ends these receives: none is left in flight for long.
+            peer.tcp && ends_at_once
+        } else {
+            peer.pace.is_together() && is_idle && self.work.is_empty()
+        };
+        is_due
             && peer.readable
-            && ends_at_once
             && (peer.life, peer.held, self.drain) == (Life::Open, false, None)
             && peer.session.queued_bytes() > 0
-            && self.is_shared(slot)
     }
 
     /// Whether others than this peer are being served.
