@@ -20,8 +20,8 @@ pub const WINDOW_BYTES: usize = 16 << 10;
 pub const SHARED_BYTES: usize = 64 << 10;
 /// Shared receive buffers; more than one enter completes receives.
 pub const SHARED_COUNT: u16 = 256;
-/// So many of them the kernel always has. It takes them one after the other, so they are all written to in turn, and these still fit a cache.
-const SHARED_COUNT_MIN: u16 = 8;
+/// Shared receive buffers that the kernel always has. It takes them one after the other, so all of them are written to in turn. With more, less of them is in a cache.
+const SHARED_COUNT_MIN: u16 = 4;
 /// Windows that are kept for the next peer that needs one.
 pub const SPARE_WINDOWS: usize = 64;
 /// Most bytes that a sink takes at once.
@@ -70,11 +70,12 @@ impl Shared {
         }
     }
 
-    /// A turn is over: if it has seen more than half of what the kernel has, the next one might find none; if it has seen all, this one has.
+    /// Ends a turn. If the turn has seen more than half of the buffers that the kernel has, the next turn might find none, so the kernel gets more. If it has seen all, it gets
+    /// many more. It keeps [`SHARED_COUNT_MIN`] until a turn has seen all of these.
     pub(crate) fn turned(&mut self, ring: &mut impl Ring) {
         let seen = std::mem::take(&mut self.seen);
         self.most = self.most.max(seen);
-        if seen > self.target / 2 && self.target < SHARED_COUNT {
+        if seen > (self.target / 2).max(SHARED_COUNT_MIN - 1) && self.target < SHARED_COUNT {
             let growth = if seen >= self.target { 8 } else { 2 };
             self.target = (self.target * growth).min(SHARED_COUNT);
             self.give(ring);

@@ -123,11 +123,12 @@ fn buffers_follow_what_turns_need() {
         assert_eq!(std::mem::take(&mut host.ring().heard).len(), times * 111);
         host.ring().buffers_here()
     };
-    assert_eq!(says(&mut host, few / 2), few);
-    assert_eq!(says(&mut host, few / 2 + 1), 2 * few);
-    // None was left: who came last had to wait for the next turn.
+    assert_eq!(says(&mut host, few - 1), few);
+    // None was left: a peer that came last had to wait for the next turn.
+    assert_eq!(says(&mut host, few), 8 * few);
+    assert_eq!(says(&mut host, 4 * few), 8 * few);
     let most = 16 * few;
-    assert_eq!(says(&mut host, 2 * few), most);
+    assert_eq!(says(&mut host, 4 * few + 1), most);
     for _ in 0..3 {
         let sweep = host.ring().of(TIMEOUT)[0];
         host.ends(sweep.user_data, -ETIME, 0);
@@ -135,7 +136,7 @@ fn buffers_follow_what_turns_need() {
     // What is too much is kept back when it is seen.
     assert_eq!(host.ring().buffers_here(), most);
     let kept: Vec<_> = (1..=30).map(|_| says(&mut host, few / 2)).collect();
-    let expected: Vec<_> = (1..=30).map(|calls| (most - calls * few / 2).max(2 * few)).collect();
+    let expected: Vec<_> = (1..=30).map(|calls| (most - calls * few / 2).max(4 * few)).collect();
     assert_eq!(kept, expected);
 }
 
