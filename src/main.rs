@@ -11,10 +11,11 @@ use flags::{Command, Flags, Serve};
 use log::LevelFilter;
 use ring9::arena::Arena;
 use ring9::client::Address;
+use ring9::fs::Simple;
 use ring9::fs::ctl::{self, Ctl};
 use ring9::fs::dev::{self, Dev};
+use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{self, Mem};
-use ring9::fs::mount::{self, Join};
 use ring9::limits::{self, Bounds};
 use ring9::logging::{self, Log, Logger, direct};
 use ring9::session::{Budget, Users};
@@ -204,7 +205,7 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
         ready.push(shown);
     }
     announce(&ready);
-    let ended = server.0.run(|trees| say_what_is_lost(trees.a().a())).context("io_uring");
+    let ended = server.0.run(|trees| say_what_is_lost(trees.first())).context("io_uring");
     // For the error, if there is one.
     logs.log.write_directly();
     ended?;
@@ -255,10 +256,14 @@ fn users(serve: &Serve) -> anyhow::Result<Users> {
     Ok(Users::parse(&read("/etc/passwd"), &groups))
 }
 
-/// Attach names of the files and the devices together.
-const FILES_NAMES: mount::Names = &mount::both::<3>(mem::ATTACH_NAMES, dev::ATTACH_NAMES);
+/// The trees, each under its attach names.
+type Trees = Join<Simple<Mem>, Join<Simple<Dev>, Join<Simple<Ctl>, End>>>;
 
-type Trees = Join<Join<Mem, Dev>, Ctl>;
+fn join(mem: Mem, dev: Dev, ctl: Ctl) -> Trees {
+    let ctl = Join::new((ctl::ATTACH_NAMES, ctl.into()), End);
+    let dev = Join::new((dev::ATTACH_NAMES, dev.into()), ctl);
+    Join::new((mem::ATTACH_NAMES, mem.into()), dev)
+}
 
 /// The loop with its trees; beside it what keeps the signal descriptor open, and the bytes to register.
 fn build(
@@ -285,9 +290,9 @@ fn build(
         ..mem::Options::default()
     };
     let mem = Mem::new(arena, options);
-    let files = Join::new((mem::ATTACH_NAMES, mem), (dev::ATTACH_NAMES, Dev::new(zeros, seed(&mut ring))));
+    let dev = Dev::new(zeros, seed(&mut ring));
     let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&logs.kept));
-    let trees = Join::new((FILES_NAMES, files), (ctl::ATTACH_NAMES, ctl));
+    let trees = join(mem, dev, ctl);
     let signals = Signals::new()?;
     let options = uring::Options {
         msize_max: serve.msize.0 as u32,

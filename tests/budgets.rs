@@ -4,8 +4,8 @@
 mod support;
 
 use ring9::arena::{Arena, Gauge};
-use ring9::fs::Filesystem;
 use ring9::fs::mem::{Mem, Options};
+use ring9::fs::{Service, Simple};
 use ring9::session::{Budget, Config, Session};
 use ring9::wire::{Dialect, Kind, Message, NOFID, NOTAG, lock_type};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const FID_BYTES_MAX: usize = 64 << 10;
 const INODES_MAX: usize = 6;
 
 struct Server {
-    fs: Mem,
+    fs: Simple<Mem>,
     gauge: Gauge,
     budget: Arc<Budget>,
 }
@@ -31,7 +31,8 @@ impl Server {
     fn new() -> Server {
         let arena = Arena::new(2 << 20).expect("a small mapping");
         let gauge = arena.gauge();
-        let mut fs = Mem::new(arena, Options { inodes_max: INODES_MAX, ..Options::default() });
+        let mem = Mem::new(arena, Options { inodes_max: INODES_MAX, ..Options::default() });
+        let mut fs = Simple::from(mem);
         fs.init(AT).expect("nothing can fail");
         let mut server = Server { fs, gauge, budget: Arc::new(Budget::new(FID_BYTES_MAX, 1 << 20)) };
         let mut session = server.session();
@@ -42,12 +43,12 @@ impl Server {
         server
     }
 
-    fn session(&self) -> Session<Mem> {
+    fn session(&self) -> Session<Simple<Mem>> {
         Session::new(Config { fids_max: FIDS_MAX, budget: Arc::clone(&self.budget), ..config() })
     }
 
     /// How many of the requests fail.
-    fn errors(&mut self, session: &mut Session<Mem>, script: &Script) -> usize {
+    fn errors(&mut self, session: &mut Session<Simple<Mem>>, script: &Script) -> usize {
         let driven = feed(session, &mut self.fs, &script.bytes, std::iter::empty(), Style::ReceiveOnly);
         assert_eq!(driven.broken, None);
         let (mut rest, mut errors) = (driven.replies.as_slice(), 0);

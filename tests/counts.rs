@@ -3,6 +3,7 @@
 mod support;
 
 use ring9::arena::Arena;
+use ring9::fs::Simple;
 use ring9::fs::mem::Mem;
 use ring9::stats::Stats;
 use ring9::uring::{Kernel, Options, Server, Trust};
@@ -55,7 +56,7 @@ mod counting {
 static ALLOCATOR: counting::Counting = counting::Counting;
 
 struct Fixture {
-    server: Server<Kernel, Mem>,
+    server: Server<Kernel, Simple<Mem>>,
     stats: Rc<Stats>,
 }
 

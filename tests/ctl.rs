@@ -4,8 +4,8 @@ mod support;
 
 use ring9::arena::Arena;
 use ring9::fs::ctl::Ctl;
-use ring9::fs::mount::Join;
-use ring9::fs::{At, Change, Error, Filesystem, Open, Out, Outcome, Result, Stat, User};
+use ring9::fs::join::{End, Join};
+use ring9::fs::{At, Error, Filesystem, Open, Out, Result, Service, Simple, Stat, User};
 use ring9::session::{Config, Session};
 use ring9::stats::{Lines, Stats};
 use ring9::uring::{Kernel, Options, Server, Trust};
@@ -54,8 +54,8 @@ fn beginning(dialect: Dialect) -> [Vec<u8>; 6] {
 /// A session on `ctl`, with both files open.
 struct Peer {
     dialect: Dialect,
-    session: Session<Ctl>,
-    ctl: Ctl,
+    session: Session<Simple<Ctl>>,
+    ctl: Simple<Ctl>,
     stats: Rc<Stats>,
     log: Arc<Mutex<Lines>>,
 }
@@ -64,7 +64,7 @@ impl Peer {
     fn new(dialect: Dialect) -> Peer {
         let (stats, log) = (Rc::<Stats>::default(), Arc::new(Mutex::new(Lines::new(1000))));
         let gauge = Arena::new(1 << 20).expect("a small mapping").gauge();
-        let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&log));
+        let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&log)).into();
         let mut peer = Peer { dialect, session: Session::new(Config { owner: Some(0), ..config() }), ctl, stats, log };
         for request in beginning(dialect) {
             peer.feed(&request);
@@ -84,8 +84,8 @@ impl Peer {
 
     /// What a driver does once per turn.
     fn turn(&mut self) {
-        while let Some(token) = self.ctl.ready() {
-            self.session.complete(&mut self.ctl, token, AT);
+        while let Some(op) = self.ctl.ready() {
+            self.session.complete(&mut self.ctl, op, AT);
         }
     }
 
@@ -275,32 +275,19 @@ impl Filesystem for Seconds {
     fn lookup(&mut self, (): &(), _: &[u8]) -> Result<()> {
         Err(Error::ENOENT)
     }
-    fn duplicate(&mut self, (): &()) {}
     fn attr(&self, (): &()) -> Qid {
         Qid::default()
     }
     fn open(&mut self, (): &mut (), _: Open, _: At) -> Result<()> {
         Err(Error::EIO)
     }
-    fn create(&mut self, (): &mut (), _: &[u8], _: Open, _: u32, _: u8, _: Option<u32>, _: At) -> Result<()> {
-        Err(Error::EIO)
-    }
-    fn read(&mut self, (): &mut (), _: u64, _: Out<'_>, _: At) -> Result<Outcome<()>> {
-        Err(Error::EIO)
-    }
-    fn write(&mut self, (): &mut (), _: u64, _: &[u8], _: At) -> Result<Outcome<u32>> {
+    fn read(&mut self, (): &mut (), _: u64, _: Out<'_>, _: At) -> Result<()> {
         Err(Error::EIO)
     }
     fn close(&mut self, (): (), _: At) -> Result<()> {
         Ok(())
     }
-    fn remove(&mut self, (): &mut (), _: At) -> Result<()> {
-        Err(Error::EIO)
-    }
     fn stat(&self, (): &()) -> Result<Stat<'_>> {
-        Err(Error::EIO)
-    }
-    fn wstat(&mut self, (): &mut (), _: &Change<'_>, _: At) -> Result<()> {
         Err(Error::EIO)
     }
     fn tick(&mut self, _: At) {
@@ -405,7 +392,8 @@ fn serve(
     let ctl = Ctl::new(Rc::clone(&stats), arena.gauge(), log);
     let owner = nix::unistd::geteuid().as_raw();
     let options = Options { stats: Rc::clone(&stats), owner, ..Options::new(1 << 20, 100) };
-    let tree = Join::new((&[b"seconds"], Seconds(Arc::clone(&seconds))), (&[b"ctl"], ctl));
+    let ctl = Join::new((&[b"ctl"], Simple::from(ctl)), End);
+    let tree = Join::new((&[b"seconds"], Simple::from(Seconds(Arc::clone(&seconds)))), ctl);
     let mut server = Server::new(Kernel::new(100).expect("io_uring works here"), tree, parts, options);
     let sockets = (0..connections).map(|_| {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
@@ -480,7 +468,7 @@ fn a_reader_that_dies_is_forgotten() {
 
 /// A server of `ctl`, and a client that has said everything: 256 reads wait, and `asks` requests came behind them.
 struct Ending {
-    server: Server<Kernel, Ctl>,
+    server: Server<Kernel, Simple<Ctl>>,
     client: UnixStream,
     asks: u16,
 }
@@ -489,7 +477,7 @@ impl Ending {
     fn new(asks: u16) -> Ending {
         let (arena, stats) = (Arena::new(1 << 20).expect("a small mapping"), Rc::<Stats>::default());
         let parts = (arena.memory(), arena.heads(), arena.gauge());
-        let ctl = Ctl::new(Rc::clone(&stats), arena.gauge(), Arc::new(Mutex::new(Lines::new(1000))));
+        let ctl = Ctl::new(Rc::clone(&stats), arena.gauge(), Arc::new(Mutex::new(Lines::new(1000)))).into();
         let options = Options { stats, ..Options::new(1 << 20, 100) };
         let mut server = Server::new(Kernel::new(100).expect("io_uring works here"), ctl, parts, options);
         let (ours, mut client) = UnixStream::pair().expect("a pair of sockets");

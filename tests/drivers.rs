@@ -6,6 +6,7 @@
 mod support;
 
 use ring9::arena::Arena;
+use ring9::fs::Simple;
 use ring9::fs::mem::Mem;
 use ring9::stats::Stats;
 use ring9::uring::{Features, Kernel, Options, Ring, Server, Trust};
@@ -62,7 +63,7 @@ fn every_chunking_gives_the_same_bytes() {
     }
 }
 
-fn server<R: Ring>(ring: R, arena: Arena, register: bool) -> (Server<R, Mem>, Rc<Stats>) {
+fn server<R: Ring>(ring: R, arena: Arena, register: bool) -> (Server<R, Simple<Mem>>, Rc<Stats>) {
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let bytes = arena.memory().len();
     let stats = Rc::new(Stats::default());

@@ -2,8 +2,8 @@
 
 mod support;
 
-use ring9::fs::Filesystem;
 use ring9::fs::mem::Mem;
+use ring9::fs::{Filesystem, Simple};
 use ring9::session::{Landing, Need, Session, allowance_ns};
 use ring9::wire::{Dialect, Message};
 use support::script::{Script, pattern};
@@ -13,11 +13,11 @@ const HEAD: usize = 23;
 const LEN: usize = 100_000;
 
 /// A session with fid 1 open on an empty file.
-fn session(fs: &mut Mem) -> Session<Mem> {
+fn session(fs: &mut Simple<Mem>) -> Session<Simple<Mem>> {
     session_with(fs, b"file")
 }
 
-fn session_with(fs: &mut Mem, name: &[u8]) -> Session<Mem> {
+fn session_with(fs: &mut Simple<Mem>, name: &[u8]) -> Session<Simple<Mem>> {
     let mut session = Session::new(config());
     let mut script = Script::new(Dialect::L);
     script.attach(0).walk(0, 1, &[]).create(1, name);
@@ -38,7 +38,7 @@ fn large() -> Vec<u8> {
     ask(|script| script.write(1, 0, &pattern(LEN, 1)))
 }
 
-fn replies(session: &mut Session<Mem>, fs: &Mem) -> Vec<String> {
+fn replies(session: &mut Session<Simple<Mem>>, fs: &Simple<Mem>) -> Vec<String> {
     let mut lines = Vec::new();
     while let Some(mut batch) = session.take(fs) {
         let bytes = batch.to_vec();
@@ -65,7 +65,7 @@ fn fill(landing: &mut Landing, bytes: &[u8]) {
 }
 
 /// What a read of the whole file says.
-fn content(session: &mut Session<Mem>, fs: &mut Mem) -> Vec<u8> {
+fn content(session: &mut Session<Simple<Mem>>, fs: &mut Simple<Mem>) -> Vec<u8> {
     session.receive(fs, AT, &ask(|script| script.read(1, 0, 1 << 20))).expect("a sound request");
     let batch = session.take(fs).expect("a reply");
     batch.to_vec()[11..].to_vec()

@@ -11,6 +11,9 @@ use support::host::request;
 use support::script::Script;
 use support::{AT, config, tree};
 
+/// What a session serves in here.
+type Tree = ring9::fs::Simple<ring9::fs::mem::Mem>;
+
 mod counting {
     //! Counts live bytes, by thread.
     #![expect(unsafe_code, reason = "an allocator is unsafe by its trait")]
@@ -64,7 +67,7 @@ const SESSION_BYTES: usize = 2 << 10;
 const OTHER_BYTES: usize = 16 << 10;
 
 /// Asks until nothing more is served, as a driver does whose peer does not read: the first batch is under way all the while.
-fn hoard(session: &mut Session<ring9::fs::mem::Mem>, fs: &mut ring9::fs::mem::Mem, asks: &[u8]) -> Option<Segments> {
+fn hoard(session: &mut Session<Tree>, fs: &mut Tree, asks: &[u8]) -> Option<Segments> {
     let mut under_way: Option<Segments> = None;
     let mut rest = asks;
     while !rest.is_empty() {

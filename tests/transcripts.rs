@@ -21,9 +21,9 @@ mod support;
 use bytes::BytesMut;
 use ring9::arena::{Arena, Gauge};
 use ring9::fs::dev::{self, Dev};
+use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{self, Mem, Options};
-use ring9::fs::mount::Join;
-use ring9::fs::{At, Filesystem};
+use ring9::fs::{At, Service, Simple};
 use ring9::session::{Broken, Config, Session, Trust, Users};
 use ring9::wire::{self, Data, Dialect, DirEntry, Message, Stat};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ const MSIZE: u32 = 65_536;
 /// Inodes: few, so that a transcript can use them up.
 const INODES: usize = 40;
 
-type Trees = Join<Mem, Dev>;
+type Trees = Join<Simple<Mem>, Join<Simple<Dev>, End>>;
 
 /// How the bytes of a file arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,8 @@ impl World {
         let arena = Arena::new(1 << 20).expect("a small mapping");
         let (zeros, gauge) = (arena.zeros(), arena.gauge());
         let mem = Mem::new(arena, Options { inodes_max: INODES, ..Options::default() });
-        let mut fs = Join::new((mem::ATTACH_NAMES, mem), (dev::ATTACH_NAMES, Dev::new(zeros, [7; 32])));
+        let dev = Join::new((dev::ATTACH_NAMES, Dev::new(zeros, [7; 32]).into()), End);
+        let mut fs: Trees = Join::new((mem::ATTACH_NAMES, mem.into()), dev);
         fs.init(AT).expect("memory is there");
         World { fs, gauge, peers: BTreeMap::new(), trusts: BTreeMap::new(), now: AT }
     }
@@ -122,7 +123,7 @@ impl World {
             assert_eq!((peer.session.fids(), peer.session.pending()), (0, 0), "{what}");
         }
         self.fs.ready();
-        assert_eq!(self.fs.a().locks(), 0, "{what}");
+        assert_eq!(self.fs.first().locks(), 0, "{what}");
         assert_eq!((self.gauge.pins(), self.gauge.granted_bytes()), (0, 0), "{what}");
         self.fs.cleanup().expect("memory is always released");
         assert_eq!(self.gauge.used_bytes(), 0, "{what}");

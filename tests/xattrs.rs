@@ -3,7 +3,7 @@
 mod support;
 
 use ring9::fs::mem::Mem;
-use ring9::fs::{Filesystem, SetXattr, User, XATTR_BYTES_MAX};
+use ring9::fs::{Filesystem, SetXattr, Simple, User, XATTR_BYTES_MAX};
 use ring9::session::{ATTR_BYTES_ALL, ATTRS_MAX, Budget, Config, Session};
 use ring9::wire::{Data, Dialect, Message};
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use support::script::{Script, pattern};
 use support::{AT, Style, config, feed, tree};
 
 struct Client {
-    session: Session<Mem>,
+    session: Session<Simple<Mem>>,
 }
 
 impl Client {
-    fn new(fs: &mut Mem, budget: &Arc<Budget>) -> Client {
+    fn new(fs: &mut Simple<Mem>, budget: &Arc<Budget>) -> Client {
         let session = Session::new(Config { budget: Arc::clone(budget), ..config() });
         let mut client = Client { session };
         let mut hello = Script::new(Dialect::L);
@@ -24,7 +24,7 @@ impl Client {
         client
     }
 
-    fn replies(&mut self, fs: &mut Mem, bytes: &[u8], style: Style) -> Vec<String> {
+    fn replies(&mut self, fs: &mut Simple<Mem>, bytes: &[u8], style: Style) -> Vec<String> {
         // A payload that is not received in one piece.
         let pieces = std::iter::repeat(30_000);
         let driven = feed(&mut self.session, fs, bytes, pieces, style);
@@ -40,7 +40,7 @@ impl Client {
         lines
     }
 
-    fn asks(&mut self, fs: &mut Mem, style: Style, build: impl FnOnce(&mut Script)) -> Vec<String> {
+    fn asks(&mut self, fs: &mut Simple<Mem>, style: Style, build: impl FnOnce(&mut Script)) -> Vec<String> {
         let mut script = Script::new(Dialect::L);
         script.bytes.clear();
         build(&mut script);
@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// Announces a value for a fid of its own.
-    fn announces(&mut self, fs: &mut Mem, fid: u32, name: &[u8], size: usize) -> String {
+    fn announces(&mut self, fs: &mut Simple<Mem>, fid: u32, name: &[u8], size: usize) -> String {
         let lines = self.asks(fs, Style::ReceiveOnly, |script| {
             script.walk(0, fid, &[]);
             script.ask(Message::Txattrcreate { fid, name, attr_size: size as u64, flags: 0 });
@@ -56,12 +56,12 @@ impl Client {
         lines[1].clone()
     }
 
-    fn gone(mut self, fs: &mut Mem) {
+    fn gone(mut self, fs: &mut Simple<Mem>) {
         self.session.close(fs, AT);
     }
 }
 
-fn value_of_root(fs: &mut Mem, name: &[u8]) -> Option<Vec<u8>> {
+fn value_of_root(fs: &mut Simple<Mem>, name: &[u8]) -> Option<Vec<u8>> {
     let root = fs.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 9 }, b"").expect("it is there");
     let value = fs.xattr(&root, name).ok().map(<[u8]>::to_vec);
     fs.close(root, AT).expect("merely walked to");
@@ -150,7 +150,7 @@ fn a_peer_and_all_peers_have_bounds() {
     let root = fs.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 9 }, b"").expect("it is there");
     fs.set_xattr(&root, b"user.large", Some(&pattern(XATTR_BYTES_MAX, 1)), SetXattr::Any, AT).expect("room");
     fs.close(root, AT).expect("merely walked to");
-    let reads = |client: &mut Client, fs: &mut Mem, newfid| {
+    let reads = |client: &mut Client, fs: &mut Simple<Mem>, newfid| {
         client.asks(fs, Style::ReceiveOnly, |script| {
             script.ask(Message::Txattrwalk { fid: 0, newfid, name: b"user.large" });
         })

@@ -6,14 +6,14 @@
 use crate::support::AT;
 use ring9::arena::Arena;
 use ring9::fs::dev::{ATTACH_NAMES as DEV_NAMES, Dev};
+use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{ATTACH_NAMES as MEM_NAMES, Mem, Options};
-use ring9::fs::mount::Join;
-use ring9::fs::{Filesystem, SetXattr, StatFs, User, mode};
+use ring9::fs::{Filesystem, Service, SetXattr, Simple, StatFs, User, mode};
 use std::cell::Cell;
 use std::mem;
 
 /// The files under "" and the devices under "dev", as the server joins them.
-pub type Trees = Join<Mem, Dev>;
+pub type Trees = Join<Simple<Mem>, Join<Simple<Dev>, End>>;
 
 /// Small, so that it is soon full.
 const MEMORY_BYTES: usize = 2 << 20;
@@ -34,10 +34,13 @@ thread_local! {
 pub fn with_trees<T>(poison: Option<u8>, options: Options, run: impl FnOnce(Trees) -> (Trees, T)) -> T {
     with_mem(poison, options, |mem| {
         let zeros = mem.arena().zeros();
-        let mut trees = Join::new((MEM_NAMES, mem), (DEV_NAMES, Dev::new(zeros, [7; 32])));
+        let dev = Join::new((DEV_NAMES, Dev::new(zeros, [7; 32]).into()), End);
+        let mut trees: Trees = Join::new((MEM_NAMES, mem.into()), dev);
         trees.init(AT).expect("memory is there");
         let (trees, result) = run(trees);
-        (trees.into_parts().0, result)
+        let (files, mut devices) = trees.into_parts();
+        assert_eq!((files.held(), devices.first().held()), (0, 0), "files after all sessions are closed");
+        (files.into_inner(), result)
     })
 }
 

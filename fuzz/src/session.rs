@@ -7,8 +7,8 @@ use crate::say::tag_of;
 use crate::script::{How, Script, Step, World};
 use crate::support::{AT, fill};
 use ring9::fs::mem::Options;
-use ring9::fs::{At, Filesystem};
-use ring9::session::{BULK_BYTES_MIN, Broken, Budget, Config, Landing, Segments, Session, Trust};
+use ring9::fs::{At, Service, Simple};
+use ring9::session::{self, BULK_BYTES_MIN, Broken, Budget, Config, Landing, Segments, Session, Trust};
 use ring9::wire::{self, Dialect, DirEntry, Fid, IOHDR, Kind, Message, NOTAG, Stat, Tag};
 use ring9_sim::Watch;
 use std::collections::{BTreeSet, VecDeque};
@@ -34,16 +34,17 @@ pub fn play(script: &Script) {
 pub fn play_watched(script: &Script) {
     let inodes_max = if script.world.tree & 4 == 0 { 1 << 20 } else { 6 };
     memory::with_mem(None, Options { inodes_max, root: (0, 0, 0o777), ..Options::default() }, |mem| {
-        let mut watch = Watch::alone(mem, inodes_max);
-        watch.init(AT).expect("memory is there");
+        let mut watch = Simple::from(Watch::alone(mem, inodes_max));
+        Service::init(&mut watch, AT).expect("memory is there");
         play_on(&mut watch, script);
+        assert_eq!(watch.held(), 0, "files after all sessions are closed");
         watch.check_all_and_remove(AT);
-        (watch.into_inner(), ())
+        (watch.into_inner().into_inner(), ())
     });
 }
 
 /// Plays it on any tree. What the sessions held of it is given back in the end.
-pub fn play_on<F: Filesystem>(fs: &mut F, script: &Script) {
+pub fn play_on<S: Service>(fs: &mut S, script: &Script) {
     let budget = Arc::new(budget(script.world));
     let config = |peer| config(script.world, peer, Arc::clone(&budget));
     let mut driver = Driver {
@@ -80,16 +81,16 @@ fn budget(world: World) -> Budget {
 }
 
 /// The driver of both sessions.
-struct Driver<F: Filesystem> {
+struct Driver<S: Service> {
     at: At,
     uses_landings: bool,
-    peers: [Peer<F>; 2],
+    peers: [Peer<S>; 2],
     /// Replies that have been taken and not sent yet, with what they said when they were taken.
     in_flight: VecDeque<(Segments, Vec<u8>)>,
 }
 
-impl<F: Filesystem> Driver<F> {
-    fn step(&mut self, fs: &mut F, step: &Step) {
+impl<S: Service> Driver<S> {
+    fn step(&mut self, fs: &mut S, step: &Step) {
         match *step {
             Step::Say { how, tag, ref say } => {
                 let peer = &mut self.peers[how.peer()];
@@ -111,7 +112,7 @@ impl<F: Filesystem> Driver<F> {
     }
 
     /// Lets bytes arrive. What is held until replies have left goes on when they are taken here.
-    fn deliver(&mut self, fs: &mut F, how: How, bytes: usize) {
+    fn deliver(&mut self, fs: &mut S, how: How, bytes: usize) {
         let mut left = bytes;
         loop {
             let peer = &mut self.peers[how.peer()];
@@ -131,14 +132,15 @@ impl<F: Filesystem> Driver<F> {
     }
 
     /// What has waited for the tree, for whomever.
-    fn finish(&mut self, fs: &mut F) {
-        while let Some(token) = fs.ready() {
-            let peer = self.peers.iter_mut().find(|peer| peer.config.peer == token.peer).expect("a token names a peer");
-            peer.session.complete(fs, token, self.at);
+    fn finish(&mut self, fs: &mut S) {
+        while let Some(op) = fs.ready() {
+            let peer =
+                self.peers.iter_mut().find(|peer| peer.config.peer == op.peer).expect("an operation names a peer");
+            peer.session.complete(fs, op, self.at);
         }
     }
 
-    fn take(&mut self, fs: &mut F, how: How) {
+    fn take(&mut self, fs: &mut S, how: How) {
         let peer = &mut self.peers[how.peer()];
         while let Some(mut batch) = peer.session.take(fs) {
             let bytes = bytes_of(&batch);
@@ -165,7 +167,7 @@ impl<F: Filesystem> Driver<F> {
     }
 
     /// Everything that was said arrives and is answered. Then everyone goes; replies on their way stay what they are, even then.
-    fn end(&mut self, fs: &mut F) {
+    fn end(&mut self, fs: &mut S) {
         for how in [How(0), How(1)] {
             self.deliver(fs, how, usize::MAX);
             let peer = &mut self.peers[how.peer()];
@@ -173,10 +175,9 @@ impl<F: Filesystem> Driver<F> {
             peer.rests();
             peer.vanish(fs, self.at);
         }
-        while let Some(token) = fs.ready() {
+        while let Some(op) = fs.ready() {
             // Too late to be cancelled: nobody waits any more.
-            self.peers[0].session.complete(fs, token, self.at);
-            self.peers[0].vanish(fs, self.at);
+            session::discard(fs, op, self.at);
         }
         while !self.in_flight.is_empty() {
             self.sent();
@@ -201,8 +202,8 @@ impl Asked {
 }
 
 /// A client, and the session that serves it.
-struct Peer<F: Filesystem> {
-    session: Session<F>,
+struct Peer<S: Service> {
+    session: Session<S>,
     config: Config,
     /// Said and not arrived.
     wire: Vec<u8>,
@@ -225,8 +226,8 @@ struct Peer<F: Filesystem> {
     has_waited: bool,
 }
 
-impl<F: Filesystem> Peer<F> {
-    fn new(config: Config) -> Peer<F> {
+impl<S: Service> Peer<S> {
+    fn new(config: Config) -> Peer<S> {
         Peer {
             session: Session::new(config.clone()),
             config,
@@ -261,7 +262,7 @@ impl<F: Filesystem> Peer<F> {
     }
 
     /// Hands at most `left` bytes to the session, in one piece or into landings; whether it is held.
-    fn receive(&mut self, fs: &mut F, at: At, left: &mut usize, uses_landings: bool) -> bool {
+    fn receive(&mut self, fs: &mut S, at: At, left: &mut usize, uses_landings: bool) -> bool {
         loop {
             if let Some(mut landing) = self.landing.take() {
                 let n = self.wire.len().min(*left).min(landing.left());
@@ -310,7 +311,7 @@ impl<F: Filesystem> Peer<F> {
     }
 
     /// The session does not go on: after the replies to all that came before, and for a reason.
-    fn breaks(&mut self, fs: &mut F, broken: Broken, at: At) {
+    fn breaks(&mut self, fs: &mut S, broken: Broken, at: At) {
         while let Some(batch) = self.session.take(fs) {
             self.hear(&bytes_of(&batch));
         }
@@ -336,7 +337,7 @@ impl<F: Filesystem> Peer<F> {
     }
 
     /// The connection ends, and another begins.
-    fn vanish(&mut self, fs: &mut F, at: At) {
+    fn vanish(&mut self, fs: &mut S, at: At) {
         self.session.close(fs, at);
         let session = &self.session;
         assert_eq!(
@@ -344,7 +345,8 @@ impl<F: Filesystem> Peer<F> {
             (0, 0, 0),
             "a closed session has nothing"
         );
-        *self = Peer::new(self.config.clone());
+        let first_op = self.config.first_op + (1 << 40);
+        *self = Peer::new(Config { first_op, ..self.config.clone() });
     }
 
     /// Nothing is on its way in or out: what the client knows is how things are.

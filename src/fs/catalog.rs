@@ -3,9 +3,7 @@
 //! Must not know: what the files contain.
 
 use super::mode;
-use super::{
-    At, Cancel, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Outcome, Result, Stat, StatFs, Token, User,
-};
+use super::{At, Change, Entry, Error, Filesystem, Grant, Make, Open, Out, Result, Stat, StatFs, User};
 use crate::wire::{Qid, qt};
 
 /// A length without an end, for files that always have more: a client that reads no further than the length that it was shown (Linux: `fs/netfs`, where it
@@ -45,7 +43,7 @@ impl Node {
 /// What the files of a catalog contain. Files are named by their place in the table.
 pub trait Source {
     /// What belongs to one open of a file.
-    type Held;
+    type Held: Clone;
 
     /// As [`Filesystem::is_private`].
     const IS_PRIVATE: bool = false;
@@ -61,8 +59,19 @@ pub trait Source {
     /// The length that is shown: of what an open holds, or of what the next one would.
     fn size(&self, node: usize, held: Option<&Self::Held>) -> u64;
 
-    /// As [`Filesystem::read`]; `peer` goes into a token.
-    fn read(&mut self, node: usize, held: &Self::Held, peer: u32, offset: u64, out: Out<'_>) -> Result<Outcome<()>>;
+    /// As [`Filesystem::read`].
+    fn read(&mut self, node: usize, held: &Self::Held, offset: u64, out: Out<'_>) -> Result<()>;
+
+    /// As [`Filesystem::waits`].
+    fn waits(&self, node: usize, held: &Self::Held, offset: u64) -> bool {
+        let _ = (node, held, offset);
+        false
+    }
+
+    /// As [`Filesystem::news`].
+    fn news(&self) -> u64 {
+        0
+    }
 
     /// Whether a write to this file is taken. If so, it leaves nothing behind.
     fn takes(&self, node: usize) -> Result<()> {
@@ -80,26 +89,12 @@ pub trait Source {
         0
     }
 
-    /// As [`Filesystem::ready`].
-    fn ready(&mut self) -> Option<Token> {
-        None
-    }
+    /// As [`Filesystem::work`].
+    fn work(&mut self) {}
 
     /// As [`Filesystem::has_work`].
     fn has_work(&self) -> bool {
         false
-    }
-
-    /// As [`Filesystem::finish`].
-    fn finish(&mut self, token: Token, out: Out<'_>) -> Result<u32> {
-        let _ = (token, out);
-        Err(Error::EIO)
-    }
-
-    /// As [`Filesystem::cancel`].
-    fn cancel(&mut self, token: Token) -> Cancel {
-        let _ = token;
-        Cancel::TooLate
     }
 }
 
@@ -111,7 +106,7 @@ pub struct Catalog<S> {
 }
 
 /// A file or directory as a session holds it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Member<H> {
     node: usize,
     user: User,
@@ -229,14 +224,22 @@ impl<S: Source> Filesystem for Catalog<S> {
         Err(if self.find(dir.node, name).is_some() { Error::EEXIST } else { Error::EPERM })
     }
 
-    fn read(&mut self, file: &mut Self::File, offset: u64, out: Out<'_>, _: At) -> Result<Outcome<()>> {
+    fn read(&mut self, file: &mut Self::File, offset: u64, out: Out<'_>, _: At) -> Result<()> {
         let held = file.held.as_ref().ok_or(Error::EISDIR)?;
-        self.source.read(file.node, held, file.user.peer, offset, out)
+        self.source.read(file.node, held, offset, out)
     }
 
-    fn write(&mut self, file: &mut Self::File, _: u64, data: &[u8], _: At) -> Result<Outcome<u32>> {
+    fn waits(&self, file: &Self::File, offset: u64) -> bool {
+        file.held.as_ref().is_some_and(|held| self.source.waits(file.node, held, offset))
+    }
+
+    fn news(&self) -> u64 {
+        self.source.news()
+    }
+
+    fn write(&mut self, file: &mut Self::File, _: u64, data: &[u8], _: At) -> Result<u32> {
         self.source.takes(file.node)?;
-        Ok(Outcome::Done(data.len() as u32))
+        Ok(data.len() as u32)
     }
 
     /// What is not discarded is refused before it has arrived.
@@ -315,19 +318,11 @@ impl<S: Source> Filesystem for Catalog<S> {
         self.source.spent()
     }
 
-    fn ready(&mut self) -> Option<Token> {
-        self.source.ready()
+    fn work(&mut self) {
+        self.source.work();
     }
 
     fn has_work(&self) -> bool {
         self.source.has_work()
-    }
-
-    fn finish(&mut self, token: Token, out: Out<'_>, _: At) -> Result<u32> {
-        self.source.finish(token, out)
-    }
-
-    fn cancel(&mut self, token: Token) -> Cancel {
-        self.source.cancel(token)
     }
 }

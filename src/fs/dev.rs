@@ -4,14 +4,14 @@
 //! writes with ENOSPC; the others accept any bytes and keep none.
 
 use super::catalog::{Catalog, ENDLESS, Member, Node, Source};
-use super::mount::Names;
-use super::{At, Error, Out, Outcome, Result};
+use super::join::AttachNames;
+use super::{At, Error, Out, Result};
 use crate::arena::{BLOCK_BYTES_MAX, Zeros};
 use chacha20::ChaCha12Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 
 /// Attach names of the tree.
-pub const ATTACH_NAMES: Names = &[b"dev"];
+pub const ATTACH_NAMES: AttachNames = &[b"dev"];
 
 /// The tree `dev`.
 pub type Dev = Catalog<Devices>;
@@ -56,7 +56,7 @@ impl Source for Devices {
         if node == NULL { 0 } else { ENDLESS }
     }
 
-    fn read(&mut self, node: usize, (): &(), _: u32, _: u64, mut out: Out<'_>) -> Result<Outcome<()>> {
+    fn read(&mut self, node: usize, (): &(), _: u64, mut out: Out<'_>) -> Result<()> {
         match node {
             NULL => {}
             RANDOM => {
@@ -70,7 +70,7 @@ impl Source for Devices {
                 }
             }
         }
-        Ok(Outcome::Done(()))
+        Ok(())
     }
 
     fn spent(&mut self) -> u32 {
@@ -87,10 +87,9 @@ impl Source for Devices {
 mod tests {
     use super::*;
     use crate::arena::Arena;
-    use crate::fs::{Change, Entry, Filesystem, Iovec, Open, Outcome, User, mode};
+    use crate::fs::{Change, Entry, Filesystem, Iovec, Open, User, mode};
 
-    const READ_WRITE: Open =
-        Open { read: true, write: true, exec: false, truncate: false, append: false, remove_on_close: false };
+    const READ_WRITE: Open = Open { read: true, write: true, ..Open::NONE };
 
     fn dev() -> (Arena, Dev) {
         let arena = Arena::new(1 << 20).expect("a small mapping");
@@ -107,7 +106,7 @@ mod tests {
 
     fn read(dev: &mut Dev, file: &mut DevFile, offset: u64, room: u32) -> Vec<u8> {
         let mut iovec = Iovec::default();
-        assert_eq!(dev.read(file, offset, iovec.out(room), At::default()), Ok(Outcome::Done(())));
+        assert_eq!(dev.read(file, offset, iovec.out(room), At::default()), Ok(()));
         iovec.to_vec()
     }
 
@@ -169,7 +168,7 @@ mod tests {
             let takes = name != "full";
             assert_eq!(dev.discards(&file), takes, "{name}");
             let written = dev.write(&mut file, 9, b"gone", At::default());
-            assert_eq!(written, if takes { Ok(Outcome::Done(4)) } else { Err(Error::ENOSPC) }, "{name}");
+            assert_eq!(written, if takes { Ok(4) } else { Err(Error::ENOSPC) }, "{name}");
             let granted = dev.grant(&mut file, 0, 1 << 20, At::default()).map(|grant| grant.is_some());
             assert_eq!(granted, if takes { Ok(false) } else { Err(Error::ENOSPC) }, "{name}");
             let resize = Change { size: Some(0), ..Change::default() };

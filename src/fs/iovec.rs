@@ -86,7 +86,7 @@ impl Iovec {
     }
 
     /// Appends `size` small bytes. They are zero until the caller writes to them.
-    #[inline]
+    #[inline(always)]
     pub fn put_small(&mut self, size: usize) -> &mut [u8] {
         let start = self.small.len();
         self.small.resize(start + size, 0);
@@ -95,7 +95,7 @@ impl Iovec {
     }
 
     /// Appends a copy of small bytes.
-    #[inline]
+    #[inline(always)]
     pub fn put_copy(&mut self, bytes: &[u8]) {
         let start = self.small.len();
         self.small.extend_from_slice(bytes);
@@ -103,7 +103,7 @@ impl Iovec {
     }
 
     /// The small bytes from `start` on are new.
-    #[inline]
+    #[inline(always)]
     fn note_small(&mut self, start: usize) {
         let end = self.small.len();
         self.len += end - start;
@@ -148,6 +148,52 @@ impl Iovec {
         }
         self.small.truncate(mark.small);
         self.len = mark.len;
+    }
+
+    /// Forgets the last small bytes: so many, all of them appended by one call.
+    #[inline]
+    pub fn cut(&mut self, bytes: usize) {
+        if bytes > 0
+            && let Some(Part::Small(range)) = self.parts.last_mut()
+        {
+            range.end -= bytes;
+            self.small.truncate(self.small.len() - bytes);
+            self.len -= bytes;
+        }
+    }
+
+    /// Takes what was appended since `mark`.
+    pub fn split_off(&mut self, mark: Mark) -> Iovec {
+        // A copy: two halves of one allocation would keep each other.
+        let small = BytesMut::from(&self.small[mark.small..]);
+        self.small.truncate(mark.small);
+        let mut rest = Iovec { small, parts: Vec::new(), len: self.len - mark.len };
+        // The part at the mark may have grown since.
+        let grown = match self.parts[..mark.parts].last() {
+            Some(Part::Small(range)) if range.end > mark.last_small_end => Some(mark.last_small_end..range.end),
+            _ => None,
+        };
+        let moved = self.parts.drain(mark.parts..);
+        rest.parts.extend(grown.map(Part::Small).into_iter().chain(moved).map(|part| match part {
+            Part::Small(range) => Part::Small(range.start - mark.small..range.end - mark.small),
+            slice => slice,
+        }));
+        if let Some(Part::Small(range)) = self.parts.last_mut() {
+            range.end = range.end.min(mark.last_small_end);
+        }
+        self.len = mark.len;
+        rest
+    }
+
+    /// Appends all of another one.
+    pub fn append(&mut self, other: Iovec) {
+        let start = self.small.len();
+        self.small.extend_from_slice(&other.small);
+        self.len += other.len;
+        self.parts.extend(other.parts.into_iter().map(|part| match part {
+            Part::Small(range) => Part::Small(start + range.start..start + range.end),
+            slice => slice,
+        }));
     }
 
     /// The small bytes that were appended after `mark`, to be overwritten.

@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use super::fidstore::Store;
 use super::xattr::Attr;
-use crate::fs::{Error, Result};
+use crate::fs::{Error, FileId, Result};
 use crate::wire::{Fid, NOFID};
 use std::sync::Arc;
 
@@ -35,30 +35,37 @@ impl State {
 }
 
 /// A fid with its file.
-pub(super) struct Held<T> {
-    pub(super) file: T,
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) file: FileId,
     pub(super) state: State,
 }
 
+/// Files are counted by so many: fids that come and go then mostly change no count.
+const COUNTED: usize = 8;
 /// Fids that are closed in the order of their numbers when a session ends. To sort more takes too long.
 const SORTED_MAX: usize = 64;
 
 /// Fids by number. Their order never decides anything.
-pub(super) struct Fids<T> {
-    held: Store<Held<T>>,
+pub(super) struct Fids {
+    held: Store<Held>,
     /// Those of a session that ended. They are closed in parts; none of them has a number any more.
-    leaving: Option<Box<Store<Held<T>>>>,
+    leaving: Option<Box<Store<Held>>>,
     /// How many stand for attributes.
     attrs: usize,
     most: usize,
+    /// Bytes of memory that the tree has for each file.
+    file_bytes: usize,
     budget: Arc<Budget>,
     /// Bytes of memory that are counted there.
     charged: usize,
+    /// What they were counted for.
+    shape: Option<(usize, usize, usize)>,
 }
 
-impl<T> Fids<T> {
-    pub(super) fn new(most: usize, hash_key: u64, budget: Arc<Budget>) -> Fids<T> {
-        Fids { held: Store::new(hash_key), leaving: None, attrs: 0, most, budget, charged: 0 }
+impl Fids {
+    pub(super) fn new(most: usize, file_bytes: usize, hash_key: u64, budget: Arc<Budget>) -> Fids {
+        Fids { held: Store::new(hash_key), leaving: None, attrs: 0, most, file_bytes, budget, charged: 0, shape: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -66,8 +73,21 @@ impl<T> Fids<T> {
     }
 
     /// Counts the memory that they have, used or not.
+    #[inline(always)]
     fn charge(&mut self) {
-        let bytes = self.held.bytes() + self.leaving.as_ref().map_or(0, |leaving| leaving.bytes());
+        // Few fids that come and go leave the memory as it is.
+        let shape = self.held.shape().map(|(index, values)| (index, values, self.held.len().div_ceil(COUNTED)));
+        if shape.is_none() || shape != self.shape {
+            self.shape = shape.filter(|_| self.leaving.is_none());
+            self.charge_anew();
+        }
+    }
+
+    #[inline(never)]
+    fn charge_anew(&mut self) {
+        let bytes = self.held.bytes()
+            + self.leaving.as_ref().map_or(0, |leaving| leaving.bytes())
+            + self.len().next_multiple_of(COUNTED) * self.file_bytes;
         if bytes != self.charged {
             self.budget.change_fid_bytes(self.charged, bytes);
             self.charged = bytes;
@@ -75,30 +95,27 @@ impl<T> Fids<T> {
     }
 
     /// Whatever it stands for.
-    pub(super) fn any(&mut self, fid: Fid) -> Result<&mut Held<T>> {
+    pub(super) fn any(&mut self, fid: Fid) -> Result<&mut Held> {
         self.held.get_mut(fid).ok_or(Error::EBADF)
     }
 
     /// A file.
-    pub(super) fn get(&mut self, fid: Fid) -> Result<&mut Held<T>> {
+    pub(super) fn get(&mut self, fid: Fid) -> Result<&mut Held> {
         self.held.get_mut(fid).filter(|held| held.state.is_file()).ok_or(Error::EBADF)
     }
 
-    /// Two files, maybe the same.
-    pub(super) fn both(&self, one: Fid, other: Fid) -> Result<(&Held<T>, &Held<T>)> {
-        let find = |fid| self.held.get(fid).filter(|held| held.state.is_file());
-        find(one).zip(find(other)).ok_or(Error::EBADF)
+    /// The file of a fid that stands for one.
+    #[inline]
+    pub(super) fn file(&self, fid: Fid) -> Result<FileId> {
+        self.held.get(fid).filter(|held| held.state.is_file()).map(|held| held.file).ok_or(Error::EBADF)
     }
 
-    /// The first to change, the second to look at. EINVAL if they are one.
-    pub(super) fn with(&mut self, one: Fid, other: Fid) -> Result<(&mut Held<T>, &Held<T>)> {
+    /// Two different fids. EINVAL if they are one.
+    pub(super) fn two(&self, one: Fid, other: Fid) -> Result<(FileId, FileId)> {
         if one == other {
             return Err(Error::EINVAL);
         }
-        match self.held.two_mut(one, other) {
-            Some((one, other)) if one.state.is_file() && other.state.is_file() => Ok((one, other)),
-            _ => Err(Error::EBADF),
-        }
+        Ok((self.file(one)?, self.file(other)?))
     }
 
     /// Whether a new fid may be made under this number.
@@ -112,18 +129,18 @@ impl<T> Fids<T> {
     }
 
     /// Makes a new fid.
-    pub(super) fn put(&mut self, fid: Fid, file: T) {
+    pub(super) fn put(&mut self, fid: Fid, file: FileId) {
         self.add(fid, Held { file, state: State::Walked });
     }
 
-    fn add(&mut self, fid: Fid, held: Held<T>) {
+    fn add(&mut self, fid: Fid, held: Held) {
         self.held.put(fid, held);
         self.budget.add_fid();
         self.charge();
     }
 
     /// Makes a new fid for an attribute. Where there are too many of them the file comes back.
-    pub(super) fn put_attr(&mut self, fid: Fid, file: T, attr: Attr) -> std::result::Result<(), (Error, T)> {
+    pub(super) fn put_attr(&mut self, fid: Fid, file: FileId, attr: Attr) -> std::result::Result<(), (Error, FileId)> {
         if self.attrs >= ATTRS_MAX {
             return Err((Error::ENOSPC, file));
         }
@@ -146,7 +163,7 @@ impl<T> Fids<T> {
     }
 
     #[inline]
-    pub(super) fn take(&mut self, fid: Fid) -> Result<Held<T>> {
+    pub(super) fn take(&mut self, fid: Fid) -> Result<Held> {
         let held = self.held.take(fid).ok_or(Error::EBADF)?;
         self.attrs -= usize::from(!held.state.is_file());
         self.budget.give_fids(1);
@@ -160,7 +177,7 @@ impl<T> Fids<T> {
     }
 
     /// The session has ended: the next of its files to be closed. `None` once all are.
-    pub(super) fn leave(&mut self) -> Option<Held<T>> {
+    pub(super) fn leave(&mut self) -> Option<Held> {
         self.attrs = 0;
         if self.leaving.is_none() && self.held.len() > SORTED_MAX {
             let fresh = self.held.fresh();
@@ -181,7 +198,7 @@ impl<T> Fids<T> {
     }
 }
 
-impl<T> Drop for Fids<T> {
+impl Drop for Fids {
     fn drop(&mut self) {
         self.budget.give_fids(self.len());
         self.budget.change_fid_bytes(self.charged, 0);
@@ -193,43 +210,51 @@ mod tests {
     use super::super::budget::FID_BYTES_OWN;
     use super::*;
 
+    const FILE_BYTES: usize = 50;
+
+    fn file(number: u32) -> FileId {
+        FileId::new(number, number)
+    }
+
     /// What is counted for all sessions is what is there, after each change; and nothing once they are dropped.
-    fn check(fids: &Fids<u32>, budget: &Budget) {
+    fn check(fids: &Fids, budget: &Budget) {
         let leaving = fids.leaving.as_ref().map_or(0, |leaving| leaving.bytes());
-        assert_eq!((budget.fids(), budget.fid_bytes()), (fids.len(), fids.held.bytes() + leaving));
+        let bytes = fids.held.bytes() + leaving + fids.len().next_multiple_of(COUNTED) * FILE_BYTES;
+        assert_eq!((budget.fids(), budget.fid_bytes()), (fids.len(), bytes));
     }
 
     #[test]
     fn fids_and_their_memory_are_counted_as_they_come_and_go() {
         let budget = Arc::new(Budget::default());
-        let new = || Fids::new(usize::MAX, 1, Arc::clone(&budget));
+        let new = || Fids::new(usize::MAX, FILE_BYTES, 1, Arc::clone(&budget));
         for count in [10, 3000] {
             let mut fids = new();
             for fid in 0..count {
-                fids.put(fid, fid);
+                fids.put(fid, file(fid));
                 check(&fids, &budget);
             }
             for fid in 5..count {
-                assert!(fids.take(fid).is_ok_and(|held| held.file == fid));
+                assert!(fids.take(fid).is_ok_and(|held| held.file == file(fid)));
                 check(&fids, &budget);
             }
             fids.trim();
             check(&fids, &budget);
             assert!(budget.fid_bytes() < FID_BYTES_OWN, "{} bytes for five", budget.fid_bytes());
             // The session ends, in parts.
-            (0..count).for_each(|fid| fids.put(10_000 + fid, fid));
-            assert!(fids.put_attr(1_000_000, 0, Attr::to_read(&budget)).is_ok());
+            (0..count).for_each(|fid| fids.put(10_000 + fid, file(fid)));
+            assert!(fids.put_attr(1_000_000, file(0), Attr::to_read(&budget)).is_ok());
             while fids.leave().is_some() {
                 check(&fids, &budget);
             }
             assert_eq!((budget.fids(), budget.fid_bytes()), (0, 0));
             // The same connection begins a new session, with as many attributes as it may have.
-            (0..ATTRS_MAX as u32).for_each(|fid| assert!(fids.put_attr(fid, fid, Attr::to_read(&budget)).is_ok()));
-            assert!(fids.put_attr(1000, 0, Attr::to_read(&budget)).is_err());
+            (0..ATTRS_MAX as u32)
+                .for_each(|fid| assert!(fids.put_attr(fid, file(fid), Attr::to_read(&budget)).is_ok()));
+            assert!(fids.put_attr(1000, file(0), Attr::to_read(&budget)).is_err());
             check(&fids, &budget);
             // It is dropped with them, and with those of a session that is ending.
             let mut ending = new();
-            (0..count).for_each(|fid| ending.put(fid, fid));
+            (0..count).for_each(|fid| ending.put(fid, file(fid)));
             assert!(ending.leave().is_some());
             drop((fids, ending));
             assert_eq!((budget.fids(), budget.fid_bytes()), (0, 0));

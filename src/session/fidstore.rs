@@ -8,12 +8,12 @@
 //!
 //! Must not know: what a value is.
 
+use crate::fs::places::{CHUNK, Places};
 use crate::wire::Fid;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
-/// Values of a chunk.
-const CHUNK: usize = u64::BITS as usize;
 /// Numbers beyond which there are many tables: what growing a table moves at once is no more than this.
 const TABLE_MAX: usize = 4096;
 /// Tables of the index of many numbers: of a million, each has a thousand.
@@ -24,82 +24,30 @@ const ENTRY_BYTES: usize = size_of::<(Fid, Place)>() + 1;
 type Place = u32;
 type Table = HashMap<Fid, Place, Key>;
 
-/// Up to 64 values, each at a place that does not change.
-struct Chunk<T> {
-    values: Vec<Option<T>>,
-    /// A bit for each place that has a value.
-    used: u64,
-}
-
-impl<T> Chunk<T> {
-    const EMPTY: Chunk<T> = Chunk { values: Vec::new(), used: 0 };
-
-    fn is_full(&self) -> bool {
-        self.used == u64::MAX
-    }
-
-    fn bytes(&self) -> usize {
-        self.values.capacity() * size_of::<Option<T>>()
-    }
-
-    /// Puts a value into the first free place of a chunk that is not full.
-    #[inline]
-    fn put(&mut self, value: T) -> usize {
-        let at = self.used.trailing_ones() as usize;
-        self.used |= 1 << at;
-        if at < self.values.len() {
-            self.values[at] = Some(value);
-            return at;
-        }
-        if at == self.values.capacity() {
-            self.values.reserve_exact(at.max(2));
-        }
-        self.values.push(Some(value));
-        at
-    }
-
-    #[inline(always)]
-    fn take(&mut self, at: usize) -> Option<T> {
-        let value = self.values[at].take()?;
-        self.used &= !(1 << at);
-        if self.used == 0 {
-            self.values = Vec::new();
-        }
-        Some(value)
-    }
-
-    /// The value that came last, wherever the others are.
-    fn pop(&mut self) -> Option<T> {
-        let at = self.used.checked_ilog2()? as usize;
-        self.take(at)
-    }
-}
-
-/// What more than a chunk of values needs.
-struct Many<T> {
-    /// Those behind the first one.
-    chunks: Vec<Chunk<T>>,
-    /// Chunks of these that are not full.
-    roomy: Vec<u32>,
-    /// Bytes of the chunks.
-    chunk_bytes: usize,
-    /// The index, where one table would be too long; else empty.
+/// The index of many numbers: what one table would be too long for.
+struct Tables {
     tables: Vec<Table>,
     /// Bytes of the tables.
-    table_bytes: usize,
+    bytes: usize,
 }
 
 /// Values by number.
 pub(super) struct Store<T> {
     table: Table,
-    first: Chunk<T>,
-    many: Option<Box<Many<T>>>,
-    len: usize,
+    values: Places<T>,
+    /// In place of `table`, where that would be too long.
+    tables: Option<Box<Tables>>,
+    /// The number that was looked up last, which is mostly the next one too, and its place.
+    last: Cell<(Fid, Place)>,
 }
+
+/// No place has this number.
+const NO_PLACE: Place = Place::MAX;
 
 impl<T> Store<T> {
     pub(super) fn new(hash_key: u64) -> Store<T> {
-        Store { table: Table::with_hasher(Key(hash_key | 1)), first: Chunk::EMPTY, many: None, len: 0 }
+        let last = Cell::new((0, NO_PLACE));
+        Store { table: Table::with_hasher(Key(hash_key | 1)), values: Places::default(), tables: None, last }
     }
 
     /// One without values and the same key.
@@ -108,24 +56,37 @@ impl<T> Store<T> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.values.len()
+    }
+
+    /// What [`bytes`](Self::bytes) depends on where there are few values: room of the table and of the values.
+    #[inline]
+    pub(super) fn shape(&self) -> Option<(usize, usize)> {
+        if self.tables.is_some() { None } else { Some((self.table.capacity(), self.values.first_room()?)) }
     }
 
     /// Bytes of memory that it has, used or not.
     pub(super) fn bytes(&self) -> usize {
-        let many = self.many.as_ref().map_or(0, |many| {
-            let lists = many.chunks.capacity() * size_of::<Chunk<T>>() + many.roomy.capacity() * size_of::<u32>();
-            size_of::<Many<T>>() + lists + many.chunk_bytes + many.table_bytes
-        });
-        table_bytes(&self.table) + self.first.bytes() + many
+        let tables = self.tables.as_ref().map_or(0, |tables| size_of::<Tables>() + tables.bytes);
+        table_bytes(&self.table) + self.values.bytes() + tables
     }
 
+    #[inline(always)]
     fn place(&self, fid: Fid) -> Option<usize> {
-        let table = match self.many.as_deref() {
-            Some(Many { tables, .. }) if !tables.is_empty() => &tables[number_of_table(&self.table, fid)],
-            _ => &self.table,
+        match self.last.get() {
+            (last, place) if last == fid && place != NO_PLACE => Some(place as usize),
+            _ => self.find(fid),
+        }
+    }
+
+    fn find(&self, fid: Fid) -> Option<usize> {
+        let table = match self.tables.as_deref() {
+            Some(tables) => &tables.tables[number_of_table(&self.table, fid)],
+            None => &self.table,
         };
-        table.get(&fid).map(|&place| place as usize)
+        let place = *table.get(&fid)?;
+        self.last.set((fid, place));
+        Some(place as usize)
     }
 
     pub(super) fn has(&self, fid: Fid) -> bool {
@@ -133,181 +94,89 @@ impl<T> Store<T> {
     }
 
     pub(super) fn get(&self, fid: Fid) -> Option<&T> {
-        let place = self.place(fid)?;
-        match place / CHUNK {
-            0 => self.first.values[place].as_ref(),
-            chunk => self.many.as_ref()?.chunks[chunk - 1].values[place % CHUNK].as_ref(),
-        }
+        self.values.get(self.place(fid)?)
     }
 
     pub(super) fn get_mut(&mut self, fid: Fid) -> Option<&mut T> {
         let place = self.place(fid)?;
-        match place / CHUNK {
-            0 => self.first.values[place].as_mut(),
-            chunk => self.many.as_mut()?.chunks[chunk - 1].values[place % CHUNK].as_mut(),
-        }
-    }
-
-    /// Two values of different numbers.
-    pub(super) fn two_mut(&mut self, one: Fid, other: Fid) -> Option<(&mut T, &mut T)> {
-        let (one, other) = (self.place(one)?, self.place(other)?);
-        let Store { first, many, .. } = self;
-        let (one_at, other_at) = (one % CHUNK, other % CHUNK);
-        let (one, other) = match (one / CHUNK, other / CHUNK) {
-            (a, b) if a == b => {
-                let chunk = if a == 0 { first } else { &mut many.as_mut()?.chunks[a - 1] };
-                chunk.values.get_disjoint_mut([one_at, other_at]).ok()?.into()
-            }
-            (0, b) => (&mut first.values[one_at], &mut many.as_mut()?.chunks[b - 1].values[other_at]),
-            (a, 0) => (&mut many.as_mut()?.chunks[a - 1].values[one_at], &mut first.values[other_at]),
-            (a, b) => {
-                let [one, other] = many.as_mut()?.chunks.get_disjoint_mut([a - 1, b - 1]).ok()?;
-                (&mut one.values[one_at], &mut other.values[other_at])
-            }
-        };
-        one.as_mut().zip(other.as_mut())
+        self.values.get_mut(place)
     }
 
     /// Puts a value under a number that has none.
     pub(super) fn put(&mut self, fid: Fid, value: T) {
         debug_assert!(!self.has(fid), "the number is free");
-        let place = if self.first.is_full() {
-            self.many.get_or_insert_with(Many::boxed).put(value)
-        } else {
-            self.first.put(value) as Place
-        };
-        self.len += 1;
-        if self.len > TABLE_MAX {
-            let many = self.many.get_or_insert_with(Many::boxed);
-            if many.tables.is_empty() {
-                many.split(&mut self.table);
-            }
-            many.note(number_of_table(&self.table, fid), |table| table.insert(fid, place));
-        } else {
-            match self.many.as_deref_mut().filter(|many| !many.tables.is_empty()) {
-                Some(many) => many.note(number_of_table(&self.table, fid), |table| table.insert(fid, place)),
-                None => {
-                    self.table.insert(fid, place);
-                }
-            }
+        let place = self.values.put(value) as Place;
+        self.last.set((fid, place));
+        if self.values.len() > TABLE_MAX && self.tables.is_none() {
+            self.tables = Some(Tables::of(&mut self.table));
         }
+        match self.tables.as_deref_mut() {
+            Some(tables) => tables.note(number_of_table(&self.table, fid), |table| table.insert(fid, place)),
+            None => self.table.insert(fid, place),
+        };
     }
 
     #[inline]
     pub(super) fn take(&mut self, fid: Fid) -> Option<T> {
-        let place = match self.many.as_deref_mut().filter(|many| !many.tables.is_empty()) {
-            Some(many) => {
-                let mut place = None;
-                many.note(number_of_table(&self.table, fid), |table| {
-                    place = table.remove(&fid);
-                    // No more moves at once than when it grows.
-                    if table.len() * 4 < table.capacity() {
-                        table.shrink_to(table.len() * 2);
-                    }
-                });
-                place?
-            }
+        self.last.set((fid, NO_PLACE));
+        let place = match self.tables.as_deref_mut() {
+            Some(tables) => tables.note(number_of_table(&self.table, fid), |table| {
+                let place = table.remove(&fid);
+                // No more moves at once than when it grows.
+                if table.len() * 4 < table.capacity() {
+                    table.shrink_to(table.len() * 2);
+                }
+                place
+            })?,
             None => self.table.remove(&fid)?,
-        } as usize;
-        self.len -= 1;
-        match place / CHUNK {
-            0 => self.first.take(place),
-            chunk => self.many.as_mut()?.take(chunk - 1, place % CHUNK),
-        }
+        };
+        self.values.take(place as usize)
     }
 
     /// The number that is the least. Looks at all of them.
     pub(super) fn least(&self) -> Option<Fid> {
-        let tables = self.many.iter().flat_map(|many| &many.tables);
+        let tables = self.tables.iter().flat_map(|tables| &tables.tables);
         tables.chain([&self.table]).flat_map(Table::keys).copied().min()
     }
 
     /// Takes any value. Numbers lead nowhere from then on.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let popped = self.many.as_mut().and_then(|many| many.pop());
-        let value = popped.or_else(|| self.first.pop())?;
-        self.len -= 1;
-        Some(value)
+        self.tables = None;
+        self.last.set((0, NO_PLACE));
+        self.values.pop()
     }
 
     /// Gives back memory that a few values do not need.
     pub(super) fn trim(&mut self) {
-        if let Some(many) = self.many.take_if(|many| many.chunk_bytes == 0) {
-            self.table.extend(many.tables.into_iter().flatten());
-        }
-        if self.len <= CHUNK {
+        self.values.trim();
+        if self.values.len() <= CHUNK {
+            if let Some(tables) = self.tables.take() {
+                self.table.extend(tables.tables.into_iter().flatten());
+            }
             self.table.shrink_to_fit();
-            self.first.values.shrink_to_fit();
         }
     }
 }
 
-impl<T> Many<T> {
-    fn boxed() -> Box<Many<T>> {
-        Box::new(Many { chunks: Vec::new(), roomy: Vec::new(), chunk_bytes: 0, tables: Vec::new(), table_bytes: 0 })
-    }
-
-    /// Puts a value into a chunk that has room, or into a new one.
-    fn put(&mut self, value: T) -> Place {
-        let index = *self.roomy.last().unwrap_or(&(self.chunks.len() as u32));
-        if index as usize == self.chunks.len() {
-            self.chunks.push(Chunk::EMPTY);
-            self.roomy.push(index);
-        }
-        let chunk = &mut self.chunks[index as usize];
-        if chunk.values.capacity() == 0 {
-            chunk.values.reserve_exact(CHUNK);
-            self.chunk_bytes += chunk.bytes();
-        }
-        let at = chunk.put(value);
-        if chunk.is_full() {
-            self.roomy.pop();
-        }
-        (index + 1) * CHUNK as u32 + at as u32
-    }
-
-    fn take(&mut self, index: usize, at: usize) -> Option<T> {
-        let chunk = &mut self.chunks[index];
-        let (was_full, before) = (chunk.is_full(), chunk.bytes());
-        let value = chunk.take(at);
-        self.chunk_bytes -= before - chunk.bytes();
-        if was_full {
-            self.roomy.push(index as u32);
-        }
-        value
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        (self.tables, self.table_bytes) = (Vec::new(), 0);
-        while let Some(chunk) = self.chunks.last_mut() {
-            let before = chunk.bytes();
-            let value = chunk.pop();
-            self.chunk_bytes -= before - chunk.bytes();
-            if value.is_some() {
-                return value;
-            }
-            self.chunks.pop();
-        }
-        None
-    }
-
-    /// Makes many tables of one.
-    fn split(&mut self, table: &mut Table) {
+impl Tables {
+    /// Many tables of one.
+    fn of(table: &mut Table) -> Box<Tables> {
         let key = *table.hasher();
-        self.tables = std::iter::repeat_with(|| Table::with_hasher(key)).take(TABLES).collect();
+        let mut tables: Vec<Table> = std::iter::repeat_with(|| Table::with_hasher(key)).take(TABLES).collect();
         for (fid, place) in std::mem::replace(table, Table::with_hasher(key)) {
-            self.tables[number_of_table(table, fid)].insert(fid, place);
+            tables[number_of_table(table, fid)].insert(fid, place);
         }
-        let tables = self.tables.iter().map(table_bytes).sum::<usize>();
-        self.table_bytes = TABLES * size_of::<Table>() + tables;
+        let bytes = TABLES * size_of::<Table>() + tables.iter().map(table_bytes).sum::<usize>();
+        Box::new(Tables { tables, bytes })
     }
 
     /// Changes a table, and counts its memory.
-    fn note<R>(&mut self, number: usize, change: impl FnOnce(&mut Table) -> R) {
+    fn note<R>(&mut self, number: usize, change: impl FnOnce(&mut Table) -> R) -> R {
         let table = &mut self.tables[number];
         let before = table_bytes(table);
-        change(table);
-        self.table_bytes = self.table_bytes + table_bytes(table) - before;
+        let done = change(table);
+        self.bytes = self.bytes + table_bytes(table) - before;
+        done
     }
 }
 
@@ -374,10 +243,8 @@ mod tests {
             }
             assert_eq!((store.len(), store.get(fid).copied()), (model.len(), model.get(&fid).copied()));
             let other = (random >> 13) as u32 % 12_000;
-            if other != fid {
-                let both = store.two_mut(fid, other).map(|(one, other)| (*one, *other));
-                assert_eq!(both, model.get(&fid).copied().zip(model.get(&other).copied()));
-            }
+            assert_eq!(store.get_mut(other).copied(), model.get(&other).copied());
+            assert_eq!(store.has(other), model.contains_key(&other));
             if step % 10_000 == 0 {
                 store.trim();
                 assert_eq!(store.least(), model.keys().next().copied());
@@ -388,15 +255,17 @@ mod tests {
         let mut values: Vec<u64> = model.into_values().collect();
         left.sort_unstable();
         values.sort_unstable();
-        assert!(left == values && store.len() == 0 && store.first.bytes() == 0);
+        assert!(left == values && store.len() == 0);
+        store.trim();
+        assert_eq!(store.values.bytes(), 0);
     }
 
-    /// The sums are those of what is there.
+    /// The sum is that of what is there.
     fn check<T>(store: &Store<T>) {
-        let many = store.many.as_ref().expect("more than a chunk of values");
+        let many = store.tables.as_ref().expect("more numbers than a table has");
         let tables = many.tables.iter().map(|table| size_of::<Table>() + table_bytes(table)).sum::<usize>();
-        let chunks = many.chunks.iter().map(Chunk::bytes).sum::<usize>();
-        assert_eq!((many.chunk_bytes, many.table_bytes), (chunks, tables));
+        assert_eq!(many.bytes, tables);
+        assert_eq!(store.bytes(), size_of::<Tables>() + tables + store.values.bytes() + table_bytes(&store.table));
     }
 
     #[test]
@@ -416,13 +285,14 @@ mod tests {
         }
         // The session ends: no number is looked up any more.
         assert!(store.pop().is_some());
-        assert!(store.many.as_ref().is_some_and(|many| many.tables.is_empty()));
-        for _ in 1..COUNT {
-            check(&store);
+        assert!(store.tables.is_none() && table_bytes(&store.table) == 0);
+        for left in (1..COUNT).rev() {
+            assert_eq!((store.len(), store.bytes()), (left as usize, store.values.bytes()));
             assert!(store.pop().is_some());
         }
-        check(&store);
-        assert_eq!((store.len(), store.many.as_ref().map(|many| many.chunk_bytes)), (0, Some(0)));
+        assert!(store.pop().is_none() && store.len() == 0);
+        store.trim();
+        assert_eq!(store.bytes(), 0);
     }
 
     #[test]

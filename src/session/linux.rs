@@ -1,51 +1,83 @@
 //! Messages that only 9P2000.L has; its locks are in `lock.rs`. Layouts and meanings: diod's
 //! protocol.md and the kernel's `fs/9p`.
 
-use super::classic::opened;
-use super::common::{give_back, iounit};
+use super::answer::{What, kind};
 use super::convert;
-use super::fids::{Held, State};
-use super::pending::What;
+use super::fids::State;
+use super::pending::NO_FILE;
 use super::xattr::Attr;
-use super::{LISTED_BYTES_PER_UNIT, Request, Session};
+use super::{Request, Session};
 use crate::fs::{
-    At, Error, Filesystem, Make, NAME_BYTES_MAX, Open, Outcome, Result, SetXattr, TARGET_BYTES_MAX, XATTR_BYTES_MAX,
+    At, Call, Error, Make, New, Open, Result, Service, SetXattr, TARGET_BYTES_MAX, XATTR_BYTES_MAX,
     XATTR_NAME_BYTES_MAX, check_name, mode,
 };
-use crate::wire::{DirEntry, Fid, Message, READ_HEAD, REMOVEDIR, lopen, xattr};
+use crate::wire::{Fid, Message, REMOVEDIR, lopen, xattr};
 
-/// V9FS_MAGIC (Linux: `include/uapi/linux/magic.h`).
-const STATFS_TYPE: u32 = 0x0102_1997;
-
-impl<F: Filesystem> Session<F> {
-    pub(super) fn dispatch_linux(&mut self, fs: &mut F, request: Request, message: &Message<'_>, at: At) -> Result<()> {
-        let reply = match *message {
-            Message::Tlopen { fid, flags } => return self.lopen(fs, request, fid, flags, at),
+impl<S: Service> Session<S> {
+    pub(super) fn dispatch_linux(
+        &mut self,
+        fs: &mut S,
+        request: Request,
+        message: &Message<'_>,
+        frame: &[u8],
+        at: At,
+    ) -> Result<()> {
+        match *message {
+            Message::Tlopen { fid, flags } => {
+                let mut flags = linux_flags(flags)?;
+                flags.or_execute = true;
+                self.open(fs, request, fid, flags, at)
+            }
             Message::Tlcreate { fid, name, flags, mode, gid } => {
-                return self.lcreate(fs, request, fid, (name, flags, mode, gid), at);
+                self.lcreate(fs, request, fid, (name, flags, mode, gid), at)
             }
-            Message::Treaddir { fid, offset, count } => return self.readdir(fs, request, fid, offset, count, at),
-            Message::Txattrwalk { fid, newfid, name } => return self.xattrwalk(fs, request, fid, newfid, name, at),
-            Message::Txattrcreate { fid, name, attr_size, flags } => {
-                return self.xattrcreate(fs, request, fid, name, attr_size, flags);
-            }
-            Message::Tlock { .. } => return self.lock(fs, request, message),
-            Message::Tgetlock { .. } => return self.getlock(fs, request, message),
-            Message::Tgetattr { fid, request_mask } => {
-                convert::getattr(&fs.stat(&self.fids.get(fid)?.file)?, request_mask)
+            Message::Treaddir { fid, offset, count } => self.readdir(fs, request, fid, offset, count, at),
+            Message::Txattrwalk { fid, newfid, name } => self.xattrwalk(fs, request, fid, newfid, name, at),
+            Message::Txattrcreate { fid, .. } => self.xattrcreate(fs, request, fid, (message, frame), at),
+            Message::Tlock { .. } => self.lock(fs, request, message, at),
+            Message::Tgetlock { .. } => self.getlock(fs, request, (message, frame), at),
+            Message::Tgetattr { fid, request_mask: mask } => {
+                let file = self.fids.file(fid)?;
+                self.ask::<{ kind::ATTRIBUTES }>(
+                    fs,
+                    request,
+                    What::Attributes { mask },
+                    [file, NO_FILE],
+                    Call::Stat { file },
+                    None,
+                    at,
+                );
+                Ok(())
             }
             Message::Tsetattr { fid, .. } => {
                 let change = convert::change_of_setattr(message)?;
-                fs.wstat(&mut self.fids.get(fid)?.file, &change, at)?;
-                Message::Rsetattr {}
+                let file = self.fids.file(fid)?;
+                self.ask_plain(fs, request, file, Call::Wstat { file, change }, at);
+                Ok(())
             }
-            Message::Tstatfs { fid } => self.statfs(fs, fid)?,
-            Message::Treadlink { fid } => return self.readlink(fs, request, fid, at),
+            Message::Tstatfs { fid } => {
+                let file = self.fids.file(fid)?;
+                self.ask::<{ kind::STAT_FS }>(
+                    fs,
+                    request,
+                    What::StatFs,
+                    [file, NO_FILE],
+                    Call::StatFs { file },
+                    None,
+                    at,
+                );
+                Ok(())
+            }
+            Message::Treadlink { fid } => {
+                let file = self.fids.file(fid)?;
+                self.ask::<{ kind::LINK }>(fs, request, What::Link, [file, NO_FILE], Call::ReadLink { file }, None, at);
+                Ok(())
+            }
             Message::Tsymlink { fid, name, target, gid } => {
                 if target.is_empty() || target.len() > TARGET_BYTES_MAX {
                     return Err(if target.is_empty() { Error::ENOENT } else { Error::ENAMETOOLONG });
                 }
-                Message::Rsymlink { qid: self.make(fs, fid, name, Make::Symlink(target), 0o777, gid, at)? }
+                self.make(fs, request, fid, name, Make::Symlink(target), (0o777, gid), at)
             }
             Message::Tmknod { dfid, name, mode, major, minor, gid } => {
                 let what = match mode & mode::IFMT {
@@ -56,60 +88,50 @@ impl<F: Filesystem> Session<F> {
                     mode::IFSOCK => Make::Socket,
                     _ => return Err(Error::EINVAL),
                 };
-                Message::Rmknod { qid: self.make(fs, dfid, name, what, mode, gid, at)? }
+                self.make(fs, request, dfid, name, what, (mode, gid), at)
             }
-            Message::Tmkdir { dfid, name, mode, gid } => {
-                Message::Rmkdir { qid: self.make(fs, dfid, name, Make::Dir, mode, gid, at)? }
-            }
+            Message::Tmkdir { dfid, name, mode, gid } => self.make(fs, request, dfid, name, Make::Dir, (mode, gid), at),
             Message::Tlink { dfid, fid, name } => {
                 check_name(name)?;
-                let (dir, file) = self.fids.both(dfid, fid)?;
-                fs.link(&dir.file, name, &file.file, at)?;
-                Message::Rlink {}
+                let (dir, file) = (self.fids.file(dfid)?, self.fids.file(fid)?);
+                let call = Call::Link { dir, name, file, enter: false };
+                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, [dir, file], call, None, at);
+                Ok(())
             }
             Message::Trename { fid, dfid, name } => {
                 check_name(name)?;
-                let (file, dir) = self.fids.with(fid, dfid)?;
-                fs.rename_file(&mut file.file, &dir.file, name, at)?;
-                Message::Rrename {}
+                let (file, to) = self.fids.two(fid, dfid)?;
+                let call = Call::RenameFile { file, to, new_name: name };
+                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, [file, to], call, None, at);
+                Ok(())
             }
-            Message::Trenameat { olddirfid, oldname, newdirfid, newname } => {
-                check_name(oldname)?;
-                check_name(newname)?;
-                let (from, to) = self.fids.both(olddirfid, newdirfid)?;
-                fs.rename(&from.file, oldname, &to.file, newname, at)?;
-                Message::Rrenameat {}
+            Message::Trenameat { olddirfid, oldname: name, newdirfid, newname: new_name } => {
+                check_name(name)?;
+                check_name(new_name)?;
+                let (from, to) = (self.fids.file(olddirfid)?, self.fids.file(newdirfid)?);
+                let call = Call::Rename { from, name, to, new_name };
+                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, [from, to], call, None, at);
+                Ok(())
             }
             Message::Tunlinkat { dfid, name, flags } => {
                 check_name(name)?;
                 // The directory's fid may be open: v9fs removes what it is listing.
-                fs.unlink(&self.fids.get(dfid)?.file, name, flags & REMOVEDIR != 0, at)?;
-                Message::Runlinkat {}
+                let dir = self.fids.file(dfid)?;
+                self.ask_plain(fs, request, dir, Call::Unlink { dir, name, want_dir: flags & REMOVEDIR != 0 }, at);
+                Ok(())
             }
             Message::Tfsync { fid, datasync } => {
-                if let Outcome::Pending(token) = fs.fsync(&self.fids.get(fid)?.file, datasync.0 != 0)? {
-                    self.pending.add(token, request, fid, What::Sync);
-                    return Ok(());
-                }
-                Message::Rfsync {}
+                let file = self.fids.file(fid)?;
+                self.ask_plain(fs, request, file, Call::Fsync { file, data_only: datasync.0 != 0 }, at);
+                Ok(())
             }
-            _ => return Err(Error::EOPNOTSUPP),
-        };
-        self.reply(fs.gate(), request, &reply);
-        Ok(())
-    }
-
-    fn lopen(&mut self, fs: &mut F, request: Request, fid: Fid, flags: u32, at: At) -> Result<()> {
-        let held = self.fids.get(fid)?;
-        if flags & lopen::DIRECTORY != 0 && fs.attr(&held.file).kind & crate::wire::qt::DIR == 0 {
-            return Err(Error::ENOTDIR);
+            _ => Err(Error::EOPNOTSUPP),
         }
-        self.open(fs, request, fid, linux_flags(flags)?, at)
     }
 
     fn lcreate(
         &mut self,
-        fs: &mut F,
+        fs: &mut S,
         request: Request,
         fid: Fid,
         (name, flags, mode, gid): (&[u8], u32, u32, u32),
@@ -120,197 +142,136 @@ impl<F: Filesystem> Session<F> {
         if !held.state.is_walked() {
             return Err(Error::EINVAL);
         }
-        let open = linux_flags(flags)?;
-        let gid = self.config.users.named_group(self.config.trust, gid);
-        // Kernels differ in whether they send the type; it can only be a file.
-        match fs.create(&mut held.file, name, open, mode::IFREG | mode & mode::PERM, 0, gid, at) {
-            // Another client was quicker: open(2) with O_CREAT alone opens what is there.
-            Err(Error::EEXIST) if flags & lopen::EXCL == 0 => {
-                let mut there = fs.lookup(&held.file, name)?;
-                let can = if fs.attr(&there).kind & crate::wire::qt::DIR != 0 { Err(Error::EISDIR) } else { Ok(()) };
-                if let Err(error) = can.and_then(|()| open_or_execute(fs, &mut there, open, at)) {
-                    give_back(fs, there, at);
-                    return Err(error);
-                }
-                give_back(fs, std::mem::replace(&mut held.file, there), at);
-            }
-            created => created?,
-        }
-        let (qid, iounit) = (fs.attr(&held.file), iounit(fs, &held.file, self.msize));
-        held.state = opened(qid.kind, open);
-        self.reply(fs.gate(), request, &Message::Rlcreate { qid, iounit });
+        let dir = held.file;
+        // What is there already is opened as by Tlopen.
+        let open = Open { directory: false, or_execute: true, ..linux_flags(flags)? };
+        let new = New {
+            flags: open,
+            // Kernels differ in whether they send the type; it can only be a file.
+            mode: mode::IFREG | mode & mode::PERM,
+            bits: 0,
+            gid: self.config.users.named_group(self.config.trust, gid),
+            or_open: flags & lopen::EXCL == 0,
+            inherits: false,
+        };
+        let what = What::Create { fid, flags: open };
+        self.ask::<{ kind::CREATE }>(fs, request, what, [dir, NO_FILE], Call::Create { dir, name, new }, None, at);
         Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of the three messages that make something")]
     fn make(
         &mut self,
-        fs: &mut F,
+        fs: &mut S,
+        request: Request,
         dfid: Fid,
         name: &[u8],
         what: Make<'_>,
-        mode: u32,
-        gid: u32,
+        (mode, gid): (u32, u32),
         at: At,
-    ) -> Result<crate::wire::Qid> {
+    ) -> Result<()> {
         check_name(name)?;
         let gid = self.config.users.named_group(self.config.trust, gid);
-        fs.make(&self.fids.get(dfid)?.file, name, what, mode & mode::PERM, gid, at)
-    }
-
-    fn statfs(&mut self, fs: &mut F, fid: Fid) -> Result<Message<'static>> {
-        let of = fs.statfs(&self.fids.get(fid)?.file)?;
-        Ok(Message::Rstatfs {
-            type_: STATFS_TYPE,
-            bsize: of.bsize,
-            blocks: of.blocks,
-            bfree: of.bfree,
-            bavail: of.bfree,
-            files: of.files,
-            ffree: of.ffree,
-            fsid: of.fsid,
-            namelen: NAME_BYTES_MAX as u32,
-        })
-    }
-
-    fn readlink(&mut self, fs: &mut F, request: Request, fid: Fid, at: At) -> Result<()> {
-        let stat = fs.stat(&self.fids.get(fid)?.file)?;
-        if stat.mode & mode::IFMT != mode::IFLNK {
-            return Err(Error::EINVAL);
-        }
-        self.reply_text(fs.gate(), request, &Message::Rreadlink { target: stat.target })?;
-        fs.target_read(&self.fids.get(fid)?.file, at);
+        let dir = self.fids.file(dfid)?;
+        let call = Call::Make { dir, name, what, mode: mode & mode::PERM, gid, enter: false };
+        self.ask::<{ kind::MADE }>(fs, request, What::Made, [dir, NO_FILE], call, None, at);
         Ok(())
     }
 
     /// The value of an attribute, or the names of all, each with a NUL, under a new fid.
-    fn xattrwalk(&mut self, fs: &mut F, request: Request, fid: Fid, newfid: Fid, name: &[u8], at: At) -> Result<()> {
+    fn xattrwalk(&mut self, fs: &mut S, request: Request, fid: Fid, newfid: Fid, name: &[u8], at: At) -> Result<()> {
         self.fids.check_new(newfid)?;
-        let held = self.fids.get(fid)?;
-        let budget = &self.config.budget;
-        let attr = if name.is_empty() {
-            let mut names = Vec::new();
-            fs.xattrs(&held.file, &mut |name| {
-                names.extend_from_slice(name);
-                names.push(0);
-            })?;
-            Attr::with_bytes(budget, names)?
-        } else {
-            let mut attr = Attr::to_read(budget);
-            attr.extend(fs.xattr(&held.file, name)?)?;
-            attr
-        };
-        let size = attr.len() as u64;
-        let file = fs.duplicate(&held.file);
-        if let Err((error, file)) = self.fids.put_attr(newfid, file, attr) {
-            let _ = fs.close(file, at);
-            return Err(error);
-        }
-        self.reply(fs.gate(), request, &Message::Rxattrwalk { size });
+        let file = self.fids.file(fid)?;
+        self.ask::<{ kind::XATTR }>(
+            fs,
+            request,
+            What::Xattr { newfid },
+            [file, NO_FILE],
+            Call::Xattr { file, name },
+            None,
+            at,
+        );
         Ok(())
     }
 
     /// The fid stands for an attribute from now on. One that already does starts anew.
     fn xattrcreate(
         &mut self,
-        fs: &mut F,
+        fs: &mut S,
         request: Request,
         fid: Fid,
-        name: &[u8],
-        size: u64,
-        flags: u32,
+        (message, frame): (&Message<'_>, &[u8]),
+        at: At,
     ) -> Result<()> {
-        let how = match flags {
-            0 => SetXattr::Any,
-            xattr::CREATE => SetXattr::Create,
-            xattr::REPLACE => SetXattr::Replace,
-            _ => return Err(Error::EINVAL),
-        };
-        let Held { file, state } = self.fids.any(fid)?;
-        match state {
+        let held = self.fids.any(fid)?;
+        let file = held.file;
+        match &held.state {
             State::Walked => {}
             State::Attr(attr) if attr.takes() => {}
             State::Attr(_) => return Err(Error::EBADF),
             _ => return Err(Error::EINVAL),
         }
-        if name.is_empty() {
-            return Err(Error::EINVAL);
-        }
-        if name.len() > XATTR_NAME_BYTES_MAX {
-            return Err(Error::ERANGE);
-        }
-        let size = usize::try_from(size).ok().filter(|&size| size <= XATTR_BYTES_MAX).ok_or(Error::E2BIG)?;
+        let (name, _, how) = attribute(message)?;
         // What is sure to fail is said now; the clunk has the last word.
-        match (how, fs.xattr(file, name)) {
-            (SetXattr::Create, Ok(_)) => return Err(Error::EEXIST),
-            (SetXattr::Replace, Err(Error::ENODATA)) => return Err(Error::ENODATA),
-            _ => {}
-        }
-        self.fids.become_attr(fid, Attr::to_set(&self.config.budget, name, size, how))?;
-        self.reply(fs.gate(), request, &Message::Rxattrcreate {});
+        let call = Call::CheckXattr { file, name, how };
+        self.ask::<{ kind::XATTR_CREATE }>(
+            fs,
+            request,
+            What::XattrCreate { fid },
+            [file, NO_FILE],
+            call,
+            Some((message, frame)),
+            at,
+        );
         Ok(())
     }
 
-    /// Part of an attribute that was asked for.
-    pub(super) fn read_attr(&mut self, fs: &F, request: Request, fid: Fid, offset: u64, room: usize) -> Result<()> {
-        let held = self.fids.any(fid)?;
-        let State::Attr(attr) = &held.state else { return Err(Error::EBADF) };
-        let part = attr.read(offset, room)?;
-        let iovec = self.out.batch(fs.gate()).iovec();
-        let mark = iovec.mark();
-        iovec.put_copy(&[0; READ_HEAD]);
-        iovec.put_copy(part);
-        self.end_data(fs.gate(), mark, request, |data| Message::Rread { data });
-        Ok(())
+    /// The answer to it.
+    pub(super) fn becomes_attr(&mut self, fid: Fid, message: &Message<'_>) -> Result<()> {
+        let (name, size, how) = attribute(message)?;
+        self.fids.become_attr(fid, Attr::to_set(&self.config.budget, name, size, how))
     }
 
     /// Whole entries behind a cookie. The client keeps what fits its buffer and may come back to any cookie that it was given.
-    fn readdir(&mut self, fs: &mut F, request: Request, fid: Fid, offset: u64, count: u32, at: At) -> Result<()> {
-        let room = self.listing_room(count);
+    fn readdir(&mut self, fs: &mut S, request: Request, fid: Fid, offset: u64, count: u32, at: At) -> Result<()> {
+        let room = self.listing_room(count) as u32;
         let held = self.fids.get(fid)?;
         match held.state {
             State::OpenDir { .. } => {}
             State::Open { .. } => return Err(Error::ENOTDIR),
             State::Walked | State::Attr(_) => return Err(Error::EBADF),
         }
-        let iovec = self.out.batch(fs.gate()).iovec();
-        let mark = iovec.mark();
-        iovec.put_copy(&[0; READ_HEAD]);
-        let (mut used, mut full) = (0, false);
-        let listed = fs.list(&mut held.file, offset, at, &mut |entry| {
-            let stat = &entry.stat;
-            // DT_ values are the type bits of the mode (readdir(3)).
-            let kind = ((stat.mode & mode::IFMT) >> 12) as u8;
-            let entry = DirEntry { qid: stat.qid, offset: entry.cookie, kind, name: stat.name };
-            let fits = used + entry.size() <= room;
-            if fits {
-                entry.emit(&mut iovec.put_small(entry.size()));
-                used += entry.size();
-            }
-            full |= !fits;
-            fits
-        });
-        let too_small = if full && used == 0 { Err(Error::EINVAL) } else { Ok(()) };
-        if let Err(error) = listed.and(too_small) {
-            iovec.rollback(mark);
-            return Err(error);
-        }
-        self.charge_bytes(used, LISTED_BYTES_PER_UNIT);
-        self.end_data(fs.gate(), mark, request, |data| Message::Rreaddir { data });
+        let (dir, cookie) = (held.file, offset);
+        self.ask::<{ kind::ENTRIES }>(
+            fs,
+            request,
+            What::Entries { room },
+            [dir, NO_FILE],
+            Call::List { dir, cookie },
+            None,
+            at,
+        );
         Ok(())
     }
 }
 
-/// Opens a file. A regular file that the user may execute but not read is opened for reading nonetheless, as NFS servers
-/// do: Tlopen has no flag for execution, so execve(2) of a Linux client comes as an open for reading.
-pub(super) fn open_or_execute<F: Filesystem>(fs: &mut F, file: &mut F::File, flags: Open, at: At) -> Result<()> {
-    let reads_only = flags.read && !flags.write && !flags.truncate;
-    match fs.open(file, flags, at) {
-        Err(Error::EACCES) if reads_only && fs.stat(file)?.mode & mode::IFMT == mode::IFREG => {
-            fs.open(file, Open { read: false, exec: true, ..flags }, at)
-        }
-        opened => opened,
+/// Name, size and condition of a Txattrcreate.
+fn attribute<'a>(message: &Message<'a>) -> Result<(&'a [u8], usize, SetXattr)> {
+    let Message::Txattrcreate { name, attr_size, flags, .. } = *message else { return Err(Error::EINVAL) };
+    let how = match flags {
+        0 => SetXattr::Any,
+        xattr::CREATE => SetXattr::Create,
+        xattr::REPLACE => SetXattr::Replace,
+        _ => return Err(Error::EINVAL),
+    };
+    if name.is_empty() {
+        return Err(Error::EINVAL);
     }
+    if name.len() > XATTR_NAME_BYTES_MAX {
+        return Err(Error::ERANGE);
+    }
+    let size = usize::try_from(attr_size).ok().filter(|&size| size <= XATTR_BYTES_MAX).ok_or(Error::E2BIG)?;
+    Ok((name, size, how))
 }
 
 /// How a file is opened by these flags. Bits that have no meaning here are passed over.
@@ -322,9 +283,9 @@ fn linux_flags(flags: u32) -> Result<Open> {
     Ok(Open {
         read: access != lopen::WRITE,
         write: access == lopen::WRITE || access == lopen::READ_WRITE,
-        exec: false,
         truncate: flags & lopen::TRUNC != 0,
         append: flags & lopen::APPEND != 0,
-        remove_on_close: false,
+        directory: flags & lopen::DIRECTORY != 0,
+        ..Open::default()
     })
 }

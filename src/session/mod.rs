@@ -20,6 +20,7 @@
 //!
 //! Must not know: descriptors, clocks, runtimes, locks, concrete trees.
 
+mod answer;
 mod budget;
 mod classic;
 mod common;
@@ -31,6 +32,7 @@ mod lock;
 mod outgoing;
 mod payload;
 mod pending;
+mod queue;
 mod users;
 mod xattr;
 
@@ -40,13 +42,16 @@ pub use outgoing::{Reply, Segments, View};
 pub use payload::Landing;
 pub use users::{NOBODY, Trust, Users};
 
-use crate::fs::{At, Error, Filesystem, Gate, Token};
+use crate::fs::{At, Error, Gate, Mark, OpId, Service};
 use crate::wire::{self, Dialect, HEAD, Head, Kind, Message, NOTAG, Tag, WRITE_HEAD};
 use fids::Fids;
 use outgoing::Outgoing;
 use payload::Inbound;
 use pending::Pending;
+pub use pending::discard;
+use queue::Queue;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// A larger write starts before its payload is there, unless it is whole in what is shown. Other messages may not be
@@ -111,6 +116,8 @@ pub struct Config {
     pub hash_key: u64,
     /// What it shares with other sessions.
     pub budget: Arc<Budget>,
+    /// The serial of its first operation. Those of an earlier session with the same `peer` must not come up to it.
+    pub first_op: u64,
 }
 
 impl Config {
@@ -128,6 +135,7 @@ impl Config {
             messages_max: 64,
             hash_key: 0,
             budget: Arc::default(),
+            first_op: 0,
         }
     }
 }
@@ -197,13 +205,17 @@ struct Request {
 }
 
 /// The state of one peer.
-pub struct Session<F: Filesystem> {
+pub struct Session<S: Service> {
     config: Config,
     /// `None` until a Tversion was agreed to.
     dialect: Option<Dialect>,
     msize: u32,
-    fids: Fids<F::File>,
+    fids: Fids,
     pending: Pending,
+    queue: Queue,
+    serves_queue: bool,
+    /// Of the next operation.
+    serial: u64,
     inbound: Inbound,
     out: Outgoing,
     errors: u32,
@@ -214,6 +226,7 @@ pub struct Session<F: Filesystem> {
     unfinished: bool,
     /// A write of more bytes starts before its payload is there.
     whole_bytes: usize,
+    tree: PhantomData<fn(&mut S)>,
 }
 
 /// A message of which not everything has arrived.
@@ -225,14 +238,31 @@ struct Begun {
     bytes: usize,
 }
 
-impl<F: Filesystem> Session<F> {
+/// Whether messages are logged (`--trace`).
+#[inline(always)]
+fn is_traced() -> bool {
+    log::log_enabled!(target: "ring9::message", log::Level::Trace)
+}
+
+/// What Ropen and Rlopen say: 0 of a tree means that msize is the only bound.
+fn allowed_iounit(iounit: u32, msize: u32) -> u32 {
+    match iounit {
+        0 => msize - wire::IOHDR,
+        iounit => iounit.min(msize - wire::IOHDR),
+    }
+}
+
+impl<S: Service> Session<S> {
     /// A peer that has said nothing yet.
-    pub fn new(config: Config) -> Session<F> {
+    pub fn new(config: Config) -> Session<S> {
         Session {
             dialect: None,
             msize: FIRST_MESSAGE_BYTES_MAX,
-            fids: Fids::new(config.fids_max, config.hash_key, Arc::clone(&config.budget)),
+            fids: Fids::new(config.fids_max, S::FILE_BYTES, config.hash_key, Arc::clone(&config.budget)),
             pending: Pending::default(),
+            queue: Queue::default(),
+            serves_queue: false,
+            serial: config.first_op,
             inbound: Inbound::Between,
             out: Outgoing::new(Arc::clone(&config.budget)),
             errors: 0,
@@ -240,6 +270,7 @@ impl<F: Filesystem> Session<F> {
             work: 0,
             unfinished: false,
             whole_bytes: BULK_BYTES_MIN,
+            tree: PhantomData,
             config,
         }
     }
@@ -247,14 +278,14 @@ impl<F: Filesystem> Session<F> {
     /// Serves every whole message in `bytes`, in order, and takes what belongs to a large payload. The caller keeps the rest and shows it again in front of
     /// what comes next. Not to be called while a [`Landing`] is lent. Each call is a turn of its own, in which one message at least is served.
     #[inline]
-    pub fn receive(&mut self, fs: &mut F, at: At, bytes: &[u8]) -> Result<Received, Broken> {
+    pub fn receive(&mut self, fs: &mut S, at: At, bytes: &[u8]) -> Result<Received, Broken> {
         self.begin_turn();
         self.work = self.work.min(WORK_MAX - 1);
         self.receive_in_turn(fs, at, bytes)
     }
 
     /// The same for a driver that calls it several times in a turn, and [`begin_turn`](Self::begin_turn) once. Nothing is served once the turn's units of work are used up.
-    pub fn receive_in_turn(&mut self, fs: &mut F, at: At, bytes: &[u8]) -> Result<Received, Broken> {
+    pub fn receive_in_turn(&mut self, fs: &mut S, at: At, bytes: &[u8]) -> Result<Received, Broken> {
         let mut consumed = 0;
         let mut need = Need::default();
         let mut served = 0;
@@ -272,7 +303,7 @@ impl<F: Filesystem> Session<F> {
                     // There is memory for more of it now.
                     continue;
                 }
-                (need.more, need.skip) = (self.inbound.left(), self.inbound.skip());
+                (need.more, need.skip, need.held) = (self.inbound.left(), self.inbound.skip(), self.inbound.waits());
                 break;
             }
             let Some(head) = wire::head(rest) else {
@@ -290,7 +321,7 @@ impl<F: Filesystem> Session<F> {
                 self.begin(size, at);
                 break;
             }
-            let capped = self.is_capped(head.kind);
+            let capped = self.is_capped(fs, head.kind) || bulk && self.is_bulk_blocked(rest);
             let used_up = self.work >= WORK_MAX || served == self.config.messages_max;
             if capped || used_up {
                 // That it waits is not the peer's doing.
@@ -372,17 +403,21 @@ impl<F: Filesystem> Session<F> {
     }
 
     /// What ends waiting must not wait behind what waits, or a peer whose requests all block could never take one back. It has as many places again.
-    fn is_capped(&self, next: Kind) -> bool {
+    fn is_capped(&self, fs: &S, next: Kind) -> bool {
+        let ends_waiting = matches!(next, Kind::TFLUSH | Kind::TCLUNK | Kind::TVERSION);
+        if fs.is_behind() && !ends_waiting {
+            return true;
+        }
         if self.out.is_empty() && self.pending.is_empty() {
             // The usual case, and no bound is that low.
             return false;
         }
-        let ends_waiting = matches!(next, Kind::TFLUSH | Kind::TCLUNK | Kind::TVERSION);
         let pending_max = if ends_waiting { 2 * self.config.pending_max } else { self.config.pending_max };
         self.out.bytes() >= self.config.queued_bytes_max
             || self.out.own_bytes() >= OWN_BYTES_MAX
             || (self.config.budget.is_tight() && self.out.bytes() > 0)
-            || self.pending.len() >= pending_max
+            || self.pending() >= pending_max
+            || self.queue.bytes() >= OWN_BYTES_MAX && !ends_waiting
     }
 
     /// How much a listing may say at once. Unlike what is read from files, it takes memory of its own.
@@ -396,10 +431,18 @@ impl<F: Filesystem> Session<F> {
         if self.dialect.is_none() && request.kind != Kind::TVERSION {
             return Err(Broken::NotNegotiated(request.kind));
         }
-        if self.pending.has(request.tag) { Err(Broken::TagInFlight(request.tag)) } else { Ok(()) }
+        let waits = !self.pending.is_empty() && (self.pending.has(request.tag) || self.queue.has(request.tag));
+        if waits || self.out.gate_of(request.tag).is_some() { Err(Broken::TagInFlight(request.tag)) } else { Ok(()) }
     }
 
-    fn serve(&mut self, fs: &mut F, request: Request, frame: &[u8], at: At) -> Result<(), Broken> {
+    /// The payload of a large write waits with its message where its fid is about to change.
+    #[cold]
+    fn is_bulk_blocked(&self, head: &[u8]) -> bool {
+        let fid = head.get(HEAD..HEAD + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+        fid.is_some_and(|fid| self.is_blocked(fid))
+    }
+
+    fn serve(&mut self, fs: &mut S, request: Request, frame: &[u8], at: At) -> Result<(), Broken> {
         if request.kind != Kind::TVERSION {
             self.check_tag(request)?;
         }
@@ -417,8 +460,11 @@ impl<F: Filesystem> Session<F> {
         if request.tag == NOTAG && request.kind != Kind::TVERSION {
             return self.protocol_error(request, Error::EINVAL);
         }
-        if let Err(error) = self.dispatch(fs, request, &message, at) {
-            self.reply_error(fs.gate(), request, error);
+        if !self.pending.is_empty() && self.queues(request, &message, frame) {
+            return Ok(());
+        }
+        if let Err(error) = self.dispatch(fs, request, &message, frame, at) {
+            self.reply_error(Gate::OPEN, request, error);
         }
         Ok(())
     }
@@ -429,34 +475,60 @@ impl<F: Filesystem> Session<F> {
         if self.errors >= PROTOCOL_ERRORS_MAX {
             return Err(Broken::TooManyErrors);
         }
-        self.reply_error(0, request, error);
+        self.reply_error(Gate::OPEN, request, error);
         Ok(())
     }
 
-    /// The one function that sends a reply, and so retires its tag.
+    /// Answers a request, once this gate is open, and so retires its tag.
     ///
     /// It is inlined: the message is then known at each call, and its size and its fields cost no
     /// dispatch by type.
     #[inline(always)]
     fn reply(&mut self, gate: Gate, request: Request, message: &Message<'_>) {
         let dialect = self.dialect.unwrap_or(Dialect::P9);
-        self.trace('<', message, request.tag);
         let size = message.size(dialect);
         debug_assert!(size <= self.msize as usize, "{message:?} of {size} bytes");
-        let batch = self.out.batch(gate);
+        if gate != Gate::OPEN || is_traced() {
+            return self.reply_unusual(gate, request, message);
+        }
+        let batch = self.out.batch();
         message.emit(request.tag, dialect, &mut batch.iovec().put_small(size));
         batch.end_reply(request.kind, request.at_ns);
     }
 
-    /// The same with a message that shows a text of a file, which may not fit the smallest msize: a peer could not receive it, and many end the connection.
-    fn reply_text(&mut self, gate: Gate, request: Request, message: &Message<'_>) -> Result<(), Error> {
-        if message.size(self.dialect.unwrap_or(Dialect::P9)) > self.msize as usize {
-            return Err(Error::EMSGSIZE);
-        }
-        self.reply(gate, request, message);
-        Ok(())
+    /// The same where it waits, or is traced.
+    #[cold]
+    #[inline(never)]
+    fn reply_unusual(&mut self, gate: Gate, request: Request, message: &Message<'_>) {
+        let dialect = self.dialect.unwrap_or(Dialect::P9);
+        let iovec = self.out.batch().iovec();
+        let mark = iovec.mark();
+        message.emit(request.tag, dialect, &mut iovec.put_small(message.size(dialect)));
+        self.end_reply(gate, mark, request);
     }
 
+    /// Answers a request with a message that has no fields.
+    #[inline(always)]
+    fn reply_plain(&mut self, gate: Gate, request: Request) {
+        if gate != Gate::OPEN || is_traced() {
+            return self.reply_plain_unusual(gate, request);
+        }
+        let batch = self.out.batch();
+        wire::put_head(batch.iovec().put_small(HEAD), request.kind.reply(), request.tag);
+        batch.end_reply(request.kind, request.at_ns);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reply_plain_unusual(&mut self, gate: Gate, request: Request) {
+        let iovec = self.out.batch().iovec();
+        let mark = iovec.mark();
+        wire::put_head(iovec.put_small(HEAD), request.kind.reply(), request.tag);
+        self.end_reply(gate, mark, request);
+    }
+
+    #[cold]
+    #[inline(never)]
     fn reply_error(&mut self, gate: Gate, request: Request, error: Error) {
         let ecode = u32::from(error.0);
         match self.dialect {
@@ -464,6 +536,21 @@ impl<F: Filesystem> Session<F> {
             _ => {
                 let message = Message::Rerror { ename: error.text().as_bytes(), errno: wire::UOnly(ecode) };
                 self.reply(gate, request, &message);
+            }
+        }
+    }
+
+    /// The same for the reply that was appended since `mark`.
+    #[inline]
+    fn trace_reply(&mut self, mark: Mark) {
+        if is_traced() {
+            let dialect = self.dialect.unwrap_or(Dialect::P9);
+            let Session { out, config, .. } = self;
+            let bytes = out.batch().iovec().patch(mark);
+            if let Ok((tag, message)) = Message::parse(bytes, dialect).or_else(|_| Message::parse_head(bytes, dialect))
+            {
+                let line = message.line(tag, dialect);
+                log::trace!(target: "ring9::message", "peer {} < {line}", config.peer);
             }
         }
     }
@@ -478,8 +565,8 @@ impl<F: Filesystem> Session<F> {
     }
 
     /// Queued replies whose gate is open, as one batch.
-    pub fn take(&mut self, fs: &F) -> Option<Segments> {
-        self.out.take(fs.opened())
+    pub fn take(&mut self, fs: &S) -> Option<Segments> {
+        self.out.take(|gate| fs.is_open(gate))
     }
 
     /// Gives back the memory of a batch that was sent or given up; it becomes the next one.
@@ -504,19 +591,20 @@ impl<F: Filesystem> Session<F> {
         self.out.take_spare()
     }
 
-    /// Monotonic nanoseconds by which the message that has begun must be whole. `None` between messages.
+    /// Monotonic nanoseconds by which the message that has begun must be whole. `None` between messages, and while the
+    /// tree is slow to take a part of a payload.
     pub fn deadline(&self) -> Option<u64> {
-        self.begun.map(|begun| begun.at_ns + allowance_ns(begun.bytes))
+        self.begun.filter(|_| !self.inbound.waits()).map(|begun| begun.at_ns + allowance_ns(begun.bytes))
     }
 
     /// Ends everything: what is pending is taken back, fids are closed, queued replies are dropped.
-    pub fn close(&mut self, fs: &mut F, at: At) {
+    pub fn close(&mut self, fs: &mut S, at: At) {
         while !self.close_part(fs, at) {}
     }
 
     /// The same in parts, for a driver of many sessions. True once everything is closed; until then it is
     /// to be called again, and nothing else.
-    pub fn close_part(&mut self, fs: &mut F, at: At) -> bool {
+    pub fn close_part(&mut self, fs: &mut S, at: At) -> bool {
         self.out.clear();
         self.inbound = Inbound::Between;
         self.begun = None;
@@ -524,26 +612,37 @@ impl<F: Filesystem> Session<F> {
         self.reset_part(fs, at)
     }
 
-    /// Takes back what is pending and closes some fids. True once there are none.
-    fn reset_part(&mut self, fs: &mut F, at: At) -> bool {
-        for token in self.pending.take_all() {
-            // Too late or not: no reply will be made of it.
-            fs.cancel(token);
+    /// Takes back what is pending and closes some fids. True once there are none, and no operation is left.
+    fn reset_part(&mut self, fs: &mut S, at: At) -> bool {
+        if !self.pending.is_empty() {
+            self.forget_pending(fs);
+            self.ended(fs, at);
         }
         let mut units = 0;
         while units < CLOSED_MAX {
             let Some(held) = self.fids.leave() else { return true };
             // There is nobody to tell.
-            let _ = fs.close(held.file, at);
+            self.drop_file(fs, held.file, None, at);
             units += 1 + fs.spent();
         }
         self.charge(units);
         self.fids.len() == 0
     }
 
-    /// A pending operation of this peer can be finished. If its request is gone, what it answers is thrown away.
-    pub fn complete(&mut self, fs: &mut F, token: Token, at: At) {
-        self.finish(fs, token, at);
+    /// An operation of this peer can go on. If its request is gone, what it answers is thrown away.
+    pub fn complete(&mut self, fs: &mut S, op: OpId, at: At) {
+        self.go_on(fs, op, at);
+        self.charge(fs.spent());
+    }
+
+    /// Whether operations of requests that nobody waits for any more have not ended. Their files are still open.
+    pub fn is_ending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The gates that replies wait for: the first one of each tree.
+    pub fn gates(&self) -> impl Iterator<Item = Gate> {
+        self.out.gates()
     }
 
     /// Gives back memory that only a busy peer has a use for.
@@ -570,7 +669,7 @@ impl<F: Filesystem> Session<F> {
 
     /// Requests that wait for their tree, and flushes that wait for those.
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.queue.len()
     }
 
     /// The name of the dialect that was agreed on.

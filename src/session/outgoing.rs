@@ -1,12 +1,12 @@
 //! Replies that wait to be sent.
 //!
-//! Replies are queued in batches, and a batch is handed out as a whole. A reply with a later gate
-//! begins a new batch, so that replies that may leave now do not wait for those that may not.
+//! Replies are queued in batches, and a batch is handed out as a whole. A reply whose gate is closed is held in a batch of
+//! that gate, so that replies that may leave now overtake it.
 
 use super::budget::Budget;
-use crate::fs::{Gate, Iovec, Part};
-use crate::wire::Kind;
-use std::collections::VecDeque;
+use crate::fs::{Gate, Iovec, Mark, Part};
+use crate::wire::{Kind, Tag};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A reply in a batch.
@@ -31,7 +31,9 @@ pub struct Segments(Box<Batch>);
 struct Batch {
     iovec: Iovec,
     replies: Vec<Reply>,
+    /// What all replies wait for, and their tags while they do.
     gate: Gate,
+    tags: Vec<Tag>,
     /// Where its memory is counted while it has replies.
     budget: Option<Arc<Budget>>,
     /// Bytes that are counted there.
@@ -101,6 +103,7 @@ impl Segments {
     }
 
     /// What was appended since the last reply is a reply.
+    #[inline(always)]
     pub(super) fn end_reply(&mut self, kind: Kind, at_ns: u64) {
         let end = self.0.iovec.len();
         self.0.replies.push(Reply { kind, at_ns, end });
@@ -132,17 +135,17 @@ impl Segments {
 
     /// Drops what is left, which unpins it, and keeps the memory.
     pub fn clear(&mut self) {
+        let is_large = self.memory_bytes() > KEPT_BYTES_MAX;
         self.discharge();
         // Each field by its name: one that is added must say here what becomes of it.
-        let is_large = self.memory_bytes() > KEPT_BYTES_MAX;
-        let Batch { iovec, replies, gate, budget: _, charged: _, parts_sent, part_sent, sent, replies_sent } =
+        let Batch { iovec, replies, gate, tags, budget: _, charged: _, parts_sent, part_sent, sent, replies_sent } =
             &mut *self.0;
         if is_large {
             (*iovec, *replies) = (Iovec::default(), Vec::new());
         }
         iovec.clear();
         replies.clear();
-        *gate = Gate::default();
+        (*gate, *tags) = (Gate::OPEN, Vec::new());
         (*parts_sent, *part_sent, *sent, *replies_sent) = (0, 0, 0, 0);
     }
 
@@ -159,66 +162,129 @@ impl Drop for Segments {
     }
 }
 
-/// The batches that wait.
+/// The replies that wait.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    batches: VecDeque<Segments>,
+    /// The batch that the next reply goes into.
+    current: Option<Segments>,
+    /// Those whose gates have opened: they leave first.
+    released: VecDeque<Segments>,
+    /// Those whose gates were closed when they came, in the order of their gates. Each gate has one.
+    gated: VecDeque<Segments>,
+    /// The tags of the replies in these, with their gates: they are in use until the replies have left.
+    tags: BTreeMap<Tag, Gate>,
     spare: Option<Segments>,
     budget: Arc<Budget>,
 }
 
 impl Outgoing {
     pub(super) fn new(budget: Arc<Budget>) -> Outgoing {
-        Outgoing { batches: VecDeque::new(), spare: None, budget }
+        let (released, gated) = (VecDeque::new(), VecDeque::new());
+        Outgoing { current: None, released, gated, tags: BTreeMap::new(), spare: None, budget }
     }
 
-    /// The batch that a reply with this gate goes into.
-    pub(super) fn batch(&mut self, gate: Gate) -> &mut Segments {
-        let fits = self.batches.back().is_some_and(|batch| batch.0.replies.is_empty() || batch.0.gate >= gate);
-        if !fits {
-            let mut batch = self.spare.take().unwrap_or_default();
-            // One that was used before has it still.
-            if !batch.0.budget.as_ref().is_some_and(|budget| Arc::ptr_eq(budget, &self.budget)) {
-                batch.0.budget = Some(Arc::clone(&self.budget));
-            }
-            batch.charge();
-            self.batches.push_back(batch);
+    /// The batch that the next reply goes into.
+    #[inline(always)]
+    pub(super) fn batch(&mut self) -> &mut Segments {
+        if self.current.is_none() {
+            self.begin();
         }
-        let batch = self.batches.back_mut().expect("there is one now");
-        batch.0.gate = if batch.0.replies.is_empty() { gate } else { batch.0.gate.max(gate) };
-        batch
+        self.current.as_mut().expect("there is one now")
     }
 
-    /// The batch that the last call of [`batch`](Self::batch) gave, with a reply in it that has turned out to have this gate. What is in front of that reply
-    /// in the same batch waits with it.
-    pub(super) fn last(&mut self, gate: Gate) -> &mut Segments {
-        let batch = self.batches.back_mut().expect("a reply is being put into it");
-        batch.0.gate = batch.0.gate.max(gate);
-        batch
+    fn begin(&mut self) {
+        let mut batch = self.spare.take().unwrap_or_default();
+        // One that was used before has it still.
+        if !batch.0.budget.as_ref().is_some_and(|budget| Arc::ptr_eq(budget, &self.budget)) {
+            batch.0.budget = Some(Arc::clone(&self.budget));
+        }
+        self.current = Some(batch);
+    }
+
+    /// What was appended to the batch since `mark` is a reply that leaves once this gate, which is closed, is open. Replies
+    /// behind it overtake it.
+    #[cold]
+    pub(super) fn hold(&mut self, mark: Mark, gate: Gate, tag: Tag, kind: Kind, at_ns: u64) {
+        let current = self.batch();
+        let reply = current.iovec().split_off(mark);
+        current.charge();
+        let place = self.gated.partition_point(|batch| batch.0.gate < gate);
+        if self.gated.get(place).is_none_or(|batch| batch.0.gate != gate) {
+            let mut batch = Segments::default();
+            (batch.0.budget, batch.0.gate) = (Some(Arc::clone(&self.budget)), gate);
+            self.gated.insert(place, batch);
+        }
+        let batch = &mut self.gated[place];
+        batch.iovec().append(reply);
+        batch.0.tags.push(tag);
+        batch.end_reply(kind, at_ns);
+        self.tags.insert(tag, gate);
+    }
+
+    /// The gate of a reply with this tag that waits for it.
+    pub(super) fn gate_of(&self, tag: Tag) -> Option<Gate> {
+        if self.tags.is_empty() { None } else { self.tags.get(&tag).copied() }
+    }
+
+    /// The gates that replies wait for: the first one of each tree.
+    pub(super) fn gates(&self) -> impl Iterator<Item = Gate> {
+        let mut place = 0;
+        std::iter::from_fn(move || {
+            let gate = self.gated.get(place)?.0.gate;
+            place = self.gated.partition_point(|batch| batch.0.gate.tree() <= gate.tree());
+            Some(gate)
+        })
+    }
+
+    /// Replies whose gates are open by now may leave.
+    fn release(&mut self, is_open: impl Fn(Gate) -> bool) {
+        let mut place = 0;
+        while let Some(batch) = self.gated.get(place) {
+            let gate = batch.0.gate;
+            if !is_open(gate) {
+                // None of the same tree is open.
+                place = self.gated.partition_point(|batch| batch.0.gate.tree() <= gate.tree());
+            } else if let Some(mut batch) = self.gated.remove(place) {
+                for tag in std::mem::take(&mut batch.0.tags) {
+                    self.tags.remove(&tag);
+                }
+                self.released.push_back(batch);
+            }
+        }
     }
 
     /// Nothing waits.
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.current.is_none() && self.released.is_empty() && self.gated.is_empty()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Segments> {
+        self.current.iter().chain(&self.released).chain(&self.gated)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.batches.iter().map(|batch| batch.0.iovec.len()).sum()
+        self.all().map(|batch| batch.0.iovec.len()).sum()
     }
 
     /// Bytes in all that are in no file, with the lists of what is where.
     pub(super) fn own_bytes(&self) -> usize {
-        self.batches.iter().map(Segments::own_bytes).sum()
+        self.all().map(Segments::own_bytes).sum()
     }
 
     /// Memory in bytes of what waits, used or not.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.batches.iter().map(Segments::memory_bytes).sum()
+        self.all().map(Segments::memory_bytes).sum()
     }
 
-    pub(super) fn take(&mut self, opened: Gate) -> Option<Segments> {
-        let open = self.batches.front().is_some_and(|batch| !batch.0.replies.is_empty() && batch.0.gate <= opened);
-        if open { self.batches.pop_front() } else { None }
+    pub(super) fn take(&mut self, is_open: impl Fn(Gate) -> bool) -> Option<Segments> {
+        if !self.gated.is_empty() {
+            self.release(is_open);
+        }
+        if !self.released.is_empty() {
+            return self.released.pop_front();
+        }
+        self.current.take_if(|batch| !batch.0.replies.is_empty())
     }
 
     /// Keeps the memory of a batch for the next one.
@@ -228,7 +294,8 @@ impl Outgoing {
     }
 
     pub(super) fn trim(&mut self) {
-        self.batches.shrink_to_fit();
+        self.released.shrink_to_fit();
+        self.gated.shrink_to_fit();
     }
 
     /// Whether the next reply has memory.
@@ -238,15 +305,22 @@ impl Outgoing {
 
     /// The memory of the next batch. A batch that a request without a reply has left empty is no longer kept for one.
     pub(super) fn take_spare(&mut self) -> Option<Segments> {
-        let left_empty = self.batches.back().is_some_and(|batch| batch.0.replies.is_empty());
-        if left_empty && let Some(batch) = self.batches.pop_back() {
+        if let Some(batch) = self.current.take_if(|batch| batch.0.replies.is_empty()) {
             self.recycle(batch);
         }
         self.spare.take()
     }
 
     pub(super) fn clear(&mut self) {
-        self.batches.clear();
+        self.current = None;
+        self.released.clear();
+        self.forget_gated();
+    }
+
+    /// Drops what waits for gates.
+    pub(super) fn forget_gated(&mut self) {
+        self.gated.clear();
+        self.tags.clear();
     }
 }
 
@@ -255,24 +329,63 @@ mod tests {
     use super::*;
     use crate::arena::Arena;
 
-    fn queue(out: &mut Outgoing, gate: Gate, bytes: &[u8]) {
-        let batch = out.batch(gate);
+    /// A reply that may leave.
+    fn queue(out: &mut Outgoing, bytes: &[u8]) {
+        let batch = out.batch();
         batch.iovec().put_copy(bytes);
-        batch.end_reply(Kind::TREAD, gate);
+        batch.end_reply(Kind::TREAD, 0);
+    }
+
+    /// A reply whose gate is closed. Its tag is the number of its gate, unless that one has a reply already.
+    fn hold(out: &mut Outgoing, gate: u64, bytes: &[u8]) {
+        let tag = (gate as Tag..).step_by(1000).find(|&tag| out.gate_of(tag).is_none()).expect("few are held");
+        let iovec = out.batch().iovec();
+        let mark = iovec.mark();
+        iovec.put_copy(bytes);
+        out.hold(mark, Gate(gate), tag, Kind::TREAD, gate);
+    }
+
+    /// What may leave once this gate, and all before it, are open.
+    fn take(out: &mut Outgoing, opened: u64) -> Option<Vec<u8>> {
+        out.take(|gate| gate.0 <= opened).map(|batch| batch.to_vec())
     }
 
     #[test]
-    fn replies_leave_in_order_when_their_gate_opens() {
+    fn replies_leave_in_the_order_of_their_gates_and_open_ones_overtake() {
         let mut out = Outgoing::new(Arc::default());
-        queue(&mut out, 0, b"first");
-        queue(&mut out, 5, b"second");
-        queue(&mut out, 5, b"third");
-        queue(&mut out, 6, b"fourth");
-        assert_eq!(out.take(4).expect("the first is open").to_vec(), b"first");
-        assert!(out.take(4).is_none());
-        assert_eq!(out.take(5).expect("two are open").to_vec(), b"secondthird");
-        assert_eq!(out.bytes(), 6);
-        assert_eq!(out.take(Gate::MAX).expect("all are open").to_vec(), b"fourth");
+        queue(&mut out, b"first");
+        hold(&mut out, 6, b"fourth");
+        hold(&mut out, 5, b"second");
+        hold(&mut out, 5, b"third");
+        queue(&mut out, b"1");
+        assert_eq!(take(&mut out, 4).expect("two are open"), b"first1");
+        assert_eq!((out.gate_of(5), out.gate_of(1005), out.gate_of(6)), (Some(Gate(5)), Some(Gate(5)), Some(Gate(6))));
+        assert!(take(&mut out, 4).is_none());
+        queue(&mut out, b"last");
+        assert_eq!(take(&mut out, 5).expect("two more are open"), b"secondthird");
+        assert_eq!((out.gate_of(5), out.gate_of(1005)), (None, None), "their tags are free");
+        assert_eq!(out.bytes(), 10);
+        assert_eq!(take(&mut out, 5).expect("behind what was held for long"), b"last");
+        assert_eq!(take(&mut out, u64::MAX).expect("all are open"), b"fourth");
+        assert!(out.is_empty());
+    }
+
+    /// Each tree opens its gates in its own order.
+    #[test]
+    fn gates_of_several_trees_do_not_wait_for_each_other() {
+        const OTHER: u64 = 1 << 56;
+        let mut out = Outgoing::new(Arc::default());
+        for gate in [OTHER + 1, 7, OTHER + 2, 8, OTHER + 1] {
+            hold(&mut out, gate, &[gate as u8]);
+        }
+        assert_eq!(out.gates().collect::<Vec<_>>(), [Gate(7), Gate(OTHER + 1)]);
+        let batch = out.take(|gate| gate == Gate(OTHER + 1)).expect("open");
+        assert_eq!(batch.to_vec(), [1, 1]);
+        assert!(out.take(|gate| gate == Gate(OTHER + 1)).is_none());
+        assert_eq!(out.gates().collect::<Vec<_>>(), [Gate(7), Gate(OTHER + 2)]);
+        let left: Vec<_> = std::iter::from_fn(|| take(&mut out, u64::MAX)).flatten().collect();
+        assert_eq!(left, [7, 8, 2]);
+        assert_eq!(out.gates().count(), 0);
     }
 
     /// A long reply leaves in pieces, and its socket may be full for long in between.
@@ -282,10 +395,10 @@ mod tests {
         let block = arena.alloc(300).expect("room");
         arena.write(&block, 0, &[7; 300]);
         let mut out = Outgoing::new(Arc::default());
-        let batch = out.batch(0);
+        let batch = out.batch();
         (0..3).for_each(|n| batch.iovec().put_slice(arena.slice(&block, n * 100..n * 100 + 100)));
         batch.end_reply(Kind::TREAD, 0);
-        let mut batch = out.take(0).expect("open");
+        let mut batch = out.take(|_| false).expect("open");
         for (n, pins) in [(99, 3), (1, 2), (150, 1), (49, 1)] {
             batch.advance(n, |_| ());
             assert_eq!(arena.gauge().pins(), pins);
@@ -301,22 +414,25 @@ mod tests {
     fn a_quiet_session_has_no_memory_of_replies() {
         let budget = Arc::new(Budget::default());
         let mut out = Outgoing::new(Arc::clone(&budget));
-        (1..100).for_each(|gate| queue(&mut out, gate, b"reply"));
-        while out.take(Gate::MAX).is_some() {}
-        out.batch(0);
-        assert_eq!(budget.reply_bytes(), out.memory_bytes());
+        queue(&mut out, b"reply");
+        (1..100).for_each(|gate| hold(&mut out, gate, b"reply"));
+        assert_eq!(budget.reply_bytes(), out.memory_bytes(), "those that are held count, too");
+        while out.take(|_| true).is_some() {}
+        // A batch without a reply is not counted: it is given up at the end of the turn.
+        out.batch();
+        assert_eq!(budget.reply_bytes(), 0);
         assert!(out.take_spare().is_some());
         assert_eq!((out.memory_bytes(), budget.reply_bytes()), (0, 0));
         out.trim();
-        assert_eq!(out.batches.capacity(), 0);
+        assert_eq!((out.gated.capacity(), out.released.capacity()), (0, 0));
     }
 
     #[test]
     fn the_memory_of_a_long_batch_is_not_kept() {
         let mut out = Outgoing::new(Arc::default());
         for len in [100, KEPT_BYTES_MAX] {
-            queue(&mut out, 0, &vec![0; len]);
-            let batch = out.take(0).expect("open");
+            queue(&mut out, &vec![0; len]);
+            let batch = out.take(|_| false).expect("open");
             let before = batch.memory_bytes();
             out.recycle(batch);
             let kept = out.take_spare().expect("recycled just now").memory_bytes();
@@ -324,22 +440,25 @@ mod tests {
         }
     }
 
-    /// A read that fails or waits leaves an empty batch behind; the next reply must not wait for that one's gate.
+    /// A read that fails or waits, and a reply that is held, leave an empty batch behind; the next reply must not wait for
+    /// that one's gate.
     #[test]
-    fn an_empty_batch_has_the_gate_of_its_first_reply() {
+    fn an_empty_batch_is_not_handed_out_and_waits_for_no_gate() {
         let mut out = Outgoing::new(Arc::default());
-        out.batch(9);
-        queue(&mut out, 1, b"first");
-        assert_eq!(out.take(1).expect("open").to_vec(), b"first");
+        hold(&mut out, 9, b"held");
+        assert!(take(&mut out, 1).is_none());
+        queue(&mut out, b"first");
+        assert_eq!(take(&mut out, 1).expect("open"), b"first");
+        assert_eq!(take(&mut out, 9).expect("open by now"), b"held");
     }
 
     #[test]
     fn any_short_send_leaves_the_rest_and_ends_each_reply_once() {
         for step in 1..12 {
             let mut out = Outgoing::new(Arc::default());
-            queue(&mut out, 0, b"first");
-            queue(&mut out, 0, b"second");
-            let mut batch = out.take(0).expect("open");
+            queue(&mut out, b"first");
+            queue(&mut out, b"second");
+            let mut batch = out.take(|_| false).expect("open");
             let (mut seen, mut ends) = (Vec::new(), 0);
             while batch.len() > 0 {
                 let n = step.min(batch.len());

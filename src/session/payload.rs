@@ -1,10 +1,11 @@
 //! Payloads of large writes, from the head of the message to its reply; and payloads of refused
 //! writes, which are thrown away.
 
+use super::answer::{What, kind};
 use super::fids::{Held, State};
-use super::pending::What;
+use super::pending::NO_FILE;
 use super::{Broken, Request, Session};
-use crate::fs::{At, Error, Filesystem, Grant, Outcome};
+use crate::fs::{Answer, At, Call, Done, Error, FileId, Gate, Grant, Payload, Service};
 use crate::wire::{Data, Dialect, Fid, Message, NOTAG};
 
 /// What the next bytes belong to.
@@ -13,11 +14,26 @@ pub(super) enum Inbound {
     /// A new message.
     Between,
     /// A payload with memory of its own; `landing` is `None` while a driver has it.
-    Landing { request: Request, fid: Fid, landing: Option<Landing> },
+    Landing { request: Request, file: FileId, landing: Option<Landing> },
     /// A payload that is written in parts as it comes, to a file that has no memory to lend. The first part that is not taken whole ends that.
-    Parts { request: Request, fid: Fid, offset: u64, done: u32, left: usize },
+    Parts(Parts),
     /// Bytes to be thrown away, then the reply: a count, or an error.
-    Skipping { request: Request, left: usize, answer: Result<u32, Error> },
+    Skipping { request: Request, left: usize, answer: Result<u32, Error>, gate: Gate },
+}
+
+/// A payload that is written in parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    request: Request,
+    fid: Fid,
+    file: FileId,
+    offset: u64,
+    done: u32,
+    left: usize,
+    /// The tree has not taken the last part yet.
+    waits: bool,
+    /// What the parts so far wait for.
+    gate: Gate,
 }
 
 impl Inbound {
@@ -32,8 +48,13 @@ impl Inbound {
             Inbound::Landing { landing, .. } => {
                 landing.as_ref().map_or(0, |landing| landing.left() + landing.0.missing())
             }
-            Inbound::Parts { left, .. } | Inbound::Skipping { left, .. } => *left,
+            Inbound::Parts(Parts { left, .. }) | Inbound::Skipping { left, .. } => *left,
         }
+    }
+
+    /// Nothing of the payload is taken before an operation has ended.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self, Inbound::Parts(Parts { waits: true, .. }))
     }
 
     /// Bytes that need not be looked at.
@@ -66,9 +87,9 @@ impl Landing {
     }
 }
 
-impl<F: Filesystem> Session<F> {
+impl<S: Service> Session<S> {
     /// Starts a large write from its head: checked, and given memory, before its payload is there.
-    pub(super) fn begin_bulk(&mut self, fs: &mut F, request: Request, head: &[u8], at: At) -> Result<(), Broken> {
+    pub(super) fn begin_bulk(&mut self, fs: &mut S, request: Request, head: &[u8], at: At) -> Result<(), Broken> {
         let dialect = self.dialect.expect("a write comes after the version");
         let size = crate::wire::head(head).map_or(0, |head| head.size as usize);
         let (fid, offset, count) = match Message::parse_head(head, dialect) {
@@ -80,21 +101,21 @@ impl<F: Filesystem> Session<F> {
         };
         let left = count as usize;
         let granted = self.check_writable(fid).and_then(|held| {
+            let file = held.file;
+            let parts = Parts { request, fid, file, offset, done: 0, left, waits: false, gate: Gate::OPEN };
             if let State::Attr(attr) = &held.state {
                 attr.check(offset, left)?;
-                return Ok(Inbound::Parts { request, fid, offset, done: 0, left });
+                return Ok(Inbound::Parts(parts));
             }
-            if fs.discards(&held.file) {
-                return Ok(Inbound::Skipping { request, left, answer: Ok(count) });
-            }
-            Ok(match fs.grant(&mut held.file, offset, count, at)? {
-                Some(grant) => Inbound::Landing { request, fid, landing: Some(Landing(grant)) },
-                None => Inbound::Parts { request, fid, offset, done: 0, left },
+            Ok(match fs.grant(file, offset, count, at)? {
+                Payload::Memory(grant) => Inbound::Landing { request, file, landing: Some(Landing(grant)) },
+                Payload::Discarded => Inbound::Skipping { request, left, answer: Ok(count), gate: Gate::OPEN },
+                Payload::Parts => Inbound::Parts(parts),
             })
         });
         self.inbound = match granted {
             Ok(inbound) => inbound,
-            Err(error) => Inbound::Skipping { request, left, answer: Err(error) },
+            Err(error) => Inbound::Skipping { request, left, answer: Err(error), gate: Gate::OPEN },
         };
         Ok(())
     }
@@ -105,12 +126,12 @@ impl<F: Filesystem> Session<F> {
         if self.errors >= super::PROTOCOL_ERRORS_MAX {
             return Err(Broken::TooManyErrors);
         }
-        self.inbound = Inbound::Skipping { request, left, answer: Err(error) };
+        self.inbound = Inbound::Skipping { request, left, answer: Err(error), gate: Gate::OPEN };
         Ok(())
     }
 
     /// The fid, if it may be written to.
-    pub(super) fn check_writable(&mut self, fid: Fid) -> Result<&mut Held<F::File>, Error> {
+    pub(super) fn check_writable(&mut self, fid: Fid) -> Result<&mut Held, Error> {
         let held = self.fids.any(fid)?;
         match &held.state {
             State::Open { write: true, .. } => Ok(held),
@@ -121,7 +142,7 @@ impl<F: Filesystem> Session<F> {
     }
 
     /// Takes bytes that belong to the payload; how many that were.
-    pub(super) fn payload(&mut self, fs: &mut F, bytes: &[u8], at: At) -> usize {
+    pub(super) fn payload(&mut self, fs: &mut S, bytes: &[u8], at: At) -> usize {
         match &mut self.inbound {
             Inbound::Between => 0,
             // A tree is not asked to write nothing just because no byte has come yet.
@@ -134,21 +155,10 @@ impl<F: Filesystem> Session<F> {
                 }
                 n
             }
-            &mut Inbound::Parts { request, fid, offset, done, left } => {
-                let n = bytes.len().min(left);
-                let (taken, stopped) = self.write_part(fs, fid, offset, done, &bytes[..n], at);
-                let (done, left) = (done + taken, left - n);
-                self.inbound = match stopped {
-                    None => Inbound::Parts { request, fid, offset, done, left },
-                    Some(error) => {
-                        // What was taken before is in the file: the reply says how much that is (write(2)).
-                        let answer = error.filter(|_| done == 0).map_or(Ok(done), Err);
-                        Inbound::Skipping { request, left, answer }
-                    }
-                };
-                if left == 0 {
-                    self.end_payload(fs);
-                }
+            Inbound::Parts(Parts { waits: true, .. }) => 0,
+            &mut Inbound::Parts(parts) => {
+                let n = bytes.len().min(parts.left);
+                self.write_part(fs, parts, &bytes[..n], at);
                 n
             }
             Inbound::Skipping { left, .. } => {
@@ -159,30 +169,46 @@ impl<F: Filesystem> Session<F> {
         }
     }
 
-    /// One part of a payload: how much of it was taken, and whether that ends it, with which error.
-    fn write_part(
-        &mut self,
-        fs: &mut F,
-        fid: Fid,
-        offset: u64,
-        done: u32,
-        part: &[u8],
-        at: At,
-    ) -> (u32, Option<Option<Error>>) {
-        let place = offset.checked_add(done.into()).ok_or(Error::EFBIG);
-        let written = place.and_then(|place| match self.fids.any(fid)? {
-            Held { state: State::Attr(attr), .. } => attr.write(place, part).map(Outcome::Done),
-            Held { file, .. } => fs.write(file, place, part, at),
-        });
-        match written {
-            Ok(Outcome::Done(count)) if count as usize >= part.len() => (part.len() as u32, None),
-            Ok(Outcome::Done(count)) => (count, Some(None)),
-            // A part cannot wait: the next one is already there.
-            Ok(Outcome::Pending(token)) => {
-                fs.cancel(token);
-                (0, Some(Some(Error::EIO)))
+    /// Writes the next part of a payload.
+    fn write_part(&mut self, fs: &mut S, parts: Parts, part: &[u8], at: At) {
+        let bytes = part.len() as u32;
+        let Parts { request, fid, file, offset, done, left, .. } = parts;
+        self.inbound = Inbound::Parts(Parts { left: left - part.len(), waits: true, ..parts });
+        let Some(offset) = offset.checked_add(done.into()) else {
+            return self.wrote_part(fs, bytes, Answer::now(Err(Error::EFBIG)));
+        };
+        match self.fids.any(fid) {
+            Ok(Held { state: State::Attr(attr), .. }) => {
+                let written = attr.write(offset, part).map(Done::Count);
+                self.wrote_part(fs, bytes, Answer::now(written));
             }
-            Err(error) => (0, Some(Some(error))),
+            _ => {
+                let call = Call::Write { file, offset, data: part };
+                self.ask::<{ kind::PART }>(fs, request, What::Part { bytes }, [file, NO_FILE], call, None, at);
+            }
+        }
+    }
+
+    /// What became of a part of so many bytes.
+    pub(super) fn wrote_part(&mut self, fs: &mut S, bytes: u32, answer: Answer) {
+        let Inbound::Parts(parts) = self.inbound else { return };
+        let Parts { request, done, left, .. } = parts;
+        let gate = parts.gate.max(answer.gate);
+        // One that is not taken whole ends it. What was taken before is in the file: the reply says how much that is (write(2)).
+        let (done, ends) = match answer.result {
+            Ok(Done::Count(count)) if count >= bytes => (done + bytes, None),
+            Ok(Done::Count(count)) => (done + count, Some(Ok(done + count))),
+            Ok(_) if done == 0 => (done, Some(Err(Error::EIO))),
+            Err(error) if done == 0 => (done, Some(Err(error))),
+            _ => (done, Some(Ok(done))),
+        };
+        self.inbound = match ends {
+            None => Inbound::Parts(Parts { done, waits: false, gate, ..parts }),
+            Some(answer) => Inbound::Skipping { request, left, answer, gate },
+        };
+        if left == 0 {
+            self.end_payload(fs);
+            self.begun = None;
         }
     }
 
@@ -203,7 +229,7 @@ impl<F: Filesystem> Session<F> {
     }
 
     /// `n` more bytes are in the landing. It comes back while bytes are missing; the last one publishes the write and queues its reply.
-    pub fn landed(&mut self, fs: &mut F, mut landing: Landing, n: usize, at: At) -> Option<Landing> {
+    pub fn landed(&mut self, fs: &mut S, mut landing: Landing, n: usize, at: At) -> Option<Landing> {
         landing.0.space.advance(n);
         if landing.left() > 0 {
             return Some(landing);
@@ -219,7 +245,7 @@ impl<F: Filesystem> Session<F> {
     }
 
     /// `n` bytes that [`Need::skip`](super::Need::skip) named were received and thrown away.
-    pub fn skipped(&mut self, fs: &mut F, n: usize, at: At) {
+    pub fn skipped(&mut self, fs: &mut S, n: usize, at: At) {
         let _ = at;
         if let Inbound::Skipping { left, .. } = &mut self.inbound {
             debug_assert!(n <= *left, "no more is thrown away than may be");
@@ -232,46 +258,38 @@ impl<F: Filesystem> Session<F> {
     }
 
     /// The space that a payload was given is full: it is whole, or needs more.
-    fn filled(&mut self, fs: &mut F, at: At) {
-        let Inbound::Landing { request, fid, landing: Some(Landing(grant)) } = &mut self.inbound else { return };
+    fn filled(&mut self, fs: &mut S, at: At) {
+        let Inbound::Landing { request, file, landing: Some(Landing(grant)) } = &mut self.inbound else { return };
         let (request, left) = (*request, grant.missing());
         if left == 0 {
             return self.commit(fs, at);
         }
-        let extended = self.fids.get(*fid).and_then(|held| fs.extend(&mut held.file, grant));
-        if let Err(error) = extended {
+        if let Err(error) = fs.extend(*file, grant) {
             // What has landed goes with the grant: nothing was written.
-            self.inbound = Inbound::Skipping { request, left, answer: Err(error) };
+            self.inbound = Inbound::Skipping { request, left, answer: Err(error), gate: Gate::OPEN };
         }
     }
 
-    fn commit(&mut self, fs: &mut F, at: At) {
-        let Inbound::Landing { request, fid, landing: Some(Landing(grant)) } =
+    fn commit(&mut self, fs: &mut S, at: At) {
+        let Inbound::Landing { request, file, landing: Some(Landing(grant)) } =
             std::mem::replace(&mut self.inbound, Inbound::Between)
         else {
             unreachable!("a landing that is whole is committed");
         };
-        let done = self.fids.get(fid).and_then(|held| fs.commit(&mut held.file, grant, at));
-        self.answer_count(fs, request, fid, done);
+        self.ask::<{ kind::COUNT }>(fs, request, What::Count, [file, NO_FILE], Call::Commit { file, grant }, None, at);
     }
 
     /// The last byte of a payload without memory of its own is there.
-    fn end_payload(&mut self, fs: &mut F) {
-        match std::mem::replace(&mut self.inbound, Inbound::Between) {
-            Inbound::Parts { request, done: count, .. } | Inbound::Skipping { request, answer: Ok(count), .. } => {
-                self.reply(fs.gate(), request, &Message::Rwrite { count });
-            }
-            Inbound::Skipping { request, answer: Err(error), .. } => self.reply_error(fs.gate(), request, error),
-            Inbound::Between | Inbound::Landing { .. } => {}
-        }
-    }
-
-    /// The reply to a write of any kind.
-    pub(super) fn answer_count(&mut self, fs: &F, request: Request, fid: Fid, done: Result<Outcome<u32>, Error>) {
-        match done {
-            Ok(Outcome::Done(count)) => self.reply(fs.gate(), request, &Message::Rwrite { count }),
-            Ok(Outcome::Pending(token)) => self.pending.add(token, request, fid, What::Write),
-            Err(error) => self.reply_error(fs.gate(), request, error),
+    fn end_payload(&mut self, fs: &S) {
+        let (request, answer, gate) = match std::mem::replace(&mut self.inbound, Inbound::Between) {
+            Inbound::Parts(Parts { request, done, gate, .. }) => (request, Ok(done), gate),
+            Inbound::Skipping { request, answer, gate, .. } => (request, answer, gate),
+            Inbound::Between | Inbound::Landing { .. } => return,
+        };
+        let gate = if gate == Gate::OPEN || fs.is_open(gate) { Gate::OPEN } else { gate };
+        match answer {
+            Ok(count) => self.reply(gate, request, &Message::Rwrite { count }),
+            Err(error) => self.reply_error(gate, request, error),
         }
     }
 }

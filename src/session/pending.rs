@@ -1,189 +1,295 @@
-//! Requests that wait for their tree, and Tflush (flush(9P)).
+//! Operations that the tree has not ended yet, Tflush (flush(9P)), and files that go once their last operation has ended.
 //!
-//! A flushed request is answered before its Rflush, or never. Flushes of one request are answered
-//! in order, after the request.
+//! An operation names the files that it works on, not their fids: a fid may be gone, or stand for another file, before it
+//! ends. A flushed request is answered before its Rflush, or never. Flushes of one request are answered in order, after
+//! the request.
 
-use super::{Request, SHOWN_BYTES_PER_UNIT, Session};
-use crate::fs::{At, Cancel, Error, Filesystem, Gate, Mark, Result, Token};
-use crate::wire::{Data, Dialect, Fid, Message, READ_HEAD, Tag};
+use super::answer::{What, kind};
+use super::{Request, Session};
+use crate::fs::{At, Call, Cancel, Done, Error, FileId, Gate, OpId, Outcome, Result, Service, Show};
+use crate::wire::{Fid, Message, Tag};
 
-/// How a pending operation is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    /// Rread with at most this many bytes.
-    Read { room: u32 },
-    /// Rwrite.
-    Write,
-    /// Rfsync, or Rwstat where that means fsync.
-    Sync,
+/// An operation that has not ended.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) op: OpId,
+    /// Whom its answer is for. `None`: nobody any more.
+    pub(super) request: Option<Request>,
+    pub(super) what: What,
+    /// The files that it works on: they are not closed before it has ended.
+    pub(super) files: [FileId; 2],
+    /// Nothing is certain to end it.
+    pub(super) waits: bool,
+    /// The message, where the answer needs it.
+    pub(super) frame: Option<Box<[u8]>>,
+    /// Flushes that came too late to take it back.
+    pub(super) flushes: Vec<Request>,
 }
 
+impl Waiting {
+    /// Takes it back in the tree, if that is still possible. What ends a file has its way: the fid is gone.
+    fn is_taken_back<S: Service>(&self, fs: &mut S) -> bool {
+        !self.what.ends_file() && fs.cancel(self.op) == Cancel::Cancelled
+    }
+}
+
+/// A file without a fid, to be closed after its last operation.
 #[derive(Debug)]
-struct Waiting {
-    token: Token,
-    request: Request,
-    fid: Fid,
-    what: What,
-    /// Flushes that came too late to take it back.
+struct Leaving {
+    file: FileId,
+    /// Whose reply says what became of that, and whether the file is removed first.
+    request: Option<Request>,
+    removes: bool,
+    /// Flushes of that request. Its fid is gone, so they come too late.
     flushes: Vec<Request>,
 }
 
 /// What waits. Short: bounded by the configuration.
 #[derive(Debug, Default)]
-pub(super) struct Pending(Vec<Waiting>);
+pub(super) struct Pending {
+    waiting: Vec<Waiting>,
+    leaving: Vec<Leaving>,
+}
 
 impl Pending {
     /// Requests and flushes that have no reply yet.
     pub(super) fn len(&self) -> usize {
-        self.0.iter().map(|waiting| 1 + waiting.flushes.len()).sum()
+        let waiting = self.waiting.iter().map(|waiting| usize::from(waiting.request.is_some()) + waiting.flushes.len());
+        let leaving = self.leaving.iter().map(|leaving| usize::from(leaving.request.is_some()) + leaving.flushes.len());
+        waiting.chain(leaving).sum()
     }
 
+    /// Nothing at all.
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty() && self.leaving.is_empty()
     }
 
-    pub(super) fn add(&mut self, token: Token, request: Request, fid: Fid, what: What) {
-        self.0.push(Waiting { token, request, fid, what, flushes: Vec::new() });
+    pub(super) fn add(&mut self, waiting: Waiting) {
+        self.waiting.push(waiting);
     }
 
     /// Whether a request or a flush with this tag has no reply yet.
     pub(super) fn has(&self, tag: Tag) -> bool {
-        let is_it =
-            |waiting: &Waiting| waiting.request.tag == tag || waiting.flushes.iter().any(|flush| flush.tag == tag);
-        !self.0.is_empty() && self.0.iter().any(is_it)
+        let requests = self.waiting.iter().filter_map(|waiting| waiting.request.as_ref());
+        let flushes = self.waiting.iter().flat_map(|waiting| &waiting.flushes);
+        let flushes = flushes.chain(self.leaving.iter().flat_map(|leaving| &leaving.flushes));
+        let leaving = self.leaving.iter().filter_map(|leaving| leaving.request.as_ref());
+        requests.chain(flushes).chain(leaving).any(|request| request.tag == tag)
+    }
+
+    /// The fids that operations are about to change.
+    pub(super) fn changing(&self) -> impl Iterator<Item = Fid> {
+        let live = self.waiting.iter().filter(|waiting| waiting.request.is_some());
+        live.flat_map(|waiting| waiting.what.changes()).flatten()
+    }
+
+    /// Whether an operation works on this file.
+    fn uses(&self, file: FileId) -> bool {
+        self.waiting.iter().any(|waiting| waiting.files.contains(&file))
     }
 
     pub(super) fn trim(&mut self) {
-        self.0.shrink_to_fit();
-    }
-
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Token> {
-        self.0.drain(..).map(|waiting| waiting.token)
+        self.waiting.shrink_to_fit();
+        self.leaving.shrink_to_fit();
     }
 }
 
-impl<F: Filesystem> Session<F> {
-    pub(super) fn flush(&mut self, fs: &mut F, request: Request, oldtag: Tag) -> Result<()> {
-        let waiting = &mut self.pending.0;
-        if let Some(at) = waiting.iter().position(|waiting| waiting.request.tag == oldtag) {
-            match fs.cancel(waiting[at].token) {
-                Cancel::Cancelled => {
-                    let flushes = waiting.remove(at).flushes;
-                    flushes.into_iter().for_each(|flush| self.reply(0, flush, &Message::Rflush {}));
-                }
-                Cancel::TooLate => {
-                    waiting[at].flushes.push(request);
-                    return Ok(());
-                }
+impl<S: Service> Session<S> {
+    /// flush(9P)
+    pub(super) fn flush(&mut self, fs: &mut S, request: Request, oldtag: Tag, at: At) -> Result<()> {
+        let is_it = |waiting: &Waiting| waiting.request.is_some_and(|request| request.tag == oldtag);
+        if let Some(found) = self.pending.waiting.iter().position(is_it) {
+            if !self.take_back(fs, found) {
+                self.pending.waiting[found].flushes.push(request);
+                return Ok(());
             }
-        } else {
-            // A flush that waits is taken back by a flush of it; its own reply is the only one that is owed then.
-            waiting.iter_mut().for_each(|waiting| waiting.flushes.retain(|flush| flush.tag != oldtag));
+            self.reply(Gate::OPEN, request, &Message::Rflush {});
+            self.ended(fs, at);
+            return Ok(());
         }
-        self.reply(0, request, &Message::Rflush {});
+        let is_it = |leaving: &&mut Leaving| leaving.request.is_some_and(|request| request.tag == oldtag);
+        if let Some(leaving) = self.pending.leaving.iter_mut().find(is_it) {
+            leaving.flushes.push(request);
+            return Ok(());
+        }
+        if !self.queue.remove(oldtag) {
+            // A flush that waits is taken back by a flush of it; its own reply is the only one that is owed then.
+            let flushes = self.pending.waiting.iter_mut().map(|waiting| &mut waiting.flushes);
+            let flushes = flushes.chain(self.pending.leaving.iter_mut().map(|leaving| &mut leaving.flushes));
+            flushes.for_each(|flushes| flushes.retain(|flush| flush.tag != oldtag));
+        }
+        // A reply that waits for its gate leaves before that of the flush.
+        let gate = self.out.gate_of(oldtag).unwrap_or(Gate::OPEN);
+        self.reply(gate, request, &Message::Rflush {});
         Ok(())
     }
 
-    /// The fid goes: what waits on it is answered, as far as it can be taken back.
-    pub(super) fn interrupt(&mut self, fs: &mut F, fid: Fid) {
-        while let Some(at) = self
-            .pending
-            .0
-            .iter()
-            .position(|waiting| waiting.fid == fid && fs.cancel(waiting.token) == Cancel::Cancelled)
-        {
-            let waiting = self.pending.0.remove(at);
-            self.reply_error(fs.gate(), waiting.request, Error::EINTR);
-            waiting.flushes.into_iter().for_each(|flush| self.reply(0, flush, &Message::Rflush {}));
+    /// Takes an operation back if that is still possible. Flushes that were too late before are answered then.
+    fn take_back(&mut self, fs: &mut S, found: usize) -> bool {
+        if !self.pending.waiting[found].is_taken_back(fs) {
+            return false;
         }
+        let flushes = self.pending.waiting.remove(found).flushes;
+        flushes.into_iter().for_each(|flush| self.reply(Gate::OPEN, flush, &Message::Rflush {}));
+        true
     }
 
-    /// Ends the reads that wait for news with EINTR, as far as they can be taken back. For a peer that will say
-    /// nothing more: no Tflush of its can come, and what it has said behind them is served next. Writes and
-    /// syncs end by themselves, since they wait for the tree alone.
-    pub fn interrupt_reads(&mut self, fs: &mut F) {
+    /// Ends operations that nothing is certain to end, on this file or on all, with EINTR, as far as they can be taken back.
+    fn interrupt_waiting(&mut self, fs: &mut S, file: Option<FileId>) {
         let mut at = 0;
-        while let Some(waiting) = self.pending.0.get(at) {
-            let is_read = matches!(waiting.what, What::Read { .. });
-            if is_read && fs.cancel(waiting.token) == Cancel::Cancelled {
-                let waiting = self.pending.0.remove(at);
-                self.reply_error(fs.gate(), waiting.request, Error::EINTR);
-                waiting.flushes.into_iter().for_each(|flush| self.reply(0, flush, &Message::Rflush {}));
+        while let Some(waiting) = self.pending.waiting.get(at) {
+            let is_meant = waiting.waits && file.is_none_or(|file| waiting.files.contains(&file));
+            if is_meant && fs.cancel(waiting.op) == Cancel::Cancelled {
+                let waiting = self.pending.waiting.remove(at);
+                if let Some(request) = waiting.request {
+                    self.reply_error(Gate::OPEN, request, Error::EINTR);
+                }
+                waiting.flushes.into_iter().for_each(|flush| self.reply(Gate::OPEN, flush, &Message::Rflush {}));
             } else {
                 at += 1;
             }
         }
     }
 
-    pub(super) fn finish(&mut self, fs: &mut F, token: Token, at: At) {
-        let found = self.pending.0.iter().position(|waiting| waiting.token == token);
-        let batch = self.out.batch(fs.gate());
-        let mark = batch.iovec().mark();
-        let Some(index) = found else {
-            // Too late to be cancelled, and a Tversion ended its request: the tree is to be rid of its result too.
-            let _ = fs.finish(token, batch.iovec().out(0), at);
-            batch.iovec().rollback(mark);
+    /// The file's fid goes: what waits for news on it ends.
+    pub(super) fn interrupt(&mut self, fs: &mut S, file: FileId) {
+        self.interrupt_waiting(fs, Some(file));
+    }
+
+    /// Ends the reads that wait for news with EINTR, as far as they can be taken back. For a peer that will say
+    /// nothing more: no Tflush of its can come, and what it has said behind them is served next. Other operations
+    /// end by themselves, since they wait for the tree alone.
+    pub fn interrupt_reads(&mut self, fs: &mut S, at: At) {
+        self.interrupt_waiting(fs, None);
+        self.ended(fs, at);
+    }
+
+    /// A file has no fid any more: it is closed, after its last operation. `request`: whose reply says so.
+    #[inline(never)]
+    pub(super) fn drop_file(&mut self, fs: &mut S, file: FileId, request: Option<Request>, at: At) {
+        self.leave(fs, Leaving { file, request, removes: false, flushes: Vec::new() }, at);
+    }
+
+    /// The same, but it is removed first.
+    pub(super) fn remove_file(&mut self, fs: &mut S, file: FileId, request: Request, at: At) {
+        self.leave(fs, Leaving { file, request: Some(request), removes: true, flushes: Vec::new() }, at);
+    }
+
+    #[inline(never)]
+    fn leave(&mut self, fs: &mut S, leaving: Leaving, at: At) {
+        if !self.pending.is_empty() && self.pending.uses(leaving.file) {
+            self.pending.leaving.push(leaving);
             return;
-        };
-        let Waiting { request, what, flushes, .. } = self.pending.0.remove(index);
-        let room = if let What::Read { room } = what { room } else { 0 };
-        // A read that waited has waited for news, which no server can hasten: its service begins now. Writes and syncs have waited for the tree.
-        let at_ns = if let What::Read { .. } = what { at.mono_ns } else { request.at_ns };
-        let request = Request { at_ns, ..request };
-        if let What::Read { .. } = what {
-            batch.iovec().put_copy(&[0; READ_HEAD]);
         }
-        let finished = fs.finish(token, batch.iovec().out(room), at);
-        let gate = fs.gate();
-        match (finished, what) {
-            (Ok(_), What::Read { .. }) => self.end_data(gate, mark, request, |data| Message::Rread { data }),
-            (Ok(count), What::Write) => self.reply(gate, request, &Message::Rwrite { count }),
-            (Ok(_), What::Sync) if self.dialect == Some(Dialect::L) => self.reply(gate, request, &Message::Rfsync {}),
-            (Ok(_), What::Sync) => self.reply(gate, request, &Message::Rwstat {}),
-            (Err(error), _) => {
-                batch.iovec().rollback(mark);
-                self.reply_error(gate, request, error);
+        let Leaving { file, request, removes, flushes } = leaving;
+        match request {
+            Some(request) if removes => {
+                self.ask::<{ kind::REMOVE }>(
+                    fs,
+                    request,
+                    What::Remove { file },
+                    [file; 2],
+                    Call::Remove { file },
+                    None,
+                    at,
+                );
+            }
+            // The file is gone whatever becomes of this: nothing waits for it.
+            Some(request) => {
+                self.ask::<{ kind::CLOSED }>(fs, request, What::Closed, [NO_FILE; 2], Call::Close { file }, None, at)
+            }
+            None => {
+                if !matches!(fs.call(self.op(), Call::Close { file }, Show::Nothing, at), Outcome::Done(_)) {
+                    self.serial += 1;
+                }
             }
         }
+        if let Some(request) = request.filter(|_| !flushes.is_empty()) {
+            self.follow(request, flushes);
+        }
+    }
+
+    /// Flushes that came too late for a request follow its reply: now, or once its next operation has ended.
+    pub(super) fn follow(&mut self, request: Request, flushes: Vec<Request>) {
+        let is_its = |waiting: &&mut Waiting| waiting.request.is_some_and(|waiting| waiting.tag == request.tag);
+        if let Some(next) = self.pending.waiting.iter_mut().find(is_its) {
+            next.flushes.extend(flushes);
+            return;
+        }
+        let gate = self.out.gate_of(request.tag).unwrap_or(Gate::OPEN);
         flushes.into_iter().for_each(|flush| self.reply(gate, flush, &Message::Rflush {}));
     }
 
-    /// Writes the head of an Rread or Rreaddir in front of what was appended since `mark`. `gate` is asked for after that: what a reply shows decides
-    /// when it may leave.
-    pub(super) fn end_data(
-        &mut self,
-        gate: Gate,
-        mark: Mark,
-        request: Request,
-        message: impl FnOnce(Data<'static>) -> Message<'static>,
-    ) {
-        let dialect = self.dialect.unwrap_or(Dialect::P9);
-        let batch = self.out.last(gate);
-        let count = batch.iovec().since(mark) - READ_HEAD;
-        let message = message(Data::Away(count as u32));
-        message.emit(request.tag, dialect, &mut batch.iovec().patch(mark));
-        batch.end_reply(request.kind, request.at_ns);
-        self.charge_bytes(count, SHOWN_BYTES_PER_UNIT);
-        self.trace('<', &message, request.tag);
+    /// An operation has ended: files that waited for it go, and so do requests behind it.
+    #[inline]
+    pub(super) fn ended(&mut self, fs: &mut S, at: At) {
+        if !self.pending.leaving.is_empty() {
+            self.close_unused(fs, at);
+        }
+        if !self.queue.is_empty() {
+            self.serve_queue(fs, at);
+        }
+    }
+
+    #[cold]
+    fn close_unused(&mut self, fs: &mut S, at: At) {
+        let mut place = 0;
+        while let Some(leaving) = self.pending.leaving.get(place) {
+            if self.pending.uses(leaving.file) {
+                place += 1;
+            } else {
+                let leaving = self.pending.leaving.remove(place);
+                self.leave(fs, leaving, at);
+            }
+        }
+    }
+
+    /// Nothing of what was asked for is answered any more. What can be taken back is.
+    pub(super) fn forget_pending(&mut self, fs: &mut S) {
+        self.queue.clear();
+        self.pending.waiting.retain_mut(|waiting| {
+            (waiting.request, waiting.flushes) = (None, Vec::new());
+            !waiting.is_taken_back(fs)
+        });
+        for leaving in &mut self.pending.leaving {
+            (leaving.request, leaving.removes, leaving.flushes) = (None, false, Vec::new());
+        }
+    }
+
+    /// Goes on with an operation that the tree has named. If it is none of what waits, its answer is for nobody.
+    pub(super) fn go_on(&mut self, fs: &mut S, op: OpId, at: At) {
+        let Some(found) = self.pending.waiting.iter().position(|waiting| waiting.op == op) else {
+            discard(fs, op, at);
+            return;
+        };
+        let waiting = self.pending.waiting.remove(found);
+        let Some(request) = waiting.request else {
+            if !discard(fs, op, at) {
+                return self.pending.add(waiting);
+            }
+            if let What::Remove { file } = waiting.what {
+                self.drop_file(fs, file, None, at);
+            }
+            return self.ended(fs, at);
+        };
+        // A read that waited has waited for news, which no server can hasten: its service begins now.
+        let at_ns = if waiting.waits { at.mono_ns } else { request.at_ns };
+        let request = Request { at_ns, ..request };
+        self.finish(fs, Waiting { request: Some(request), ..waiting }, request, at);
+        self.ended(fs, at);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::Config;
-    use super::super::testtree::Tree;
-    use super::*;
-    use crate::wire::Kind;
+/// No file: none has this number.
+pub(super) const NO_FILE: FileId = FileId::NONE;
 
-    #[test]
-    fn a_quiet_session_gives_memory_of_what_waited_back() {
-        let mut session = Session::<Tree>::new(Config::new(1, 8192));
-        for serial in 0..100 {
-            let request = Request { tag: serial as Tag, kind: Kind::TWRITE, at_ns: 0 };
-            session.pending.add(Token { peer: 1, serial }, request, 1, What::Write);
-        }
-        assert_eq!(session.pending.take_all().count(), 100);
-        session.trim();
-        assert_eq!(session.pending.0.capacity(), 0);
+/// Ends an operation that nobody waits for any more, if it can end by now: whether it has. A file that it gives out is closed.
+pub fn discard<S: Service>(fs: &mut S, op: OpId, at: At) -> bool {
+    let Outcome::Done(answer) = fs.finish(op, Show::Nothing, at) else { return false };
+    if let Ok(Done::File { file, .. } | Done::Walked(Some(file))) = answer.result {
+        // The name of the operation is free again.
+        fs.call(op, Call::Close { file }, Show::Nothing, at);
     }
+    true
 }

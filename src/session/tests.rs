@@ -3,6 +3,9 @@
 mod chunks;
 mod classic;
 mod framing;
+mod gates;
+mod late;
+mod lifetimes;
 mod linux;
 mod payloads;
 mod refused;
@@ -235,13 +238,17 @@ fn a_second_version_clunks_everything_and_silences_what_waits() {
         peer.dialect = Dialect::P9;
         let version = Message::Rversion { msize: 8192, version: b"9P2000" };
         peer.hears(&[(2, Message::Rflush {}), (NOTAG, version)]);
-        assert_eq!((peer.session.fids(), peer.session.pending(), peer.tree.uses), (0, 0, 0));
+        // Its file is closed once the operation has ended.
+        let left = usize::from(too_late);
+        assert_eq!((peer.session.fids(), peer.session.pending(), peer.tree.uses), (0, 0, left));
+        assert_eq!(peer.session.is_ending(), too_late);
         peer.tree.release(b"late");
         while let Some(token) = peer.tree.ready() {
             peer.session.complete(&mut peer.tree, token, AT);
         }
         peer.hears(&[]);
         assert!(peer.tree.waiting.is_empty(), "the tree is rid of the late result");
+        assert_eq!((peer.tree.uses, peer.session.is_ending()), (0, false));
         peer.ends();
     }
 }

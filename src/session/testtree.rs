@@ -3,11 +3,12 @@
 //! It counts the file values that it has given out, so that a leak in a session fails a test.
 
 use crate::fs::{
-    At, Cancel, Change, Entry, Error, Filesystem, Gate, Grant, Make, Open, Out, Outcome, Result, Stat, Time, Token,
-    User, mode,
+    Answer, At, Call, Cancel, Change, Done, Entry, Error, FileId, Filesystem, Gate, Grant, Make, OpId, Open, Out,
+    Outcome, Payload, Result, Service, Show, Simple, Stat, Time, User, mode,
 };
 use crate::wire::{Qid, qt};
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 /// A file or directory. The root is number 0; numbers are never used again.
 pub(super) struct Node {
@@ -19,51 +20,64 @@ pub(super) struct Node {
 }
 
 /// A file as a session holds it.
+#[derive(Clone)]
 pub(super) struct File {
     node: usize,
     user: User,
     open: Option<Open>,
 }
 
-/// What waits: the file, and what is to be appended to it (a write) or how far it is to be read.
-pub(super) struct Waiting {
-    node: usize,
-    write: Option<Vec<u8>>,
-}
-
+/// The files.
 #[derive(Default)]
-pub(super) struct Tree {
+pub(super) struct Nodes {
     pub(super) nodes: Vec<Node>,
     /// File values that are out.
     pub(super) uses: usize,
     /// Files in the order of their closing.
     pub(super) closed: Vec<usize>,
-    /// Operations on `log` that have not ended.
-    pub(super) waiting: BTreeMap<u64, Waiting>,
-    pub(super) ready: Vec<Token>,
-    serial: u64,
-    /// `cancel` answers TooLate.
-    pub(super) too_late: bool,
     /// Calls of `write`.
     pub(super) writes: usize,
     /// Calls of `grant`. None is given.
     pub(super) grants: usize,
     /// Bytes that `short` takes before it takes no more.
     pub(super) short_bytes: usize,
-    /// The gate of every write, and how far the log has come.
+    /// The last write or fsync was one of `log`.
+    met_log: bool,
+}
+
+/// An operation on `log` that has not ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    file: FileId,
+    /// What a write or an fsync answers. A read is kept by [`Simple`].
+    done: Option<Result<Done>>,
+}
+
+/// The files as a service: operations on `log` wait, and replies wait for gates.
+pub(super) struct Tree {
+    files: Simple<Nodes>,
+    /// Operations on `log` that have not ended.
+    pub(super) waiting: BTreeMap<OpId, Waiting>,
+    pub(super) ready: Vec<OpId>,
+    /// `cancel` answers TooLate.
+    pub(super) too_late: bool,
+    /// The gate of the last write, and how far the log has come.
     pub(super) gate: Gate,
     /// The gate of what reads show.
     pub(super) read_gate: Gate,
     pub(super) opened: Gate,
 }
 
+/// What every gate is behind.
+const ALL: Gate = Gate(u64::MAX);
+
 /// Time of all files.
 pub(super) const TIME: Time = Time { sec: 1_700_000_000, nsec: 5 };
 
-impl Tree {
+impl Nodes {
     /// `hello` (0644, "hello, world"), `secret` (0000), `log` (blocks), `null` (keeps nothing), `short` (takes little), `dir` with `inner`.
-    pub(super) fn new() -> Tree {
-        let mut tree = Tree { opened: Gate::MAX, ..Tree::default() };
+    fn new() -> Nodes {
+        let mut tree = Nodes::default();
         tree.add(0, b"/", mode::IFDIR | 0o755, b"");
         for (name, mode, data) in [
             (&b"hello"[..], 0o644, &b"hello, world"[..]),
@@ -109,21 +123,8 @@ impl Tree {
         File { node, user, open: None }
     }
 
-    fn wait(&mut self, file: &File, write: Option<Vec<u8>>) -> Token {
-        self.serial += 1;
-        self.waiting.insert(self.serial, Waiting { node: file.node, write });
-        Token { peer: file.user.peer, serial: self.serial }
-    }
-
     fn is(&self, file: &File, name: &[u8]) -> bool {
         self.nodes[file.node].name == name
-    }
-
-    /// Everything that waits can be finished, and a read then finds `data`.
-    pub(super) fn release(&mut self, data: &[u8]) {
-        let log = self.find(0, b"log").expect("it is always there");
-        self.nodes[log].data = data.to_vec();
-        self.ready = self.waiting.keys().map(|&serial| Token { peer: 3, serial }).collect();
     }
 
     fn stat_of(&self, node: usize) -> Stat<'_> {
@@ -149,7 +150,7 @@ impl Tree {
     }
 }
 
-impl Filesystem for Tree {
+impl Filesystem for Nodes {
     type File = File;
 
     fn is_private(&self, aname: &[u8]) -> bool {
@@ -214,26 +215,33 @@ impl Filesystem for Tree {
         Ok(())
     }
 
-    fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, _: At) -> Result<Outcome<()>> {
+    fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, _: At) -> Result<()> {
         assert!(file.open.is_some_and(|open| open.read || open.exec), "a session checks what was opened");
         if self.is(file, b"log") {
-            return Ok(Outcome::Pending(self.wait(file, None)));
+            // It has waited: all of it, or that it failed.
+            return match self.nodes[file.node].data.as_slice() {
+                b"fail" => Err(Error::EIO),
+                data => {
+                    out.bytes(data);
+                    Ok(())
+                }
+            };
         }
-        self.gate = self.gate.max(self.read_gate);
         let data = &self.nodes[file.node].data;
         out.bytes(usize::try_from(offset).ok().and_then(|offset| data.get(offset..)).unwrap_or_default());
-        Ok(Outcome::Done(()))
+        Ok(())
     }
 
-    fn write(&mut self, file: &mut File, offset: u64, data: &[u8], _: At) -> Result<Outcome<u32>> {
+    fn waits(&self, file: &File, _: u64) -> bool {
+        self.is(file, b"log")
+    }
+
+    fn write(&mut self, file: &mut File, offset: u64, data: &[u8], _: At) -> Result<u32> {
         assert!(file.open.is_some_and(|open| open.write), "a session checks what was opened");
         self.writes += 1;
-        self.gate += u64::from(self.opened != Gate::MAX);
-        if self.is(file, b"log") {
-            return Ok(Outcome::Pending(self.wait(file, Some(data.to_vec()))));
-        }
-        if self.is(file, b"null") {
-            return Ok(Outcome::Done(data.len() as u32));
+        self.met_log = self.is(file, b"log");
+        if self.met_log || self.is(file, b"null") {
+            return Ok(data.len() as u32);
         }
         let mut taken = data.len();
         if self.is(file, b"short") {
@@ -247,7 +255,7 @@ impl Filesystem for Tree {
         let content = &mut self.nodes[file.node].data;
         content.resize(content.len().max(start + taken), 0);
         content[start..start + taken].copy_from_slice(&data[..taken]);
-        Ok(Outcome::Done(taken as u32))
+        Ok(taken as u32)
     }
 
     fn grant(&mut self, _: &mut File, _: u64, _: u32, _: At) -> Result<Option<Grant>> {
@@ -331,6 +339,10 @@ impl Filesystem for Tree {
         Ok(self.qid(node))
     }
 
+    fn link(&mut self, _: &File, _: &[u8], _: &File, _: At) -> Result<()> {
+        Err(Error::EOPNOTSUPP)
+    }
+
     fn unlink(&mut self, dir: &File, name: &[u8], want_dir: bool, _: At) -> Result<()> {
         let node = self.find(dir.node, name).ok_or(Error::ENOENT)?;
         match (self.nodes[node].mode & mode::IFMT == mode::IFDIR, want_dir) {
@@ -347,36 +359,145 @@ impl Filesystem for Tree {
         Ok(())
     }
 
-    fn ready(&mut self) -> Option<Token> {
-        self.ready.pop()
+    fn rename_file(&mut self, _: &mut File, _: &File, _: &[u8], _: At) -> Result<()> {
+        Err(Error::EOPNOTSUPP)
     }
 
-    fn finish(&mut self, token: Token, mut out: Out<'_>, _: At) -> Result<u32> {
-        let waiting = self.waiting.remove(&token.serial).expect("finished once");
-        match waiting.write {
-            Some(data) => Ok(data.len() as u32),
-            None if self.nodes[waiting.node].data == b"fail" => Err(Error::EIO),
-            None => {
-                let data = &self.nodes[waiting.node].data;
-                out.bytes(data);
-                Ok(data.len() as u32)
+    fn fsync(&mut self, file: &File, _: bool) -> Result<()> {
+        self.met_log = self.is(file, b"log");
+        Ok(())
+    }
+}
+
+impl From<Nodes> for Tree {
+    fn from(nodes: Nodes) -> Tree {
+        Tree {
+            files: nodes.into(),
+            waiting: BTreeMap::new(),
+            ready: Vec::new(),
+            too_late: false,
+            gate: Gate::OPEN,
+            read_gate: Gate::OPEN,
+            opened: ALL,
+        }
+    }
+}
+
+impl Deref for Tree {
+    type Target = Nodes;
+
+    fn deref(&self) -> &Nodes {
+        &self.files
+    }
+}
+
+impl DerefMut for Tree {
+    fn deref_mut(&mut self) -> &mut Nodes {
+        &mut self.files
+    }
+}
+
+impl Tree {
+    /// The files, and nothing waits.
+    pub(super) fn new() -> Tree {
+        Nodes::new().into()
+    }
+
+    /// Everything that waits can be finished, and a read then finds `data`.
+    pub(super) fn release(&mut self, data: &[u8]) {
+        let log = self.find(0, b"log").expect("it is always there");
+        self.nodes[log].data = data.to_vec();
+        self.ready = self.waiting.keys().copied().collect();
+    }
+
+    fn wait(&mut self, op: OpId, waiting: Waiting) {
+        assert!(self.waiting.insert(op, waiting).is_none(), "nothing else has the name of an operation that waits");
+    }
+
+    /// The answer to a call that has ended.
+    fn answer(&self, result: Result<Done>, gate: Gate) -> Outcome {
+        Outcome::Done(Answer { result, gate })
+    }
+
+    /// The outcome of a write or an fsync.
+    fn written(&mut self, op: OpId, file: FileId, outcome: Outcome) -> Outcome {
+        let Outcome::Done(Answer { result, .. }) = outcome else { unreachable!("only reads wait in there") };
+        if std::mem::take(&mut self.files.met_log) {
+            self.wait(op, Waiting { file, done: Some(result) });
+            return Outcome::Pending;
+        }
+        self.answer(result, self.gate)
+    }
+}
+
+impl Service for Tree {
+    const FILE_BYTES: usize = Simple::<Nodes>::FILE_BYTES;
+
+    fn is_private(&self, aname: &[u8]) -> bool {
+        Service::is_private(&self.files, aname)
+    }
+
+    fn call(&mut self, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {
+        assert!(!self.waiting.contains_key(&op), "the name of an operation that waits is taken");
+        match call {
+            Call::Read { file, .. } => match self.files.call(op, call, show, at) {
+                Outcome::Done(Answer { result, .. }) => self.answer(result, self.read_gate),
+                outcome => {
+                    self.wait(op, Waiting { file, done: None });
+                    outcome
+                }
+            },
+            Call::Write { file, .. } => {
+                self.gate.0 += u64::from(self.opened != ALL);
+                let outcome = self.files.call(op, call, show, at);
+                self.written(op, file, outcome)
             }
+            Call::Fsync { file, .. } => {
+                let outcome = self.files.call(op, call, show, at);
+                self.written(op, file, outcome)
+            }
+            Call::Close { file } => {
+                let in_use = self.waiting.values().any(|waiting| waiting.file == file);
+                assert!(!in_use, "a file is closed after the last operation that names it has ended");
+                self.files.call(op, call, show, at)
+            }
+            call => self.files.call(op, call, show, at),
         }
     }
 
-    fn cancel(&mut self, token: Token) -> Cancel {
+    fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
+        let waiting = self.waiting.remove(&op).expect("finished once");
+        match waiting.done {
+            Some(result) => self.answer(result, self.gate),
+            None => match self.files.finish(op, show, at) {
+                Outcome::Done(Answer { result, .. }) => self.answer(result, self.read_gate),
+                outcome => outcome,
+            },
+        }
+    }
+
+    fn cancel(&mut self, op: OpId) -> Cancel {
+        assert!(self.waiting.contains_key(&op), "cancelled once, and not after its end");
         if self.too_late {
             return Cancel::TooLate;
         }
-        self.waiting.remove(&token.serial).expect("cancelled once");
+        let waiting = self.waiting.remove(&op).expect("it is there");
+        if waiting.done.is_none() {
+            assert_eq!(self.files.cancel(op), Cancel::Cancelled);
+        }
+        self.ready.retain(|&ready| ready != op);
         Cancel::Cancelled
     }
 
-    fn gate(&self) -> Gate {
-        self.gate
+    fn grant(&mut self, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
+        Service::grant(&mut self.files, file, offset, count, at)
     }
 
-    fn opened(&self) -> Gate {
-        self.opened
+    fn ready(&mut self) -> Option<OpId> {
+        self.ready.pop()
+    }
+
+    fn is_open(&self, gate: Gate) -> bool {
+        gate <= self.opened
     }
 }

@@ -8,8 +8,11 @@
 //! Must not know: fids, sessions.
 
 use super::budget::Budget;
-use crate::fs::{At, Error, Filesystem, Result, SetXattr};
+use crate::fs::{Error, Result, SetXattr};
 use std::sync::Arc;
+
+/// What a clunk sets: the name, the value, `None` for one that is removed, and whether it may or must be there already.
+type Setting<'a> = (&'a [u8], Option<&'a [u8]>, SetXattr);
 
 /// The bytes of an attribute on their way.
 #[derive(Debug)]
@@ -38,14 +41,6 @@ impl Attr {
     /// One that is there to be read; empty until its value is added.
     pub(super) fn to_read(budget: &Arc<Budget>) -> Attr {
         Attr::new(budget, None)
-    }
-
-    /// One with its value, which is not copied; as far as the budget of all peers allows.
-    pub(super) fn with_bytes(budget: &Arc<Budget>, mut bytes: Vec<u8>) -> Result<Attr> {
-        budget.take_attr_bytes(bytes.len())?;
-        bytes.shrink_to_fit();
-        let charged = bytes.len();
-        Ok(Attr { bytes, budget: Arc::clone(budget), charged, becomes: None })
     }
 
     /// One to which `size` bytes must be written before it is set under this name.
@@ -103,15 +98,16 @@ impl Attr {
         Ok(bytes.len() as u32)
     }
 
-    /// The fid is clunked: what was written is set. If that is not what was announced, nothing is.
-    pub(super) fn commit<F: Filesystem>(&self, fs: &mut F, file: &F::File, at: At) -> Result<()> {
-        let Some(Becomes { name, size, how }) = &self.becomes else { return Ok(()) };
+    /// The fid is clunked: what is set then, `None` for the value of what is removed. EINVAL if what was written is not
+    /// what was announced. Nothing for an attribute that was there to be read.
+    pub(super) fn becomes(&self) -> Result<Option<Setting<'_>>> {
+        let Some(Becomes { name, size, how }) = &self.becomes else { return Ok(None) };
         if self.bytes.len() != *size {
             return Err(Error::EINVAL);
         }
         // removexattr(2) of Linux comes as nothing in place of what must be there (Linux: `fs/xattr.c`, __vfs_removexattr).
         let removes = *size == 0 && *how == SetXattr::Replace;
-        fs.set_xattr(file, name, Some(&self.bytes[..]).filter(|_| !removes), *how, at)
+        Ok(Some((name, Some(&self.bytes[..]).filter(|_| !removes), *how)))
     }
 }
 

@@ -12,7 +12,7 @@ use super::buffers::{WINDOW_BYTES, Window};
 use super::flight::{Inbound, Outbound};
 use super::intake::{Intake, Pace, WHOLE_BYTES_MAX};
 use super::socket::Socket;
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::session::{Need, Received, Session};
 use crate::stats::Connection;
 use std::rc::Rc;
@@ -61,11 +61,11 @@ pub(crate) enum Sending {
 }
 
 /// A connection.
-pub(crate) struct Peer<F: Filesystem> {
+pub(crate) struct Peer<S: Service> {
     pub(crate) socket: Socket,
     pub(crate) generation: u32,
     pub(crate) life: Life,
-    pub(crate) session: Session<F>,
+    pub(crate) session: Session<S>,
     pub(crate) window: Window,
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
@@ -103,14 +103,14 @@ pub(crate) struct Peer<F: Filesystem> {
     pub(crate) shown: Rc<Connection>,
 }
 
-impl<F: Filesystem> Peer<F> {
+impl<S: Service> Peer<S> {
     pub(crate) fn new(
         socket: Socket,
         generation: u32,
-        session: Session<F>,
+        session: Session<S>,
         shown: Rc<Connection>,
         tcp: bool,
-    ) -> Peer<F> {
+    ) -> Peer<S> {
         Peer {
             socket,
             generation,

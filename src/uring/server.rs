@@ -6,6 +6,7 @@
 
 mod accept;
 mod eviction;
+mod gates;
 mod growth;
 mod kept;
 mod lines;
@@ -18,6 +19,7 @@ use self::accept::{AcceptState, Accepting};
 pub use self::accept::{Listener, Trust};
 pub use self::eviction::CLOSING_MAX;
 use self::eviction::Overdue;
+use self::gates::Gates;
 pub use self::growth::Grow;
 use self::kept::Kept;
 pub use self::kept::{KEPT_BATCH_BYTES_ALL, KEPT_GATHERS};
@@ -32,11 +34,12 @@ use super::socket::Socket;
 use super::table::Table;
 use super::token::{Op, Token};
 use crate::arena::{Gauge, Heads, Memory};
-use crate::fs::{At, Filesystem, Iovec};
+use crate::fs::{At, Service};
 use crate::session::{self, Session, Users};
 use crate::stats::{Connection, Stats};
 use nix::libc;
 use slab::Slab;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -95,10 +98,10 @@ impl Options {
 }
 
 /// A running server: a ring, a tree and the peers.
-pub struct Server<R: Ring, F: Filesystem> {
+pub struct Server<R: Ring, S: Service> {
     ring: R,
-    peers: Slab<Peer<F>>,
-    fs: F,
+    peers: Slab<Peer<S>>,
+    fs: S,
     listeners: Vec<Accepting>,
     options: Options,
     table: Table,
@@ -133,6 +136,10 @@ pub struct Server<R: Ring, F: Filesystem> {
     /// Enters, and CQEs drained, since the last quiet send was pushed.
     looks: usize,
     seen: usize,
+    /// Whose replies wait for gates of the tree.
+    gates: Gates,
+    /// Peers that are not served until the tree is no longer behind.
+    behind: BTreeSet<u32>,
     /// Who has had short replies, and who has had a turn.
     short: Recent,
     busy: Recent,
@@ -152,9 +159,9 @@ pub struct Server<R: Ring, F: Filesystem> {
     outlet: Outlet,
 }
 
-impl<R: Ring, F: Filesystem> Server<R, F> {
+impl<R: Ring, S: Service> Server<R, S> {
     /// A server that serves nothing yet. `heads`, `memory` and `gauge` are those of the arena behind `fs`.
-    pub fn new(mut ring: R, fs: F, arena: (Memory, Heads, Gauge), mut options: Options) -> Server<R, F> {
+    pub fn new(mut ring: R, fs: S, arena: (Memory, Heads, Gauge), mut options: Options) -> Server<R, S> {
         let (memory, heads, gauge) = arena;
         let hash_key = ring.entropy();
         let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
@@ -186,6 +193,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             unsettled: false,
             looks: 0,
             seen: 0,
+            gates: Gates::default(),
+            behind: BTreeSet::new(),
             short: Recent::default(),
             busy: Recent::default(),
             patient: 0,
@@ -249,6 +258,8 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             users: Arc::clone(&self.options.users),
             hash_key: self.hash_key,
             budget: Arc::clone(&self.options.budget),
+            // 2^40 operations of each connection before the numbers come to those of the next one.
+            first_op: u64::from(self.generation) << 40,
             ..session::Config::new(slot, self.options.msize_max)
         };
         self.options.stats.connected(slot, Rc::clone(&connection));
@@ -259,7 +270,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     }
 
     /// The tree.
-    pub fn fs(&mut self) -> &mut F {
+    pub fn fs(&mut self) -> &mut S {
         &mut self.fs
     }
 
@@ -300,7 +311,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 
     /// Turns until a signal came and everything is closed; then the tree is cleaned up. `last` sees
     /// it before that.
-    pub fn run(&mut self, last: impl FnOnce(&mut F)) -> io::Result<()> {
+    pub fn run(&mut self, last: impl FnOnce(&mut S)) -> io::Result<()> {
         self.start()?;
         while !self.is_over() {
             self.turn()?;
@@ -406,20 +417,33 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// Ends what the tree can end by now. Whose reply that is goes on in this turn, or if that is over in the next one, which does not wait then.
     fn complete(&mut self) {
         for _ in 0..COMPLETIONS_MAX {
-            let Some(token) = self.fs.ready() else {
+            let Some(op) = self.fs.ready() else {
                 self.completing = false;
-                return;
+                break;
             };
-            if let Some(peer) = self.peers.get_mut(token.peer as usize) {
+            self.completing = true;
+            if let Some(peer) = self.peers.get_mut(op.peer as usize) {
                 self.kept.lend(&mut peer.session);
-                peer.session.complete(&mut self.fs, token, self.at);
-                self.list(token.peer);
+                peer.session.complete(&mut self.fs, op, self.at);
+                self.list(op.peer);
             } else {
-                // Who asked is gone, and it was too late to take it back: the tree must not keep the result.
-                let _ = self.fs.finish(token, Iovec::default().out(0), self.at);
+                // Who asked is gone: the tree must not keep the answer.
+                session::discard(&mut self.fs, op, self.at);
             }
         }
-        self.completing = true;
+        while let Some(slot) = self.gates.next_open(|gate| self.fs.is_open(gate)) {
+            self.list_known(slot);
+        }
+        if !self.behind.is_empty() && !self.fs.is_behind() {
+            std::mem::take(&mut self.behind).into_iter().for_each(|slot| self.list_known(slot));
+        }
+    }
+
+    /// Lists a peer that may be gone by now. If its slot is another one's, that one has a turn for nothing.
+    fn list_known(&mut self, slot: u32) {
+        if self.peers.contains(slot as usize) {
+            self.list(slot);
+        }
     }
 
     /// Time in which the process was stopped (SIGSTOP, a machine that slept) does not count: nobody was slow then. It shows, since a look at deadlines is due every
@@ -577,7 +601,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             // Its fids are closed in parts. No CQE will come for the next part.
             peer.listed = true;
             self.work.push(slot);
-        } else if peer.life == Life::Closing && !peer.in_flight() {
+        } else if peer.life == Life::Closing && !peer.in_flight() && !peer.session.is_ending() {
             let mut peer = self.peers.remove(slot as usize);
             self.closing -= 1;
             peer.window.discard(&mut self.spares);
@@ -586,6 +610,10 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
             self.options.stats.counters.closed.up();
             self.evicted = self.evicted.filter(|&evicted| evicted != slot);
         } else if peer.life != Life::Closing {
+            self.gates.note(slot, peer.session.gates());
+            if peer.held && self.fs.is_behind() {
+                self.behind.insert(slot);
+            }
             // No CQE will come for what is left, nor for a receive that finds nothing before a drained peer ends.
             // A quiet send ends without one.
             let ends_unheard = match &peer.sending {
@@ -605,18 +633,18 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
     /// The requests of a peer that are served must not wait for news behind which it can ask for nothing more: its
     /// reads that wait end with EINTR once all other replies have left.
     fn interrupt(&mut self, slot: u32) {
-        let Server { peers, drain, kept, fs, .. } = self;
+        let Server { peers, drain, kept, fs, at, .. } = self;
         let peer = &mut peers[slot as usize];
         let says_no_more = peer.life == Life::Finishing || peer.life == Life::Open && (peer.hung_up || drain.is_some());
         let waits = matches!(peer.sending, Sending::Nothing) && !peer.again && peer.session.pending() > 0;
         if says_no_more && waits && peer.session.queued_bytes() == 0 {
             kept.lend(&mut peer.session);
-            peer.session.interrupt_reads(fs);
+            peer.session.interrupt_reads(fs, *at);
         }
     }
 }
 
-impl<R: Ring, F: Filesystem> Drop for Server<R, F> {
+impl<R: Ring, S: Service> Drop for Server<R, S> {
     /// A loop that ends early (an error of the ring itself, a test) leaves operations in flight. The kernel ends them only some time after the ring is
     /// gone, so the memory that they name is never given back.
     fn drop(&mut self) {

@@ -63,5 +63,33 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
     Some(Head { size: u32::from_le_bytes([a, b, c, d]), kind: Kind(kind), tag: u16::from_le_bytes([low, high]) })
 }
 
+/// Bytes of a qid.
+pub const QID_BYTES: usize = 13;
+/// Bytes of an Rwalk in front of its qids.
+pub const WALK_HEAD: usize = HEAD + 2;
+
+/// Writes a qid.
+#[inline(always)]
+pub fn put_qid(qid: Qid, bytes: &mut [u8]) {
+    bytes[0] = qid.kind;
+    bytes[1..5].copy_from_slice(&qid.version.to_le_bytes());
+    bytes[5..QID_BYTES].copy_from_slice(&qid.path.to_le_bytes());
+}
+
+/// Writes what is in front of the `count` qids of an Rwalk.
+#[inline]
+pub fn put_walk_head(bytes: &mut [u8], tag: Tag, count: usize) {
+    put_head(&mut bytes[..HEAD], Kind::TWALK.reply(), tag);
+    bytes[0..2].copy_from_slice(&((WALK_HEAD + count * QID_BYTES) as u16).to_le_bytes());
+    bytes[HEAD..WALK_HEAD].copy_from_slice(&(count as u16).to_le_bytes());
+}
+
+/// Writes a message without fields: nothing but a head, of [`HEAD`] bytes.
+#[inline]
+pub fn put_head(bytes: &mut [u8], kind: Kind, tag: Tag) {
+    let [a, b] = tag.to_le_bytes();
+    bytes.copy_from_slice(&[HEAD as u8, 0, 0, 0, kind.0, a, b]);
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! One acceptance suite for any tree of files: black box, through `Filesystem` alone.
+//! One acceptance suite for any tree of files: black box, through `Filesystem` alone. A service is one by [`Through`].
 //!
 //! A case is a function over a [`MakeTree`](tree::MakeTree); `suite!` runs all of them on a tree. What a tree must be to be run through is said at
 //! [`Limits`](tree::Limits). Numbers such as D3 are those of the list of hostile inputs; each case says which rows it plays.
@@ -11,12 +11,15 @@ mod listings;
 mod names;
 mod rights;
 mod room;
+mod through;
 mod tree;
 
 use ring9::arena::Arena;
+use ring9::fs::Simple;
 use ring9::fs::dev::{ATTACH_NAMES as DEV_NAMES, Dev};
+use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{ATTACH_NAMES as MEM_NAMES, Mem, Options};
-use ring9::fs::mount::Join;
+use through::Through;
 use tree::Limits;
 
 /// Every case, once per tree.
@@ -132,14 +135,17 @@ fn dev() -> Dev {
     Dev::new(Arena::new(0).expect("a small mapping").zeros(), [7; 32])
 }
 
+/// Two trees, in this order.
+type Two<A, B> = Join<Simple<A>, Join<Simple<B>, End>>;
+
 /// A join passes everything through to the tree in front.
-fn mem_before_dev(limits: &Limits) -> Join<Mem, Dev> {
-    Join::new((MEM_NAMES, mem(limits)), (DEV_NAMES, dev()))
+fn mem_before_dev(limits: &Limits) -> Through<Two<Mem, Dev>> {
+    Join::new((MEM_NAMES, mem(limits).into()), Join::new((DEV_NAMES, dev().into()), End)).into()
 }
 
 /// And to the tree behind.
-fn dev_before_mem(limits: &Limits) -> Join<Dev, Mem> {
-    Join::new((DEV_NAMES, dev()), (MEM_NAMES, mem(limits)))
+fn dev_before_mem(limits: &Limits) -> Through<Two<Dev, Mem>> {
+    Join::new((DEV_NAMES, dev().into()), Join::new((MEM_NAMES, mem(limits).into()), End)).into()
 }
 
 /// F10: two trees are two file systems.
@@ -147,7 +153,8 @@ fn dev_before_mem(limits: &Limits) -> Join<Dev, Mem> {
 fn nothing_moves_between_joined_trees() {
     use ring9::fs::{Error, Filesystem, Make};
     let limits = Limits::default();
-    let mut trees = Join::new((&[b""], mem(&limits)), (&[b"/"], mem(&limits)));
+    let behind = Join::new((&[b"/"], Simple::from(mem(&limits))), End);
+    let mut trees = Through::from(Join::new((&[b""], Simple::from(mem(&limits))), behind));
     let at = ring9::fs::At::default();
     let (a, b) = (trees.attach(tree::ROOT, b"").expect("a tree"), trees.attach(tree::ROOT, b"/").expect("a tree"));
     trees.make(&a, b"f", Make::File, 0o644, None, at).expect("a new name");

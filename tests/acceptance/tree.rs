@@ -3,9 +3,7 @@
 //! Names are walked from the root, as a client does; whatever a case leaves open or lying about, [`Tree::end`] closes and removes, and then the tree must have as much room as
 //! in the beginning.
 
-use ring9::fs::{
-    At, Change, Entry, Error, Filesystem, Iovec, Make, Open, Outcome, Result, Stat, StatFs, Time, Token, User,
-};
+use ring9::fs::{At, Change, Entry, Error, Filesystem, Iovec, Make, Open, Result, Stat, StatFs, Time, User};
 use ring9::wire::Qid;
 
 /// What a case asks of a fresh tree, which belongs to root (uid and gid 0) and where anyone may make files (mode 0777).
@@ -29,8 +27,7 @@ impl Default for Limits {
 pub type MakeTree<F> = fn(&Limits) -> F;
 
 pub const ROOT: User = User { uid: 0, gid: Some(0), vouched: true, peer: 1 };
-pub const READ: Open =
-    Open { read: true, write: false, exec: false, truncate: false, append: false, remove_on_close: false };
+pub const READ: Open = Open { read: true, ..Open::NONE };
 pub const WRITE: Open = Open { read: false, write: true, ..READ };
 pub const BOTH: Open = Open { write: true, ..READ };
 pub const APPEND: Open = Open { append: true, ..BOTH };
@@ -339,25 +336,9 @@ impl<F: Filesystem> Tree<F> {
         self.wstat(id, &Change { size: Some(size), ..NONE })
     }
 
-    /// The result, now or as soon as the tree has it.
-    fn settle(&mut self, outcome: Outcome<u32>, at: At) -> Result<u32> {
-        match outcome {
-            Outcome::Done(count) => Ok(count),
-            Outcome::Pending(token) => {
-                self.until_ready(token);
-                self.fs.finish(token, Iovec::default().out(0), at)
-            }
-        }
-    }
-
-    fn until_ready(&mut self, token: Token) {
-        while self.fs.ready().expect("what is pending becomes ready") != token {}
-    }
-
     pub fn write(&mut self, id: Id, offset: u64, data: &[u8]) -> Result<u32> {
         let at = self.at();
-        let outcome = self.fs.write(held_mut(&mut self.files, id), offset, data, at)?;
-        self.settle(outcome, at)
+        self.fs.write(held_mut(&mut self.files, id), offset, data, at)
     }
 
     /// The same by a grant, where the tree gives one: the payload arrives and is published.
@@ -373,8 +354,7 @@ impl<F: Filesystem> Tree<F> {
             arrived += grant.space.fill(&data[arrived..]);
         }
         assert_eq!(arrived, data.len());
-        let outcome = self.fs.commit(file, grant, at)?;
-        self.settle(outcome, at)
+        self.fs.commit(file, grant, at)
     }
 
     /// A payload that stops in the middle.
@@ -392,10 +372,7 @@ impl<F: Filesystem> Tree<F> {
         let at = self.at();
         let mut iovec = Iovec::default();
         let file = held_mut(&mut self.files, id);
-        if let Outcome::Pending(token) = self.fs.read(file, offset, iovec.out(count), at).expect("readable") {
-            self.until_ready(token);
-            self.fs.finish(token, iovec.out(count), at).expect("readable");
-        }
+        self.fs.read(file, offset, iovec.out(count), at).expect("readable");
         iovec
     }
 
@@ -476,7 +453,7 @@ impl<F: Filesystem> Tree<F> {
 
     pub fn statfs(&mut self) -> StatFs {
         // What replies have let go of is free from here on.
-        assert_eq!(self.fs.ready(), None);
+        self.fs.work();
         let root = self.fs.attach(ROOT, b"").expect("the root is there");
         let shown = self.fs.statfs(&root).expect("the suite needs its numbers");
         let now = self.now();

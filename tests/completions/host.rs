@@ -7,6 +7,7 @@ use crate::support::sqe::{CQE_F_MORE, TIMEOUT};
 use crate::support::tree_in;
 use crate::{ETIME, FD, LISTENER};
 use ring9::arena::{Arena, Gauge};
+use ring9::fs::Simple;
 use ring9::fs::mem::Mem;
 use ring9::stats::Stats;
 use ring9::uring::{Listener, LogTo, Options, Server, Trust};
@@ -14,7 +15,7 @@ use ring9::wire::{Dialect, Kind};
 use std::rc::Rc;
 
 pub(crate) struct Host {
-    pub(crate) server: Server<HandRing, Mem>,
+    pub(crate) server: Server<HandRing, Simple<Mem>>,
     pub(crate) stats: Rc<Stats>,
     pub(crate) gauge: Gauge,
 }

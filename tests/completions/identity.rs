@@ -6,6 +6,7 @@ use crate::support::script::Script;
 use crate::support::sqe::CQE_F_MORE;
 use crate::{EPERM, FD, LISTENER};
 use ring9::arena::Arena;
+use ring9::fs::Simple;
 use ring9::fs::ctl::Ctl;
 use ring9::session::NOBODY;
 use ring9::stats::Lines;
@@ -36,12 +37,13 @@ fn sees_ctl(identity: Option<u32>, trust: Trust, tcp: bool) -> bool {
     let arena = Arena::new(16 << 20).expect("a small mapping");
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let log = Arc::new(Mutex::new(Lines::new(1000)));
-    let ctl = Ctl::new(Rc::default(), arena.gauge(), log);
+    let ctl = Simple::from(Ctl::new(Rc::default(), arena.gauge(), log));
     let mut ring = HandRing::default();
     ring.identity = identity;
     let mut server = Server::new(ring, ctl, parts, Options { owner: 1000, ..Options::new(1 << 20, 1) });
     server.listen(Listener { fd: LISTENER, name: "here".into(), trust, tcp });
-    let turns = |server: &mut Server<HandRing, Ctl>| (0..3).for_each(|_| server.turn_now().expect("the ring works"));
+    let turns =
+        |server: &mut Server<HandRing, Simple<Ctl>>| (0..3).for_each(|_| server.turn_now().expect("the ring works"));
     turns(&mut server);
     let accept = server.ring().of(ACCEPT)[0];
     server.ring().ends(accept.user_data, FD, CQE_F_MORE);

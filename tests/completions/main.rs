@@ -8,6 +8,7 @@ mod support;
 mod windows;
 
 use ring9::arena::Arena;
+use ring9::fs::Simple;
 use ring9::fs::mem::Mem;
 use ring9::uring::{Grow, KEPT_BATCH_BYTES_ALL, Listener, Options, SHARED_COUNT, Server, Trust};
 use ring9::wire::{Dialect, Kind};
@@ -463,7 +464,8 @@ fn memory_grows_step_by_step() {
     let options = Options { grow: Some(Grow::from(1 << 20)), ..Options::new(1 << 20, 1) };
     let mut server = Server::new(HandRing::default(), tree_in(arena), parts, options);
     server.connect(FD, Trust::All);
-    let turns = |server: &mut Server<HandRing, Mem>| (0..9).for_each(|_| server.turn_now().expect("the ring works"));
+    let turns =
+        |server: &mut Server<HandRing, Simple<Mem>>| (0..9).for_each(|_| server.turn_now().expect("the ring works"));
     turns(&mut server);
     let mut script = Script::new(Dialect::L);
     script.attach(0).walk(0, 1, &[]).create(1, b"file");

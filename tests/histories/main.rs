@@ -12,9 +12,7 @@ use model::{Handle, Model, What};
 use ops::{Changes, Kind, Op, Random};
 use ring9::arena::Arena;
 use ring9::fs::mem::{Mem, Options};
-use ring9::fs::{
-    At, Change, Entry, Error, Filesystem, Grant, Iovec, Make, Open, Outcome, Result, Stat, StatFs, Time, User,
-};
+use ring9::fs::{At, Change, Entry, Error, Filesystem, Grant, Iovec, Make, Open, Result, Stat, StatFs, Time, User};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
 
@@ -130,7 +128,7 @@ impl<F: Filesystem> History<F> {
     }
 
     fn room(&mut self) -> StatFs {
-        assert_eq!(self.fs.ready(), None);
+        self.fs.work();
         self.fs.statfs(&self.held[0].file).expect("known")
     }
 
@@ -309,7 +307,7 @@ impl<F: Filesystem> History<F> {
         let Held { file, id, .. } = &mut self.held[place];
         let mut reply = Iovec::default();
         let ours = self.fs.read(file, offset as u64, reply.out(count as u32), now);
-        same!(ours, Ok(Outcome::Done(())), "a read");
+        same!(ours, Ok(()), "a read");
         let want = self.model.read(*id, offset, count);
         if reply.to_vec() != want {
             return Err(format!("{} bytes read, by the model {}, or other ones", reply.len(), want.len()));
@@ -330,7 +328,7 @@ impl<F: Filesystem> History<F> {
             Ok(())
         })?;
         if let Some((outcome, ())) = written {
-            same!(outcome, Outcome::Done(len as u32), "a write");
+            same!(outcome, len as u32, "a write");
         }
         Ok(written.is_some())
     }
@@ -360,7 +358,7 @@ impl<F: Filesystem> History<F> {
         let Landing { grant, data, offset, id } = landing;
         let Some(held) = self.held.iter_mut().find(|held| held.id == id) else { return Ok(()) };
         let ours = self.fs.commit(&mut held.file, grant, now);
-        same!(ours, Ok(Outcome::Done(data.len() as u32)), "a commit");
+        same!(ours, Ok(data.len() as u32), "a commit");
         self.model.write(id, offset, &data);
         self.met.committed += 1;
         Ok(())
@@ -504,7 +502,7 @@ impl<F: Filesystem> History<F> {
                         let read = Open { read: true, ..Open::default() };
                         same!(self.fs.open(&mut file, read, now), Ok(()), "nobody has it open");
                         let mut all = Iovec::default();
-                        same!(self.fs.read(&mut file, 0, all.out(u32::MAX), now), Ok(Outcome::Done(())), "a read");
+                        same!(self.fs.read(&mut file, 0, all.out(u32::MAX), now), Ok(()), "a read");
                         if all.to_vec() != self.model.inodes[below].data {
                             return Err(format!("content of file {below}"));
                         }

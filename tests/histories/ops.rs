@@ -193,6 +193,7 @@ impl Random {
             truncate: self.one_in(6),
             append: self.one_in(5),
             remove_on_close: self.one_in(8),
+            ..Open::NONE
         }
     }
 

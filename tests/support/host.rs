@@ -4,6 +4,7 @@ use super::fixed::Fixed;
 use super::script::Script;
 use super::tree_in;
 use ring9::arena::{Arena, Gauge};
+use ring9::fs::Simple;
 use ring9::fs::mem::Mem;
 use ring9::session::Budget;
 use ring9::stats::Stats;
@@ -18,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub struct Host {
-    pub server: Server<Fixed<Kernel>, Mem>,
+    pub server: Server<Fixed<Kernel>, Simple<Mem>>,
     pub stats: Rc<Stats>,
     pub gauge: Gauge,
     pub budget: Arc<Budget>,

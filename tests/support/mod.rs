@@ -11,20 +11,20 @@ pub mod sqe;
 
 use ring9::arena::Arena;
 use ring9::fs::mem::{Mem, Options};
-use ring9::fs::{At, Filesystem, Time};
+use ring9::fs::{At, Service, Simple, Time};
 use ring9::session::{Broken, Config, Landing, Session, Trust};
 
 /// The only moment there is.
 pub const AT: At = At { wall: Time { sec: 1_700_000_000, nsec: 123_456_789 }, mono_ns: 5_000_000_000 };
 
 /// A small tree, always the same.
-pub fn tree() -> Mem {
+pub fn tree() -> Simple<Mem> {
     tree_in(Arena::new(16 << 20).expect("a small mapping"))
 }
 
 /// The same in a given memory.
-pub fn tree_in(arena: Arena) -> Mem {
-    let mut mem = Mem::new(arena, Options::default());
+pub fn tree_in(arena: Arena) -> Simple<Mem> {
+    let mut mem = Simple::from(Mem::new(arena, Options::default()));
     mem.init(AT).expect("nothing can fail");
     mem
 }
@@ -49,7 +49,7 @@ pub fn drive(requests: &[u8], pieces: impl Iterator<Item = usize>, style: Style)
 }
 
 /// The same on a given tree.
-pub fn drive_on(mut fs: Mem, requests: &[u8], pieces: impl Iterator<Item = usize>, style: Style) -> Vec<u8> {
+pub fn drive_on(mut fs: Simple<Mem>, requests: &[u8], pieces: impl Iterator<Item = usize>, style: Style) -> Vec<u8> {
     let mut session = Session::new(config());
     let driven = feed(&mut session, &mut fs, requests, pieces, style);
     assert_eq!(driven.broken, None, "a sound conversation");
@@ -69,9 +69,9 @@ pub struct Driven {
 }
 
 /// Feeds these bytes to a session, whatever they are, and takes its replies. The session is left open.
-pub fn feed<F: Filesystem>(
-    session: &mut Session<F>,
-    fs: &mut F,
+pub fn feed<S: Service>(
+    session: &mut Session<S>,
+    fs: &mut S,
     requests: &[u8],
     mut pieces: impl Iterator<Item = usize>,
     style: Style,
@@ -134,7 +134,7 @@ pub fn fill(landing: &mut Landing, bytes: &[u8]) {
 }
 
 /// Takes all replies; whether there were any.
-fn collect<F: Filesystem>(session: &mut Session<F>, fs: &F, replies: &mut Vec<u8>) -> bool {
+fn collect<S: Service>(session: &mut Session<S>, fs: &S, replies: &mut Vec<u8>) -> bool {
     let before = replies.len();
     while let Some(mut batch) = session.take(fs) {
         batch.views().for_each(|view| replies.extend_from_slice(view.bytes));

@@ -4,7 +4,7 @@
 
 use ring9::arena::Arena;
 use ring9::fs::mem::{Mem, Options};
-use ring9::fs::{At, Filesystem, Time, User};
+use ring9::fs::{At, Filesystem, Service, Simple, Time, User};
 use ring9::session::{Config, Session, Trust};
 use ring9::wire::{Data, Dialect, Ext, Message, NOFID, Names};
 use std::hint::black_box;
@@ -144,14 +144,14 @@ fn lookup(count: u64) -> Option<()> {
 
 /// A session that has attached, with a file of 64 KiB and a directory of a hundred.
 struct Peer {
-    fs: Mem,
-    session: Session<Mem>,
+    fs: Simple<Mem>,
+    session: Session<Simple<Mem>>,
 }
 
 impl Peer {
     fn new() -> Option<Peer> {
-        let mut fs = Mem::new(Arena::new(16 << 20).ok()?, Options::default());
-        fs.init(AT).ok()?;
+        let mut fs = Simple::from(Mem::new(Arena::new(16 << 20).ok()?, Options::default()));
+        Service::init(&mut fs, AT).ok()?;
         let config = Config { trust: Trust::All, hash_key: 1, ..Config::new(0, MSIZE) };
         let mut peer = Peer { fs, session: Session::new(config) };
         let mut version = Vec::new();

@@ -6,9 +6,9 @@
 use ring9::arena::Arena;
 use ring9::fs::ctl::Ctl;
 use ring9::fs::dev::Dev;
+use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{Mem, Options};
-use ring9::fs::mount::Join;
-use ring9::fs::{At, Filesystem, Time};
+use ring9::fs::{At, Service, Simple, Time};
 use ring9::session::{Config, Session, Trust};
 use ring9::stats::{Connection, Lines, Stats};
 use ring9::wire::{Data, Dialect, Ext, Kind, Message, NOFID, Names, Opt, UOnly};
@@ -50,7 +50,7 @@ impl Sizes {
     }
 }
 
-type Trees = Join<Mem, Join<Dev, Ctl>>;
+type Trees = Join<Simple<Mem>, Join<Simple<Dev>, Join<Simple<Ctl>, End>>>;
 
 /// One call for each message, or for each turn: callgrind writes its counts down before it, and before [`counted`].
 #[inline(never)]
@@ -108,8 +108,9 @@ impl World {
         let (zeros, gauge, stats) = (arena.zeros(), arena.gauge(), Rc::<Stats>::default());
         let log = Arc::new(Mutex::new(Lines::new(1000)));
         let ctl = Ctl::new(Rc::clone(&stats), gauge, log);
-        let inner = Join::new((&[b"dev"], Dev::new(zeros, [7; 32])), (&[b"ctl"], ctl));
-        let mut fs = Join::new((&[b""], Mem::new(arena, options)), (&[b"dev", b"ctl"], inner));
+        let ctl = Join::new((&[b"ctl"], ctl.into()), End);
+        let dev = Join::new((&[b"dev"], Dev::new(zeros, [7; 32]).into()), ctl);
+        let mut fs: Trees = Join::new((&[b""], Mem::new(arena, options).into()), dev);
         fs.init(AT).ok()?;
         Some(World { fs, stats, peers: 0 })
     }

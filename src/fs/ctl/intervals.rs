@@ -31,9 +31,9 @@ struct Ending {
 }
 
 impl Intervals {
-    pub(super) fn new(serial: u64) -> Intervals {
+    pub(super) fn new() -> Intervals {
         let lines = Arc::new(Mutex::new(Lines::new(LINES_BYTES_MAX)));
-        Intervals { tail: Tail::new(lines, serial), log: IntervalLog::default(), begun: At::default(), ending: None }
+        Intervals { tail: Tail::new(lines), log: IntervalLog::default(), begun: At::default(), ending: None }
     }
 
     /// A reader from this moment on. The first one's first interval is what is left of the loop's second.
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn nothing_is_left_when_the_last_reader_goes() {
         let stats = Stats::default();
-        let mut intervals = Intervals::new(1);
+        let mut intervals = Intervals::new();
         let reader = intervals.open(&stats, at(1)).expect("room for a reader");
         [Kind::TREAD, Kind::TWRITE].iter().for_each(|&kind| stats.replied(kind, 1000));
         intervals.tick(&stats, at(2));

@@ -15,8 +15,8 @@ mod tail;
 mod text;
 
 use super::catalog::{Catalog, ENDLESS, Member, Node, Source};
-use super::mount::Names;
-use super::{At, Cancel, Error, Out, Outcome, Result, Token};
+use super::join::AttachNames;
+use super::{At, Error, Out, Result};
 use crate::arena::Gauge;
 use crate::stats::{Lines, Stats};
 use crate::wire::Kind;
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use tail::{ReaderId, Tail};
 
 /// Attach names of the tree.
-pub const ATTACH_NAMES: Names = &[b"ctl"];
+pub const ATTACH_NAMES: AttachNames = &[b"ctl"];
 
 /// The tree `ctl`.
 pub type Ctl = Catalog<Figures>;
@@ -61,7 +61,7 @@ pub struct Figures {
 }
 
 /// What an open of a file has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Held {
     /// The text of that moment.
     Text(Rc<[u8]>),
@@ -86,7 +86,7 @@ impl Ctl {
         ];
         let files = kinds.iter().filter_map(|kind| kind.name()).map(|name| Node::file(name, 0o444));
         nodes.extend(files.map(|file| Node { parent: LATENCY, ..file }));
-        let (log, intervals) = (Tail::new(log, 0), Intervals::new(1));
+        let (log, intervals) = (Tail::new(log), Intervals::new());
         Catalog::of(
             nodes,
             Figures {
@@ -151,9 +151,9 @@ impl Figures {
         }
     }
 
-    /// Which text a token belongs to.
-    fn tail_of(&mut self, token: Token) -> &mut Tail {
-        if token.serial.is_multiple_of(2) { &mut self.log } else { &mut self.intervals.tail }
+    /// The text of a file that goes on.
+    fn tail(&self, node: usize) -> &Tail {
+        if node == LOG { &self.log } else { &self.intervals.tail }
     }
 }
 
@@ -208,20 +208,29 @@ impl Source for Figures {
         bytes as u64
     }
 
-    fn read(&mut self, node: usize, held: &Held, peer: u32, offset: u64, mut out: Out<'_>) -> Result<Outcome<()>> {
+    fn read(&mut self, node: usize, held: &Held, offset: u64, mut out: Out<'_>) -> Result<()> {
         match held {
             Held::Text(text) => {
                 let rest = usize::try_from(offset).ok().and_then(|offset| text.get(offset..));
                 out.bytes(rest.unwrap_or_default());
-                Ok(Outcome::Done(()))
+                Ok(())
             }
             &Held::Listing(listing) => {
                 self.spent += LINE_UNITS * self.listings.read(listing, &self.stats, offset, out)? as u32;
-                Ok(Outcome::Done(()))
+                Ok(())
             }
-            &Held::Reader(reader) if node == LOG => self.log.read(reader, peer, offset, out),
-            &Held::Reader(reader) => self.intervals.tail.read(reader, peer, offset, out),
+            &Held::Reader(reader) if node == LOG => self.log.read(reader, offset, out),
+            &Held::Reader(reader) => self.intervals.tail.read(reader, offset, out),
         }
+    }
+
+    /// A read at the end of a text that goes on waits for its next line.
+    fn waits(&self, node: usize, held: &Held, offset: u64) -> bool {
+        matches!(held, &Held::Reader(reader) if self.tail(node).waits(reader, offset))
+    }
+
+    fn news(&self) -> u64 {
+        self.log.end().wrapping_add(self.intervals.tail.end())
     }
 
     fn tick(&mut self, at: At) {
@@ -233,21 +242,12 @@ impl Source for Figures {
     }
 
     /// Ends the interval of one type of request, too, if intervals are being ended.
-    fn ready(&mut self) -> Option<Token> {
+    fn work(&mut self) {
         self.intervals.end_one(&self.stats);
-        self.log.ready().or_else(|| self.intervals.tail.ready())
     }
 
     fn has_work(&self) -> bool {
         self.intervals.is_ending()
-    }
-
-    fn finish(&mut self, token: Token, out: Out<'_>) -> Result<u32> {
-        self.tail_of(token).finish(token, out)
-    }
-
-    fn cancel(&mut self, token: Token) -> Cancel {
-        self.tail_of(token).cancel(token)
     }
 }
 

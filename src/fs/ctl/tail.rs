@@ -5,29 +5,19 @@
 //! slow reader misses whole lines; a comment line in their place says how many bytes. Closing a
 //! reader frees all that it had.
 
-use crate::fs::{Cancel, Error, Out, Outcome, Result, Token};
+use crate::fs::{Error, Out, Result};
 use crate::stats::Lines;
 use slab::Slab;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Opens of one text at a time.
 pub(super) const READERS_MAX: usize = 1024;
-/// Reads that wait for one text at a time.
-pub(super) const WAITING_MAX: usize = 4096;
 
 /// A text that others write, and its readers.
 #[derive(Debug)]
 pub(super) struct Tail {
     lines: Arc<Mutex<Lines>>,
     readers: Slab<Reader>,
-    /// By their serials, which is the order in which they came.
-    waiting: BTreeMap<u64, Waiting>,
-    /// The end of the text when `ready` last looked, and the first serial that it has not looked at since.
-    seen: u64,
-    unseen: u64,
-    /// Of the next token. Texts of one tree take turns.
-    serial: u64,
 }
 
 /// Number of an open.
@@ -43,14 +33,6 @@ struct Reader {
     cut: bool,
 }
 
-/// A read that waits at the end.
-#[derive(Debug)]
-struct Waiting {
-    token: Token,
-    reader: ReaderId,
-    offset: u64,
-}
-
 impl Reader {
     /// The place in the text that is at this offset. `None` in the head.
     fn place(&self, offset: u64) -> Option<u64> {
@@ -63,9 +45,8 @@ impl Reader {
         self.place(offset).is_none_or(|place| place < end)
     }
 
-    /// Reads what is there; the number of bytes. What was in front of lines that are gone cannot be read again.
-    fn copy(&mut self, lines: &Lines, offset: u64, mut out: Out<'_>) -> Result<u32> {
-        let room = out.room();
+    /// Reads what is there. What was in front of lines that are gone cannot be read again.
+    fn copy(&mut self, lines: &Lines, offset: u64, mut out: Out<'_>) -> Result<()> {
         if let Some(lost) = self.place(offset).and_then(|place| lines.start().checked_sub(place)).filter(|&n| n > 0) {
             let cut = if self.cut { "\n" } else { "" };
             self.head = format!("{cut}# {lost} bytes were missed\n").into_bytes().into();
@@ -81,14 +62,14 @@ impl Reader {
             }
             out.bytes(part);
         }
-        Ok(room - out.room())
+        Ok(())
     }
 }
 
 impl Tail {
-    /// Readers of these lines. `serial` tells the texts of one tree apart.
-    pub(super) fn new(lines: Arc<Mutex<Lines>>, serial: u64) -> Tail {
-        Tail { lines, readers: Slab::new(), waiting: BTreeMap::new(), seen: 0, unseen: 0, serial }
+    /// Readers of these lines.
+    pub(super) fn new(lines: Arc<Mutex<Lines>>) -> Tail {
+        Tail { lines, readers: Slab::new() }
     }
 
     /// The lines. Whoever panicked with them in hand has left them whole enough to be shown.
@@ -111,59 +92,21 @@ impl Tail {
 
     pub(super) fn close(&mut self, reader: ReaderId) {
         self.readers.remove(reader);
-        debug_assert!(self.waiting.values().all(|waiting| waiting.reader != reader), "what waits is taken back first");
     }
 
-    /// Reads what is there, or waits.
-    pub(super) fn read(&mut self, reader: ReaderId, peer: u32, offset: u64, out: Out<'_>) -> Result<Outcome<()>> {
+    /// Reads what is there.
+    pub(super) fn read(&mut self, reader: ReaderId, offset: u64, out: Out<'_>) -> Result<()> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut self.readers[reader];
-        if out.room() == 0 || state.can_go_on(offset, lines.end()) {
-            state.copy(&lines, offset, out)?;
-            return Ok(Outcome::Done(()));
-        }
-        if self.waiting.len() == WAITING_MAX {
-            return Err(Error::EAGAIN);
-        }
-        let token = Token { peer, serial: self.serial };
-        self.serial += 2;
-        self.waiting.insert(token.serial, Waiting { token, reader, offset });
-        Ok(Outcome::Pending(token))
+        self.readers[reader].copy(&lines, offset, out)
     }
 
-    /// A read that can go on.
-    #[inline]
-    pub(super) fn ready(&mut self) -> Option<Token> {
-        // Every turn asks, and hardly ever does anybody wait.
-        if self.waiting.is_empty() { None } else { self.can_go_on() }
+    /// Whether there is nothing to read there yet.
+    pub(super) fn waits(&self, reader: ReaderId, offset: u64) -> bool {
+        !self.readers[reader].can_go_on(offset, self.end())
     }
 
-    /// Looks at each read once for each new end of the text, however many reads can go on.
-    fn can_go_on(&mut self) -> Option<Token> {
-        let end = self.lines().end();
-        if std::mem::replace(&mut self.seen, end) != end {
-            self.unseen = 0;
-        }
-        let mut unseen = self.waiting.range(self.unseen..).map(|(_, waiting)| waiting);
-        let found = unseen.find(|waiting| self.readers[waiting.reader].can_go_on(waiting.offset, end));
-        let token = found.map(|waiting| waiting.token);
-        // What is found is named until it is finished.
-        self.unseen = token.map_or(self.serial, |token| token.serial);
-        token
-    }
-
-    /// What a read that waited has come to.
-    pub(super) fn finish(&mut self, token: Token, out: Out<'_>) -> Result<u32> {
-        let waiting = self.take(token).ok_or(Error::EIO)?;
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        self.readers[waiting.reader].copy(&lines, waiting.offset, out)
-    }
-
-    pub(super) fn cancel(&mut self, token: Token) -> Cancel {
-        if self.take(token).is_some() { Cancel::Cancelled } else { Cancel::TooLate }
-    }
-
-    fn take(&mut self, token: Token) -> Option<Waiting> {
-        self.waiting.remove(&token.serial).filter(|waiting| waiting.token == token)
+    /// The end of the text.
+    pub(super) fn end(&self) -> u64 {
+        self.lines().end()
     }
 }

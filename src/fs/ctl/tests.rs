@@ -1,16 +1,22 @@
 //! Tests of every file of `ctl`, as a session would use it. With sessions and rings: `tests/ctl.rs`.
 
-use super::tail::{READERS_MAX, WAITING_MAX};
+use super::tail::READERS_MAX;
 use super::*;
 use crate::arena::Arena;
-use crate::fs::{Entry, Filesystem, Iovec, Open, Time, User, mode};
+use crate::fs::{
+    Answer, Call, Cancel, Done, Entry, FileId, Filesystem, Iovec, OpId, Open, Outcome, Service, Show, Simple, Time,
+    User, mode,
+};
 use crate::stats::Connection;
+use crate::wire::Names;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry, Tag};
 
-const READ: Open =
-    Open { read: true, write: false, exec: false, truncate: false, append: false, remove_on_close: false };
+const READ: Open = Open { read: true, ..Open::NONE };
+/// Reads of one tree that wait at a time.
+const WAITING_MAX: usize = 4096;
+const USER: User = User { uid: 5, gid: Some(5), vouched: true, peer: 3 };
 
 /// `seconds` after a certain one.
 fn at(seconds: u64) -> At {
@@ -21,9 +27,18 @@ fn at(seconds: u64) -> At {
 struct Fixture {
     stats: Rc<Stats>,
     log: Arc<Mutex<Lines>>,
-    ctl: Ctl,
+    ctl: Simple<Ctl>,
     /// Opens so far: each is in a turn of its own.
     turns: u64,
+    /// Calls so far.
+    serial: u64,
+}
+
+/// How far a read has come.
+#[derive(Debug, PartialEq, Eq)]
+enum Got {
+    Text(String),
+    Waits(OpId),
 }
 
 impl Fixture {
@@ -31,44 +46,89 @@ impl Fixture {
     fn new(log_bytes_max: usize) -> Fixture {
         let (stats, log) = (Rc::<Stats>::default(), Arc::new(Mutex::new(Lines::new(log_bytes_max))));
         let gauge = Arena::new(1 << 20).expect("a small mapping").gauge();
-        let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&log));
-        Fixture { stats, log, ctl, turns: 0 }
+        let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&log)).into();
+        Fixture { stats, log, ctl, turns: 0, serial: 0 }
     }
 
-    fn walk(&mut self, path: &str) -> CtlFile {
-        let root = self.ctl.attach(User { uid: 5, gid: Some(5), vouched: true, peer: 3 }, b"ctl").expect("there");
+    /// A call that does not wait.
+    fn call(&mut self, call: Call<'_>, show: Show<'_>, at: At) -> Result<Done> {
+        self.serial += 1;
+        match self.ctl.call(OpId { peer: 3, serial: self.serial }, call, show, at) {
+            Outcome::Done(Answer { result, gate }) => {
+                assert!(self.ctl.is_open(gate));
+                result
+            }
+            waits => panic!("{waits:?}"),
+        }
+    }
+
+    fn walk(&mut self, path: &str) -> FileId {
+        let root = match self.call(Call::Attach { user: USER, aname: b"ctl" }, Show::Nothing, at(0)) {
+            Ok(Done::File { file, .. }) => file,
+            other => panic!("{other:?}"),
+        };
+        let names: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
+        let walk = Call::Walk { from: root, names: Names::list(&names), dots: false };
+        match self.call(walk, Show::Steps(&mut |_| ()), at(0)) {
+            Ok(Done::Walked(Some(file))) => file,
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    /// The same beside the calls.
+    fn look(&mut self, path: &str) -> CtlFile {
+        let root = self.ctl.attach(USER, b"ctl").expect("there");
         path.split('/').fold(root, |dir, name| self.ctl.lookup(&dir, name.as_bytes()).expect(path))
     }
 
-    fn open(&mut self, path: &str) -> CtlFile {
-        let mut file = self.walk(path);
+    fn opens(&mut self, file: FileId, flags: Open, at: At) -> Result<()> {
+        self.call(Call::Open { file, flags }, Show::Nothing, at)
+            .map(|done| assert!(matches!(done, Done::Opened { .. })))
+    }
+
+    fn open(&mut self, path: &str) -> FileId {
+        let file = self.walk(path);
         self.turns += 1;
         let at = At { mono_ns: at(0).mono_ns + self.turns, ..at(0) };
-        self.ctl.open(&mut file, READ, at).expect("anyone may");
+        self.opens(file, READ, at).expect("anyone may");
         file
     }
 
-    fn read(&mut self, file: &mut CtlFile, offset: u64, room: u32) -> Result<Outcome<String>> {
+    /// The length that is shown.
+    fn size(&mut self, file: FileId) -> u64 {
+        let mut size = None;
+        let shown = self.call(Call::Stat { file }, Show::Stat(&mut |stat| size = Some(stat.size)), at(0));
+        assert_eq!(shown, Ok(Done::Nothing));
+        size.expect("shown")
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, room: u32) -> Result<Got> {
+        self.serial += 1;
+        let op = OpId { peer: 3, serial: self.serial };
         let mut iovec = Iovec::default();
-        let outcome = self.ctl.read(file, offset, iovec.out(room), at(0))?;
-        Ok(match outcome {
-            Outcome::Done(()) => Outcome::Done(String::from_utf8(iovec.to_vec()).expect("texts")),
-            Outcome::Pending(token) => {
-                assert!(iovec.is_empty(), "who waits has nothing yet");
-                Outcome::Pending(token)
+        let outcome = self.ctl.call(op, Call::Read { file, offset }, Show::Data(iovec.out(room)), at(0));
+        match outcome {
+            Outcome::Done(Answer { result, .. }) => {
+                assert_eq!(result?, Done::Nothing);
+                Ok(Got::Text(String::from_utf8(iovec.to_vec()).expect("texts")))
             }
-        })
+            Outcome::Waiting => {
+                assert!(iovec.is_empty(), "who waits has nothing yet");
+                Ok(Got::Waits(op))
+            }
+            Outcome::Pending => panic!("nothing is certain to end it"),
+        }
     }
 
     fn text(&mut self, path: &str) -> String {
-        let mut file = self.open(path);
-        let text = self.whole(&mut file);
+        let file = self.open(path);
+        let text = self.whole(file);
         self.close(file);
         text
     }
 
     /// An open file to its end, as a client reads it.
-    fn whole(&mut self, file: &mut CtlFile) -> String {
+    fn whole(&mut self, file: FileId) -> String {
         let mut text = String::new();
         loop {
             match done(self.read(file, text.len() as u64, 1 << 20)) {
@@ -78,22 +138,24 @@ impl Fixture {
         }
     }
 
-    fn waits(&mut self, file: &mut CtlFile, offset: u64) -> Token {
+    fn waits(&mut self, file: FileId, offset: u64) -> OpId {
         match self.read(file, offset, 1000) {
-            Ok(Outcome::Pending(token)) => token,
+            Ok(Got::Waits(op)) => op,
             other => panic!("{other:?}"),
         }
     }
 
-    fn finish(&mut self, token: Token, room: u32) -> Result<String> {
+    fn finish(&mut self, op: OpId, room: u32) -> Result<String> {
         let mut iovec = Iovec::default();
-        let count = self.ctl.finish(token, iovec.out(room), at(0))?;
-        assert_eq!(count as usize, iovec.len());
+        match self.ctl.finish(op, Show::Data(iovec.out(room)), at(0)) {
+            Outcome::Done(Answer { result, .. }) => assert_eq!(result?, Done::Nothing),
+            waits => panic!("{waits:?}"),
+        }
         Ok(String::from_utf8(iovec.to_vec()).expect("texts"))
     }
 
-    fn close(&mut self, file: CtlFile) {
-        self.ctl.close(file, at(0)).expect("cannot fail");
+    fn close(&mut self, file: FileId) {
+        assert_eq!(self.call(Call::Close { file }, Show::Nothing, at(0)), Ok(Done::Nothing), "cannot fail");
     }
 
     /// The end of an interval, and the turns in which its lines are written.
@@ -109,9 +171,9 @@ impl Fixture {
     }
 }
 
-fn done(read: Result<Outcome<String>>) -> String {
+fn done(read: Result<Got>) -> String {
     match read {
-        Ok(Outcome::Done(text)) => text,
+        Ok(Got::Text(text)) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -130,24 +192,24 @@ fn names_sizes_and_rights() {
         fixture.ctl.list(dir, 2, at(0), each).expect("a directory");
         found
     };
-    let mut root = fixture.ctl.attach(User { uid: 0, gid: Some(0), vouched: true, peer: 3 }, b"ctl").expect("there");
+    let mut root = fixture.ctl.attach(User { uid: 0, gid: Some(0), ..USER }, b"ctl").expect("there");
     let names = ["version", "stats", "connections", "log", "latency.hlog", "latency"];
     let found = list(&mut fixture, &mut root);
     assert_eq!(found.iter().map(|one| one.0.as_str()).collect::<Vec<_>>(), names);
     assert_eq!(fixture.ctl.stat(&root).expect("there").nlink, 3);
     for (name, is_dir, size) in found {
         assert_eq!(is_dir, name == "latency");
-        let mut file = fixture.walk(&name);
+        let file = fixture.walk(&name);
         let write = Open { write: true, ..READ };
         let denied = if is_dir { Error::EISDIR } else { Error::EACCES };
-        assert_eq!(fixture.ctl.open(&mut file, write, at(0)), Err(denied), "{name}");
+        assert_eq!(fixture.opens(file, write, at(0)), Err(denied), "{name}");
         match name.as_str() {
             "latency" => assert_eq!(size, 0),
             "log" | "latency.hlog" => assert_eq!(size, ENDLESS),
             _ => assert_eq!(size, fixture.text(&name).len() as u64, "{name}"),
         }
     }
-    let mut latency = fixture.walk("latency");
+    let mut latency = fixture.look("latency");
     let up = fixture.ctl.lookup(&latency, b"..").expect("the root");
     assert_eq!(fixture.ctl.attr(&up), fixture.ctl.attr(&root));
     let found = list(&mut fixture, &mut latency);
@@ -175,30 +237,30 @@ fn every_line_of_stats_is_a_word_and_a_number() {
 #[test]
 fn what_is_open_shows_the_moment_of_its_opening() {
     let mut fixture = Fixture::new(1000);
-    let mut file = fixture.open("latency/Tread");
-    let before = done(fixture.read(&mut file, 0, 1000));
+    let file = fixture.open("latency/Tread");
+    let before = done(fixture.read(file, 0, 1000));
     for ns in [1000, 5000, 80_000] {
         fixture.stats.replied(Kind::TREAD, ns);
     }
     let now = fixture.text("latency/Tread");
     assert_ne!(now, before);
-    assert_eq!(done(fixture.read(&mut file, 0, 1000)), before);
-    assert_eq!(done(fixture.read(&mut file, 7, 5)), before[7..12]);
+    assert_eq!(done(fixture.read(file, 0, 1000)), before);
+    assert_eq!(done(fixture.read(file, 7, 5)), before[7..12]);
     for offset in [before.len() as u64, 1 << 40, u64::MAX] {
-        assert_eq!(done(fixture.read(&mut file, offset, 1000)), "");
+        assert_eq!(done(fixture.read(file, offset, 1000)), "");
     }
-    assert_eq!(fixture.ctl.stat(&file).expect("there").size, before.len() as u64);
+    assert_eq!(fixture.size(file), before.len() as u64);
     let other = fixture.walk("latency/Tread");
-    assert!(fixture.ctl.stat(&other).expect("there").size >= now.len() as u64);
+    assert!(fixture.size(other) >= now.len() as u64);
 }
 
 #[test]
 fn a_text_is_made_once_in_a_turn() {
     let mut fixture = Fixture::new(1000);
     let text = |fixture: &mut Fixture, path: &str, seconds: u64| {
-        let mut file = fixture.walk(path);
-        fixture.ctl.open(&mut file, READ, at(seconds)).expect("anyone may");
-        done(fixture.read(&mut file, 0, 10_000))
+        let file = fixture.walk(path);
+        fixture.opens(file, READ, at(seconds)).expect("anyone may");
+        done(fixture.read(file, 0, 10_000))
     };
     let first = text(&mut fixture, "latency/Tread", 1);
     fixture.stats.replied(Kind::TREAD, 1000);
@@ -251,9 +313,9 @@ fn connections_come_and_go() {
     connection.queued_bytes.set(4000);
     connection.received_bytes.add(123_456);
     connection.sent_bytes.add(789);
-    let mut file = fixture.walk("connections");
-    fixture.ctl.open(&mut file, READ, at(90)).expect("anyone may");
-    let text = fixture.whole(&mut file);
+    let file = fixture.walk("connections");
+    fixture.opens(file, READ, at(90)).expect("anyone may");
+    let text = fixture.whole(file);
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0].len(), 11, "{text}");
     assert_eq!(lines[1], ["2", "-", "0", "0", "0", "0", "0", "0", "90", "squash", "tcp:[::1]:564"]);
@@ -261,7 +323,7 @@ fn connections_come_and_go() {
     assert_eq!(lines[2], figures);
     assert_eq!(text.len(), early.len(), "the length that was shown still holds");
     let other = fixture.walk("connections");
-    assert_eq!(fixture.ctl.stat(&other).expect("there").size, text.len() as u64);
+    assert_eq!(fixture.size(other), text.len() as u64);
     fixture.stats.disconnected(2);
     fixture.stats.disconnected(7);
     assert_eq!(fixture.text("connections").lines().count(), 1);
@@ -280,7 +342,7 @@ fn no_table_is_longer_than_the_length_that_is_shown() {
         }
         if round % 50 < 2 {
             let file = fixture.walk("latency/Tread");
-            let shown = fixture.ctl.stat(&file).expect("there").size;
+            let shown = fixture.size(file);
             let text = fixture.text("latency/Tread");
             assert!(shown >= text.len() as u64, "{shown} bytes are shown, {} are there", text.len());
             assert!(shown < 4 * text.len() as u64 + 4096, "{shown} bytes are shown, {} are there", text.len());
@@ -295,19 +357,19 @@ fn connections_are_shown_in_parts() {
     for number in 0..1000 {
         fixture.stats.connected(number, Rc::new(Connection::new("-".into(), "all".into(), 0)));
     }
-    let mut file = fixture.open("connections");
-    let size = fixture.ctl.stat(&file).expect("there").size;
-    let first = done(fixture.read(&mut file, 0, 1 << 20));
+    let file = fixture.open("connections");
+    let size = fixture.size(file);
+    let first = done(fixture.read(file, 0, 1 << 20));
     assert_eq!(first.lines().count(), 1 + listing::LINES_MAX);
-    assert_eq!(fixture.read(&mut file, first.len() as u64 * 3, 10), Err(Error::EINVAL), "it is read forward");
+    assert_eq!(fixture.read(file, first.len() as u64 * 3, 10), Err(Error::EINVAL), "it is read forward");
     // Those that come meanwhile find no room; those that go leave a shorter text.
     fixture.stats.connected(1000, Rc::new(Connection::new("-".into(), "all".into(), 0)));
-    let all = fixture.whole(&mut file);
+    let all = fixture.whole(file);
     assert!(all.starts_with(&first));
     assert_eq!((all.len() as u64, all.lines().count()), (size, 1001));
-    assert_eq!(done(fixture.read(&mut file, 7, 5)), all[7..12]);
-    assert_eq!(done(fixture.read(&mut file, u64::MAX, 5)), "");
-    assert_eq!(fixture.ctl.stat(&file).expect("there").size, size);
+    assert_eq!(done(fixture.read(file, 7, 5)), all[7..12]);
+    assert_eq!(done(fixture.read(file, u64::MAX, 5)), "");
+    assert_eq!(fixture.size(file), size);
     fixture.close(file);
     (0..1001).for_each(|number| fixture.stats.disconnected(number));
     assert_eq!(fixture.stats.connections(), (0, 0));
@@ -320,13 +382,13 @@ fn texts_that_are_open_are_bounded() {
         fixture.stats.connected(number, Rc::new(Connection::new("-".into(), "all".into(), 0)));
     }
     let file = fixture.open("connections");
-    let size = fixture.ctl.stat(&file).expect("there").size as usize;
+    let size = fixture.size(file) as usize;
     fixture.close(file);
-    let open: Vec<CtlFile> = (0..TEXTS_BYTES_MAX / size).map(|_| fixture.open("connections")).collect();
-    let mut one_more = fixture.walk("connections");
-    assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Err(Error::ENFILE));
+    let open: Vec<FileId> = (0..TEXTS_BYTES_MAX / size).map(|_| fixture.open("connections")).collect();
+    let one_more = fixture.walk("connections");
+    assert_eq!(fixture.opens(one_more, READ, at(0)), Err(Error::ENFILE));
     open.into_iter().for_each(|file| fixture.close(file));
-    assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Ok(()));
+    assert_eq!(fixture.opens(one_more, READ, at(0)), Ok(()));
 }
 
 /// H10: what made a text is charged once.
@@ -349,8 +411,8 @@ fn what_an_open_has_is_given_back() {
         let counts = [1, 2].map(|_| {
             let mut open = Vec::new();
             let refused = loop {
-                let mut file = fixture.walk(path);
-                match fixture.ctl.open(&mut file, READ, at(0)) {
+                let file = fixture.walk(path);
+                match fixture.opens(file, READ, at(0)) {
                     Ok(()) => open.push(file),
                     Err(error) => break (open.len(), error),
                 }
@@ -367,88 +429,90 @@ fn what_an_open_has_is_given_back() {
 fn the_log_goes_on_from_its_oldest_line() {
     let mut fixture = Fixture::new(1000);
     fixture.logs("first");
-    let mut file = fixture.open("log");
+    let file = fixture.open("log");
     fixture.logs("second");
-    assert_eq!(done(fixture.read(&mut file, 0, 1000)), "first\nsecond\n");
-    assert_eq!(done(fixture.read(&mut file, 3, 4)), "st\ns");
-    let token = fixture.waits(&mut file, 13);
-    assert_eq!((token.peer, fixture.ctl.ready()), (3, None));
+    assert_eq!(done(fixture.read(file, 0, 1000)), "first\nsecond\n");
+    assert_eq!(done(fixture.read(file, 3, 4)), "st\ns");
+    let op = fixture.waits(file, 13);
+    assert_eq!((op.peer, fixture.ctl.ready()), (3, None));
     fixture.logs("third");
-    assert_eq!(fixture.ctl.ready(), Some(token));
-    assert_eq!(fixture.finish(token, 4).as_deref(), Ok("thir"));
+    assert_eq!(fixture.ctl.ready(), Some(op));
+    assert_eq!(fixture.finish(op, 4).as_deref(), Ok("thir"));
     assert_eq!(fixture.ctl.ready(), None, "finished once");
-    assert_eq!(fixture.finish(token, 4), Err(Error::EIO), "the token is void");
-    assert_eq!(done(fixture.read(&mut file, 17, 1000)), "d\n");
-    assert_eq!(done(fixture.read(&mut file, 19, 0)), "", "who asks for nothing does not wait for it");
+    assert_eq!(fixture.finish(op, 4), Err(Error::EIO), "its name is void");
+    assert_eq!(done(fixture.read(file, 17, 1000)), "d\n");
+    assert_eq!(done(fixture.read(file, 19, 0)), "", "who asks for nothing does not wait for it");
     // Another reader has a place of its own, and may begin again.
-    let mut other = fixture.open("log");
-    assert_eq!(done(fixture.read(&mut other, 0, 1000)), "first\nsecond\nthird\n");
-    assert_eq!(done(fixture.read(&mut other, 0, 5)), "first");
+    let other = fixture.open("log");
+    assert_eq!(done(fixture.read(other, 0, 1000)), "first\nsecond\nthird\n");
+    assert_eq!(done(fixture.read(other, 0, 5)), "first");
 }
 
 #[test]
 fn what_waits_is_taken_back_once() {
     let mut fixture = Fixture::new(1000);
-    let mut file = fixture.open("log");
-    let tokens = [0, 0, 5].map(|offset| fixture.waits(&mut file, offset));
-    assert_eq!(fixture.ctl.cancel(tokens[1]), Cancel::Cancelled);
-    assert_eq!(fixture.ctl.cancel(tokens[1]), Cancel::TooLate);
+    let file = fixture.open("log");
+    let ops = [0, 0, 5].map(|offset| fixture.waits(file, offset));
+    assert_eq!(fixture.ctl.cancel(ops[1]), Cancel::Cancelled);
+    assert_eq!(fixture.ctl.cancel(ops[1]), Cancel::TooLate);
     fixture.logs("one");
-    assert_eq!(fixture.ctl.ready(), Some(tokens[0]));
-    assert_eq!(fixture.ctl.cancel(tokens[0]), Cancel::Cancelled, "as long as nobody has asked for its result");
+    assert_eq!(fixture.ctl.ready(), Some(ops[0]));
+    assert_eq!(fixture.ctl.cancel(ops[0]), Cancel::Cancelled, "as long as nobody has asked for its result");
     assert_eq!(fixture.ctl.ready(), None, "the other one waits for what comes behind that line");
     fixture.logs("two");
-    assert_eq!(fixture.ctl.ready(), Some(tokens[2]));
-    assert_eq!(fixture.finish(tokens[2], 1000).as_deref(), Ok("wo\n"));
+    assert_eq!(fixture.ctl.ready(), Some(ops[2]));
+    assert_eq!(fixture.finish(ops[2], 1000).as_deref(), Ok("wo\n"));
 }
 
 #[test]
 fn who_is_slow_misses_whole_lines_and_hears_of_it() {
     let mut fixture = Fixture::new(20);
-    let mut file = fixture.open("log");
+    let file = fixture.open("log");
     fixture.logs("one");
-    assert_eq!(done(fixture.read(&mut file, 0, 2)), "on");
+    assert_eq!(done(fixture.read(file, 0, 2)), "on");
     ["two", "three", "four", "five"].iter().for_each(|line| fixture.logs(line));
-    let text = done(fixture.read(&mut file, 2, 1000));
+    let text = done(fixture.read(file, 2, 1000));
     assert_eq!(text, "\n# 2 bytes were missed\ntwo\nthree\nfour\nfive\n");
     let end = 2 + text.len() as u64;
     // The comment may be read in pieces, like all else.
-    assert_eq!(done(fixture.read(&mut file, 9, 6)), text[7..13]);
-    assert_eq!(done(fixture.read(&mut file, 30, 1000)), text[28..]);
-    assert_eq!(fixture.read(&mut file, 1, 10), Err(Error::EINVAL), "that is gone");
-    let token = fixture.waits(&mut file, end);
+    assert_eq!(done(fixture.read(file, 9, 6)), text[7..13]);
+    assert_eq!(done(fixture.read(file, 30, 1000)), text[28..]);
+    assert_eq!(fixture.read(file, 1, 10), Err(Error::EINVAL), "that is gone");
+    let op = fixture.waits(file, end);
     ["a line that pushes", "all others out"].iter().for_each(|line| fixture.logs(line));
-    assert_eq!(fixture.ctl.ready(), Some(token));
-    assert_eq!(fixture.finish(token, 1000).as_deref(), Ok("# 19 bytes were missed\nall others out\n"));
-    let token = fixture.waits(&mut file, u64::MAX);
+    assert_eq!(fixture.ctl.ready(), Some(op));
+    assert_eq!(fixture.finish(op, 1000).as_deref(), Ok("# 19 bytes were missed\nall others out\n"));
+    let op = fixture.waits(file, u64::MAX);
     fixture.logs("x");
     assert_eq!(fixture.ctl.ready(), None, "nothing is ever that far");
-    assert_eq!(fixture.ctl.cancel(token), Cancel::Cancelled);
+    assert_eq!(fixture.ctl.cancel(op), Cancel::Cancelled);
 }
 
 #[test]
 fn readers_and_what_waits_are_bounded() {
     let mut fixture = Fixture::new(1000);
-    let mut open: Vec<CtlFile> = (0..READERS_MAX).map(|_| fixture.open("log")).collect();
-    let mut one_more = fixture.walk("log");
-    assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Err(Error::ENFILE));
-    let tokens: Vec<Token> = (0..WAITING_MAX).map(|at| fixture.waits(&mut open[at % READERS_MAX], 0)).collect();
-    assert_eq!(fixture.read(&mut open[0], 0, 10), Err(Error::EAGAIN));
-    // The other text has room of its own.
-    let mut intervals = fixture.open("latency.hlog");
-    let other = fixture.waits(&mut intervals, 1000);
-    assert!(!tokens.contains(&other), "tokens are never the same");
+    let open: Vec<FileId> = (0..READERS_MAX).map(|_| fixture.open("log")).collect();
+    let one_more = fixture.walk("log");
+    assert_eq!(fixture.opens(one_more, READ, at(0)), Err(Error::ENFILE));
+    let mut ops: Vec<OpId> = (0..WAITING_MAX).map(|at| fixture.waits(open[at % READERS_MAX], 0)).collect();
+    assert_eq!(fixture.read(open[0], 0, 10), Err(Error::EAGAIN));
+    // The bound is that of the tree, whichever text it is.
+    let intervals = fixture.open("latency.hlog");
+    assert_eq!(fixture.read(intervals, 1000, 10), Err(Error::EAGAIN));
+    assert_eq!(ops.pop().map(|op| fixture.ctl.cancel(op)), Some(Cancel::Cancelled));
+    let other = fixture.waits(intervals, 1000);
+    assert_eq!(fixture.read(open[0], 0, 10), Err(Error::EAGAIN));
     fixture.logs("line");
-    let woken: Vec<Token> = std::iter::from_fn(|| {
-        let token = fixture.ctl.ready()?;
-        assert_eq!(fixture.finish(token, 10).as_deref(), Ok("line\n"));
-        Some(token)
+    let woken: Vec<OpId> = std::iter::from_fn(|| {
+        let op = fixture.ctl.ready()?;
+        assert_eq!(fixture.finish(op, 10).as_deref(), Ok("line\n"));
+        Some(op)
     })
     .collect();
-    assert_eq!(woken, tokens, "all of them, in order");
+    assert_eq!(woken, ops, "all of them, in order");
     assert_eq!(fixture.ctl.cancel(other), Cancel::Cancelled);
     open.into_iter().chain([intervals]).for_each(|file| fixture.close(file));
-    assert_eq!(fixture.ctl.open(&mut one_more, READ, at(0)), Ok(()));
+    assert_eq!(fixture.opens(one_more, READ, at(0)), Ok(()));
 }
 
 /// The histograms of a log, by tag, read as a tool reads them.
@@ -484,27 +548,27 @@ fn base64(text: &str) -> Vec<u8> {
 fn each_interval_is_a_line_per_type_that_tools_can_read() {
     let mut fixture = Fixture::new(1000);
     fixture.stats.replied(Kind::TREAD, 1);
-    let mut file = fixture.open("latency.hlog");
-    let head = done(fixture.read(&mut file, 0, 10_000));
+    let file = fixture.open("latency.hlog");
+    let head = done(fixture.read(file, 0, 10_000));
     let start = "#[Histogram log format version 1.3]\n#[StartTime: 1700000000.250 (seconds since epoch)]\n";
     assert!(head.starts_with(start) && head.ends_with("\"Interval_Compressed_Histogram\"\n"), "{head}");
-    let token = fixture.waits(&mut file, head.len() as u64);
+    let op = fixture.waits(file, head.len() as u64);
     for ns in [5000, 7_000_000, u64::MAX] {
         fixture.stats.replied(Kind::TREAD, ns);
     }
     fixture.stats.replied(Kind::TWALK, 42_000);
     assert_eq!(fixture.ctl.ready(), None);
     fixture.tick(at(1));
-    assert_eq!(fixture.ctl.ready(), Some(token));
-    let first = fixture.finish(token, 10_000).expect("lines");
+    assert_eq!(fixture.ctl.ready(), Some(op));
+    let first = fixture.finish(op, 10_000).expect("lines");
     // A second without a request has no line, and its reader waits on.
-    let token = fixture.waits(&mut file, (head.len() + first.len()) as u64);
+    let op = fixture.waits(file, (head.len() + first.len()) as u64);
     fixture.tick(at(2));
     assert_eq!(fixture.ctl.ready(), None);
     fixture.stats.replied(Kind::TREAD, 1_000_000);
     fixture.tick(at(4));
-    assert_eq!(fixture.ctl.ready(), Some(token));
-    let second = fixture.finish(token, 10_000).expect("a line");
+    assert_eq!(fixture.ctl.ready(), Some(op));
+    let second = fixture.finish(op, 10_000).expect("a line");
     let found = parse(&(head + &first + &second));
     let of: Vec<_> = found.iter().map(|(tag, start, length, h)| (tag.as_str(), *start, *length, h.len())).collect();
     let began = 1_700_000_000.25;
@@ -525,19 +589,19 @@ fn intervals_are_kept_for_nobody() {
     fixture.stats.replied(Kind::TREAD, 1000);
     fixture.tick(at(1));
     let file = fixture.open("latency.hlog");
-    let mut second = fixture.open("latency.hlog");
+    let second = fixture.open("latency.hlog");
     fixture.stats.replied(Kind::TREAD, 1000);
     fixture.tick(at(2));
     fixture.close(file);
-    let text = done(fixture.read(&mut second, 0, 100_000));
+    let text = done(fixture.read(second, 0, 100_000));
     assert_eq!(parse(&text).len(), 1, "the other one reads on");
     fixture.stats.replied(Kind::TREAD, 1000);
     fixture.close(second);
     fixture.stats.replied(Kind::TREAD, 1000);
     fixture.tick(at(3));
-    let mut third = fixture.open("latency.hlog");
+    let third = fixture.open("latency.hlog");
     fixture.tick(at(4));
-    let text = done(fixture.read(&mut third, 0, 100_000));
+    let text = done(fixture.read(third, 0, 100_000));
     assert_eq!(parse(&text).len(), 0, "{text}");
 }
 
@@ -545,13 +609,13 @@ fn intervals_are_kept_for_nobody() {
 #[test]
 fn a_log_of_intervals_with_a_gap_can_still_be_read() {
     let mut fixture = Fixture::new(1000);
-    let mut file = fixture.open("latency.hlog");
-    let head = done(fixture.read(&mut file, 0, 10_000));
+    let file = fixture.open("latency.hlog");
+    let head = done(fixture.read(file, 0, 10_000));
     for second in 1..300 {
         (0..1000).for_each(|n| fixture.stats.replied(Kind::TREAD, (second * 7919 + n * n * 104_729) % 50_000_000));
         fixture.tick(at(second));
     }
-    let rest = done(fixture.read(&mut file, head.len() as u64, 1 << 20));
+    let rest = done(fixture.read(file, head.len() as u64, 1 << 20));
     let text = head + &rest;
     let found = parse(&text);
     let comment = text.lines().find(|line| line.ends_with("bytes were missed")).expect("lines were missed");

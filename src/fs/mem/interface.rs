@@ -8,8 +8,8 @@ use super::key::{Key, ROOT};
 use super::{ATTACH_NAMES, File, Link, Mem, SIZE_MAX, UNIT_BYTES, enospc, node, permit, waste};
 use crate::arena::Space;
 use crate::fs::{
-    At, Change, Entry, Error, Filesystem, Grant, Lock, Make, Open, Out, Outcome, Result, SetTime, SetXattr, Stat,
-    StatFs, Token, User, mode,
+    At, Change, Entry, Error, Filesystem, Grant, Lock, Make, Open, Out, Result, SetTime, SetXattr, Stat, StatFs, User,
+    mode,
 };
 use crate::wire::Qid;
 
@@ -118,15 +118,15 @@ impl Filesystem for Mem {
         Ok(())
     }
 
-    fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, at: At) -> Result<Outcome<()>> {
+    fn read(&mut self, file: &mut File, offset: u64, mut out: Out<'_>, at: At) -> Result<()> {
         let node = &mut self.nodes[file.node];
         let content = node.content_mut().ok_or(Error::EINVAL)?;
         content.read(&mut self.store, offset, &mut out);
         self.atime.read(node, at);
-        Ok(Outcome::Done(()))
+        Ok(())
     }
 
-    fn write(&mut self, file: &mut File, offset: u64, data: &[u8], at: At) -> Result<Outcome<u32>> {
+    fn write(&mut self, file: &mut File, offset: u64, data: &[u8], at: At) -> Result<u32> {
         // Nothing goes anywhere, so no offset is too far (write(2)).
         if !data.is_empty() {
             let range = self.write_range(file, offset, data.len())?;
@@ -134,7 +134,7 @@ impl Filesystem for Mem {
             content.write(store, range.start, data).map_err(enospc)?;
             self.wrote(file.node, file.user, at);
         }
-        Ok(Outcome::Done(data.len() as u32))
+        Ok(data.len() as u32)
     }
 
     fn grant(&mut self, file: &mut File, offset: u64, count: u32, _: At) -> Result<Option<Grant>> {
@@ -153,7 +153,7 @@ impl Filesystem for Mem {
         content.grant(store, &mut grant.space, rest).map_err(enospc)
     }
 
-    fn commit(&mut self, file: &mut File, grant: Grant, at: At) -> Result<Outcome<u32>> {
+    fn commit(&mut self, file: &mut File, grant: Grant, at: At) -> Result<u32> {
         let Grant { space, offset, place, count } = grant;
         if space.left() > 0 || space.len() < count as usize {
             // What has not arrived is whatever the memory held before.
@@ -163,7 +163,7 @@ impl Filesystem for Mem {
         let (content, store) = self.content(file.node)?;
         content.commit(store, space, place, range.start).map_err(enospc)?;
         self.wrote(file.node, file.user, at);
-        Ok(Outcome::Done(count))
+        Ok(count)
     }
 
     fn close(&mut self, file: File, at: At) -> Result<()> {
@@ -351,13 +351,12 @@ impl Filesystem for Mem {
     }
 
     /// Nothing in memory waits. What replies and files have let go of is freed here, a part in each turn.
-    fn ready(&mut self) -> Option<Token> {
+    fn work(&mut self) {
         self.store.arena.collect_some(COLLECT_MAX);
         if self.store.has_waste() {
             self.store.release(waste::TURN_MAX);
             self.store.spent();
         }
-        None
     }
 
     fn has_work(&self) -> bool {

@@ -30,7 +30,7 @@ mod store;
 mod tree;
 mod waste;
 
-use super::mount::Names;
+use super::join::AttachNames;
 use super::{At, Error, Filesystem, Open, Result, Stat, User};
 use crate::arena::{Arena, BLOCK_BYTES_MAX};
 use crate::wire::qt;
@@ -51,7 +51,7 @@ use std::collections::BTreeMap;
 use store::Store;
 
 /// Attach names of the tree.
-pub const ATTACH_NAMES: Names = &[b"", b"/"];
+pub const ATTACH_NAMES: AttachNames = &[b"", b"/"];
 
 /// Largest size of a file (off_t).
 const SIZE_MAX: u64 = i64::MAX as u64;
@@ -102,8 +102,8 @@ pub struct Mem {
     hash_key: u64,
 }
 
-/// A file as one session holds it.
-#[derive(Debug)]
+/// A file as one session holds it. What it uses is counted by who makes one, so [`Filesystem::duplicate`] is more than a copy.
+#[derive(Clone, Debug)]
 pub struct File {
     node: Key,
     user: User,

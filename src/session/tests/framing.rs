@@ -113,23 +113,27 @@ fn each_message_has_a_deadline_of_its_own() {
     assert_eq!(peer.session.deadline(), None);
 }
 
-/// A reply whose gate is shut waits, and what is behind it too.
+/// A reply whose gate is shut waits. What is behind it and waits for nothing overtakes it.
 #[test]
 fn gates_hold_replies_back_in_order() {
     let mut peer = Peer::new(Dialect::L);
     peer.opens(1, &[b"hello"]);
-    peer.tree.opened = 0;
+    peer.tree.opened = Gate::OPEN;
     peer.send(1, &read(1, 0, 5)).expect("not broken");
     peer.send(2, &write(1, 0, b"J")).expect("not broken");
     peer.send(3, &read(1, 0, 5)).expect("not broken");
-    peer.hears(&[(1, data(b"hello"))]);
-    peer.tree.opened = 1;
-    peer.hears(&[(2, Message::Rwrite { count: 1 }), (3, data(b"Jello"))]);
+    peer.hears(&[(1, data(b"hello")), (3, data(b"Jello"))]);
+    peer.send(4, &write(1, 0, b"H")).expect("not broken");
     // What a read shows decides, not what was before it.
-    peer.tree.read_gate = 2;
-    peer.send(4, &read(1, 0, 5)).expect("not broken");
-    peer.hears(&[]);
-    peer.tree.opened = 2;
-    peer.hears(&[(4, data(b"Jello"))]);
+    peer.tree.read_gate = Gate(2);
+    peer.send(5, &read(1, 0, 5)).expect("not broken");
+    peer.send(6, &read(1, u64::MAX, 5)).expect("not broken");
+    peer.says(&walk(0, 2, &[]), &walked(&[]));
+    assert_eq!(peer.session.gates().collect::<Vec<_>>(), [Gate(1)]);
+    peer.tree.opened = Gate(1);
+    peer.hears(&[(2, Message::Rwrite { count: 1 })]);
+    assert_eq!(peer.session.gates().collect::<Vec<_>>(), [Gate(2)]);
+    peer.tree.opened = Gate(2);
+    peer.hears(&[(4, Message::Rwrite { count: 1 }), (5, data(b"Hello")), (6, data(b""))]);
     peer.ends();
 }

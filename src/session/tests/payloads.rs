@@ -142,11 +142,32 @@ fn a_part_that_is_not_taken_whole_ends_the_write() {
     peer.ends();
 }
 
+/// The tree takes what waits.
+fn release(peer: &mut Peer) {
+    peer.tree.release(b"");
+    while let Some(op) = peer.tree.ready() {
+        peer.session.complete(&mut peer.tree, op, AT);
+    }
+}
+
+/// What comes behind a part waits until the tree has taken that part.
 #[test]
-fn a_part_cannot_wait() {
+fn a_part_that_waits_holds_what_is_behind_it() {
+    let bytes = large(1, 20_000);
     let mut peer = peer(b"log");
-    feed_in(&mut peer, &large(1, 20_000), 5_000);
-    peer.hears(&[(7, failure(Dialect::L, Error::EIO))]);
+    let received = peer.session.receive(&mut peer.tree, AT, &bytes[..23]).expect("not broken");
+    assert_eq!((received.consumed, received.need.held), (23, false));
+    for (n, part) in bytes[23..].chunks(5_000).enumerate() {
+        let received = peer.session.receive(&mut peer.tree, AT, part).expect("not broken");
+        let need = Need { more: 15_000 - 5_000 * n, skip: 0, held: true, again: false };
+        assert_eq!((received.consumed, received.need, peer.tree.writes), (5_000, need, n + 1));
+        let received = peer.session.receive(&mut peer.tree, AT, part).expect("not broken");
+        assert_eq!((received.consumed, received.need), (0, need), "before that part is taken");
+        peer.hears(&[]);
+        assert_eq!(peer.tree.waiting.len(), 1);
+        release(&mut peer);
+    }
+    peer.hears(&[(7, Message::Rwrite { count: 20_000 })]);
     assert!(peer.tree.waiting.is_empty());
     peer.ends();
 }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::arena::Arena;
+use crate::fs::Simple;
 use crate::fs::mem::{Mem, Options};
 
 /// What takes blocks: small files that grow, payloads that land, edges, gaps, copies on write, links, cuts.
@@ -80,9 +81,9 @@ struct Played {
 fn play(requests: &[BytesMut], fails_at: usize, way: Way) -> Played {
     let arena = Arena::new(4 << 20).expect("a small mapping");
     let gauge = arena.gauge();
-    let mut fs = Mem::new(arena, Options::default());
+    let mut fs = Simple::from(Mem::new(arena, Options::default()));
     fs.fail_at(fails_at);
-    let mut session: Session<Mem> = Session::new(Config { msize_max: 1 << 20, ..config() });
+    let mut session: Session<Simple<Mem>> = Session::new(Config { msize_max: 1 << 20, ..config() });
     let version = frame(NOTAG, &Message::Tversion { msize: 1 << 20, version: b"9P2000.L" }, Dialect::L);
     session.receive(&mut fs, AT, &version).expect("a sound message");
     let mut on_their_way = std::collections::VecDeque::from([session.take(&fs).expect("a reply")]);
@@ -122,7 +123,7 @@ fn play(requests: &[BytesMut], fails_at: usize, way: Way) -> Played {
 }
 
 /// The file and all of its bytes.
-fn shown(session: &mut Session<Mem>, fs: &mut Mem) -> Vec<u8> {
+fn shown(session: &mut Session<Simple<Mem>>, fs: &mut Simple<Mem>) -> Vec<u8> {
     let mut shown = Vec::new();
     for ask in [Message::Tgetattr { fid: 1, request_mask: 0x3fff }, read(1, 0, 1 << 20)] {
         session.receive(fs, AT, &frame(1, &ask, Dialect::L)).expect("a sound message");
@@ -132,7 +133,7 @@ fn shown(session: &mut Session<Mem>, fs: &mut Mem) -> Vec<u8> {
 }
 
 /// Shows a request.
-fn deliver(session: &mut Session<Mem>, fs: &mut Mem, request: &[u8], way: Way) {
+fn deliver(session: &mut Session<Simple<Mem>>, fs: &mut Simple<Mem>, request: &[u8], way: Way) {
     let first = if way == Way::Whole { request.len() } else { request.len().min(100) };
     let mut at = session.receive(fs, AT, &request[..first]).expect("a sound message").consumed;
     while at < request.len() {

@@ -136,6 +136,8 @@ fn a_tag_in_flight_breaks() {
     assert_eq!(peer.session.receive(&mut peer.tree, AT, &large[..23]), Err(Broken::TagInFlight(2)));
     assert_eq!(peer.send(2, &walk(0, 3, &[])), Err(Broken::TagInFlight(2)));
     assert_eq!(peer.send(1, &walk(0, 3, &[])), Err(Broken::TagInFlight(1)));
+    release(&mut peer, b"end");
+    peer.hears(&[(1, data(b"end")), (2, RFLUSH)]);
     peer.ends();
 }
 
@@ -177,6 +179,97 @@ fn flushes_that_wait_are_bounded_too() {
     peer.ends();
 }
 
+/// A flush waits for the reply that a gate holds back, and the tag is in use as long.
+#[test]
+fn a_flush_follows_the_reply_that_waits_for_its_gate() {
+    let mut peer = Peer::new(Dialect::L);
+    peer.opens(1, &[b"hello"]);
+    peer.tree.opened = Gate::OPEN;
+    peer.send(1, &write(1, 0, b"J")).expect("not broken");
+    peer.send(2, &flush(1)).expect("not broken");
+    // One of another request waits for nothing.
+    peer.send(3, &flush(9)).expect("not broken");
+    peer.hears(&[(3, RFLUSH)]);
+    for tag in [1, 2] {
+        assert_eq!(peer.send(tag, &walk(0, 3, &[])), Err(Broken::TagInFlight(tag)));
+    }
+    // A flush of the flush comes behind both.
+    peer.send(4, &flush(2)).expect("not broken");
+    peer.hears(&[]);
+    peer.tree.opened = Gate(1);
+    peer.hears(&[(1, Message::Rwrite { count: 1 }), (2, RFLUSH), (4, RFLUSH)]);
+    peer.send(1, &walk(0, 3, &[])).expect("the tag is free");
+    peer.hears(&[(1, walked(&[]))]);
+    peer.ends();
+}
+
+/// Operations that end by themselves are not taken back by the end of their fid, which waits for them.
+#[test]
+fn a_file_is_closed_after_its_last_operation() {
+    for clunk in [Message::Tclunk { fid: 1 }, Message::Tremove { fid: 1 }] {
+        let mut peer = peer();
+        peer.send(1, &write(1, 0, b"four")).expect("not broken");
+        peer.send(2, &clunk).expect("not broken");
+        peer.send(3, &walk(0, 2, &[])).expect("not broken");
+        peer.hears(&[(3, walked(&[]))]);
+        // The fid is gone at once: its number is free.
+        peer.fails(&Message::Tclunk { fid: 1 }, Error::EBADF);
+        peer.walks(1, &[]);
+        assert_eq!((peer.session.fids(), peer.session.pending(), peer.tree.uses), (3, 2, 4));
+        assert!(!peer.tree.closed.contains(&3), "the file is in use");
+        assert_eq!(peer.send(2, &walk(0, 3, &[])), Err(Broken::TagInFlight(2)));
+        peer.session.interrupt_reads(&mut peer.tree, AT);
+        peer.hears(&[]);
+        release(&mut peer, b"");
+        let lines = peer.lines();
+        assert_eq!(lines[0], Message::Rwrite { count: 4 }.line(1, Dialect::L).to_string());
+        assert!(lines.len() == 2 && lines[1].contains("tag=2") && !lines[1].contains("Rlerror"), "{lines:?}");
+        assert_eq!((peer.session.pending(), peer.tree.uses, peer.tree.closed.last()), (0, 3, Some(&3)));
+        peer.ends();
+    }
+}
+
+/// What ends a fid and waits for the file's last operation is in flight: a flush of it follows its reply, which the client
+/// has to know of, since the fid is gone.
+#[test]
+fn a_flush_of_a_clunk_that_waits_follows_its_reply() {
+    for (clunk, reply) in
+        [(Message::Tclunk { fid: 1 }, Message::Rclunk {}), (Message::Tremove { fid: 1 }, Message::Rremove {})]
+    {
+        let mut peer = peer();
+        peer.send(1, &write(1, 0, b"four")).expect("not broken");
+        peer.send(2, &clunk).expect("not broken");
+        peer.send(3, &flush(2)).expect("not broken");
+        peer.send(4, &flush(2)).expect("not broken");
+        peer.hears(&[]);
+        release(&mut peer, b"");
+        peer.hears(&[(1, Message::Rwrite { count: 4 }), (2, reply), (3, RFLUSH), (4, RFLUSH)]);
+        peer.ends();
+    }
+}
+
+/// The same where two operations are under way, and the fid's end is taken back with the session.
+#[test]
+fn a_session_ends_after_its_last_operation() {
+    let mut peer = peer();
+    peer.tree.too_late = true;
+    for tag in [1, 2] {
+        peer.send(tag, &write(1, 0, b"four")).expect("not broken");
+    }
+    peer.send(3, &Message::Tremove { fid: 1 }).expect("not broken");
+    while !peer.session.close_part(&mut peer.tree, AT) {}
+    assert_eq!((peer.session.is_ending(), peer.session.pending(), peer.tree.uses), (true, 0, 1));
+    peer.tree.release(b"");
+    for is_ending in [true, false] {
+        let op = peer.tree.ready().expect("released");
+        peer.session.complete(&mut peer.tree, op, AT);
+        assert_eq!((peer.session.is_ending(), peer.tree.uses), (is_ending, usize::from(is_ending)));
+    }
+    assert!(peer.tree.find(0, b"log").is_some(), "nobody asks for its removal any more");
+    peer.hears(&[]);
+    peer.ends();
+}
+
 #[test]
 fn what_waits_on_a_clunked_fid_is_answered_first() {
     for clunk in [Message::Tclunk { fid: 1 }, Message::Tremove { fid: 1 }] {
@@ -188,6 +281,21 @@ fn what_waits_on_a_clunked_fid_is_answered_first() {
         assert!(lines.len() == 2 && lines[1].contains("tag=2"), "{lines:?}");
         peer.ends();
     }
+}
+
+/// A read may be too late to be taken back by the end of its fid, and in time once the peer says nothing more.
+#[test]
+fn a_read_that_is_taken_back_by_a_half_close_lets_its_file_go() {
+    let mut peer = peer();
+    peer.tree.too_late = true;
+    peer.send(1, &read(1, 0, 3)).expect("not broken");
+    peer.send(2, &Message::Tclunk { fid: 1 }).expect("not broken");
+    peer.hears(&[]);
+    peer.tree.too_late = false;
+    peer.session.interrupt_reads(&mut peer.tree, AT);
+    peer.hears(&[(1, failure(Dialect::L, Error::EINTR)), (2, Message::Rclunk {})]);
+    assert_eq!((peer.session.pending(), peer.tree.uses), (0, 1));
+    peer.ends();
 }
 
 /// Replayed with the same seed, a session must do the same: the table's order decides nothing.

@@ -2,17 +2,18 @@
 
 use super::*;
 use crate::arena::Arena;
+use crate::fs::Simple;
 use crate::fs::mem::{Mem, Options};
 
-fn ask(session: &mut Session<Mem>, fs: &mut Mem, message: &Message<'_>) -> Vec<u8> {
+fn ask(session: &mut Session<Simple<Mem>>, fs: &mut Simple<Mem>, message: &Message<'_>) -> Vec<u8> {
     session.receive(fs, AT, &frame(1, message, Dialect::L)).expect("a sound message");
     let batch = session.take(fs).expect("a reply");
     batch.to_vec()
 }
 
-fn started() -> (Session<Mem>, Mem) {
-    let mut fs = Mem::new(Arena::new(1 << 20).expect("a small mapping"), Options::default());
-    let mut session: Session<Mem> = Session::new(Config { msize_max: 1 << 20, ..config() });
+fn started() -> (Session<Simple<Mem>>, Simple<Mem>) {
+    let mut fs = Simple::from(Mem::new(Arena::new(1 << 20).expect("a small mapping"), Options::default()));
+    let mut session: Session<Simple<Mem>> = Session::new(Config { msize_max: 1 << 20, ..config() });
     let version = frame(NOTAG, &Message::Tversion { msize: 1 << 20, version: b"9P2000.L" }, Dialect::L);
     session.receive(&mut fs, AT, &version).expect("a sound message");
     drop(session.take(&fs));
@@ -21,7 +22,7 @@ fn started() -> (Session<Mem>, Mem) {
 }
 
 /// The whole budget of a turn in bytes of `frames`, and how many turns all of them take.
-fn turns(session: &mut Session<Mem>, fs: &mut Mem, frames: &[u8], each: usize) -> Vec<usize> {
+fn turns(session: &mut Session<Simple<Mem>>, fs: &mut Simple<Mem>, frames: &[u8], each: usize) -> Vec<usize> {
     let (mut rest, mut served) = (frames, Vec::new());
     while !rest.is_empty() {
         session.begin_turn();

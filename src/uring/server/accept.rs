@@ -1,7 +1,7 @@
 //! Listeners: accepting connections, and the drain that ends serving.
 
 use super::Server;
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::uring::flight;
 use crate::uring::ring::{Ring, errno};
 use crate::uring::token::{Op, Token};
@@ -57,7 +57,7 @@ pub(super) enum AcceptState {
     Closed,
 }
 
-impl<R: Ring, F: Filesystem> Server<R, F> {
+impl<R: Ring, S: Service> Server<R, S> {
     pub(super) fn arm_listeners(&mut self) -> io::Result<()> {
         for index in 0..self.listeners.len() {
             if self.listeners[index].state == AcceptState::Idle {

@@ -7,7 +7,7 @@
 //! is overdue for longest is closed first.
 
 use super::{BACKLOG_BYTES_ALL, Server};
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::uring::buffers::WINDOW_BYTES;
 use crate::uring::flight;
 use crate::uring::peer::{Life, Peer, Receiving};
@@ -36,7 +36,7 @@ const ORPHANED_SHARE: usize = 8;
 /// Fids of peers that give back memory with one look at all peers: a table that shrinks moves all of its fids.
 const TRIMMED_MAX: usize = 4096;
 
-impl<R: Ring, F: Filesystem> Server<R, F> {
+impl<R: Ring, S: Service> Server<R, S> {
     /// Looks at all peers, once a second: who is too slow, and who has memory that it does not use.
     pub(super) fn sweep(&mut self) -> io::Result<()> {
         let now = self.at.mono_ns;
@@ -196,7 +196,7 @@ impl<R: Ring, F: Filesystem> Server<R, F> {
 }
 
 /// How long the machine of a peer has been silent, if that is too long.
-fn is_silent<F: Filesystem>(ring: &mut impl Ring, peer: &Peer<F>) -> Option<u64> {
+fn is_silent<S: Service>(ring: &mut impl Ring, peer: &Peer<S>) -> Option<u64> {
     if peer.tcp { ring.silent_ns(peer.socket.fd()).filter(|&ns| ns > SILENT_NS) } else { None }
 }
 
@@ -210,7 +210,7 @@ enum Scarce {
 }
 
 impl Scarce {
-    fn is_held_by<F: Filesystem>(self, peer: &Peer<F>) -> bool {
+    fn is_held_by<S: Service>(self, peer: &Peer<S>) -> bool {
         match self {
             Scarce::Places => true,
             Scarce::Memory => peer.has_grant() || peer.outbound().is_some(),

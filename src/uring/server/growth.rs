@@ -1,7 +1,7 @@
 //! Populating and registering more of the arena, ahead of need.
 
 use super::Server;
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::uring::flight;
 use crate::uring::ring::{Ring, errno};
 use crate::uring::token::{Op, Token};
@@ -28,7 +28,7 @@ impl Grow {
     }
 }
 
-impl<R: Ring, F: Filesystem> Server<R, F> {
+impl<R: Ring, S: Service> Server<R, S> {
     /// Populates and registers more of the arena once three quarters of what is populated are in use.
     pub(super) fn grow(&mut self) -> io::Result<()> {
         let Some(grow) = self.options.grow else { return Ok(()) };

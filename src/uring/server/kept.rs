@@ -2,7 +2,7 @@
 //!
 //! Must not know: whose they were.
 
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::session::{Segments, Session};
 use crate::uring::flight::Gather;
 
@@ -23,7 +23,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Gives a session memory for its next replies. While replies take all the memory that they may, a batch is made anew,
     /// so that a short reply takes no more than it needs.
-    pub(super) fn lend<F: Filesystem>(&mut self, session: &mut Session<F>) {
+    pub(super) fn lend<S: Service>(&mut self, session: &mut Session<S>) {
         if !session.has_spare()
             && !session.is_tight()
             && let Some(batch) = self.batches.pop()

@@ -11,7 +11,7 @@
 //! Must not know: what lines say.
 
 use super::Server;
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::logging::{Log, Missing};
 use crate::stats::Stats;
 use crate::uring::flight::LogWrite;
@@ -117,7 +117,7 @@ impl Outlet {
     }
 }
 
-impl<R: Ring, F: Filesystem> Server<R, F> {
+impl<R: Ring, S: Service> Server<R, S> {
     /// Updates the counters, and submits a write of the waiting lines if none is in flight.
     pub(super) fn write_lines(&mut self) -> io::Result<()> {
         if self.outlet.last_since_ns.is_none() && self.is_drained() {

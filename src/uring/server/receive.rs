@@ -1,7 +1,7 @@
 //! Receiving: into which memory a peer's bytes go next, and when they are served.
 
 use super::{BACKLOG_BYTES, BACKLOG_BYTES_ALL, Server};
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::uring::buffers::{Shared, WINDOW_BYTES};
 use crate::uring::flight::{self, Inbound, Way};
 use crate::uring::intake::INTAKE_BYTES_MAX;
@@ -14,7 +14,7 @@ use std::io;
 /// Payloads are received whole while all windows, those of the usual size included, have no more than so many bytes.
 const WHOLE_BYTES_ALL: usize = BACKLOG_BYTES_ALL / 2;
 
-impl<R: Ring, F: Filesystem> Server<R, F> {
+impl<R: Ring, S: Service> Server<R, S> {
     pub(super) fn received(&mut self, slot: u32, res: i32, flags: u32) {
         let alone = !self.is_shared(slot);
         let peer = &mut self.peers[slot as usize];

@@ -2,7 +2,7 @@
 //! ended, also one that has no CQE.
 
 use super::Server;
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::uring::flight::{Outbound, Way};
 use crate::uring::peer::{Life, Sending};
 use crate::uring::ring::{Ring, errno};
@@ -17,7 +17,7 @@ const SHORT_BYTES: usize = 64 << 10;
 const SHORT_NS: u64 = 1_000_000;
 const PIECE_BYTES: usize = 256 << 10;
 
-impl<R: Ring, F: Filesystem> Server<R, F> {
+impl<R: Ring, S: Service> Server<R, S> {
     /// A send ended with `res`, at `now` in monotonic nanoseconds.
     pub(super) fn sent(&mut self, slot: u32, res: i32, now: u64) {
         let peer = &mut self.peers[slot as usize];

@@ -9,7 +9,7 @@
 //! Must not know: into which memory bytes are received, and how they are served.
 
 use super::Server;
-use crate::fs::Filesystem;
+use crate::fs::Service;
 use crate::uring::flight;
 use crate::uring::peer::{Life, Receiving};
 use crate::uring::ring::Ring;
@@ -22,7 +22,7 @@ const TOGETHER_MAX: usize = 16;
 /// Somebody who had a turn less than so many nanoseconds ago is being served: there is more to do than to wait for this peer's client.
 const BUSY_NS: u64 = 20_000;
 
-impl<R: Ring, F: Filesystem> Server<R, F> {
+impl<R: Ring, S: Service> Server<R, S> {
     /// Receives and serves what a peer's socket has already, a few times.
     pub(super) fn receive_again(&mut self, slot: u32) -> io::Result<()> {
         self.busy.note(slot, self.at.mono_ns);

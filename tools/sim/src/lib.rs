@@ -1,13 +1,14 @@
 //! A simulated kernel behind ring9's loop, clients in front of it, and oracles that watch both: everything by a seed, so that what fails once fails again.
 //!
 //! ```text
-//!   clients  <-- queues -->  kernel  <-- Ring -->  the server's loop and sessions  <-- Filesystem -->  watch --> memfs
-//!      |                        |                                                                        |
-//!      `------ ledger ----------'------------------ oracles (they panic) -------------------------------'--> model
+//!   clients  <-- queues -->  kernel  <-- Ring -->  the server's loop and sessions  <-- Service -->  slow, watch --> memfs
+//!      |                        |                                                                           |
+//!      `------ ledger ----------'------------------ oracles (they panic) ----------------------------------'--> model
 //! ```
 //! - `kernel`: sockets, completions, registered and shared buffers, timers, faults.
 //! - `client`: requests in all dialects, habits, and what must be true of replies.
 //! - `watch`: the tree under test and a naive model, operation by operation.
+//! - `slow`: what the server serves: the watched tree, whose operations wait now and then.
 //! - `ledger`: what was asked to be written and what was shown, by connection.
 //! - `world`: whether the kernel or a client acts next.
 //! - `run`: one simulation, what is checked in each turn and at the end.
@@ -31,6 +32,7 @@ mod random;
 mod run;
 mod scribe;
 mod shrink;
+mod slow;
 mod watch;
 mod world;
 

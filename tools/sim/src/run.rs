@@ -6,6 +6,7 @@ use crate::kernel::memory;
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::scribe::Scribe;
+use crate::slow::Slow;
 use crate::watch::Watch;
 use crate::world::{Phase, SimKernel, World, faults_of, places_of};
 use ring9::arena::{Arena, Gauge};
@@ -163,7 +164,7 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
 }
 
 struct Simulation {
-    server: Server<SimKernel, Watch<Mem>>,
+    server: Server<SimKernel, Slow<Mem>>,
     world: Rc<RefCell<World>>,
     gauge: Gauge,
     budget: Arc<Budget>,
@@ -197,6 +198,7 @@ impl Simulation {
             Rc::new(RefCell::new(Ledger::new(faults.has(Fault::TreeLendsNothing), faults.has(Fault::TreeWaits))));
         let tree_faults = faults.clone();
         let watch = Watch::new(mem, files, Random::new(random.number()), tree_faults, Rc::clone(&ledger));
+        let tree = Slow::new(watch, Rc::clone(&ledger));
         let clients_max = random.of(&[1, 2, 4, 8]);
         let grows = random.one_in(4);
         let trust = random.of(&[Trust::All, Trust::All, Trust::All, Trust::PeerUid, Trust::PeerUid, Trust::Squash]);
@@ -229,7 +231,7 @@ impl Simulation {
             log: Some(log),
             ..Options::new(1 << 20, peers_max)
         };
-        let mut server = Server::new(SimKernel(Rc::clone(&world)), watch, parts, options);
+        let mut server = Server::new(SimKernel(Rc::clone(&world)), tree, parts, options);
         // Where it cannot be registered everything goes by address.
         let _ = server.register(registered);
         server.listen(Listener { fd: crate::kernel::LISTENER, name: "sim".into(), trust, tcp: true });

@@ -1,4 +1,4 @@
-//! A tree that plays every operation on a naive model as well and compares the two; and that lets some of them wait.
+//! A tree that plays every operation on a naive model as well and compares the two. `slow` lets some of them wait.
 //!
 //! The order in which the server enters the tree is the order of execution: the model follows it, so that every result must be the one that this order gives. An
 //! attach name says which connection it is ("c7"): what is shown to it goes into the ledger.
@@ -9,28 +9,27 @@ use crate::kernel::faults::{Fault, Faults};
 use crate::ledger::{Answer, Ledger, Shown};
 use crate::model::{self, Model, What};
 use crate::random::Random;
+use crate::slow::hand_over;
 use ring9::arena::Space;
 use ring9::fs::{
-    At, Cancel, Change, Entry, Error, Filesystem, Grant, Iovec, Lock, Make, Open, Out, Outcome, Part, Result, SetXattr,
-    Stat, StatFs, Token, User,
+    At, Change, Entry, Error, Filesystem, Grant, Iovec, Lock, Make, Open, Out, Result, SetXattr, Stat, StatFs, User,
 };
 use ring9::wire::{Qid, qt};
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A file value of the tree, and its handle in the model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct File<T> {
     file: T,
     id: usize,
     number: u32,
-    peer: u32,
     listing: RefCell<Option<Listing>>,
 }
 
 /// A listing under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Listing {
     cookie: u64,
     /// Names that were there when it began, and since when.
@@ -38,22 +37,6 @@ struct Listing {
     seen: BTreeMap<Vec<u8>, usize>,
     /// Entries so far.
     count: usize,
-}
-
-/// An operation that waits.
-struct Waiting {
-    token: Token,
-    number: u32,
-    /// When it ends, in monotonic nanoseconds.
-    due: u64,
-    told: bool,
-    can_be_taken_back: bool,
-    result: Waited,
-}
-
-enum Waited {
-    Read(Iovec),
-    Count(u32),
 }
 
 struct Play {
@@ -69,10 +52,8 @@ pub struct Watch<F: Filesystem> {
     fs: F,
     play: RefCell<Play>,
     ledger: Rc<RefCell<Ledger>>,
-    waiting: Vec<Waiting>,
-    serial: u64,
-    /// What waits does so for long.
-    lazy: bool,
+    /// Whose file was read or written last.
+    last: u32,
     /// Attach names say connections, which the ledger knows.
     has_clients: bool,
     now: At,
@@ -153,11 +134,9 @@ impl<F: Filesystem> Watch<F> {
         faults: Faults,
         ledger: Rc<RefCell<Ledger>>,
     ) -> Watch<F> {
-        let mut random = random;
-        let lazy = random.one_in(2);
         let model = Model::new(files_max, None, At::default().wall);
         let play = RefCell::new(Play { model, qids: BTreeMap::new(), random, faults });
-        Watch { fs, play, ledger, waiting: Vec::new(), serial: 0, lazy, has_clients: true, now: At::default() }
+        Watch { fs, play, ledger, last: 0, has_clients: true, now: At::default() }
     }
 
     /// The same for who has no clients to account for, and may write anywhere: nothing waits, and beyond [`FAR`] everything is refused with `EFBIG`.
@@ -198,46 +177,40 @@ impl<F: Filesystem> Watch<F> {
         self.play.borrow().model.handles.iter().flatten().count()
     }
 
-    /// What waits for nobody any more is given up; but what could be finished has been.
-    pub(crate) fn let_go(&mut self) {
-        assert!(!self.waiting.iter().any(|waiting| waiting.told), "leaks: an operation that could be finished");
-        self.waiting.clear();
+    /// Whose file was read, written or synchronized last.
+    pub(crate) fn last(&self) -> u32 {
+        self.last
     }
 
-    fn keep(&self, file: F::File, id: usize, number: u32, peer: u32) -> File<F::File> {
-        File { file, id, number, peer, listing: RefCell::new(None) }
+    /// When the tree was entered last.
+    pub(crate) fn now(&self) -> At {
+        self.now
     }
 
-    fn play(&self, at: At) -> std::cell::RefMut<'_, Play> {
+    /// It is entered without a call.
+    pub(crate) fn is_now(&mut self, at: At) {
+        self.now = at;
+    }
+
+    pub(crate) fn random(&self) -> RefMut<'_, Random> {
+        RefMut::map(self.play.borrow_mut(), |play| &mut play.random)
+    }
+
+    fn keep(&self, file: F::File, id: usize, number: u32) -> File<F::File> {
+        File { file, id, number, listing: RefCell::new(None) }
+    }
+
+    fn play(&self, at: At) -> RefMut<'_, Play> {
         self.ledger.borrow_mut().operations += 1;
         let mut play = self.play.borrow_mut();
         play.model.now = at.wall;
         play
     }
 
-    /// Lets an operation wait that has been done.
-    fn wait(&mut self, file: &File<F::File>, can_be_taken_back: bool, result: Waited) -> Token {
-        self.serial += 1;
-        let token = Token { peer: file.peer, serial: self.serial };
-        let due = self.now.mono_ns
-            + if self.lazy {
-                1_000_000_000
-            } else {
-                self.play.borrow_mut().random.of(&[0, 1_000, 100_000, 1_000_000_000])
-            };
-        self.ledger.borrow_mut().waits(file.number, true);
-        self.waiting.push(Waiting { token, number: file.number, due, told: false, can_be_taken_back, result });
-        token
-    }
-
-    fn fires(&self, fault: Fault) -> bool {
+    pub(crate) fn fires(&self, fault: Fault) -> bool {
         let mut play = self.play.borrow_mut();
         let Play { random, faults, .. } = &mut *play;
         faults.fires(fault, random)
-    }
-
-    fn waits(&self) -> bool {
-        self.fires(Fault::TreeWaits)
     }
 
     /// Every name and every byte is as in the model; then all of it goes. Nobody else has a file any more.
@@ -272,7 +245,7 @@ impl<F: Filesystem> Watch<F> {
                         self.fs.open(&mut file, read, at).expect("model: nobody has it open");
                         let mut all = Iovec::default();
                         let done = self.fs.read(&mut file, 0, all.out(u32::MAX), at);
-                        same!(done, Ok(Outcome::Done(())), "a read");
+                        same!(done, Ok(()), "a read");
                         assert!(all.to_vec() == play.model.inodes[below].data, "model: content of file {below}");
                     }
                     _ => {}
@@ -353,20 +326,20 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         self.ledger.borrow_mut().enters(number, user.uid);
         let file = self.fs.attach(user, b"")?;
         let id = self.play(self.now).model.attach(user);
-        Ok(self.keep(file, id, number, user.peer))
+        Ok(self.keep(file, id, number))
     }
 
     fn lookup(&mut self, dir: &Self::File, name: &[u8]) -> Result<Self::File> {
         let ours = self.fs.lookup(&dir.file, name);
         let models = self.play(self.now).agree("lookup", &ours, false, |model| model.lookup(dir.id, name));
         let file = ours?;
-        Ok(self.keep(file, models.expect("they agree"), dir.number, dir.peer))
+        Ok(self.keep(file, models.expect("they agree"), dir.number))
     }
 
     fn duplicate(&mut self, file: &Self::File) -> Self::File {
         let ours = self.fs.duplicate(&file.file);
         let id = self.play(self.now).model.duplicate(file.id);
-        self.keep(ours, id, file.number, file.peer)
+        self.keep(ours, id, file.number)
     }
 
     fn attr(&self, file: &Self::File) -> Qid {
@@ -404,12 +377,12 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         ours
     }
 
-    fn read(&mut self, file: &mut Self::File, offset: u64, mut out: Out<'_>, at: At) -> Result<Outcome<()>> {
-        self.now = at;
+    /// What is read goes into the ledger once it is shown.
+    fn read(&mut self, file: &mut Self::File, offset: u64, mut out: Out<'_>, at: At) -> Result<()> {
+        (self.now, self.last) = (at, file.number);
         let room = out.room();
         let mut ours = Iovec::default();
-        let outcome = self.fs.read(&mut file.file, offset, ours.out(room), at)?;
-        same!(outcome, Outcome::Done(()), "a read");
+        self.fs.read(&mut file.file, offset, ours.out(room), at)?;
         let offset = usize::try_from(offset).expect("64 bits");
         let want = self.play(at).model.read(file.id, offset, room as usize);
         assert!(
@@ -418,16 +391,12 @@ impl<F: Filesystem> Filesystem for Watch<F> {
             ours.len(),
             want.len()
         );
-        if room > 0 && self.waits() {
-            return Ok(Outcome::Pending(self.wait(file, true, Waited::Read(ours))));
-        }
-        self.ledger.borrow_mut().shows(file.number, Answer::Bytes(want));
         hand_over(ours, &mut out);
-        Ok(Outcome::Done(()))
+        Ok(())
     }
 
-    fn write(&mut self, file: &mut Self::File, offset: u64, data: &[u8], at: At) -> Result<Outcome<u32>> {
-        self.now = at;
+    fn write(&mut self, file: &mut Self::File, offset: u64, data: &[u8], at: At) -> Result<u32> {
+        (self.now, self.last) = (at, file.number);
         let appends = self.appends(file);
         if !appends && self.is_far(offset.checked_add(data.len() as u64)) {
             return Err(Error::EFBIG);
@@ -443,10 +412,7 @@ impl<F: Filesystem> Filesystem for Watch<F> {
             Ok(())
         });
         if wrote.is_some() {
-            same!(ours, Ok(Outcome::Done(data.len() as u32)), "a write");
-            if self.waits() {
-                return Ok(Outcome::Pending(self.wait(file, false, Waited::Count(data.len() as u32))));
-            }
+            same!(ours, Ok(data.len() as u32), "a write");
         }
         ours
     }
@@ -467,8 +433,8 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         self.fs.discards(&file.file)
     }
 
-    fn commit(&mut self, file: &mut Self::File, grant: Grant, at: At) -> Result<Outcome<u32>> {
-        self.now = at;
+    fn commit(&mut self, file: &mut Self::File, grant: Grant, at: At) -> Result<u32> {
+        (self.now, self.last) = (at, file.number);
         let (grant, bytes) = landed(grant);
         let offset = grant.offset;
         // By now: the file that ignored the offset of the grant may have lost its DMAPPEND since.
@@ -479,11 +445,8 @@ impl<F: Filesystem> Filesystem for Watch<F> {
             return ours;
         }
         self.ledger.borrow_mut().writes(file.number, offset, &bytes);
-        same!(ours, Ok(Outcome::Done(bytes.len() as u32)), "a commit");
+        same!(ours, Ok(bytes.len() as u32), "a commit");
         self.play(at).model.write(file.id, offset as usize, &bytes);
-        if self.waits() {
-            return Ok(Outcome::Pending(self.wait(file, false, Waited::Count(bytes.len() as u32))));
-        }
         ours
     }
 
@@ -637,12 +600,9 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         ours
     }
 
-    fn fsync(&mut self, file: &Self::File, data_only: bool) -> Result<Outcome<()>> {
-        self.fs.fsync(&file.file, data_only)?;
-        if self.waits() {
-            return Ok(Outcome::Pending(self.wait(file, true, Waited::Count(0))));
-        }
-        Ok(Outcome::Done(()))
+    fn fsync(&mut self, file: &Self::File, data_only: bool) -> Result<()> {
+        self.last = file.number;
+        self.fs.fsync(&file.file, data_only)
     }
 
     fn xattr(&self, file: &Self::File, name: &[u8]) -> Result<&[u8]> {
@@ -709,58 +669,9 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         self.now = at;
         self.fs.tick(at);
     }
-
-    fn ready(&mut self) -> Option<Token> {
-        let now = self.now.mono_ns;
-        let due = self.waiting.iter_mut().find(|waiting| waiting.due <= now && !waiting.told)?;
-        due.told = true;
-        Some(due.token)
-    }
-
-    fn finish(&mut self, token: Token, mut out: Out<'_>, at: At) -> Result<u32> {
-        self.now = at;
-        let at = self.waiting.iter().position(|waiting| waiting.token == token);
-        let waiting = self.waiting.remove(at.expect("flush: what is finished waited, and once"));
-        self.ledger.borrow_mut().waits(waiting.number, false);
-        match waiting.result {
-            Waited::Count(count) => Ok(count),
-            Waited::Read(bytes) => {
-                let count = bytes.len() as u32;
-                // Nobody wants it where there is no room.
-                if out.room() > 0 {
-                    self.ledger.borrow_mut().shows(waiting.number, Answer::Bytes(bytes.to_vec()));
-                    hand_over(bytes, &mut out);
-                }
-                Ok(count)
-            }
-        }
-    }
-
-    fn cancel(&mut self, token: Token) -> Cancel {
-        let Some(at) = self.waiting.iter().position(|waiting| waiting.token == token) else {
-            panic!("flush: {token:?} is cancelled and does not wait")
-        };
-        let late = self.play.borrow_mut().random.one_in(3);
-        if self.waiting[at].told || !self.waiting[at].can_be_taken_back || late {
-            return Cancel::TooLate;
-        }
-        let waiting = self.waiting.remove(at);
-        self.ledger.borrow_mut().waits(waiting.number, false);
-        Cancel::Cancelled
-    }
 }
 
 /// Whether a write there would end beyond all that a file can have.
 fn is_too_far(offset: u64, bytes: &[u8]) -> bool {
     !bytes.is_empty() && offset.checked_add(bytes.len() as u64).is_none_or(|end| end > i64::MAX as u64)
-}
-
-/// What was read goes where it is wanted, pinned as it is.
-fn hand_over(mut from: Iovec, to: &mut Out<'_>) {
-    for part in std::mem::take(from.parts_mut()) {
-        match part {
-            Part::Slice(slice) => to.slice(slice),
-            Part::Small(range) => to.bytes(&from.small()[range]),
-        }
-    }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 use ring9::arena::Arena;
+use ring9::fs::Simple;
 use ring9::fs::mem::Mem;
 use ring9::stats::Stats;
 use ring9::uring::{Features, Kernel, Options, Ring, Server, Trust};
@@ -27,7 +28,7 @@ fn arena(region_bytes: usize) -> Arena {
     Arena::with_regions(16 << 20, region_bytes).expect("a small mapping")
 }
 
-fn server<R: Ring>(ring: R, region_bytes: usize, register: bool) -> (Server<Fixed<R>, Mem>, Rc<Stats>) {
+fn server<R: Ring>(ring: R, region_bytes: usize, register: bool) -> (Server<Fixed<R>, Simple<Mem>>, Rc<Stats>) {
     let arena = arena(region_bytes);
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let bytes = arena.memory().len();

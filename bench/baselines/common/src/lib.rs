@@ -18,7 +18,7 @@ use anyhow::Context;
 use nix::time::{ClockId, clock_gettime};
 use ring9::arena::Arena;
 use ring9::fs::mem::{self, Mem};
-use ring9::fs::{At, Filesystem, Time};
+use ring9::fs::{At, Service, Simple, Time};
 use ring9::limits;
 use ring9::session::{Config, Users};
 use std::hash::{BuildHasher, RandomState};
@@ -62,7 +62,7 @@ impl Clock {
 /// A server that is ready but for its driver.
 pub struct Start {
     /// The tree, in populated memory.
-    pub fs: Mem,
+    pub fs: Simple<Mem>,
     /// Sockets that listen.
     pub listeners: Vec<Listener>,
     /// What sessions are made with.
@@ -90,8 +90,8 @@ pub fn start(flags: &Flags) -> anyhow::Result<Start> {
     let hash_key = RandomState::new().hash_one(std::process::id());
     let inodes_max = usize::try_from(flags.memory.0 / limits::MEMORY_BYTES_PER_INODE)?;
     let options = mem::Options { inodes_max, hash_key, ..mem::Options::default() };
-    let mut fs = Mem::new(arena, options);
-    fs.init(Clock::Real.now()).map_err(std::io::Error::other)?;
+    let mut fs = Simple::from(Mem::new(arena, options));
+    Service::init(&mut fs, Clock::Real.now()).map_err(std::io::Error::other)?;
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let users = Arc::new(Users::parse(&read("/etc/passwd"), &read("/etc/group")));
     let config = Config { trust: flags.trust.into(), users, hash_key, ..Config::new(0, flags.msize.0 as u32) };

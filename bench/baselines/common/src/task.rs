@@ -4,11 +4,11 @@
 //!   its socket lets others run after every [`REST_BYTES`].
 //! - [`idiomatic`]: what a user of runtimes writes first. One buffer each way, read, then `write_all`; every byte is copied once more.
 //!
-//! A tree whose operations wait ([`Filesystem::ready`]) is not supported: no task would be woken.
+//! A tree whose operations or replies wait ([`Service::ready`], [`Service::is_open`]) is not supported: no task would be woken.
 
 use crate::{Clock, Configs, INBOX_BYTES};
 use futures_util::future;
-use ring9::fs::{At, Filesystem};
+use ring9::fs::{At, Service};
 use ring9::session::{Config, Landing, Segments, Session};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -102,7 +102,7 @@ pub const REST_BYTES: usize = 128 << 10;
 
 /// Serves one connection until it is closed. `rest` lets other tasks run and the runtime ask the kernel, as what runtimes call `yield_now`; nothing need be done where each operation
 /// waits for its completion.
-pub async fn tuned<F: Filesystem>(
+pub async fn tuned<F: Service>(
     rx: impl Receive,
     tx: impl Transmit,
     rest: impl AsyncFn(),
@@ -140,7 +140,7 @@ impl<R: AsyncFn()> Turn<R> {
     }
 }
 
-struct Peer<F: Filesystem> {
+struct Peer<F: Service> {
     session: Session<F>,
     /// Received and not served yet: the first `filled` bytes.
     inbox: Vec<u8>,
@@ -149,7 +149,7 @@ struct Peer<F: Filesystem> {
     clock: Clock,
 }
 
-impl<F: Filesystem> Peer<F> {
+impl<F: Service> Peer<F> {
     async fn serve(
         &mut self,
         mut rx: impl Receive,
@@ -248,7 +248,7 @@ async fn transmit_all(tx: &mut impl Transmit, mut out: Segments, turn: &Turn<imp
 }
 
 /// Serves one connection until it is closed, with one buffer each way.
-pub async fn idiomatic<F: Filesystem>(mut stream: impl Stream, shared: Shared<F>) -> io::Result<()> {
+pub async fn idiomatic<F: Service>(mut stream: impl Stream, shared: Shared<F>) -> io::Result<()> {
     let Shared { fs, config, clock } = shared;
     let mut session = Session::new(config);
     let served = exchange(&mut stream, &mut session, &fs, clock).await;
@@ -256,7 +256,7 @@ pub async fn idiomatic<F: Filesystem>(mut stream: impl Stream, shared: Shared<F>
     served
 }
 
-async fn exchange<F: Filesystem>(
+async fn exchange<F: Service>(
     stream: &mut impl Stream,
     session: &mut Session<F>,
     fs: &RefCell<F>,
@@ -286,7 +286,7 @@ async fn exchange<F: Filesystem>(
 }
 
 /// Serves what is in the inbox, and copies the replies. True: there may be more.
-fn serve<F: Filesystem>(
+fn serve<F: Service>(
     session: &mut Session<F>,
     fs: &mut F,
     at: At,

@@ -19,7 +19,7 @@ use compio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use compio::runtime::{CancelToken, Runtime, StreamExt as _, spawn};
 use futures_util::{Stream, StreamExt as _};
 use owned::{Gather, Single, Target};
-use ring9::fs::Filesystem;
+use ring9::fs::Service;
 use ring9::session::Segments;
 use std::collections::VecDeque;
 use std::io;
@@ -59,7 +59,7 @@ fn runtime(tier: Tier) -> io::Result<Runtime> {
 }
 
 /// Serves one connected socket until it is closed, on a runtime of its own.
-pub fn serve_connected<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+pub fn serve_connected<F: Service>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     runtime(tier)?.block_on(async {
         match socket {
             Socket::Tcp(stream) => connection(TcpStream::from_std(stream)?, shared, tier).await,
@@ -69,7 +69,7 @@ pub fn serve_connected<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: T
 }
 
 /// Serves the connections of listening sockets for ever, on a runtime of its own.
-pub fn serve<F: Filesystem + 'static>(
+pub fn serve<F: Service + 'static>(
     listeners: Vec<Listener>,
     fs: F,
     configs: Configs,
@@ -105,7 +105,7 @@ pub fn serve<F: Filesystem + 'static>(
     })
 }
 
-async fn enter<S, F: Filesystem + 'static>(accepted: io::Result<S>, door: &Door<F>, tier: Tier)
+async fn enter<S, F: Service + 'static>(accepted: io::Result<S>, door: &Door<F>, tier: Tier)
 where
     S: AsyncWrite + AsyncRead + 'static,
     for<'a> &'a S: AsyncRead + AsyncReadMulti + AsyncWrite,
@@ -122,7 +122,7 @@ where
     }
 }
 
-async fn connection<S, F: Filesystem>(stream: S, shared: Shared<F>, tier: Tier) -> io::Result<()>
+async fn connection<S, F: Service>(stream: S, shared: Shared<F>, tier: Tier) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite,
     for<'a> &'a S: AsyncRead + AsyncReadMulti + AsyncWrite,

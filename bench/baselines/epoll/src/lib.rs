@@ -9,8 +9,8 @@ use common::{Clock, Configs, Facts, INBOX_BYTES, Listener};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use peer::{Gone, Peer, Turn};
-use ring9::fs::Filesystem;
-use ring9::session::{Config, Session};
+use ring9::fs::Service;
+use ring9::session::{self, Config, Session};
 use slab::Slab;
 use std::io;
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ const LISTENER: u64 = 1 << 32;
 const ACCEPTS_MAX: usize = 64;
 
 /// Serves one connected socket until it is closed.
-pub fn serve_connected<F: Filesystem>(
+pub fn serve_connected<F: Service>(
     socket: impl Into<OwnedFd>,
     fs: &mut F,
     config: Config,
@@ -51,7 +51,7 @@ pub fn serve_connected<F: Filesystem>(
 }
 
 /// Serves the connections of listening sockets for ever.
-pub fn serve<F: Filesystem>(listeners: &[Listener], fs: &mut F, configs: &Configs, clock: &Clock) -> io::Result<()> {
+pub fn serve<F: Service>(listeners: &[Listener], fs: &mut F, configs: &Configs, clock: &Clock) -> io::Result<()> {
     let mut driver = Driver::new(fs, *clock)?;
     for (index, listener) in listeners.iter().enumerate() {
         listener.set_nonblocking()?;
@@ -62,7 +62,7 @@ pub fn serve<F: Filesystem>(listeners: &[Listener], fs: &mut F, configs: &Config
     }
 }
 
-struct Driver<'a, F: Filesystem> {
+struct Driver<'a, F: Service> {
     epoll: Epoll,
     peers: Slab<Peer<F>>,
     fs: &'a mut F,
@@ -71,9 +71,11 @@ struct Driver<'a, F: Filesystem> {
     sink: Box<[u8]>,
     /// Peers to go on with in this turn without an event.
     later: Vec<usize>,
+    /// Connections so far.
+    connections: u64,
 }
 
-impl<'a, F: Filesystem> Driver<'a, F> {
+impl<'a, F: Service> Driver<'a, F> {
     fn new(fs: &'a mut F, clock: Clock) -> io::Result<Driver<'a, F>> {
         Ok(Driver {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
@@ -82,6 +84,7 @@ impl<'a, F: Filesystem> Driver<'a, F> {
             clock,
             sink: vec![0; INBOX_BYTES].into_boxed_slice(),
             later: Vec::new(),
+            connections: 0,
         })
     }
 
@@ -93,7 +96,10 @@ impl<'a, F: Filesystem> Driver<'a, F> {
         let entry = self.peers.vacant_entry();
         let key = entry.key();
         self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, key as u64))?;
-        entry.insert(Peer::new(socket, Session::new(config(key as u32))));
+        // The key may have been that of a connection before.
+        self.connections += 1;
+        let config = Config { first_op: self.connections << 40, ..config(key as u32) };
+        entry.insert(Peer::new(socket, Session::new(config)));
         Ok(())
     }
 
@@ -125,10 +131,12 @@ impl<'a, F: Filesystem> Driver<'a, F> {
                 }
             }
         }
-        while let Some(token) = self.fs.ready() {
-            if let Some(peer) = self.peers.get_mut(token.peer as usize) {
-                peer.complete(self.fs, token, at);
-                self.go_on(token.peer as usize, Turn { at, events: EpollFlags::empty() })?;
+        while let Some(op) = self.fs.ready() {
+            if let Some(peer) = self.peers.get_mut(op.peer as usize) {
+                peer.complete(self.fs, op, at);
+                self.go_on(op.peer as usize, Turn { at, events: EpollFlags::empty() })?;
+            } else {
+                session::discard(self.fs, op, at);
             }
         }
         Ok(())

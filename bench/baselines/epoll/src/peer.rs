@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, recv, send, sendmsg};
 use nix::sys::uio::readv;
-use ring9::fs::{At, Filesystem, Token};
+use ring9::fs::{At, OpId, Service};
 use ring9::session::{Broken, Landing, Segments, Session};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const READS_MAX: usize = 16;
 
 /// A connection.
-pub(crate) struct Peer<F: Filesystem> {
+pub(crate) struct Peer<F: Service> {
     socket: OwnedFd,
     session: Session<F>,
     inbox: Box<[u8]>,
@@ -58,7 +58,7 @@ enum Read {
     Drained,
 }
 
-impl<F: Filesystem> Peer<F> {
+impl<F: Service> Peer<F> {
     pub(crate) fn new(socket: OwnedFd, session: Session<F>) -> Peer<F> {
         Peer {
             socket,
@@ -80,8 +80,8 @@ impl<F: Filesystem> Peer<F> {
         &self.socket
     }
 
-    pub(crate) fn complete(&mut self, fs: &mut F, token: Token, at: At) {
-        self.session.complete(fs, token, at);
+    pub(crate) fn complete(&mut self, fs: &mut F, op: OpId, at: At) {
+        self.session.complete(fs, op, at);
     }
 
     /// Something is left to be served, and nothing will wake it.

@@ -8,7 +8,7 @@ use common::{Clock, Configs, Facts, Listener, Socket, Tier};
 use futures_lite::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, spawn_local, yield_if_needed};
-use ring9::fs::Filesystem;
+use ring9::fs::Service;
 use ring9::session::Segments;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -36,12 +36,12 @@ fn executor() -> io::Result<LocalExecutor> {
 }
 
 /// Serves one connected socket until it is closed, on an executor of its own.
-pub fn serve_connected<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+pub fn serve_connected<F: Service>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     executor()?.run(async { connection(adopt(socket), shared, tier).await })
 }
 
 /// Serves the connections of listening sockets for ever, on an executor of its own.
-pub fn serve<F: Filesystem + 'static>(
+pub fn serve<F: Service + 'static>(
     listeners: Vec<Listener>,
     fs: F,
     configs: Configs,
@@ -70,7 +70,7 @@ fn adopt_listener(listener: Listener) -> TcpListener {
     unsafe { TcpListener::from_raw_fd(OwnedFd::from(listener).into_raw_fd()) }
 }
 
-async fn accept<F: Filesystem + 'static>(listener: TcpListener, door: Rc<Door<F>>, tier: Tier) {
+async fn accept<F: Service + 'static>(listener: TcpListener, door: Rc<Door<F>>, tier: Tier) {
     loop {
         match listener.accept().await {
             Ok(stream) => {
@@ -85,7 +85,7 @@ async fn accept<F: Filesystem + 'static>(listener: TcpListener, door: Rc<Door<F>
     }
 }
 
-async fn connection<F: Filesystem>(stream: TcpStream, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+async fn connection<F: Service>(stream: TcpStream, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     match tier {
         Tier::Tuned => {
             let stream = RefCell::new(stream);

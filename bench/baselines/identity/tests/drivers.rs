@@ -7,6 +7,7 @@ mod roster;
 
 use common::task::Shared;
 use common::{Clock, Socket, Tier};
+use ring9::fs::Simple;
 use ring9::fs::mem::Mem;
 use ring9::wire::Dialect;
 use std::cell::RefCell;
@@ -47,7 +48,7 @@ fn check(name: &str, serve: impl Fn(UnixStream) -> io::Result<usize>) {
 }
 
 /// A runtime in one of its tiers.
-fn check_runtime(name: &str, tier: Tier, serve: impl Fn(Socket, Shared<Mem>, Tier) -> io::Result<()>) {
+fn check_runtime(name: &str, tier: Tier, serve: impl Fn(Socket, Shared<Simple<Mem>>, Tier) -> io::Result<()>) {
     check(&format!("{name} {tier:?}"), |socket| {
         let fs = Rc::new(RefCell::new(tree()));
         serve(Socket::Unix(socket), Shared { fs: Rc::clone(&fs), config: config(), clock: CLOCK }, tier)?;

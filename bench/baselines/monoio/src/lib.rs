@@ -14,7 +14,7 @@ use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, Runtime, RuntimeBuilder, spawn};
 use owned::{Gather, Single, Target};
-use ring9::fs::Filesystem;
+use ring9::fs::Service;
 use ring9::session::Segments;
 use std::io;
 use std::rc::Rc;
@@ -44,7 +44,7 @@ fn runtime(tier: Tier) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
 }
 
 /// Serves one connected socket until it is closed, on a runtime of its own.
-pub fn serve_connected<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+pub fn serve_connected<F: Service>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     runtime(tier)?.block_on(async {
         match socket {
             Socket::Tcp(stream) => connection(TcpStream::from_std(stream)?, shared, tier).await,
@@ -54,7 +54,7 @@ pub fn serve_connected<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: T
 }
 
 /// Serves the connections of listening sockets for ever, on a runtime of its own.
-pub fn serve<F: Filesystem + 'static>(
+pub fn serve<F: Service + 'static>(
     listeners: Vec<Listener>,
     fs: F,
     configs: Configs,
@@ -91,7 +91,7 @@ pub fn serve<F: Filesystem + 'static>(
 async fn enter<S, F>(accepted: io::Result<S>, door: &Door<F>, tier: Tier)
 where
     S: AsyncReadRent + AsyncWriteRent + Split + 'static,
-    F: Filesystem + 'static,
+    F: Service + 'static,
 {
     match accepted {
         Ok(stream) => {
@@ -105,7 +105,7 @@ where
     }
 }
 
-async fn connection<S, F: Filesystem>(stream: S, shared: Shared<F>, tier: Tier) -> io::Result<()>
+async fn connection<S, F: Service>(stream: S, shared: Shared<F>, tier: Tier) -> io::Result<()>
 where
     S: AsyncReadRent + AsyncWriteRent + Split,
 {

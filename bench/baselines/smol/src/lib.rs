@@ -5,7 +5,7 @@
 
 use common::task::{ACCEPT_PAUSE, Door, Receive, Room, Shared, Stream, Transmit, idiomatic, tell, tell_refused, tuned};
 use common::{Clock, Configs, Facts, Listener, Socket, Tier, call};
-use ring9::fs::Filesystem;
+use ring9::fs::Service;
 use ring9::session::Segments;
 use smol::future::yield_now;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -26,12 +26,12 @@ pub const FACTS: Facts = Facts {
 };
 
 /// Serves one connected socket until it is closed.
-pub fn serve_connected<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+pub fn serve_connected<F: Service>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     smol::block_on(connection(socket, shared, tier))
 }
 
 /// Serves the connections of listening sockets for ever, on an executor of its own.
-pub fn serve<F: Filesystem + 'static>(
+pub fn serve<F: Service + 'static>(
     listeners: Vec<Listener>,
     fs: F,
     configs: Configs,
@@ -46,7 +46,7 @@ pub fn serve<F: Filesystem + 'static>(
     smol::block_on(executor.run(std::future::pending()))
 }
 
-async fn accept<F: Filesystem + 'static>(
+async fn accept<F: Service + 'static>(
     listener: Async<Listener>,
     door: Rc<Door<F>>,
     executor: Rc<LocalExecutor<'static>>,
@@ -66,7 +66,7 @@ async fn accept<F: Filesystem + 'static>(
     }
 }
 
-async fn connection<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+async fn connection<F: Service>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     match (tier, socket) {
         (Tier::Tuned, socket) => {
             let ready = Async::new(OwnedFd::from(socket))?;

@@ -4,7 +4,7 @@
 
 use common::task::{ACCEPT_PAUSE, Room, tell, tell_refused};
 use common::{Clock, Configs, Facts, INBOX_BYTES, Listener, call};
-use ring9::fs::Filesystem;
+use ring9::fs::Service;
 use ring9::session::{Config, Session};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,7 +29,7 @@ const STACK_BYTES: usize = 256 << 10;
 const SOUND: &str = "no thread has panicked with the tree";
 
 /// Serves one connected socket until it is closed.
-pub fn serve_connected<F: Filesystem>(
+pub fn serve_connected<F: Service>(
     socket: impl Into<OwnedFd>,
     fs: &Mutex<F>,
     config: Config,
@@ -41,7 +41,7 @@ pub fn serve_connected<F: Filesystem>(
     served
 }
 
-fn exchange<F: Filesystem>(socket: &OwnedFd, session: &mut Session<F>, fs: &Mutex<F>, clock: &Clock) -> io::Result<()> {
+fn exchange<F: Service>(socket: &OwnedFd, session: &mut Session<F>, fs: &Mutex<F>, clock: &Clock) -> io::Result<()> {
     let tree = || fs.lock().expect(SOUND);
     let (mut inbox, mut filled, mut skip, mut landing) = (vec![0; INBOX_BYTES], 0, 0, None);
     loop {
@@ -87,7 +87,7 @@ fn exchange<F: Filesystem>(socket: &OwnedFd, session: &mut Session<F>, fs: &Mute
     }
 }
 
-fn send_all<'a, F: Filesystem + 'a>(
+fn send_all<'a, F: Service + 'a>(
     socket: &OwnedFd,
     session: &mut Session<F>,
     tree: &impl Fn() -> MutexGuard<'a, F>,
@@ -112,7 +112,7 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usiz
 }
 
 /// Serves the connections of listening sockets for ever: a thread for each listener, and one for each connection.
-pub fn serve<F: Filesystem + Send + 'static>(
+pub fn serve<F: Service + Send + 'static>(
     listeners: Vec<Listener>,
     fs: F,
     configs: &Configs,
@@ -127,7 +127,7 @@ pub fn serve<F: Filesystem + Send + 'static>(
     Ok(())
 }
 
-fn accept<F: Filesystem + Send + 'static>(
+fn accept<F: Service + Send + 'static>(
     listener: &Listener,
     fs: &Arc<Mutex<F>>,
     config: impl Fn() -> Config,

@@ -12,7 +12,7 @@ pub mod owned;
 use common::task::{ACCEPT_PAUSE, Door, Receive, Room, Shared, Stream, Transmit, idiomatic, tell, tell_refused, tuned};
 use common::{Clock, Configs, Facts, Listener, Socket, Tier};
 use owned::{Single, Target, gather};
-use ring9::fs::Filesystem;
+use ring9::fs::Service;
 use ring9::session::Segments;
 use std::io;
 use std::net::TcpStream as StdTcpStream;
@@ -49,12 +49,12 @@ fn run<T>(tier: Tier, future: impl Future<Output = T>) -> T {
 }
 
 /// Serves one connected socket until it is closed, on a runtime of its own.
-pub fn serve_connected<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+pub fn serve_connected<F: Service>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     run(tier, connection(socket, shared, tier))
 }
 
 /// Serves the connections of listening sockets for ever, on a runtime of its own.
-pub fn serve<F: Filesystem + 'static>(
+pub fn serve<F: Service + 'static>(
     listeners: Vec<Listener>,
     fs: F,
     configs: Configs,
@@ -91,7 +91,7 @@ pub fn serve<F: Filesystem + 'static>(
     })
 }
 
-async fn enter<F: Filesystem + 'static>(accepted: io::Result<Socket>, door: &Door<F>, tier: Tier) {
+async fn enter<F: Service + 'static>(accepted: io::Result<Socket>, door: &Door<F>, tier: Tier) {
     match accepted {
         Ok(socket) => {
             let shared = door.enter();
@@ -104,7 +104,7 @@ async fn enter<F: Filesystem + 'static>(accepted: io::Result<Socket>, door: &Doo
     }
 }
 
-async fn connection<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+async fn connection<F: Service>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     // The ring waits for sockets that block; for others it gives EAGAIN to the caller.
     socket.set_nonblocking(false)?;
     // Either kind is a descriptor to it.

@@ -5,7 +5,7 @@
 
 use common::task::{ACCEPT_PAUSE, Door, Receive, Room, Shared, Stream, Transmit, idiomatic, tell, tell_refused, tuned};
 use common::{Clock, Configs, Facts, Listener, Socket, Tier, call};
-use ring9::fs::Filesystem;
+use ring9::fs::Service;
 use ring9::session::Segments;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,12 +31,12 @@ fn runtime() -> io::Result<LocalRuntime> {
 }
 
 /// Serves one connected socket until it is closed, on a runtime of its own.
-pub fn serve_connected<F: Filesystem>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+pub fn serve_connected<F: Service>(socket: Socket, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     runtime()?.block_on(async { connection(Ready::from_std(socket)?, shared, tier).await })
 }
 
 /// Serves the connections of listening sockets for ever, on a runtime of its own.
-pub fn serve<F: Filesystem + 'static>(
+pub fn serve<F: Service + 'static>(
     listeners: Vec<Listener>,
     fs: F,
     configs: Configs,
@@ -71,7 +71,7 @@ pub fn serve<F: Filesystem + 'static>(
     })
 }
 
-async fn enter<F: Filesystem + 'static>(accepted: io::Result<Ready>, door: &Door<F>, tier: Tier) {
+async fn enter<F: Service + 'static>(accepted: io::Result<Ready>, door: &Door<F>, tier: Tier) {
     match accepted {
         Ok(stream) => {
             let shared = door.enter();
@@ -84,7 +84,7 @@ async fn enter<F: Filesystem + 'static>(accepted: io::Result<Ready>, door: &Door
     }
 }
 
-async fn connection<F: Filesystem>(stream: Ready, shared: Shared<F>, tier: Tier) -> io::Result<()> {
+async fn connection<F: Service>(stream: Ready, shared: Shared<F>, tier: Tier) -> io::Result<()> {
     match (tier, stream) {
         (Tier::Tuned, stream) => tuned(Half(&stream), Half(&stream), yield_now, shared).await,
         (Tier::Idiomatic, Ready::Tcp(stream)) => idiomatic(Plain(stream), shared).await,

@@ -123,7 +123,7 @@ fn changes_under_replies_are_copied_once_more_and_take_twice_the_memory() {
         written += len;
         assert!(shown.to_vec() == was);
         drop(shown);
-        mem.ready();
+        mem.work();
         assert!(mem.stat(&file).expect("there").blocks * 512 <= 8 * BLOCK as u64);
     }
     let (grown, merged, pinned) = copied(&mem);
@@ -155,6 +155,6 @@ fn scattered_writes_hold_their_pages() {
         resize(&mut mem, &mut file, 0).expect("shrinking");
     }
     mem.close(file, at(9)).expect("nothing to do");
-    mem.ready();
+    mem.work();
     nothing_left(mem);
 }

@@ -168,7 +168,7 @@ fn memory_that_replies_alone_held_is_free_after_ready() {
     resize(&mut mem, &mut file, 0).expect("shrinking");
     assert_eq!(used(&mem), 2 * BLOCK, "charged until the reply has gone");
     drop(reply);
-    assert_eq!(mem.ready(), None);
+    mem.work();
     assert_eq!(used(&mem), 0);
 }
 
@@ -192,7 +192,7 @@ fn what_a_large_file_lets_go_of_is_free_before_it_is_freed() {
         assert_eq!((used(&mem), mem.free_bytes(), mem.has_work()), (waits * BLOCK, free, true));
         assert_eq!(mem.statfs(&dir).expect("a tree").bfree * UNIT_BYTES, free as u64);
         assert!(mem.spent() >= (waste::AT_ONCE / waste::PER_UNIT) as u32);
-        mem.ready();
+        mem.work();
         assert_eq!((used(&mem), mem.free_bytes()), ((waits - waste::TURN_MAX) * BLOCK, free));
         assert_eq!(mem.spent(), 0, "no request has done it");
         // All of it is needed again.
@@ -308,7 +308,7 @@ fn grants_beyond_an_eighth_of_the_memory_come_block_by_block() {
     assert_eq!(commit(&mut mem, &mut other, grant), COUNT);
     assert_eq!(content(&mut mem, &mut other)[3..], data);
     drop(claims);
-    mem.ready();
+    mem.work();
     assert_eq!(mem.arena().gauge().granted_bytes(), 0);
     assert_eq!(mem.stat(&file).expect("a file").size, 0, "abandoned claims change nothing");
     for file in [file, other] {

@@ -1,0 +1,581 @@
+//! What a session asks of a tree: one [`Call`] for each message, and one [`Answer`], now or later.
+//!
+//! - A call borrows from the message. A tree that answers later keeps a [`CallBuf`](super::CallBuf) of it.
+//! - An [`Answer`] is `Copy`. What does not fit into it is shown: [`Show`] is where to.
+//! - A call that is [`Outcome::Pending`] has shown nothing. [`Service::ready`] names it once it can go on, and
+//!   [`Service::finish`] is given a new `Show`.
+//! - Nothing that is shown or answered borrows from the tree: slices are pinned, the rest is copied.
+//! - A file is closed once, after the last operation that names it has ended.
+//!
+//! Must not know: fids, tags, messages, sockets.
+
+use super::{At, Change, Entry, Error, Grant, Lock, LockKind, Make, Open, Out, Result, SetXattr, Stat, StatFs, User};
+use crate::wire::{Names, Qid};
+use std::ops::Range;
+
+/// Names a file that a tree has given out, until it is closed. What is known of an open file is the tree's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    place: u32,
+    /// The tree, in the upper 8 bits, and a number that tells the files of a place apart.
+    check: u32,
+}
+
+impl FileId {
+    const CHECK: u32 = 0xff_ffff;
+    /// A name that no file has.
+    pub const NONE: FileId = FileId { place: u32::MAX, check: u32::MAX };
+
+    /// The file at this place of a tree. `number` tells it from those that were there before, by its lower 24 bits.
+    #[inline]
+    pub fn new(place: u32, number: u32) -> FileId {
+        FileId { place, check: number & Self::CHECK }
+    }
+
+    /// Where its tree has it.
+    #[inline]
+    pub fn place(self) -> usize {
+        self.place as usize
+    }
+
+    /// The lower 24 bits of its number.
+    #[inline]
+    pub fn number(self) -> u32 {
+        self.check & Self::CHECK
+    }
+
+    /// Which of the trees that are joined has it: 0 is the first one.
+    #[inline]
+    pub fn tree(self) -> u8 {
+        (self.check >> 24) as u8
+    }
+
+    /// The same as a join of trees names it where its tree is `steps` further on.
+    #[inline]
+    pub(super) fn behind(self, steps: u8) -> FileId {
+        FileId { check: self.check.wrapping_add(u32::from(steps) << 24), ..self }
+    }
+
+    /// The same as the tree behind the first one names it.
+    #[inline]
+    pub(super) fn in_rest(self) -> FileId {
+        FileId { check: self.check.wrapping_sub(1 << 24), ..self }
+    }
+}
+
+/// Names an operation from its call until its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OpId {
+    /// Whose session asks.
+    pub peer: u32,
+    /// Which of its operations. The number of one that was pending is never used again.
+    pub serial: u64,
+}
+
+/// A position in a tree's log: a reply leaves only once its gate is open. The upper 8 bits are the tree's among
+/// those that are joined; below that, gates of a tree open in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gate(pub u64);
+
+impl Gate {
+    /// The gate of what nobody waits for. It is always open.
+    pub const OPEN: Gate = Gate(0);
+
+    /// Which of the trees that are joined it belongs to.
+    pub fn tree(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// The first gate behind those of the same tree. `None` if there is no further tree.
+    pub fn next_tree(self) -> Option<Gate> {
+        (u64::from(self.tree()) + 1).checked_mul(1 << 56).map(Gate)
+    }
+
+    /// As a join names it where its tree is `steps` further on.
+    pub(super) fn behind(self, steps: u8) -> Gate {
+        if self == Gate::OPEN { self } else { Gate(self.0.wrapping_add(u64::from(steps) << 56)) }
+    }
+
+    pub(super) fn in_rest(self) -> Gate {
+        Gate(self.0.wrapping_sub(1 << 56))
+    }
+}
+
+/// What one message asks of a tree. Names have been checked by [`check_name`](super::check_name), but for those of a walk.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "fields have the names of what 9P and Linux call them; each variant says what it does")]
+pub enum Call<'a> {
+    /// The root that this user sees under this name: [`Done::File`]. ENOENT if there is no such tree.
+    Attach { user: User, aname: &'a [u8] },
+    /// Steps down, and up with ".."; `dots`: "." is a step, too, and otherwise ENOENT. Shows the qid of each step that was
+    /// taken in [`Show::Steps`]: [`Done::Walked`], with a new file if that was all of them. The first step that fails is an
+    /// error. No names: another file for the same one, not open.
+    Walk { from: FileId, names: Names<'a>, dots: bool },
+    /// Checks permission and opens: [`Done::Opened`].
+    Open { file: FileId, flags: Open },
+    /// Makes and opens: [`Done::Opened`]. `dir` becomes the new file.
+    Create { dir: FileId, name: &'a [u8], new: New },
+    /// Bytes of an open file into [`Show::Data`]: [`Done::Nothing`].
+    Read { file: FileId, offset: u64 },
+    /// Entries behind a cookie into [`Show::Entries`]: [`Done::Nothing`].
+    List { dir: FileId, cookie: u64 },
+    /// [`Done::Count`]: how many bytes were taken.
+    Write { file: FileId, offset: u64, data: &'a [u8] },
+    /// Publishes a payload that has landed whole: [`Done::Count`]. Cannot fail for want of memory.
+    Commit { file: FileId, grant: Grant },
+    /// What the file shows, in [`Show::Stat`]: [`Done::Nothing`].
+    Stat { file: FileId },
+    /// Changes what is not `None`, all or nothing: [`Done::Nothing`].
+    Wstat { file: FileId, change: Change<'a> },
+    /// The target of a symbolic link in [`Show::Bytes`]: [`Done::Nothing`]. It is a read of it; EINVAL for other files.
+    ReadLink { file: FileId },
+    /// Makes something that is not opened: [`Done::Made`]. `enter`: `dir` becomes it, [`Done::Opened`] without being open;
+    /// and its permissions are limited by those of the directory (open(9P)).
+    Make { dir: FileId, name: &'a [u8], what: Make<'a>, mode: u32, gid: Option<u32>, enter: bool },
+    /// A further name for a file. `enter` as for `Make`; otherwise [`Done::Nothing`].
+    Link { dir: FileId, name: &'a [u8], file: FileId, enter: bool },
+    /// Removes a name: [`Done::Nothing`].
+    Unlink { dir: FileId, name: &'a [u8], want_dir: bool },
+    /// rename(2): [`Done::Nothing`]. EXDEV between two trees.
+    Rename { from: FileId, name: &'a [u8], to: FileId, new_name: &'a [u8] },
+    /// rename(2) of the file by the name it was reached by: [`Done::Nothing`].
+    RenameFile { file: FileId, to: FileId, new_name: &'a [u8] },
+    /// Unlinks the file by the name it was reached by: [`Done::Nothing`]. It is closed by another call.
+    Remove { file: FileId },
+    /// The last call for this file, which is gone even if it fails: [`Done::Nothing`].
+    Close { file: FileId },
+    /// Everything acknowledged so far is as durable as this tree can make it: [`Done::Nothing`].
+    Fsync { file: FileId, data_only: bool },
+    /// The value of an extended attribute in [`Show::Bytes`]; if the name is empty the names of all, each with a NUL.
+    /// [`Done::File`]: another file for the same one.
+    Xattr { file: FileId, name: &'a [u8] },
+    /// What setting this attribute is sure to fail with, ahead of it: [`Done::Nothing`].
+    CheckXattr { file: FileId, name: &'a [u8], how: SetXattr },
+    /// Sets or removes an extended attribute: [`Done::Nothing`].
+    SetXattr { file: FileId, name: &'a [u8], value: Option<&'a [u8]>, how: SetXattr },
+    /// Locks a range or gives it back, without waiting: [`Done::Locked`].
+    Lock { file: FileId, lock: Lock<'a> },
+    /// The lock that is in the way of this one, if there is one, in [`Show::Lock`]: [`Done::Nothing`].
+    Conflict { file: FileId, lock: Lock<'a> },
+    /// Sizes and counts of the tree, in [`Show::StatFs`]: [`Done::Nothing`].
+    StatFs { file: FileId },
+}
+
+impl Call<'_> {
+    /// The files that it names. An attach names none.
+    #[inline(always)]
+    pub fn files(&mut self) -> [Option<&mut FileId>; 2] {
+        match self {
+            Call::Attach { .. } => [None, None],
+            Call::Walk { from: file, .. }
+            | Call::Open { file, .. }
+            | Call::Create { dir: file, .. }
+            | Call::Read { file, .. }
+            | Call::List { dir: file, .. }
+            | Call::Write { file, .. }
+            | Call::Commit { file, .. }
+            | Call::Stat { file }
+            | Call::Wstat { file, .. }
+            | Call::ReadLink { file }
+            | Call::Make { dir: file, .. }
+            | Call::Unlink { dir: file, .. }
+            | Call::Remove { file }
+            | Call::Close { file }
+            | Call::Fsync { file, .. }
+            | Call::Xattr { file, .. }
+            | Call::CheckXattr { file, .. }
+            | Call::SetXattr { file, .. }
+            | Call::Lock { file, .. }
+            | Call::Conflict { file, .. }
+            | Call::StatFs { file } => [Some(file), None],
+            Call::Link { dir: one, file: other, .. }
+            | Call::Rename { from: one, to: other, .. }
+            | Call::RenameFile { file: one, to: other, .. } => [Some(one), Some(other)],
+        }
+    }
+}
+
+/// How a file or directory is made by [`Call::Create`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct New {
+    /// How it is opened.
+    pub flags: Open,
+    /// IFREG or IFDIR, and permissions.
+    pub mode: u32,
+    /// The QTAPPEND, QTEXCL and QTTMP bits of qid.kind.
+    pub bits: u8,
+    /// `None`: the directory's.
+    pub gid: Option<u32>,
+    /// What is there already is opened instead, but no directory (open(2), O_CREAT without O_EXCL).
+    pub or_open: bool,
+    /// Permissions are limited by those of the directory (open(9P)).
+    pub inherits: bool,
+}
+
+/// What became of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It is done.
+    Nothing,
+    /// Here is a file.
+    File {
+        /// To be closed by who has asked.
+        file: FileId,
+        /// What it is.
+        qid: Qid,
+    },
+    /// So far the walk came.
+    Walked(Option<FileId>),
+    /// The file is open.
+    Opened {
+        /// What it is.
+        qid: Qid,
+        /// Bytes of an atomic read or write; 0 is what msize allows.
+        iounit: u32,
+    },
+    /// It was made.
+    Made(Qid),
+    /// So many bytes were written.
+    Count(u32),
+    /// Whether the lock was granted.
+    Locked(bool),
+}
+
+/// The answer to a call: what became of it, and what the reply must wait for, an error as well as any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What became of it. An error has changed nothing.
+    pub result: Result<Done>,
+    /// The reply leaves once this gate is open.
+    pub gate: Gate,
+}
+
+const _: () = assert!(size_of::<Answer>() <= 48);
+
+impl Answer {
+    /// One that waits for nothing.
+    #[inline]
+    pub fn now(result: Result<Done>) -> Answer {
+        Answer { result, gate: Gate::OPEN }
+    }
+}
+
+/// How far a call has come: nothing ever blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has ended.
+    Done(Answer),
+    /// It ends by itself later: [`Service::ready`] names it then.
+    Pending,
+    /// The same, but nothing is certain to end it (a read that waits for the next line of a log). It is cancelled where
+    /// nobody could take it back any more.
+    Waiting,
+}
+
+impl Outcome {
+    /// It has ended, and its reply waits for nothing.
+    #[inline]
+    pub fn now(result: Result<Done>) -> Outcome {
+        Outcome::Done(Answer::now(result))
+    }
+}
+
+/// Where a tree puts what does not fit into an [`Answer`]. Which one a call has, [`Call`] says for each.
+pub enum Show<'a> {
+    /// There is nothing to show, or nobody who wants to see it.
+    Nothing,
+    /// Bytes of a file.
+    Data(Out<'a>),
+    /// Qids of the steps of a walk, 16 at most.
+    Steps(&'a mut dyn FnMut(Qid)),
+    /// What a file shows.
+    Stat(&'a mut dyn FnMut(&Stat<'_>)),
+    /// Entries of a directory, until it says false, which means that it did not take that entry.
+    Entries(&'a mut dyn FnMut(&Entry<'_>) -> bool),
+    /// A text. An error of it is the operation's.
+    Bytes(&'a mut dyn FnMut(&[u8]) -> Result<()>),
+    /// The lock that is in the way.
+    Lock(&'a mut dyn FnMut(&Lock<'_>)),
+    /// The numbers of statfs(2).
+    StatFs(&'a mut StatFs),
+}
+
+/// The answer to [`Service::cancel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// As if it had never been asked for; its name is void.
+    Cancelled,
+    /// It has taken effect or will: the answer comes as usual.
+    TooLate,
+}
+
+/// Where the payload of a large write goes.
+#[derive(Debug)]
+pub enum Payload {
+    /// Into this memory, then [`Call::Commit`].
+    Memory(Grant),
+    /// Nowhere: the file takes any bytes and keeps none.
+    Discarded,
+    /// Through [`Call::Write`], in parts as they come.
+    Parts,
+}
+
+/// A tree that answers now or later.
+pub trait Service {
+    /// Bytes of memory that a file takes, open or not, beside what it is: each counts for whoever has it.
+    const FILE_BYTES: usize;
+
+    /// Before serving starts.
+    fn init(&mut self, at: At) -> Result<()> {
+        let _ = at;
+        Ok(())
+    }
+
+    /// After serving ended and every file is closed: everything is released.
+    fn cleanup(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`Filesystem::is_private`](super::Filesystem::is_private).
+    fn is_private(&self, aname: &[u8]) -> bool {
+        let _ = aname;
+        false
+    }
+
+    /// An operation. `op` names it if it is not done at once; nothing else has this name until it is.
+    fn call(&mut self, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome;
+
+    /// Goes on with an operation that [`ready`](Self::ready) has named. Mostly it is done; if it is not after all, `ready` names it again.
+    fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
+        let _ = (op, show, at);
+        Outcome::now(Err(Error::EIO))
+    }
+
+    /// Takes back an operation that is not done, if that is still possible.
+    fn cancel(&mut self, op: OpId) -> Cancel {
+        let _ = op;
+        Cancel::TooLate
+    }
+
+    /// Where a payload of `count` bytes goes that is about to arrive. It is asked for between two calls, and answers at once.
+    fn grant(&mut self, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
+        let _ = (file, offset, count, at);
+        Ok(Payload::Parts)
+    }
+
+    /// More space for a grant whose space is filled and which has bytes [`missing`](Grant::missing).
+    fn extend(&mut self, file: FileId, grant: &mut Grant) -> Result<()> {
+        let _ = (file, grant);
+        Err(Error::EIO)
+    }
+
+    /// The next operation that can go on. A driver asks once per turn, until `None`.
+    fn ready(&mut self) -> Option<OpId> {
+        None
+    }
+
+    /// Whether something is left for [`ready`](Self::ready) of the next turn, which then begins at once.
+    fn has_work(&self) -> bool {
+        false
+    }
+
+    /// Whether replies with this gate may leave.
+    fn is_open(&self, gate: Gate) -> bool {
+        let _ = gate;
+        true
+    }
+
+    /// Whether so many changes are not durable yet that no more may be asked for.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// As [`Filesystem::tick`](super::Filesystem::tick).
+    fn tick(&mut self, at: At) {
+        let _ = at;
+    }
+
+    /// As [`Filesystem::spent`](super::Filesystem::spent).
+    fn spent(&mut self) -> u32 {
+        0
+    }
+}
+
+/// A call as it is kept by a tree that answers later.
+#[derive(Debug)]
+pub struct CallBuf(Kept);
+
+#[derive(Debug)]
+enum Kept {
+    /// A call that borrows nothing.
+    Plain(Call<'static>),
+    Attach {
+        user: User,
+        aname: Box<[u8]>,
+    },
+    Walk {
+        from: FileId,
+        names: Vec<Box<[u8]>>,
+        dots: bool,
+    },
+    Create {
+        dir: FileId,
+        name: Box<[u8]>,
+        new: New,
+    },
+    Write {
+        file: FileId,
+        offset: u64,
+        data: Box<[u8]>,
+    },
+    Wstat {
+        file: FileId,
+        change: Change<'static>,
+        name: Option<Box<[u8]>>,
+    },
+    Make {
+        dir: FileId,
+        name: Box<[u8]>,
+        what: Make<'static>,
+        target: Box<[u8]>,
+        mode: u32,
+        gid: Option<u32>,
+        enter: bool,
+    },
+    Link {
+        dir: FileId,
+        name: Box<[u8]>,
+        file: FileId,
+        enter: bool,
+    },
+    Unlink {
+        dir: FileId,
+        name: Box<[u8]>,
+        want_dir: bool,
+    },
+    Rename {
+        from: FileId,
+        name: Box<[u8]>,
+        to: FileId,
+        new_name: Box<[u8]>,
+    },
+    RenameFile {
+        file: FileId,
+        to: FileId,
+        new_name: Box<[u8]>,
+    },
+    Xattr {
+        file: FileId,
+        name: Box<[u8]>,
+    },
+    CheckXattr {
+        file: FileId,
+        name: Box<[u8]>,
+        how: SetXattr,
+    },
+    SetXattr {
+        file: FileId,
+        name: Box<[u8]>,
+        value: Option<Box<[u8]>>,
+        how: SetXattr,
+    },
+    Lock {
+        file: FileId,
+        kind: LockKind,
+        range: Range<u64>,
+        process: u32,
+        client: Box<[u8]>,
+        asks: bool,
+    },
+}
+
+impl From<Call<'_>> for CallBuf {
+    fn from(call: Call<'_>) -> CallBuf {
+        CallBuf(match call {
+            Call::Attach { user, aname } => Kept::Attach { user, aname: aname.into() },
+            Call::Walk { from, names, dots } => Kept::Walk { from, names: names.iter().map(Box::from).collect(), dots },
+            Call::Create { dir, name, new } => Kept::Create { dir, name: name.into(), new },
+            Call::Write { file, offset, data } => Kept::Write { file, offset, data: data.into() },
+            Call::Wstat { file, change } => {
+                Kept::Wstat { file, change: Change { name: None, ..change }, name: change.name.map(Box::from) }
+            }
+            Call::Make { dir, name, what, mode, gid, enter } => {
+                let (what, target) = match what {
+                    Make::Symlink(target) => (Make::Symlink(b""), target.into()),
+                    Make::File => (Make::File, Box::default()),
+                    Make::Dir => (Make::Dir, Box::default()),
+                    Make::Device { block, major, minor } => (Make::Device { block, major, minor }, Box::default()),
+                    Make::Fifo => (Make::Fifo, Box::default()),
+                    Make::Socket => (Make::Socket, Box::default()),
+                };
+                Kept::Make { dir, name: name.into(), what, target, mode, gid, enter }
+            }
+            Call::Link { dir, name, file, enter } => Kept::Link { dir, name: name.into(), file, enter },
+            Call::Unlink { dir, name, want_dir } => Kept::Unlink { dir, name: name.into(), want_dir },
+            Call::Rename { from, name, to, new_name } => {
+                Kept::Rename { from, name: name.into(), to, new_name: new_name.into() }
+            }
+            Call::RenameFile { file, to, new_name } => Kept::RenameFile { file, to, new_name: new_name.into() },
+            Call::Xattr { file, name } => Kept::Xattr { file, name: name.into() },
+            Call::CheckXattr { file, name, how } => Kept::CheckXattr { file, name: name.into(), how },
+            Call::SetXattr { file, name, value, how } => {
+                Kept::SetXattr { file, name: name.into(), value: value.map(Box::from), how }
+            }
+            Call::Lock { file, lock } => kept_lock(file, &lock, false),
+            Call::Conflict { file, lock } => kept_lock(file, &lock, true),
+            Call::Open { file, flags } => Kept::Plain(Call::Open { file, flags }),
+            Call::Read { file, offset } => Kept::Plain(Call::Read { file, offset }),
+            Call::List { dir, cookie } => Kept::Plain(Call::List { dir, cookie }),
+            Call::Commit { file, grant } => Kept::Plain(Call::Commit { file, grant }),
+            Call::Stat { file } => Kept::Plain(Call::Stat { file }),
+            Call::ReadLink { file } => Kept::Plain(Call::ReadLink { file }),
+            Call::Remove { file } => Kept::Plain(Call::Remove { file }),
+            Call::Close { file } => Kept::Plain(Call::Close { file }),
+            Call::Fsync { file, data_only } => Kept::Plain(Call::Fsync { file, data_only }),
+            Call::StatFs { file } => Kept::Plain(Call::StatFs { file }),
+        })
+    }
+}
+
+fn kept_lock(file: FileId, lock: &Lock<'_>, asks: bool) -> Kept {
+    let Lock { kind, range, process, client } = lock;
+    Kept::Lock { file, kind: *kind, range: range.clone(), process: *process, client: (*client).into(), asks }
+}
+
+impl CallBuf {
+    /// Makes the call of it; it is made once.
+    pub fn with<R>(self, make: impl FnOnce(Call<'_>) -> R) -> R {
+        match self.0 {
+            Kept::Plain(call) => make(call),
+            Kept::Attach { user, aname } => make(Call::Attach { user, aname: &aname }),
+            Kept::Walk { from, names, dots } => {
+                let names: Vec<&[u8]> = names.iter().map(|name| &**name).collect();
+                make(Call::Walk { from, names: Names::list(&names), dots })
+            }
+            Kept::Create { dir, name, new } => make(Call::Create { dir, name: &name, new }),
+            Kept::Write { file, offset, data } => make(Call::Write { file, offset, data: &data }),
+            Kept::Wstat { file, change, name } => {
+                make(Call::Wstat { file, change: Change { name: name.as_deref(), ..change } })
+            }
+            Kept::Make { dir, name, what, target, mode, gid, enter } => {
+                let what = if let Make::Symlink(_) = what { Make::Symlink(&target) } else { what };
+                make(Call::Make { dir, name: &name, what, mode, gid, enter })
+            }
+            Kept::Link { dir, name, file, enter } => make(Call::Link { dir, name: &name, file, enter }),
+            Kept::Unlink { dir, name, want_dir } => make(Call::Unlink { dir, name: &name, want_dir }),
+            Kept::Rename { from, name, to, new_name } => {
+                make(Call::Rename { from, name: &name, to, new_name: &new_name })
+            }
+            Kept::RenameFile { file, to, new_name } => make(Call::RenameFile { file, to, new_name: &new_name }),
+            Kept::Xattr { file, name } => make(Call::Xattr { file, name: &name }),
+            Kept::CheckXattr { file, name, how } => make(Call::CheckXattr { file, name: &name, how }),
+            Kept::SetXattr { file, name, value, how } => {
+                make(Call::SetXattr { file, name: &name, value: value.as_deref(), how })
+            }
+            Kept::Lock { file, kind, range, process, client, asks } => {
+                let lock = Lock { kind, range, process, client: &client };
+                make(if asks { Call::Conflict { file, lock } } else { Call::Lock { file, lock } })
+            }
+        }
+    }
+}

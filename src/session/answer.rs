@@ -1,0 +1,784 @@
+//! The answers of the tree, and the replies that they become: now or later, by the same path.
+//!
+//! A request asks by [`Session::ask`]. What its answer means is a [`What`], which is kept while the operation waits.
+//!
+//! Must not know: how a request is checked. `common.rs`, `classic.rs`, `linux.rs` and `lock.rs` do that.
+
+use super::convert;
+use super::fids::State;
+use super::pending::{NO_FILE, Waiting};
+use super::xattr::Attr;
+use super::{LISTED_BYTES_PER_UNIT, NAMES_PER_UNIT, Request, SHOWN_BYTES_PER_UNIT, Session, allowed_iounit};
+use crate::fs::{
+    Answer, At, Call, Done, Error, FileId, Gate, LockKind, Mark, NAME_BYTES_MAX, OpId, Open, Outcome, Result, Service,
+    Show, StatFs, mode,
+};
+use crate::wire::{
+    Data, Dialect, DirEntry, Fid, Kind, Message, QID_BYTES, Qid, READ_HEAD, WALK_HEAD, lock_type, put_qid,
+    put_walk_head,
+};
+
+/// V9FS_MAGIC (Linux: `include/uapi/linux/magic.h`).
+const STATFS_TYPE: u32 = 0x0102_1997;
+
+/// What the answer to an operation means.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// The root for a new fid.
+    Attach { fid: Fid },
+    /// A file for a new fid, or for the one it started from.
+    Walk { fid: Fid, newfid: Fid, steps: u8 },
+    /// The fid's file is open.
+    Open { fid: Fid, flags: Open },
+    /// The fid's file is a new one, and open.
+    Create { fid: Fid, flags: Open },
+    /// The same, not open: what is neither file nor directory.
+    Enter { fid: Fid },
+    /// Rread with at most this many bytes.
+    Read { room: u32 },
+    /// Rread with stat records of a directory: from this cookie on, at this offset.
+    Records { fid: Fid, offset: u64, cookie: u64, room: u32 },
+    /// Rreaddir.
+    Entries { room: u32 },
+    /// Rwrite.
+    Count,
+    /// A part of a payload of so many bytes.
+    Part { bytes: u32 },
+    /// A reply without fields.
+    Plain,
+    /// The same after the fid has gone: Rclunk.
+    Closed,
+    /// The same, and the file is closed: Rremove, and Rclunk of an attribute.
+    Remove { file: FileId },
+    /// Rstat.
+    Stat,
+    /// Rgetattr.
+    Attributes { mask: u64 },
+    /// Twstat: what it changes depends on what the file shows.
+    Look { file: FileId },
+    /// Rstatfs.
+    StatFs,
+    /// Rreadlink.
+    Link,
+    /// The qid of something new.
+    Made,
+    /// An attribute for a new fid.
+    Xattr { newfid: Fid },
+    /// The fid stands for an attribute from now on.
+    XattrCreate { fid: Fid },
+    /// Rlock.
+    Lock,
+    /// Rgetlock.
+    Conflict,
+}
+
+impl What {
+    /// The fids that the answer changes.
+    pub(super) fn changes(self) -> [Option<Fid>; 2] {
+        match self {
+            What::Attach { fid }
+            | What::Open { fid, .. }
+            | What::Create { fid, .. }
+            | What::Enter { fid }
+            | What::XattrCreate { fid }
+            | What::Records { fid, .. } => [Some(fid), None],
+            What::Walk { fid, newfid, .. } => [Some(newfid), Some(fid).filter(|_| fid == newfid)],
+            What::Xattr { newfid } => [Some(newfid), None],
+            _ => [None; 2],
+        }
+    }
+
+    /// Whether a file goes with it, whatever becomes of the request.
+    pub(super) fn ends_file(self) -> bool {
+        matches!(self, What::Closed | What::Remove { .. })
+    }
+
+    /// Whether the answer needs the message.
+    fn needs_message(self) -> bool {
+        matches!(self, What::Look { .. } | What::XattrCreate { .. } | What::Conflict)
+    }
+}
+
+/// The kinds of answers, each a constant: what a request asks is known where it asks.
+pub(super) mod kind {
+    pub(in crate::session) const ATTACH: u8 = 0;
+    pub(in crate::session) const WALK: u8 = 1;
+    pub(in crate::session) const OPEN: u8 = 2;
+    pub(in crate::session) const CREATE: u8 = 3;
+    pub(in crate::session) const ENTER: u8 = 4;
+    pub(in crate::session) const READ: u8 = 5;
+    pub(in crate::session) const RECORDS: u8 = 6;
+    pub(in crate::session) const ENTRIES: u8 = 7;
+    pub(in crate::session) const COUNT: u8 = 8;
+    pub(in crate::session) const PART: u8 = 9;
+    pub(in crate::session) const PLAIN: u8 = 10;
+    pub(in crate::session) const CLOSED: u8 = 11;
+    pub(in crate::session) const REMOVE: u8 = 12;
+    pub(in crate::session) const STAT: u8 = 13;
+    pub(in crate::session) const ATTRIBUTES: u8 = 14;
+    pub(in crate::session) const LOOK: u8 = 15;
+    pub(in crate::session) const STAT_FS: u8 = 16;
+    pub(in crate::session) const LINK: u8 = 17;
+    pub(in crate::session) const MADE: u8 = 18;
+    pub(in crate::session) const XATTR: u8 = 19;
+    pub(in crate::session) const XATTR_CREATE: u8 = 20;
+    pub(in crate::session) const LOCK: u8 = 21;
+    pub(in crate::session) const CONFLICT: u8 = 22;
+}
+
+/// How an operation goes on.
+trait How<S> {
+    fn go(self, fs: &mut S, op: OpId, show: Show<'_>, at: At) -> Outcome;
+}
+
+/// It is asked for.
+struct Asking<'a>(Call<'a>);
+
+/// It has waited.
+struct Finishing;
+
+impl<S: Service> How<S> for Asking<'_> {
+    #[inline(always)]
+    fn go(self, fs: &mut S, op: OpId, show: Show<'_>, at: At) -> Outcome {
+        fs.call(op, self.0, show, at)
+    }
+}
+
+impl<S: Service> How<S> for Finishing {
+    fn go(self, fs: &mut S, op: OpId, show: Show<'_>, at: At) -> Outcome {
+        fs.finish(op, show, at)
+    }
+}
+
+/// A message, and its bytes for as long as it waits.
+pub(super) type Shown<'a> = Option<(&'a Message<'a>, &'a [u8])>;
+
+impl<S: Service> Session<S> {
+    /// The name of the next operation. It is used again unless that operation waits.
+    #[inline]
+    pub(super) fn op(&self) -> OpId {
+        OpId { peer: self.config.peer, serial: self.serial }
+    }
+
+    /// Asks the tree, and answers the request, now or later. `files`: those that the call names, [`NO_FILE`] for none.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "what a request is, what it asks, and what its answer needs")]
+    pub(super) fn ask<const KIND: u8>(
+        &mut self,
+        fs: &mut S,
+        request: Request,
+        what: What,
+        files: [FileId; 2],
+        call: Call<'_>,
+        message: Shown<'_>,
+        at: At,
+    ) {
+        let op = self.op();
+        let outcome = self.conduct::<KIND>(fs, request, op, what, message, at, Asking(call));
+        if let Err(waits) = outcome {
+            self.wait(request, what, files, waits, message);
+        }
+    }
+
+    #[cold]
+    fn wait(&mut self, request: Request, what: What, files: [FileId; 2], waits: bool, message: Shown<'_>) {
+        let op = self.op();
+        self.serial += 1;
+        let frame = message.filter(|_| what.needs_message()).map(|(_, frame)| frame.into());
+        let request = Some(request);
+        self.pending.add(Waiting { op, request, what, files, waits, frame, flushes: Vec::new() });
+    }
+
+    /// Finishes an operation that has waited.
+    #[cold]
+    pub(super) fn finish(&mut self, fs: &mut S, mut waiting: Waiting, request: Request, at: At) {
+        let op = waiting.op;
+        let dialect = self.dialect.unwrap_or(Dialect::P9);
+        let frame = waiting.frame.take();
+        let parsed = frame.as_deref().and_then(|frame| Message::parse(frame, dialect).ok().zip(Some(frame)));
+        let message = parsed.as_ref().map(|((_, message), frame)| (message, *frame));
+        let outcome = self.conduct_any(fs, request, op, waiting.what, message, at);
+        match outcome {
+            Err(waits) => {
+                waiting.waits = waits;
+                waiting.frame = frame;
+                self.pending.add(waiting);
+            }
+            Ok(()) => self.follow(request, waiting.flushes),
+        }
+    }
+
+    /// Goes on with an operation, and answers the request if it has ended. Otherwise whether it waits for news.
+    ///
+    /// It is inlined where requests ask: each has its own kind alone.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "those of `ask`, and how it goes on")]
+    fn conduct<const KIND: u8>(
+        &mut self,
+        fs: &mut S,
+        request: Request,
+        op: OpId,
+        what: What,
+        message: Shown<'_>,
+        at: At,
+        how: impl How<S>,
+    ) -> std::result::Result<(), bool> {
+        let dialect = self.dialect.unwrap_or(Dialect::P9);
+        match KIND {
+            kind::READ => {
+                let What::Read { room } = what else { return Ok(()) };
+                let batch = self.out.batch();
+                let mark = batch.iovec().mark();
+                batch.iovec().put_copy(&[0; READ_HEAD]);
+                let outcome = how.go(fs, op, Show::Data(batch.iovec().out(room)), at);
+                self.end_data(fs, mark, request, outcome, |data| Message::Rread { data })
+            }
+            kind::ENTRIES => {
+                let What::Entries { room } = what else { return Ok(()) };
+                let iovec = self.out.batch().iovec();
+                let mark = iovec.mark();
+                iovec.put_copy(&[0; READ_HEAD]);
+                let (mut used, mut full) = (0, false);
+                let outcome = how.go(
+                    fs,
+                    op,
+                    Show::Entries(&mut |entry| {
+                        let stat = &entry.stat;
+                        // DT_ values are the type bits of the mode (readdir(3)).
+                        let kind = ((stat.mode & mode::IFMT) >> 12) as u8;
+                        let entry = DirEntry { qid: stat.qid, offset: entry.cookie, kind, name: stat.name };
+                        let fits = used + entry.size() <= room as usize;
+                        if fits {
+                            entry.emit(&mut iovec.put_small(entry.size()));
+                            used += entry.size();
+                        }
+                        full |= !fits;
+                        fits
+                    }),
+                    at,
+                );
+                let outcome = listed(outcome, full && used == 0);
+                self.charge_bytes(used, LISTED_BYTES_PER_UNIT);
+                self.end_data(fs, mark, request, outcome, |data| Message::Rreaddir { data })
+            }
+            kind::RECORDS => {
+                let What::Records { fid, offset, cookie, room } = what else { return Ok(()) };
+                self.records(fs, request, (fid, offset, cookie, room), (op, how, at))
+            }
+            kind::WALK => {
+                let What::Walk { fid, newfid, steps } = what else { return Ok(()) };
+                let iovec = self.out.batch().iovec();
+                let mark = iovec.mark();
+                let bytes = iovec.put_small(WALK_HEAD + usize::from(steps) * QID_BYTES);
+                let mut qids = bytes[WALK_HEAD..].chunks_exact_mut(QID_BYTES);
+                let mut left = usize::from(steps);
+                let step = &mut |qid: Qid| {
+                    if let Some(bytes) = qids.next() {
+                        put_qid(qid, bytes);
+                        left -= 1;
+                    }
+                };
+                let answer = match ended(how.go(fs, op, Show::Steps(step), at)) {
+                    Ok(answer) => answer,
+                    Err(waits) => {
+                        self.out.batch().iovec().rollback(mark);
+                        return Err(waits);
+                    }
+                };
+                let count = usize::from(steps) - left;
+                self.charge_bytes(count, NAMES_PER_UNIT);
+                let mut shown = Err(Error::EIO);
+                if let Ok(Done::Walked(reached)) = answer.result {
+                    let iovec = self.out.batch().iovec();
+                    iovec.cut(left * QID_BYTES);
+                    put_walk_head(iovec.patch(mark), request.tag, count);
+                    self.reach(fs, fid, newfid, reached, at);
+                    shown = Ok(());
+                }
+                self.end_shown(fs, mark, request, Outcome::Done(answer), shown)
+            }
+            kind::ATTRIBUTES => {
+                let What::Attributes { mask } = what else { return Ok(()) };
+                let mark = self.out.batch().iovec().mark();
+                let Session { out, .. } = self;
+                let show = &mut |stat: &crate::fs::Stat<'_>| {
+                    let reply = convert::getattr(stat, mask);
+                    reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(reply.size(dialect)));
+                };
+                let outcome = how.go(fs, op, Show::Stat(show), at);
+                self.end_shown(fs, mark, request, outcome, Ok(()))
+            }
+            kind::STAT => {
+                let mark = self.out.batch().iovec().mark();
+                let mut shown = Ok(());
+                let Session { out, config, msize, .. } = self;
+                let show = &mut |stat: &crate::fs::Stat<'_>| {
+                    convert::with_record(stat, dialect, &config.users, |stat| {
+                        let reply = Message::Rstat { stat };
+                        let size = reply.size(dialect);
+                        // A peer could not receive it, and many end the connection.
+                        shown = if size > *msize as usize { Err(Error::EMSGSIZE) } else { Ok(()) };
+                        if shown.is_ok() {
+                            reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
+                        }
+                    });
+                };
+                let outcome = how.go(fs, op, Show::Stat(show), at);
+                self.end_shown(fs, mark, request, outcome, shown)
+            }
+            kind::LINK => {
+                let mark = self.out.batch().iovec().mark();
+                let Session { out, msize, .. } = self;
+                let show = &mut |target: &[u8]| {
+                    let reply = Message::Rreadlink { target };
+                    let size = reply.size(dialect);
+                    if size > *msize as usize {
+                        return Err(Error::EMSGSIZE);
+                    }
+                    reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
+                    Ok(())
+                };
+                let outcome = how.go(fs, op, Show::Bytes(show), at);
+                self.end_shown(fs, mark, request, outcome, Ok(()))
+            }
+            kind::LOOK => {
+                let What::Look { file } = what else { return Ok(()) };
+                let Some((Message::Twstat { stat, .. }, _)) = message else { return Ok(()) };
+                let mut change = Err(Error::EIO);
+                let users = std::sync::Arc::clone(&self.config.users);
+                let show = &mut |now: &crate::fs::Stat<'_>| change = convert::change_of(stat, now, dialect, &users);
+                let answer = ended(how.go(fs, op, Show::Stat(show), at))?;
+                match answer.result.and(change) {
+                    Ok(Some(change)) => match change.name.map_or(Ok(()), crate::fs::check_name) {
+                        Ok(()) => {
+                            self.ask_plain(fs, request, file, Call::Wstat { file, change }, at);
+                        }
+                        Err(error) => self.answer(fs, request, answer.gate, Err(error)),
+                    },
+                    Ok(None) => {
+                        self.ask_plain(fs, request, file, Call::Fsync { file, data_only: false }, at);
+                    }
+                    Err(error) => self.answer(fs, request, answer.gate, Err(error)),
+                }
+                Ok(())
+            }
+            kind::STAT_FS => {
+                let mut of = StatFs::default();
+                let answer = ended(how.go(fs, op, Show::StatFs(&mut of), at))?;
+                self.answer(fs, request, answer.gate, answer.result.map(|_| statfs(&of)));
+                Ok(())
+            }
+            kind::XATTR => {
+                let What::Xattr { newfid } = what else { return Ok(()) };
+                let mut attr = Attr::to_read(&self.config.budget);
+                let answer = ended(how.go(fs, op, Show::Bytes(&mut |bytes| attr.extend(bytes)), at))?;
+                let size = attr.len() as u64;
+                let reply = match answer.result {
+                    Ok(Done::File { file, .. }) => match self.fids.put_attr(newfid, file, attr) {
+                        Ok(()) => Ok(Message::Rxattrwalk { size }),
+                        Err((error, file)) => {
+                            self.drop_file(fs, file, None, at);
+                            Err(error)
+                        }
+                    },
+                    Ok(_) => Err(Error::EIO),
+                    Err(error) => Err(error),
+                };
+                self.answer(fs, request, answer.gate, reply);
+                Ok(())
+            }
+            kind::CONFLICT => {
+                let Some((&Message::Tgetlock { start, length, proc_id, client_id, .. }, _)) = message else {
+                    return Ok(());
+                };
+                let mark = self.out.batch().iovec().mark();
+                let mut shown = None;
+                let Session { out, msize, .. } = self;
+                let mut emit = |reply: &Message<'_>| {
+                    let size = reply.size(dialect);
+                    let fits = size <= *msize as usize;
+                    if fits {
+                        reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
+                    }
+                    shown = Some(if fits { Ok(()) } else { Err(Error::EMSGSIZE) });
+                };
+                let outcome = how.go(
+                    fs,
+                    op,
+                    Show::Lock(&mut |lock| {
+                        emit(&Message::Rgetlock {
+                            type_: if lock.kind == LockKind::Shared { lock_type::SHARED } else { lock_type::EXCLUSIVE },
+                            start: lock.range.start,
+                            length: if lock.range.end == u64::MAX { 0 } else { lock.range.end - lock.range.start },
+                            proc_id: lock.process,
+                            client_id: lock.client,
+                        });
+                    }),
+                    at,
+                );
+                if matches!(outcome, Outcome::Done(_)) && shown.is_none() {
+                    let free = Message::Rgetlock { type_: lock_type::NONE, start, length, proc_id, client_id };
+                    let size = free.size(dialect);
+                    if size <= *msize as usize {
+                        free.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
+                        shown = Some(Ok(()));
+                    }
+                }
+                self.end_shown(fs, mark, request, outcome, shown.unwrap_or(Err(Error::EMSGSIZE)))
+            }
+            kind::COUNT => {
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                let reply = answer.result.and_then(|done| match done {
+                    Done::Count(count) => Ok(Message::Rwrite { count }),
+                    _ => Err(Error::EIO),
+                });
+                self.answer(fs, request, answer.gate, reply);
+                Ok(())
+            }
+            kind::PART => {
+                let What::Part { bytes } = what else { return Ok(()) };
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                self.wrote_part(fs, bytes, answer);
+                Ok(())
+            }
+            kind::PLAIN | kind::CLOSED => {
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                self.answer_plain(fs, request, answer);
+                Ok(())
+            }
+            kind::REMOVE => {
+                let What::Remove { file } = what else { return Ok(()) };
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                self.answer_plain(fs, request, answer);
+                self.drop_file(fs, file, None, at);
+                Ok(())
+            }
+            kind::ATTACH => {
+                let What::Attach { fid } = what else { return Ok(()) };
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                let reply = answer.result.and_then(|done| {
+                    let Done::File { file, qid } = done else { return Err(Error::EIO) };
+                    self.fids.put(fid, file);
+                    Ok(Message::Rattach { qid })
+                });
+                self.answer(fs, request, answer.gate, reply);
+                Ok(())
+            }
+            kind::OPEN => {
+                let What::Open { fid, flags } = what else { return Ok(()) };
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                let reply = match self.opened(fid, answer, Some(flags)) {
+                    Ok((qid, iounit)) if dialect == Dialect::L => Ok(Message::Rlopen { qid, iounit }),
+                    Ok((qid, iounit)) => Ok(Message::Ropen { qid, iounit }),
+                    Err(error) => Err(error),
+                };
+                self.answer(fs, request, answer.gate, reply);
+                Ok(())
+            }
+            kind::CREATE => {
+                let What::Create { fid, flags } = what else { return Ok(()) };
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                let reply = match self.opened(fid, answer, Some(flags)) {
+                    Ok((qid, iounit)) if dialect == Dialect::L => Ok(Message::Rlcreate { qid, iounit }),
+                    Ok((qid, iounit)) => Ok(Message::Rcreate { qid, iounit }),
+                    Err(error) => Err(error),
+                };
+                self.answer(fs, request, answer.gate, reply);
+                Ok(())
+            }
+            kind::ENTER => {
+                let What::Enter { fid } = what else { return Ok(()) };
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                let reply = self.opened(fid, answer, None).map(|(qid, iounit)| Message::Rcreate { qid, iounit });
+                self.answer(fs, request, answer.gate, reply);
+                Ok(())
+            }
+            kind::MADE => {
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                let reply = match answer.result {
+                    Ok(Done::Made(qid)) => Ok(match request.kind {
+                        Kind::TSYMLINK => Message::Rsymlink { qid },
+                        Kind::TMKNOD => Message::Rmknod { qid },
+                        _ => Message::Rmkdir { qid },
+                    }),
+                    Ok(_) => Err(Error::EIO),
+                    Err(error) => Err(error),
+                };
+                self.answer(fs, request, answer.gate, reply);
+                Ok(())
+            }
+            kind::XATTR_CREATE => {
+                let What::XattrCreate { fid } = what else { return Ok(()) };
+                let Some((message, _)) = message else { return Ok(()) };
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                let reply = answer.result.and_then(|_| self.becomes_attr(fid, message));
+                self.answer(fs, request, answer.gate, reply.map(|()| Message::Rxattrcreate {}));
+                Ok(())
+            }
+            kind::LOCK => {
+                use crate::wire::lock_status::{BLOCKED, SUCCESS};
+                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
+                let status = |done| if done == Done::Locked(true) { SUCCESS } else { BLOCKED };
+                let reply = answer.result.map(|done| Message::Rlock { status: status(done) });
+                self.answer(fs, request, answer.gate, reply);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same for an operation that has waited.
+    fn conduct_any(
+        &mut self,
+        fs: &mut S,
+        request: Request,
+        op: OpId,
+        what: What,
+        message: Shown<'_>,
+        at: At,
+    ) -> std::result::Result<(), bool> {
+        macro_rules! each {
+            ($($variant:ident $kind:ident,)*) => {
+                match what {
+                    $(What::$variant { .. } => {
+                        self.conduct::<{ kind::$kind }>(fs, request, op, what, message, at, Finishing)
+                    })*
+                }
+            };
+        }
+        each! {
+            Attach ATTACH,
+            Walk WALK,
+            Open OPEN,
+            Create CREATE,
+            Enter ENTER,
+            Read READ,
+            Records RECORDS,
+            Entries ENTRIES,
+            Count COUNT,
+            Part PART,
+            Plain PLAIN,
+            Closed CLOSED,
+            Remove REMOVE,
+            Stat STAT,
+            Attributes ATTRIBUTES,
+            Look LOOK,
+            StatFs STAT_FS,
+            Link LINK,
+            Made MADE,
+            Xattr XATTR,
+            XattrCreate XATTR_CREATE,
+            Lock LOCK,
+            Conflict CONFLICT,
+        }
+    }
+
+    /// Asks for something whose reply has no fields.
+    #[inline(always)]
+    pub(super) fn ask_plain(&mut self, fs: &mut S, request: Request, file: FileId, call: Call<'_>, at: At) {
+        self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, [file, NO_FILE], call, None, at);
+    }
+
+    /// The reply to an answer, as what the session has made of it.
+    #[inline(always)]
+    fn answer(&mut self, fs: &S, request: Request, gate: Gate, reply: Result<Message<'_>>) {
+        let gate = closed(fs, gate);
+        match reply {
+            Ok(message) => self.reply(gate, request, &message),
+            Err(error) => self.reply_error(gate, request, error),
+        }
+    }
+
+    /// A reply without fields, or an error.
+    #[inline(always)]
+    fn answer_plain(&mut self, fs: &S, request: Request, answer: Answer) {
+        let gate = closed(fs, answer.gate);
+        match answer.result {
+            Ok(_) => self.reply_plain(gate, request),
+            Err(error) => self.reply_error(gate, request, error),
+        }
+    }
+
+    /// What was appended since `mark` is the reply. It leaves once this gate, which is closed, is open.
+    #[inline(always)]
+    pub(super) fn end_reply(&mut self, gate: Gate, mark: Mark, request: Request) {
+        self.trace_reply(mark);
+        if gate == Gate::OPEN {
+            self.out.batch().end_reply(request.kind, request.at_ns);
+        } else {
+            self.out.hold(mark, gate, request.tag, request.kind, request.at_ns);
+        }
+    }
+
+    /// The same, unless the operation waits or has failed.
+    #[inline(always)]
+    fn end_shown(
+        &mut self,
+        fs: &S,
+        mark: Mark,
+        request: Request,
+        outcome: Outcome,
+        shown: Result<()>,
+    ) -> std::result::Result<(), bool> {
+        let answer = match ended(outcome) {
+            Ok(answer) => answer,
+            Err(waits) => {
+                self.out.batch().iovec().rollback(mark);
+                return Err(waits);
+            }
+        };
+        let gate = closed(fs, answer.gate);
+        match answer.result.and(shown) {
+            Ok(()) => self.end_reply(gate, mark, request),
+            Err(error) => {
+                self.out.batch().iovec().rollback(mark);
+                self.reply_error(gate, request, error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the head of an Rread or Rreaddir in front of what was appended since `mark`.
+    #[inline(always)]
+    pub(super) fn end_data(
+        &mut self,
+        fs: &S,
+        mark: Mark,
+        request: Request,
+        outcome: Outcome,
+        message: impl FnOnce(Data<'static>) -> Message<'static>,
+    ) -> std::result::Result<(), bool> {
+        let shown = if let Outcome::Done(Answer { result: Ok(_), .. }) = outcome {
+            let dialect = self.dialect.unwrap_or(Dialect::P9);
+            let iovec = self.out.batch().iovec();
+            let count = iovec.since(mark) - READ_HEAD;
+            message(Data::Away(count as u32)).emit(request.tag, dialect, &mut iovec.patch(mark));
+            self.charge_bytes(count, SHOWN_BYTES_PER_UNIT);
+            Ok(())
+        } else {
+            Err(Error::EIO)
+        };
+        self.end_shown(fs, mark, request, outcome, shown)
+    }
+
+    /// Stat records of a directory (read(9P)).
+    fn records(
+        &mut self,
+        fs: &mut S,
+        request: Request,
+        (fid, offset, cookie, room): (Fid, u64, u64, u32),
+        (op, how, at): (OpId, impl How<S>, At),
+    ) -> std::result::Result<(), bool> {
+        let dialect = self.dialect.unwrap_or(Dialect::P9);
+        let Session { out, config, .. } = self;
+        let iovec = out.batch().iovec();
+        let mark = iovec.mark();
+        iovec.put_copy(&[0; READ_HEAD]);
+        let (mut used, mut last, mut full) = (0, cookie, false);
+        let outcome = how.go(
+            fs,
+            op,
+            Show::Entries(&mut |entry| {
+                let is_dot = matches!(entry.stat.name, b"." | b"..");
+                let took = is_dot
+                    || convert::with_record(&entry.stat, dialect, &config.users, |record| {
+                        let size = record.size(dialect);
+                        let fits = used + size <= room as usize;
+                        if fits {
+                            record.emit(dialect, &mut iovec.put_small(size));
+                            used += size;
+                        }
+                        fits
+                    });
+                full |= !took;
+                if took {
+                    last = entry.cookie;
+                }
+                took
+            }),
+            at,
+        );
+        let outcome = listed(outcome, full && used == 0);
+        if let Outcome::Done(Answer { result: Ok(_), .. }) = outcome
+            && let Ok(held) = self.fids.get(fid)
+            && let State::OpenDir { next_offset, cookie } = &mut held.state
+        {
+            (*next_offset, *cookie) = (offset + used as u64, last);
+        }
+        self.charge_bytes(used, LISTED_BYTES_PER_UNIT);
+        self.end_data(fs, mark, request, outcome, |data| Message::Rread { data })
+    }
+
+    /// walk(9P): `newfid` stays what it was unless all steps were taken.
+    #[inline(always)]
+    fn reach(&mut self, fs: &mut S, fid: Fid, newfid: Fid, reached: Option<FileId>, at: At) {
+        let Some(file) = reached else { return };
+        if newfid != fid {
+            self.fids.put(newfid, file);
+        } else if let Ok(held) = self.fids.get(fid) {
+            let passed = std::mem::replace(&mut held.file, file);
+            self.drop_file(fs, passed, None, at);
+        }
+    }
+
+    /// The fid's file is open with these flags; without any it is there, and neither to be read nor to be written.
+    #[inline(always)]
+    fn opened(&mut self, fid: Fid, answer: Answer, flags: Option<Open>) -> Result<(Qid, u32)> {
+        let Done::Opened { qid, iounit } = answer.result? else { return Err(Error::EIO) };
+        self.fids.get(fid)?.state = match flags {
+            Some(flags) => opened(qid, flags),
+            None => State::Open { read: false, write: false },
+        };
+        Ok((qid, allowed_iounit(iounit, self.msize)))
+    }
+}
+
+/// How an operation has ended, or whether it waits for news.
+#[inline(always)]
+fn ended(outcome: Outcome) -> std::result::Result<Answer, bool> {
+    match outcome {
+        Outcome::Done(answer) => Ok(answer),
+        Outcome::Pending => Err(false),
+        Outcome::Waiting => Err(true),
+    }
+}
+
+/// A listing whose first entry does not fit the room is an error.
+#[inline(always)]
+fn listed(outcome: Outcome, is_too_small: bool) -> Outcome {
+    match outcome {
+        Outcome::Done(Answer { result: Ok(_), gate }) if is_too_small => {
+            Outcome::Done(Answer { result: Err(Error::EINVAL), gate })
+        }
+        outcome => outcome,
+    }
+}
+
+/// The gate that a reply has to wait for; [`Gate::OPEN`] if it need not wait.
+#[inline(always)]
+fn closed<S: Service>(fs: &S, gate: Gate) -> Gate {
+    if gate == Gate::OPEN || fs.is_open(gate) { Gate::OPEN } else { gate }
+}
+
+/// The state that an open leads to.
+fn opened(qid: Qid, flags: Open) -> State {
+    if qid.kind & crate::wire::qt::DIR != 0 {
+        State::OpenDir { next_offset: 0, cookie: 0 }
+    } else {
+        State::Open { read: flags.read || flags.exec, write: flags.write }
+    }
+}
+
+fn statfs(of: &StatFs) -> Message<'static> {
+    Message::Rstatfs {
+        type_: STATFS_TYPE,
+        bsize: of.bsize,
+        blocks: of.blocks,
+        bfree: of.bfree,
+        bavail: of.bfree,
+        files: of.files,
+        ffree: of.ffree,
+        fsid: of.fsid,
+        namelen: NAME_BYTES_MAX as u32,
+    }
+}
