@@ -60,7 +60,7 @@ pub struct User {
     /// The peer may act for anyone, as the kernel of a client does that has mounted the tree. So it is believed that it
     /// has checked the user's membership of the group that a request names or acts on.
     pub vouched: bool,
-    /// The peer that asks; comes back in every [`Token`], so that a driver finds the session to wake.
+    /// The peer that asks, as in the [`OpId`] of the operation. Locks of two peers have two owners.
     pub peer: u32,
 }
 
