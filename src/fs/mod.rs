@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod ctl;
 pub mod dev;
 mod error;
+mod filesystem;
 mod iovec;
 pub mod join;
 pub mod mem;
@@ -25,9 +26,10 @@ mod simple;
 pub mod wrap;
 
 pub use error::{Error, Result};
+pub use filesystem::Filesystem;
 pub use iovec::{Iovec, Mark, Out, Part};
 pub use service::{Answer, Call, CallBuf, Cancel, Done, FileId, Gate, New, OpId, Outcome, Payload, Service, Show};
-pub use simple::{Filesystem, Simple};
+pub use simple::Simple;
 
 use crate::arena::Space;
 use crate::wire::Qid;

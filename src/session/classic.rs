@@ -1,9 +1,9 @@
 //! Messages that only 9P2000 and 9P2000.u have: open, create, stat, wstat; and directories, which
 //! they read as stat records.
 
-use super::answer::{What, kind};
 use super::convert;
 use super::pending::NO_FILE;
+use super::what::{What, kind};
 use super::{Request, Session};
 use crate::fs::{At, Call, Error, Make, New, Open, Result, Service, check_name, mode};
 use crate::wire::{Dialect, Fid, Message, dm};

@@ -1,9 +1,9 @@
 //! Messages that the three dialects share: version, auth, attach, walk, read, write, clunk, remove.
 //! All others go to `classic.rs` or `linux.rs`, by dialect; Tflush is in `pending.rs`.
 
-use super::answer::{What, kind};
 use super::fids::State;
 use super::pending::NO_FILE;
+use super::what::{What, kind};
 use super::{COPIED_BYTES_PER_UNIT, FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, Request, Session};
 use crate::fs::{At, Call, Error, Gate, Result, Service};
 use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NOFID, Names, READ_HEAD, UOnly};

@@ -1,10 +1,10 @@
 //! Messages that only 9P2000.L has; its locks are in `lock.rs`. Layouts and meanings: diod's
 //! protocol.md and the kernel's `fs/9p`.
 
-use super::answer::{What, kind};
 use super::convert;
 use super::fids::State;
 use super::pending::NO_FILE;
+use super::what::{What, kind};
 use super::xattr::Attr;
 use super::{Request, Session};
 use crate::fs::{

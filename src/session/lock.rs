@@ -1,8 +1,8 @@
 //! Tlock and Tgetlock: record locks, as the Linux client asks for them.
 
-use super::answer::{What, kind};
 use super::fids::State;
 use super::pending::NO_FILE;
+use super::what::{What, kind};
 use super::{Request, Session};
 use crate::fs::{At, Call, Error, FileId, Lock, LockKind, Result, Service};
 use crate::wire::{Fid, Message, lock_type};

@@ -1,9 +1,9 @@
 //! Payloads of large writes, from the head of the message to its reply; and payloads of refused
 //! writes, which are thrown away.
 
-use super::answer::{What, kind};
 use super::fids::{Held, State};
 use super::pending::NO_FILE;
+use super::what::{What, kind};
 use super::{Broken, Request, Session};
 use crate::fs::{Answer, At, Call, Done, Error, FileId, Gate, Grant, Payload, Service};
 use crate::wire::{Data, Dialect, Fid, Message, NOTAG};

@@ -4,7 +4,7 @@
 //! ends. A flushed request is answered before its Rflush, or never. Flushes of one request are answered in order, after
 //! the request.
 
-use super::answer::{What, kind};
+use super::what::{What, kind};
 use super::{Request, Session};
 use crate::fs::{At, Call, Cancel, Done, Error, FileId, Gate, OpId, Outcome, Result, Service, Show};
 use crate::wire::{Fid, Message, Tag};

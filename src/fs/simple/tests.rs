@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fs::{Answer, Iovec};
+use crate::fs::{Out, Stat};
 
 /// Files that all say how much news there is; a read behind that waits.
 #[derive(Default)]
