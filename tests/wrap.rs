@@ -3,13 +3,16 @@
 
 mod support;
 
-use ring9::arena::Gauge;
+use ring9::arena::{Arena, Gauge};
+use ring9::fs::ctl::Ctl;
 use ring9::fs::mem::Mem;
 use ring9::fs::wrap::{Late, ReadOnly, Times, Trace, Wrapped};
 use ring9::fs::{Error, Service, Simple};
-use ring9::session::Session;
-use ring9::wire::{self, Dialect, Message};
-use std::sync::Mutex;
+use ring9::session::{Config, Session};
+use ring9::stats::Lines;
+use ring9::wire::{self, Dialect, Ext, Message, NOFID};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use support::script::{Script, conversation};
 use support::{AT, config, tree};
 
@@ -123,6 +126,36 @@ fn a_late_tree_answers_each_request_of_many_once() {
         assert_eq!(tags, asked, "seed {seed}");
         let failed = messages(&heard).filter(|reply| reply[4] == 7).count();
         assert_eq!(failed, 0, "seed {seed}: walks, creates, writes and clunks of a fid keep their order");
+        ends(session, &mut fs);
+        assert_eq!(fs.inner().held(), 0);
+    }
+}
+
+/// A read that was put off turns out to wait for news when its fid has gone already: it ends, and so does the clunk.
+#[test]
+fn a_late_read_of_a_log_does_not_outlive_its_fid() {
+    for seed in 0..16 {
+        let log = Arc::new(Mutex::new(Lines::new(1000)));
+        let ctl = Ctl::new(Rc::default(), Arena::new(1 << 20).expect("a small mapping").gauge(), log);
+        let times = Times { seed, turns_max: 2, gates: 0, grants: true };
+        let mut fs = Late::new(Simple::from(ctl), times);
+        let mut session = Session::new(Config { owner: Some(0), ..config() });
+        let mut script = Script::new(Dialect::L);
+        script.ask(Message::Tattach { fid: 0, afid: NOFID, uname: b"", aname: b"ctl", n_uname: Ext(0) });
+        script.walk(0, 1, &[b"log"]).open(1, false);
+        converse(&mut session, &mut fs, &script.bytes);
+        let start = script.bytes.len();
+        script.read(1, 0, 100).clunk(1);
+        session.receive(&mut fs, AT, &script.bytes[start..]).expect("a sound conversation");
+        let mut heard = Vec::new();
+        for _ in 0..TURNS {
+            turn(&mut session, &mut fs);
+            while let Some(batch) = session.take(&fs) {
+                heard.extend(batch.to_vec());
+            }
+        }
+        let kinds: Vec<u8> = messages(&heard).map(|reply| reply[4]).collect();
+        assert_eq!(kinds, [7, 121], "seed {seed}: EINTR, then Rclunk");
         ends(session, &mut fs);
         assert_eq!(fs.inner().held(), 0);
     }

@@ -305,6 +305,14 @@ impl<S: Source> Filesystem for Catalog<S> {
         Err(Error::EPERM)
     }
 
+    fn rename_file(&mut self, _: &mut Self::File, _: &Self::File, _: &[u8], _: At) -> Result<()> {
+        Err(Error::EPERM)
+    }
+
+    fn link(&mut self, _: &Self::File, _: &[u8], _: &Self::File, _: At) -> Result<()> {
+        Err(Error::EPERM)
+    }
+
     /// No room at all, rather than an error that df(1) stumbles over.
     fn statfs(&self, _: &Self::File) -> Result<StatFs> {
         Ok(StatFs { bsize: 4096, files: self.nodes.len() as u64, ..StatFs::default() })

@@ -164,6 +164,11 @@ impl<A: Service, B: Service> Service for Join<A, B> {
         self.first.is_behind() || self.rest.is_behind()
     }
 
+    #[inline]
+    fn file_memory_bytes(&self) -> usize {
+        self.first.file_memory_bytes() + self.rest.file_memory_bytes()
+    }
+
     fn tick(&mut self, at: At) {
         self.first.tick(at);
         self.rest.tick(at);

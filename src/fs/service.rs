@@ -390,6 +390,12 @@ pub trait Service {
         false
     }
 
+    /// Bytes of memory that the files which are held take, used or not: those that were closed may keep some of it.
+    #[inline]
+    fn file_memory_bytes(&self) -> usize {
+        0
+    }
+
     /// As [`Filesystem::tick`](super::Filesystem::tick).
     fn tick(&mut self, at: At) {
         let _ = at;
@@ -543,6 +549,11 @@ fn kept_lock(file: FileId, lock: &Lock<'_>, asks: bool) -> Kept {
 }
 
 impl CallBuf {
+    /// Whether it is a read, which may have to wait for news.
+    pub fn is_read(&self) -> bool {
+        matches!(self.0, Kept::Plain(Call::Read { .. }))
+    }
+
     /// Makes the call of it; it is made once.
     pub fn with<R>(self, make: impl FnOnce(Call<'_>) -> R) -> R {
         match self.0 {

@@ -420,6 +420,11 @@ impl<F: Filesystem> Service for Simple<F> {
         self.tree.has_work()
     }
 
+    #[inline]
+    fn file_memory_bytes(&self) -> usize {
+        self.files.bytes()
+    }
+
     fn tick(&mut self, at: At) {
         self.tree.tick(at);
     }

@@ -64,11 +64,20 @@ impl<S: Service> Session<S> {
         let parsed = frame.as_deref().and_then(|frame| Message::parse(frame, dialect).ok().zip(Some(frame)));
         let message = parsed.as_ref().map(|((_, message), frame)| (message, *frame));
         let outcome = self.conduct_any(fs, request, op, waiting.what, message, at);
+        if let (What::Part { .. }, Some(begun)) = (waiting.what, &mut self.begun) {
+            // The time that the tree took is not the peer's.
+            begun.at_ns = at.mono_ns;
+        }
         match outcome {
             Err(waits) => {
+                let files = waiting.files;
                 waiting.waits = waits;
                 waiting.frame = frame;
                 self.pending.add(waiting);
+                // The fid of one of them is gone already.
+                if waits && let Some(file) = files.into_iter().find(|file| self.pending.is_leaving(*file)) {
+                    self.interrupt(fs, file, at);
+                }
             }
             Ok(()) => self.follow(request, waiting.flushes),
         }
@@ -167,16 +176,19 @@ impl<S: Service> Session<S> {
                 let What::Attributes { mask } = what else { return Ok(()) };
                 let mark = self.out.batch().iovec().mark();
                 let Session { out, .. } = self;
+                // A tree that shows nothing has not answered.
+                let mut shown = Err(Error::EIO);
                 let show = &mut |stat: &crate::fs::Stat<'_>| {
                     let reply = convert::getattr(stat, mask);
                     reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(reply.size(dialect)));
+                    shown = Ok(());
                 };
                 let outcome = how.go(fs, op, Show::Stat(show), at);
-                self.end_shown(fs, mark, request, outcome, Ok(()))
+                self.end_shown(fs, mark, request, outcome, shown)
             }
             kind::STAT => {
                 let mark = self.out.batch().iovec().mark();
-                let mut shown = Ok(());
+                let mut shown = Err(Error::EIO);
                 let Session { out, config, msize, .. } = self;
                 let show = &mut |stat: &crate::fs::Stat<'_>| {
                     convert::with_record(stat, dialect, &config.users, |stat| {
@@ -194,6 +206,7 @@ impl<S: Service> Session<S> {
             }
             kind::LINK => {
                 let mark = self.out.batch().iovec().mark();
+                let mut shown = Err(Error::EIO);
                 let Session { out, msize, .. } = self;
                 let show = &mut |target: &[u8]| {
                     let reply = Message::Rreadlink { target };
@@ -202,10 +215,11 @@ impl<S: Service> Session<S> {
                         return Err(Error::EMSGSIZE);
                     }
                     reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
+                    shown = Ok(());
                     Ok(())
                 };
                 let outcome = how.go(fs, op, Show::Bytes(show), at);
-                self.end_shown(fs, mark, request, outcome, Ok(()))
+                self.end_shown(fs, mark, request, outcome, shown)
             }
             kind::LOOK => {
                 let What::Look { file } = what else { return Ok(()) };

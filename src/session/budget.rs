@@ -21,6 +21,8 @@ pub struct Budget {
     reply_bytes_max: usize,
     fids: AtomicUsize,
     fid_bytes: AtomicUsize,
+    /// Bytes of memory of files in trees beyond what is counted for the fids that there are.
+    idle_file_bytes: AtomicUsize,
     reply_bytes: AtomicUsize,
     attr_bytes: AtomicUsize,
 }
@@ -35,8 +37,8 @@ impl Default for Budget {
 impl Budget {
     /// At most this many bytes of memory of fids, and of replies (what is shown of files is theirs).
     pub fn new(fid_bytes_max: usize, reply_bytes_max: usize) -> Budget {
-        let [fids, fid_bytes, reply_bytes, attr_bytes] = [(); 4].map(|()| AtomicUsize::new(0));
-        Budget { fid_bytes_max, reply_bytes_max, fids, fid_bytes, reply_bytes, attr_bytes }
+        let [fids, fid_bytes, idle_file_bytes, reply_bytes, attr_bytes] = [(); 5].map(|()| AtomicUsize::new(0));
+        Budget { fid_bytes_max, reply_bytes_max, fids, fid_bytes, idle_file_bytes, reply_bytes, attr_bytes }
     }
 
     /// Fids of all sessions.
@@ -66,9 +68,16 @@ impl Budget {
         self.attr_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes of memory of the fids of all sessions.
+    /// Bytes of memory of the fids of all sessions, with what trees keep of files that were closed.
     pub fn fid_bytes(&self) -> usize {
-        self.fid_bytes.load(Ordering::Relaxed)
+        self.fid_bytes.load(Ordering::Relaxed) + self.idle_file_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The tree has so many bytes of memory for files, where each fid is counted with `file_bytes` for its file. A driver says
+    /// so in each turn.
+    pub fn note_files(&self, memory_bytes: usize, file_bytes: usize) {
+        let idle = memory_bytes.saturating_sub(self.fids() * file_bytes);
+        self.idle_file_bytes.store(idle, Ordering::Relaxed);
     }
 
     /// Whether a session whose fids have `own` bytes of memory may have one more: while as much is free for the others, so

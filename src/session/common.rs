@@ -4,7 +4,7 @@
 use super::fids::State;
 use super::pending::NO_FILE;
 use super::what::{What, kind};
-use super::{COPIED_BYTES_PER_UNIT, FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, Request, Session};
+use super::{COPIED_BYTES_PER_UNIT, FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, Request, SHOWN_BYTES_PER_UNIT, Session};
 use crate::fs::{At, Call, Error, Gate, Result, Service};
 use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NOFID, Names, READ_HEAD, UOnly};
 
@@ -150,12 +150,14 @@ impl<S: Service> Session<S> {
         let Session { fids, out, dialect, .. } = self;
         let State::Attr(attr) = &fids.any(fid)?.state else { return Err(Error::EBADF) };
         let part = attr.read(offset, room)?;
+        let bytes = part.len();
         let iovec = out.batch().iovec();
         let mark = iovec.mark();
         iovec.put_copy(&[0; READ_HEAD]);
         iovec.put_copy(part);
         let reply = Message::Rread { data: Data::Away(part.len() as u32) };
         reply.emit(request.tag, dialect.unwrap_or(Dialect::P9), &mut iovec.patch(mark));
+        self.charge_bytes(bytes, SHOWN_BYTES_PER_UNIT);
         self.end_reply(Gate::OPEN, mark, request);
         Ok(())
     }
@@ -188,7 +190,7 @@ impl<S: Service> Session<S> {
         let held = self.fids.take(fid)?;
         let file = held.file;
         if !self.pending.is_empty() {
-            self.interrupt(fs, file);
+            self.interrupt(fs, file, at);
         }
         if let State::Attr(attr) = &held.state
             && let Some(becomes) = attr.becomes().transpose()
@@ -214,7 +216,7 @@ impl<S: Service> Session<S> {
     /// remove(9P): clunks even if it fails.
     fn remove(&mut self, fs: &mut S, request: Request, fid: Fid, at: At) -> Result<()> {
         let held = self.fids.take(fid)?;
-        self.interrupt(fs, held.file);
+        self.interrupt(fs, held.file, at);
         if !held.state.is_file() {
             self.drop_file(fs, held.file, None, at);
             return Err(Error::EBADF);

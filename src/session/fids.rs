@@ -260,4 +260,16 @@ mod tests {
             assert_eq!((budget.fids(), budget.fid_bytes()), (0, 0));
         }
     }
+
+    /// A tree keeps memory of files that were closed: it is not free for others.
+    #[test]
+    fn memory_that_a_tree_keeps_is_counted() {
+        let budget = Budget::new(100 * FID_BYTES_OWN, usize::MAX);
+        assert!(budget.has_fids(2 * FID_BYTES_OWN));
+        budget.note_files(99 * FID_BYTES_OWN, FILE_BYTES);
+        assert_eq!((budget.fid_bytes(), budget.has_fids(2 * FID_BYTES_OWN)), (99 * FID_BYTES_OWN, false));
+        budget.add_fid();
+        budget.note_files(FILE_BYTES, FILE_BYTES);
+        assert_eq!((budget.fid_bytes(), budget.has_fids(2 * FID_BYTES_OWN)), (0, true));
+    }
 }

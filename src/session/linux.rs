@@ -24,6 +24,7 @@ impl<S: Service> Session<S> {
     ) -> Result<()> {
         match *message {
             Message::Tlopen { fid, flags } => {
+                self.fids.file(fid)?;
                 let mut flags = linux_flags(flags)?;
                 flags.or_execute = true;
                 self.open(fs, request, fid, flags, at)
@@ -203,6 +204,7 @@ impl<S: Service> Session<S> {
         (message, frame): (&Message<'_>, &[u8]),
         at: At,
     ) -> Result<()> {
+        attribute_flags(message)?;
         let held = self.fids.any(fid)?;
         let file = held.file;
         match &held.state {
@@ -255,15 +257,20 @@ impl<S: Service> Session<S> {
     }
 }
 
+/// The condition of a Txattrcreate.
+fn attribute_flags(message: &Message<'_>) -> Result<SetXattr> {
+    match *message {
+        Message::Txattrcreate { flags: 0, .. } => Ok(SetXattr::Any),
+        Message::Txattrcreate { flags: xattr::CREATE, .. } => Ok(SetXattr::Create),
+        Message::Txattrcreate { flags: xattr::REPLACE, .. } => Ok(SetXattr::Replace),
+        _ => Err(Error::EINVAL),
+    }
+}
+
 /// Name, size and condition of a Txattrcreate.
 fn attribute<'a>(message: &Message<'a>) -> Result<(&'a [u8], usize, SetXattr)> {
-    let Message::Txattrcreate { name, attr_size, flags, .. } = *message else { return Err(Error::EINVAL) };
-    let how = match flags {
-        0 => SetXattr::Any,
-        xattr::CREATE => SetXattr::Create,
-        xattr::REPLACE => SetXattr::Replace,
-        _ => return Err(Error::EINVAL),
-    };
+    let Message::Txattrcreate { name, attr_size, .. } = *message else { return Err(Error::EINVAL) };
+    let how = attribute_flags(message)?;
     if name.is_empty() {
         return Err(Error::EINVAL);
     }

@@ -182,6 +182,9 @@ impl<S: Service> Session<S> {
 
     /// The same for a driver that calls it several times in a turn, and [`begin_turn`](Self::begin_turn) once. Nothing is served once the turn's units of work are used up.
     pub fn receive_in_turn(&mut self, fs: &mut S, at: At, bytes: &[u8]) -> Result<Received, Broken> {
+        if self.queue.is_cut() {
+            self.serve_queue(fs, at);
+        }
         let mut consumed = 0;
         let mut need = Need::default();
         let mut served = 0;
@@ -254,6 +257,10 @@ impl<S: Service> Session<S> {
             // Each is a unit of work by itself.
             self.charge(fs.spent().saturating_add(1));
         }
+        if self.queue.is_cut() {
+            need.held = true;
+            need.again |= !self.has_too_many_replies() && !fs.is_behind();
+        }
         Ok(Received { consumed, need, bulk: begun, whole: large_whole })
     }
 
@@ -304,16 +311,25 @@ impl<S: Service> Session<S> {
         if fs.is_behind() && !ends_waiting {
             return true;
         }
-        if self.out.is_empty() && self.pending.is_empty() {
+        if self.out.is_empty() && self.has_nothing_pending() {
             // The usual case, and no bound is that low.
             return false;
         }
         let pending_max = if ends_waiting { 2 * self.config.pending_max } else { self.config.pending_max };
+        self.has_too_many_replies()
+            || self.pending.in_all() + self.queue.len() >= pending_max
+            || self.queue.bytes() >= OWN_BYTES_MAX && !ends_waiting
+    }
+
+    fn has_too_many_replies(&self) -> bool {
         self.out.bytes() >= self.config.queued_bytes_max
             || self.out.own_bytes() >= OWN_BYTES_MAX
             || (self.config.budget.is_tight() && self.out.bytes() > 0)
-            || self.pending() >= pending_max
-            || self.queue.bytes() >= OWN_BYTES_MAX && !ends_waiting
+    }
+
+    #[inline]
+    fn has_nothing_pending(&self) -> bool {
+        self.pending.is_empty() && self.queue.is_empty()
     }
 
     /// How much a listing may say at once. Unlike what is read from files, it takes memory of its own.
@@ -327,7 +343,7 @@ impl<S: Service> Session<S> {
         if self.dialect.is_none() && request.kind != Kind::TVERSION {
             return Err(Broken::NotNegotiated(request.kind));
         }
-        let waits = !self.pending.is_empty() && (self.pending.has(request.tag) || self.queue.has(request.tag));
+        let waits = !self.has_nothing_pending() && (self.pending.has(request.tag) || self.queue.has(request.tag));
         if waits || self.out.gate_of(request.tag).is_some() { Err(Broken::TagInFlight(request.tag)) } else { Ok(()) }
     }
 
@@ -356,7 +372,7 @@ impl<S: Service> Session<S> {
         if request.tag == NOTAG && request.kind != Kind::TVERSION {
             return self.protocol_error(request, Error::EINVAL);
         }
-        if !self.pending.is_empty() && self.queues(request, &message, frame) {
+        if !self.has_nothing_pending() && self.queues(request, &message, frame) {
             return Ok(());
         }
         if let Err(error) = self.dispatch(fs, request, &message, frame, at) {
@@ -529,6 +545,11 @@ impl<S: Service> Session<S> {
     pub fn complete(&mut self, fs: &mut S, op: OpId, at: At) {
         self.go_on(fs, op, at);
         self.charge(fs.spent());
+    }
+
+    /// Whether requests that waited behind others are to be served by another call of `receive`, as after [`Need::held`].
+    pub fn is_held(&self) -> bool {
+        self.queue.is_cut()
     }
 
     /// Whether operations of requests that nobody waits for any more have not ended. Their files are still open.

@@ -6,7 +6,7 @@
 
 use super::what::{What, kind};
 use super::{Request, Session};
-use crate::fs::{At, Call, Cancel, Done, Error, FileId, Gate, OpId, Outcome, Result, Service, Show};
+use crate::fs::{Answer, At, Call, Cancel, Done, Error, FileId, Gate, OpId, Outcome, Result, Service, Show};
 use crate::wire::{Fid, Message, Tag};
 
 /// An operation that has not ended.
@@ -59,6 +59,13 @@ impl Pending {
         waiting.chain(leaving).sum()
     }
 
+    /// The same with what is left of requests that nobody waits for any more: it takes memory, too.
+    pub(super) fn in_all(&self) -> usize {
+        let flushes = self.waiting.iter().map(|waiting| waiting.flushes.len());
+        let leaving = self.leaving.iter().map(|leaving| leaving.flushes.len());
+        self.waiting.len() + self.leaving.len() + flushes.chain(leaving).sum::<usize>()
+    }
+
     /// Nothing at all.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
@@ -87,6 +94,11 @@ impl Pending {
     /// Whether an operation works on this file.
     fn uses(&self, file: FileId) -> bool {
         self.waiting.iter().any(|waiting| waiting.files.contains(&file))
+    }
+
+    /// Whether a file without a fid waits for its last operation.
+    pub(super) fn is_leaving(&self, file: FileId) -> bool {
+        self.leaving.iter().any(|leaving| leaving.file == file)
     }
 
     pub(super) fn trim(&mut self) {
@@ -122,6 +134,7 @@ impl<S: Service> Session<S> {
         // A reply that waits for its gate leaves before that of the flush.
         let gate = self.out.gate_of(oldtag).unwrap_or(Gate::OPEN);
         self.reply(gate, request, &Message::Rflush {});
+        self.ended(fs, at);
         Ok(())
     }
 
@@ -139,11 +152,14 @@ impl<S: Service> Session<S> {
     fn interrupt_waiting(&mut self, fs: &mut S, file: Option<FileId>) {
         let mut at = 0;
         while let Some(waiting) = self.pending.waiting.get(at) {
-            let is_meant = waiting.waits && file.is_none_or(|file| waiting.files.contains(&file));
+            let is_meant =
+                waiting.waits && !waiting.what.ends_file() && file.is_none_or(|file| waiting.files.contains(&file));
             if is_meant && fs.cancel(waiting.op) == Cancel::Cancelled {
                 let waiting = self.pending.waiting.remove(at);
-                if let Some(request) = waiting.request {
-                    self.reply_error(Gate::OPEN, request, Error::EINTR);
+                match (waiting.request, waiting.what) {
+                    (Some(_), What::Part { bytes }) => self.wrote_part(fs, bytes, Answer::now(Err(Error::EINTR))),
+                    (Some(request), _) => self.reply_error(Gate::OPEN, request, Error::EINTR),
+                    (None, _) => {}
                 }
                 waiting.flushes.into_iter().for_each(|flush| self.reply(Gate::OPEN, flush, &Message::Rflush {}));
             } else {
@@ -153,8 +169,9 @@ impl<S: Service> Session<S> {
     }
 
     /// The file's fid goes: what waits for news on it ends.
-    pub(super) fn interrupt(&mut self, fs: &mut S, file: FileId) {
+    pub(super) fn interrupt(&mut self, fs: &mut S, file: FileId, at: At) {
         self.interrupt_waiting(fs, Some(file));
+        self.ended(fs, at);
     }
 
     /// Ends the reads that wait for news with EINTR, as far as they can be taken back. For a peer that will say
@@ -249,8 +266,10 @@ impl<S: Service> Session<S> {
     pub(super) fn forget_pending(&mut self, fs: &mut S) {
         self.queue.clear();
         self.pending.waiting.retain_mut(|waiting| {
-            (waiting.request, waiting.flushes) = (None, Vec::new());
-            !waiting.is_taken_back(fs)
+            // What was too late once is not asked for again.
+            let is_known = waiting.request.take().is_some();
+            waiting.flushes = Vec::new();
+            !(is_known && waiting.is_taken_back(fs))
         });
         for leaving in &mut self.pending.leaving {
             (leaving.request, leaving.removes, leaving.flushes) = (None, false, Vec::new());
@@ -265,7 +284,7 @@ impl<S: Service> Session<S> {
         };
         let waiting = self.pending.waiting.remove(found);
         let Some(request) = waiting.request else {
-            if !discard(fs, op, at) {
+            if !discard(fs, op, at) && !waiting.is_taken_back(fs) {
                 return self.pending.add(waiting);
             }
             if let What::Remove { file } = waiting.what {

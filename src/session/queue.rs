@@ -3,16 +3,21 @@
 //! Such a request is kept as its message. It is served once nothing in front of it is about to change a fid that it
 //! names, in the order of arrival for each fid. Tflush and Tversion never wait here.
 
-use super::{Request, Session};
+use super::{Request, Session, WORK_MAX};
 use crate::fs::{At, Gate, Service};
 use crate::wire::{Dialect, Fid, Message, Tag};
 use std::collections::{BTreeSet, VecDeque};
+
+/// Requests that are looked at for a unit of work.
+const QUEUED_PER_UNIT: usize = 16;
 
 /// Requests in order, and the bytes of their messages.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     requests: VecDeque<(Request, Box<[u8]>)>,
     bytes: usize,
+    /// A bound was reached while it was served: some of it could go on.
+    cut: bool,
 }
 
 impl Queue {
@@ -23,6 +28,12 @@ impl Queue {
 
     pub(super) fn len(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Some of it is to be served again, once replies have left or in the next turn.
+    #[inline]
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Bytes of their messages.
@@ -72,6 +83,8 @@ impl<S: Service> Session<S> {
         if fids == [None; 2] {
             return false;
         }
+        // All that waits is looked at.
+        self.charge((self.queue.len() / QUEUED_PER_UNIT) as u32);
         let blocked = self.blocked();
         let waits = fids.iter().flatten().any(|fid| blocked.contains(fid));
         if waits {
@@ -93,6 +106,7 @@ impl<S: Service> Session<S> {
             return;
         }
         self.serves_queue = true;
+        self.queue.cut = false;
         let mut place = 0;
         let mut passed = BTreeSet::new();
         while let Some((_, frame)) = self.queue.requests.get(place) {
@@ -102,6 +116,10 @@ impl<S: Service> Session<S> {
                 passed.extend(fids);
                 place += 1;
                 continue;
+            }
+            if self.work >= WORK_MAX || self.has_too_many_replies() || fs.is_behind() {
+                self.queue.cut = true;
+                break;
             }
             let Some((request, frame)) = self.queue.requests.remove(place) else { break };
             self.queue.bytes -= frame.len();

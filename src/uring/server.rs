@@ -118,6 +118,8 @@ pub struct Server<R: Ring, S: Service> {
     /// Slots of peers to go on with. Those of this turn are taken out first, and leave their memory to the next ones.
     work: Vec<u32>,
     worked: Vec<u32>,
+    /// Peers that are to be gone on with in this turn, after the one that it is at.
+    left: usize,
     generation: u32,
     hash_key: u64,
     at: At,
@@ -182,6 +184,7 @@ impl<R: Ring, S: Service> Server<R, S> {
             events: Vec::new(),
             work: Vec::new(),
             worked: Vec::new(),
+            left: 0,
             generation: 0,
             hash_key,
             at,
@@ -365,7 +368,9 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.relieve();
         let next = std::mem::take(&mut self.worked);
         let mut work = std::mem::replace(&mut self.work, next);
+        self.left = work.len();
         for slot in work.drain(..) {
+            self.left -= 1;
             self.go_on(slot)?;
         }
         self.worked = work;
@@ -391,6 +396,7 @@ impl<R: Ring, S: Service> Server<R, S> {
     fn show_held(&mut self) {
         let counters = &self.options.stats.counters;
         let budget = &self.options.budget;
+        budget.note_files(self.fs.file_memory_bytes(), S::FILE_BYTES);
         let held = [budget.reply_bytes(), self.kept.batch_bytes(), self.spares.lent_bytes(), budget.fid_bytes()];
         let [replies, kept, windows, fids] = held;
         counters.fid_bytes.set(fids as u64);
@@ -425,6 +431,7 @@ impl<R: Ring, S: Service> Server<R, S> {
             if let Some(peer) = self.peers.get_mut(op.peer as usize) {
                 self.kept.lend(&mut peer.session);
                 peer.session.complete(&mut self.fs, op, self.at);
+                peer.held |= peer.session.is_held();
                 self.list(op.peer);
             } else {
                 // Who asked is gone: the tree must not keep the answer.

@@ -165,10 +165,10 @@ impl<T: Service> Service for Late<T> {
     }
 
     fn cancel(&mut self, op: OpId) -> Cancel {
-        // It may be too late at any time.
+        // It may be too late at any time, unless nothing is certain to end it then.
         let is_early = self.below(3) > 0;
         let cancel = match self.kept.get(&op) {
-            Some(Kept::Call(_)) if is_early => Cancel::Cancelled,
+            Some(Kept::Call(call)) if is_early || call.is_read() => Cancel::Cancelled,
             Some(Kept::Inside) | None => self.tree.cancel(op),
             _ => Cancel::TooLate,
         };
@@ -209,6 +209,10 @@ impl<T: Service> Service for Late<T> {
 
     fn is_behind(&self) -> bool {
         self.tree.is_behind()
+    }
+
+    fn file_memory_bytes(&self) -> usize {
+        self.tree.file_memory_bytes()
     }
 
     fn tick(&mut self, at: At) {

@@ -91,6 +91,10 @@ impl<T: Service, H: Hook> Service for Wrapped<T, H> {
         self.tree.is_behind()
     }
 
+    fn file_memory_bytes(&self) -> usize {
+        self.tree.file_memory_bytes()
+    }
+
     fn tick(&mut self, at: At) {
         self.tree.tick(at);
     }

@@ -13,7 +13,7 @@ impl Hook for ReadOnly {
     fn call<T: Service>(&mut self, tree: &mut T, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {
         // No file is open for writing, so no payload comes.
         let changes = match &call {
-            Call::Open { flags, .. } => flags.write || flags.truncate || flags.append || flags.remove_on_close,
+            Call::Open { flags, .. } => flags.write || flags.truncate || flags.remove_on_close,
             Call::Create { .. } | Call::Write { .. } | Call::Commit { .. } | Call::Wstat { .. } => true,
             Call::Make { .. } | Call::Link { .. } | Call::Unlink { .. } | Call::Remove { .. } => true,
             Call::Rename { .. } | Call::RenameFile { .. } => true,

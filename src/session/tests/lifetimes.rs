@@ -366,3 +366,43 @@ fn messages_of_the_queue_are_bounded() {
     );
     late.ends();
 }
+
+/// What comes free at once is served in the bounds of a turn, and the rest in the next ones.
+#[test]
+fn requests_that_waited_are_served_in_turns() {
+    const COUNT: u16 = 200;
+    let mut late = Late::new(Dialect::L);
+    late.tree.holds = |call| matches!(call, Call::Walk { .. });
+    late.send(1, &walk(0, 5, &[b"f"]));
+    for tag in 0..COUNT {
+        late.send(100 + tag, &Message::Tgetattr { fid: 5, request_mask: 0 });
+    }
+    late.go();
+    let first = late.kinds().len();
+    assert!(late.session.is_held() && first < usize::from(COUNT), "{first} at once");
+    let mut said = first;
+    while late.session.is_held() {
+        let received = late.session.receive(&mut late.tree, AT, &[]).expect("not broken");
+        assert_eq!(received.need.held, late.session.is_held());
+        said += late.kinds().len();
+    }
+    assert_eq!((said, late.session.pending()), (1 + usize::from(COUNT), 0));
+    late.ends();
+}
+
+#[test]
+fn a_flush_of_a_queued_request_frees_what_waits_behind_it() {
+    let mut late = Late::new(Dialect::L);
+    late.send(1, &walk(0, 6, &[b"d"]));
+    assert_eq!(late.kinds(), ["Rwalk 1"]);
+    late.tree.holds = |call| matches!(call, Call::Walk { .. });
+    late.send(1, &walk(0, 5, &[b"f"]));
+    late.send(2, &Message::Tlink { dfid: 6, fid: 5, name: b"link" });
+    late.send(3, &Message::Tgetattr { fid: 6, request_mask: 0 });
+    assert_eq!(late.kinds(), Vec::<String>::new());
+    late.send(4, &flush(2));
+    assert_eq!(late.kinds(), ["Rflush 4", "Rgetattr 3"]);
+    late.go();
+    assert_eq!(late.kinds(), ["Rwalk 1"]);
+    late.ends();
+}

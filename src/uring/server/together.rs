@@ -61,7 +61,7 @@ impl<R: Ring, S: Service> Server<R, S> {
             // Whatever is there ends these receives: none is left in flight for long.
             peer.tcp && ends_at_once
         } else {
-            peer.pace.is_together() && is_idle && self.work.is_empty()
+            peer.pace.is_together() && is_idle && self.work.is_empty() && self.left == 0
         };
         is_due
             && peer.readable
