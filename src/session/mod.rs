@@ -306,14 +306,18 @@ impl<S: Service> Session<S> {
     }
 
     /// What ends waiting must not wait behind what waits, or a peer whose requests all block could never take one back. It has as many places again.
+    #[inline(always)]
     fn is_capped(&self, fs: &S, next: Kind) -> bool {
+        // The usual case, and no bound is that low.
+        let is_quiet = self.out.is_empty() && self.has_nothing_pending();
+        (!is_quiet || fs.is_behind()) && self.is_capped_with(fs, next)
+    }
+
+    #[inline(never)]
+    fn is_capped_with(&self, fs: &S, next: Kind) -> bool {
         let ends_waiting = matches!(next, Kind::TFLUSH | Kind::TCLUNK | Kind::TVERSION);
         if fs.is_behind() && !ends_waiting {
             return true;
-        }
-        if self.out.is_empty() && self.has_nothing_pending() {
-            // The usual case, and no bound is that low.
-            return false;
         }
         let pending_max = if ends_waiting { 2 * self.config.pending_max } else { self.config.pending_max };
         self.has_too_many_replies()
