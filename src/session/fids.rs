@@ -60,7 +60,7 @@ pub(super) struct Fids {
     /// Bytes of memory that are counted there.
     charged: usize,
     /// What they were counted for.
-    shape: Option<(usize, usize, usize)>,
+    shape: Option<(u32, u32, u32)>,
 }
 
 impl Fids {
@@ -76,7 +76,7 @@ impl Fids {
     #[inline(always)]
     fn charge(&mut self) {
         // Few fids that come and go leave the memory as it is.
-        let shape = self.held.shape().map(|(index, values)| (index, values, self.held.len().div_ceil(COUNTED)));
+        let shape = self.held.shape().map(|(index, values)| (index, values, self.held.len().div_ceil(COUNTED) as u32));
         if shape.is_none() || shape != self.shape {
             self.shape = shape.filter(|_| self.leaving.is_none());
             self.charge_anew();

@@ -61,8 +61,12 @@ impl<T> Store<T> {
 
     /// What [`bytes`](Self::bytes) depends on where there are few values: room of the table and of the values.
     #[inline]
-    pub(super) fn shape(&self) -> Option<(usize, usize)> {
-        if self.tables.is_some() { None } else { Some((self.table.capacity(), self.values.first_room()?)) }
+    pub(super) fn shape(&self) -> Option<(u32, u32)> {
+        if self.tables.is_some() {
+            None
+        } else {
+            Some((self.table.capacity() as u32, self.values.first_room()? as u32))
+        }
     }
 
     /// Bytes of memory that it has, used or not.

@@ -167,20 +167,66 @@ impl Drop for Segments {
 pub(super) struct Outgoing {
     /// The batch that the next reply goes into.
     current: Option<Segments>,
+    /// What few sessions have.
+    late: Option<Box<Late>>,
+    spare: Option<Segments>,
+    budget: Arc<Budget>,
+}
+
+/// Replies that have waited for gates, or do.
+#[derive(Debug, Default)]
+struct Late {
     /// Those whose gates have opened: they leave first.
     released: VecDeque<Segments>,
     /// Those whose gates were closed when they came, in the order of their gates. Each gate has one.
     gated: VecDeque<Segments>,
     /// The tags of the replies in these, with their gates: they are in use until the replies have left.
     tags: BTreeMap<Tag, Gate>,
-    spare: Option<Segments>,
-    budget: Arc<Budget>,
+}
+
+impl Late {
+    fn is_empty(&self) -> bool {
+        self.released.is_empty() && self.gated.is_empty()
+    }
+
+    /// The batch of replies that wait for this gate.
+    fn batch_of(&mut self, gate: Gate, budget: &Arc<Budget>) -> &mut Segments {
+        let place = self.gated.partition_point(|batch| batch.0.gate < gate);
+        if self.gated.get(place).is_none_or(|batch| batch.0.gate != gate) {
+            let mut batch = Segments::default();
+            (batch.0.budget, batch.0.gate) = (Some(Arc::clone(budget)), gate);
+            self.gated.insert(place, batch);
+        }
+        &mut self.gated[place]
+    }
+
+    /// Replies whose gates are open by now may leave.
+    fn release(&mut self, is_open: impl Fn(Gate) -> bool) {
+        let mut place = 0;
+        while let Some(batch) = self.gated.get(place) {
+            let gate = batch.0.gate;
+            if !is_open(gate) {
+                // None of the same tree is open.
+                place = self.gated.partition_point(|batch| batch.0.gate.tree() <= gate.tree());
+            } else if let Some(mut batch) = self.gated.remove(place) {
+                for tag in std::mem::take(&mut batch.0.tags) {
+                    self.tags.remove(&tag);
+                }
+                self.released.push_back(batch);
+            }
+        }
+    }
+
+    /// The gate behind those of the same tree as the gate at this place, and that gate.
+    fn gate_at(&self, place: usize) -> Option<(Gate, usize)> {
+        let gate = self.gated.get(place)?.0.gate;
+        Some((gate, self.gated.partition_point(|batch| batch.0.gate.tree() <= gate.tree())))
+    }
 }
 
 impl Outgoing {
     pub(super) fn new(budget: Arc<Budget>) -> Outgoing {
-        let (released, gated) = (VecDeque::new(), VecDeque::new());
-        Outgoing { current: None, released, gated, tags: BTreeMap::new(), spare: None, budget }
+        Outgoing { current: None, late: None, spare: None, budget }
     }
 
     /// The batch that the next reply goes into.
@@ -208,59 +254,39 @@ impl Outgoing {
         let current = self.batch();
         let reply = current.iovec().split_off(mark);
         current.charge();
-        let place = self.gated.partition_point(|batch| batch.0.gate < gate);
-        if self.gated.get(place).is_none_or(|batch| batch.0.gate != gate) {
-            let mut batch = Segments::default();
-            (batch.0.budget, batch.0.gate) = (Some(Arc::clone(&self.budget)), gate);
-            self.gated.insert(place, batch);
-        }
-        let batch = &mut self.gated[place];
+        let late = self.late.get_or_insert_default();
+        let batch = late.batch_of(gate, &self.budget);
         batch.iovec().append(reply);
         batch.0.tags.push(tag);
         batch.end_reply(kind, at_ns);
-        self.tags.insert(tag, gate);
+        late.tags.insert(tag, gate);
     }
 
     /// The gate of a reply with this tag that waits for it.
+    #[inline]
     pub(super) fn gate_of(&self, tag: Tag) -> Option<Gate> {
-        if self.tags.is_empty() { None } else { self.tags.get(&tag).copied() }
+        self.late.as_ref()?.tags.get(&tag).copied()
     }
 
     /// The gates that replies wait for: the first one of each tree.
     pub(super) fn gates(&self) -> impl Iterator<Item = Gate> {
         let mut place = 0;
         std::iter::from_fn(move || {
-            let gate = self.gated.get(place)?.0.gate;
-            place = self.gated.partition_point(|batch| batch.0.gate.tree() <= gate.tree());
+            let (gate, next) = self.late.as_ref()?.gate_at(place)?;
+            place = next;
             Some(gate)
         })
-    }
-
-    /// Replies whose gates are open by now may leave.
-    fn release(&mut self, is_open: impl Fn(Gate) -> bool) {
-        let mut place = 0;
-        while let Some(batch) = self.gated.get(place) {
-            let gate = batch.0.gate;
-            if !is_open(gate) {
-                // None of the same tree is open.
-                place = self.gated.partition_point(|batch| batch.0.gate.tree() <= gate.tree());
-            } else if let Some(mut batch) = self.gated.remove(place) {
-                for tag in std::mem::take(&mut batch.0.tags) {
-                    self.tags.remove(&tag);
-                }
-                self.released.push_back(batch);
-            }
-        }
     }
 
     /// Nothing waits.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.current.is_none() && self.released.is_empty() && self.gated.is_empty()
+        self.current.is_none() && self.late.as_ref().is_none_or(|late| late.is_empty())
     }
 
     fn all(&self) -> impl Iterator<Item = &Segments> {
-        self.current.iter().chain(&self.released).chain(&self.gated)
+        let late = self.late.iter().flat_map(|late| late.released.iter().chain(&late.gated));
+        self.current.iter().chain(late)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -277,12 +303,13 @@ impl Outgoing {
         self.all().map(Segments::memory_bytes).sum()
     }
 
+    #[inline]
     pub(super) fn take(&mut self, is_open: impl Fn(Gate) -> bool) -> Option<Segments> {
-        if !self.gated.is_empty() {
-            self.release(is_open);
-        }
-        if !self.released.is_empty() {
-            return self.released.pop_front();
+        if let Some(late) = &mut self.late {
+            late.release(is_open);
+            if let Some(batch) = late.released.pop_front() {
+                return Some(batch);
+            }
         }
         self.current.take_if(|batch| !batch.0.replies.is_empty())
     }
@@ -294,8 +321,7 @@ impl Outgoing {
     }
 
     pub(super) fn trim(&mut self) {
-        self.released.shrink_to_fit();
-        self.gated.shrink_to_fit();
+        self.late.take_if(|late| late.is_empty());
     }
 
     /// Whether the next reply has memory.
@@ -312,15 +338,15 @@ impl Outgoing {
     }
 
     pub(super) fn clear(&mut self) {
-        self.current = None;
-        self.released.clear();
-        self.forget_gated();
+        (self.current, self.late) = (None, None);
     }
 
     /// Drops what waits for gates.
     pub(super) fn forget_gated(&mut self) {
-        self.gated.clear();
-        self.tags.clear();
+        if let Some(late) = &mut self.late {
+            late.gated.clear();
+            late.tags.clear();
+        }
     }
 }
 
@@ -424,7 +450,7 @@ mod tests {
         assert!(out.take_spare().is_some());
         assert_eq!((out.memory_bytes(), budget.reply_bytes()), (0, 0));
         out.trim();
-        assert_eq!((out.gated.capacity(), out.released.capacity()), (0, 0));
+        assert!(out.late.is_none());
     }
 
     #[test]

@@ -11,63 +11,88 @@ use std::collections::{BTreeSet, VecDeque};
 /// Requests that are looked at for a unit of work.
 const QUEUED_PER_UNIT: usize = 16;
 
-/// Requests in order, and the bytes of their messages.
+/// Requests that wait, in order. Most sessions never have any.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    requests: VecDeque<(Request, Box<[u8]>)>,
+pub(super) struct Queue(Option<Box<Requests>>);
+
+#[derive(Debug, Default)]
+struct Requests {
+    /// With their messages.
+    all: VecDeque<(Request, Box<[u8]>)>,
+    /// Bytes of the messages.
     bytes: usize,
-    /// A bound was reached while it was served: some of it could go on.
+    /// A bound was reached while they were served: some of them could go on.
     cut: bool,
 }
 
 impl Queue {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+        self.0.as_ref().is_none_or(|requests| requests.all.is_empty())
     }
 
     pub(super) fn len(&self) -> usize {
-        self.requests.len()
+        self.iter().len()
+    }
+
+    fn iter(&self) -> std::collections::vec_deque::Iter<'_, (Request, Box<[u8]>)> {
+        static NONE: VecDeque<(Request, Box<[u8]>)> = VecDeque::new();
+        self.0.as_ref().map_or(&NONE, |requests| &requests.all).iter()
     }
 
     /// Some of it is to be served again, once replies have left or in the next turn.
     #[inline]
     pub(super) fn is_cut(&self) -> bool {
-        self.cut
+        self.0.as_ref().is_some_and(|requests| requests.cut)
+    }
+
+    fn set_cut(&mut self, cut: bool) {
+        if let Some(requests) = &mut self.0 {
+            requests.cut = cut;
+        }
     }
 
     /// Bytes of their messages.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |requests| requests.bytes)
     }
 
     pub(super) fn has(&self, tag: Tag) -> bool {
-        self.requests.iter().any(|(request, _)| request.tag == tag)
+        self.iter().any(|(request, _)| request.tag == tag)
     }
 
     fn push(&mut self, request: Request, frame: &[u8]) {
-        self.bytes += frame.len();
-        self.requests.push_back((request, frame.into()));
+        let requests = self.0.get_or_insert_default();
+        requests.bytes += frame.len();
+        requests.all.push_back((request, frame.into()));
+    }
+
+    /// Takes the request at this place. The last one leaves no memory.
+    fn take(&mut self, place: usize) -> Option<(Request, Box<[u8]>)> {
+        let requests = self.0.as_mut()?;
+        let taken = requests.all.remove(place)?;
+        requests.bytes -= taken.1.len();
+        if requests.all.is_empty() {
+            self.0 = None;
+        }
+        Some(taken)
     }
 
     /// Forgets a request. Whether there was one with this tag.
     pub(super) fn remove(&mut self, tag: Tag) -> bool {
-        let Some(found) = self.requests.iter().position(|(request, _)| request.tag == tag) else { return false };
-        if let Some((_, frame)) = self.requests.remove(found) {
-            self.bytes -= frame.len();
-        }
-        true
+        let found = self.iter().position(|(request, _)| request.tag == tag);
+        found.is_some_and(|place| self.take(place).is_some())
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Queue::default();
+        self.0 = None;
     }
 }
 
 impl<S: Service> Session<S> {
     /// Fids that requests have to wait for.
     fn blocked(&self) -> BTreeSet<Fid> {
-        let queued = self.queue.requests.iter().flat_map(|(_, frame)| self.fids_in(frame));
+        let queued = self.queue.iter().flat_map(|(_, frame)| self.fids_in(frame));
         self.pending.changing().chain(queued).collect()
     }
 
@@ -106,10 +131,10 @@ impl<S: Service> Session<S> {
             return;
         }
         self.serves_queue = true;
-        self.queue.cut = false;
+        self.queue.set_cut(false);
         let mut place = 0;
         let mut passed = BTreeSet::new();
-        while let Some((_, frame)) = self.queue.requests.get(place) {
+        while let Some((_, frame)) = self.queue.iter().nth(place) {
             let fids: Vec<Fid> = self.fids_in(frame).collect();
             self.charge(1);
             if fids.iter().any(|fid| passed.contains(fid)) || self.pending.changing().any(|fid| fids.contains(&fid)) {
@@ -118,11 +143,10 @@ impl<S: Service> Session<S> {
                 continue;
             }
             if self.work >= WORK_MAX || self.has_too_many_replies() || fs.is_behind() {
-                self.queue.cut = true;
+                self.queue.set_cut(true);
                 break;
             }
-            let Some((request, frame)) = self.queue.requests.remove(place) else { break };
-            self.queue.bytes -= frame.len();
+            let Some((request, frame)) = self.queue.take(place) else { break };
             self.serve_parsed(fs, request, &frame, at);
             self.charge(fs.spent());
         }
