@@ -67,9 +67,9 @@ pub struct Received {
     /// What the session waits for.
     pub need: Need,
     /// Bytes of the last large write whose payload began and was not whole in what was shown; 0 if none began. A
-    /// [`Landing`] takes the rest, unless the write is refused, discarded or taken in parts.
+    /// [`Landing`](super::Landing) takes the rest, unless the write is refused, discarded or taken in parts.
     pub bulk: u32,
-    /// Bytes of the last write above [`BULK_BYTES_MIN`] that was whole; 0 if there was none.
+    /// Bytes of the last write above [`BULK_BYTES_MIN`](super::BULK_BYTES_MIN) that was whole; 0 if there was none.
     pub whole: u32,
 }
 
