@@ -528,9 +528,10 @@ impl<S: Service> Session<S> {
         self.reset_part(fs, at)
     }
 
-    /// Takes back what is pending and closes some fids. True once there are none, and no operation is left.
+    /// Takes back what is pending, forgets what waits behind it, and closes some fids. True once there are none. Operations that
+    /// could not be taken back may be left: see [`is_ending`](Self::is_ending).
     fn reset_part(&mut self, fs: &mut S, at: At) -> bool {
-        if !self.pending.is_empty() {
+        if !self.has_nothing_pending() {
             self.forget_pending(fs);
             self.ended(fs, at);
         }

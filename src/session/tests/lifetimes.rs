@@ -406,3 +406,25 @@ fn a_flush_of_a_queued_request_frees_what_waits_behind_it() {
     assert_eq!(late.kinds(), ["Rwalk 1"]);
     late.ends();
 }
+
+/// Nothing is pending any more, but a part of what waited behind it is left, since the tree is behind.
+#[test]
+fn a_session_ends_with_what_waits_for_its_tree() {
+    for by_version in [true, false] {
+        let mut late = Late::new(Dialect::L);
+        late.tree.holds = |call| matches!(call, Call::Walk { .. });
+        late.send(1, &walk(0, 5, &[b"f"]));
+        (0..200).for_each(|tag| late.send(100 + tag, &Message::Tgetattr { fid: 5, request_mask: 0 }));
+        late.go();
+        assert!(late.session.is_held());
+        late.replies();
+        late.tree.behind = true;
+        if by_version {
+            late.shows(NOTAG, &VERSION).expect("not broken");
+            assert_eq!(late.kinds(), ["Rversion 65535"]);
+        } else {
+            late.session.close(&mut late.tree, AT);
+        }
+        assert_eq!((late.session.is_held(), late.session.pending(), late.kinds()), (false, 0, vec![]));
+    }
+}
