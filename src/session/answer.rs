@@ -6,16 +6,17 @@
 
 use super::convert;
 use super::fids::State;
+use super::outgoing::Outgoing;
 use super::pending::{NO_FILE, Waiting};
 use super::what::{Asking, Finishing, How, Shown, What, closed, ended, kind, listed, opened, statfs};
 use super::xattr::Attr;
 use super::{LISTED_BYTES_PER_UNIT, NAMES_PER_UNIT, Request, SHOWN_BYTES_PER_UNIT, Session, allowed_iounit};
 use crate::fs::{
-    Answer, At, Call, Done, Error, FileId, Gate, LockKind, Mark, OpId, Open, Outcome, Result, Service, Show, StatFs,
-    mode,
+    Answer, At, Call, Done, Error, FileId, Gate, Lock, LockKind, Mark, OpId, Open, Outcome, Result, Service, Show,
+    StatFs, mode,
 };
 use crate::wire::{
-    Data, Dialect, DirEntry, Fid, Kind, Message, QID_BYTES, Qid, READ_HEAD, WALK_HEAD, lock_type, put_qid,
+    Data, Dialect, DirEntry, Fid, Kind, Message, QID_BYTES, Qid, READ_HEAD, Tag, WALK_HEAD, lock_type, put_qid,
     put_walk_head,
 };
 
@@ -85,7 +86,7 @@ impl<S: Service> Session<S> {
 
     /// Goes on with an operation, and answers the request if it has ended. Otherwise whether it waits for news.
     ///
-    /// It is inlined where requests ask: each has its own kind alone.
+    /// `KIND` is that of `what`. It is inlined where requests ask: each has its own kind alone.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "those of `ask`, and how it goes on")]
     fn conduct<const KIND: u8>(
@@ -101,7 +102,7 @@ impl<S: Service> Session<S> {
         let dialect = self.dialect.unwrap_or(Dialect::P9);
         match KIND {
             kind::READ => {
-                let What::Read { room } = what else { return Ok(()) };
+                let What::Read { room } = what else { unreachable!() };
                 let batch = self.out.batch();
                 let mark = batch.iovec().mark();
                 batch.iovec().put_copy(&[0; READ_HEAD]);
@@ -109,7 +110,7 @@ impl<S: Service> Session<S> {
                 self.end_data(fs, mark, request, outcome, |data| Message::Rread { data })
             }
             kind::ENTRIES => {
-                let What::Entries { room } = what else { return Ok(()) };
+                let What::Entries { room } = what else { unreachable!() };
                 let iovec = self.out.batch().iovec();
                 let mark = iovec.mark();
                 iovec.put_copy(&[0; READ_HEAD]);
@@ -137,11 +138,11 @@ impl<S: Service> Session<S> {
                 self.end_data(fs, mark, request, outcome, |data| Message::Rreaddir { data })
             }
             kind::RECORDS => {
-                let What::Records { fid, offset, cookie, room } = what else { return Ok(()) };
+                let What::Records { fid, offset, cookie, room } = what else { unreachable!() };
                 self.records(fs, request, (fid, offset, cookie, room), (op, how, at))
             }
             kind::WALK => {
-                let What::Walk { fid, newfid, steps } = what else { return Ok(()) };
+                let What::Walk { fid, newfid, steps } = what else { unreachable!() };
                 let iovec = self.out.batch().iovec();
                 let mark = iovec.mark();
                 let bytes = iovec.put_small(WALK_HEAD + usize::from(steps) * QID_BYTES);
@@ -173,7 +174,7 @@ impl<S: Service> Session<S> {
                 self.end_shown(fs, mark, request, Outcome::Done(answer), shown)
             }
             kind::ATTRIBUTES => {
-                let What::Attributes { mask } = what else { return Ok(()) };
+                let What::Attributes { mask } = what else { unreachable!() };
                 let mark = self.out.batch().iovec().mark();
                 let Session { out, .. } = self;
                 // A tree that shows nothing has not answered.
@@ -192,13 +193,7 @@ impl<S: Service> Session<S> {
                 let Session { out, config, msize, .. } = self;
                 let show = &mut |stat: &crate::fs::Stat<'_>| {
                     convert::with_record(stat, dialect, &config.users, |stat| {
-                        let reply = Message::Rstat { stat };
-                        let size = reply.size(dialect);
-                        // A peer could not receive it, and many end the connection.
-                        shown = if size > *msize as usize { Err(Error::EMSGSIZE) } else { Ok(()) };
-                        if shown.is_ok() {
-                            reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
-                        }
+                        shown = put_text(out, *msize, request.tag, dialect, &Message::Rstat { stat });
                     });
                 };
                 let outcome = how.go(fs, op, Show::Stat(show), at);
@@ -209,21 +204,15 @@ impl<S: Service> Session<S> {
                 let mut shown = Err(Error::EIO);
                 let Session { out, msize, .. } = self;
                 let show = &mut |target: &[u8]| {
-                    let reply = Message::Rreadlink { target };
-                    let size = reply.size(dialect);
-                    if size > *msize as usize {
-                        return Err(Error::EMSGSIZE);
-                    }
-                    reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
-                    shown = Ok(());
-                    Ok(())
+                    shown = put_text(out, *msize, request.tag, dialect, &Message::Rreadlink { target });
+                    shown
                 };
                 let outcome = how.go(fs, op, Show::Bytes(show), at);
                 self.end_shown(fs, mark, request, outcome, shown)
             }
             kind::LOOK => {
-                let What::Look { file } = what else { return Ok(()) };
-                let Some((Message::Twstat { stat, .. }, _)) = message else { return Ok(()) };
+                let What::Look { file } = what else { unreachable!() };
+                let Some((Message::Twstat { stat, .. }, _)) = message else { unreachable!() };
                 let mut change = Err(Error::EIO);
                 let users = std::sync::Arc::clone(&self.config.users);
                 let show = &mut |now: &crate::fs::Stat<'_>| change = convert::change_of(stat, now, dialect, &users);
@@ -249,7 +238,7 @@ impl<S: Service> Session<S> {
                 Ok(())
             }
             kind::XATTR => {
-                let What::Xattr { newfid } = what else { return Ok(()) };
+                let What::Xattr { newfid } = what else { unreachable!() };
                 let mut attr = Attr::to_read(&self.config.budget);
                 let answer = ended(how.go(fs, op, Show::Bytes(&mut |bytes| attr.extend(bytes)), at))?;
                 let size = attr.len() as u64;
@@ -269,42 +258,25 @@ impl<S: Service> Session<S> {
             }
             kind::CONFLICT => {
                 let Some((&Message::Tgetlock { start, length, proc_id, client_id, .. }, _)) = message else {
-                    return Ok(());
+                    unreachable!()
                 };
                 let mark = self.out.batch().iovec().mark();
-                let mut shown = None;
+                let mut found = None;
                 let Session { out, msize, .. } = self;
-                let mut emit = |reply: &Message<'_>| {
-                    let size = reply.size(dialect);
-                    let fits = size <= *msize as usize;
-                    if fits {
-                        reply.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
-                    }
-                    shown = Some(if fits { Ok(()) } else { Err(Error::EMSGSIZE) });
+                let show = &mut |lock: &Lock<'_>| {
+                    let reply = Message::Rgetlock {
+                        type_: if lock.kind == LockKind::Shared { lock_type::SHARED } else { lock_type::EXCLUSIVE },
+                        start: lock.range.start,
+                        length: if lock.range.end == u64::MAX { 0 } else { lock.range.end - lock.range.start },
+                        proc_id: lock.process,
+                        client_id: lock.client,
+                    };
+                    found = Some(put_text(out, *msize, request.tag, dialect, &reply));
                 };
-                let outcome = how.go(
-                    fs,
-                    op,
-                    Show::Lock(&mut |lock| {
-                        emit(&Message::Rgetlock {
-                            type_: if lock.kind == LockKind::Shared { lock_type::SHARED } else { lock_type::EXCLUSIVE },
-                            start: lock.range.start,
-                            length: if lock.range.end == u64::MAX { 0 } else { lock.range.end - lock.range.start },
-                            proc_id: lock.process,
-                            client_id: lock.client,
-                        });
-                    }),
-                    at,
-                );
-                if matches!(outcome, Outcome::Done(_)) && shown.is_none() {
-                    let free = Message::Rgetlock { type_: lock_type::NONE, start, length, proc_id, client_id };
-                    let size = free.size(dialect);
-                    if size <= *msize as usize {
-                        free.emit(request.tag, dialect, &mut out.batch().iovec().put_small(size));
-                        shown = Some(Ok(()));
-                    }
-                }
-                self.end_shown(fs, mark, request, outcome, shown.unwrap_or(Err(Error::EMSGSIZE)))
+                let outcome = how.go(fs, op, Show::Lock(show), at);
+                let free = Message::Rgetlock { type_: lock_type::NONE, start, length, proc_id, client_id };
+                let shown = found.unwrap_or_else(|| put_text(out, *msize, request.tag, dialect, &free));
+                self.end_shown(fs, mark, request, outcome, shown)
             }
             kind::COUNT => {
                 let answer = ended(how.go(fs, op, Show::Nothing, at))?;
@@ -316,7 +288,7 @@ impl<S: Service> Session<S> {
                 Ok(())
             }
             kind::PART => {
-                let What::Part { bytes } = what else { return Ok(()) };
+                let What::Part { bytes } = what else { unreachable!() };
                 let answer = ended(how.go(fs, op, Show::Nothing, at))?;
                 self.wrote_part(fs, bytes, answer);
                 Ok(())
@@ -327,14 +299,14 @@ impl<S: Service> Session<S> {
                 Ok(())
             }
             kind::REMOVE => {
-                let What::Remove { file } = what else { return Ok(()) };
+                let What::Remove { file } = what else { unreachable!() };
                 let answer = ended(how.go(fs, op, Show::Nothing, at))?;
                 self.answer_plain(fs, request, answer);
                 self.drop_file(fs, file, None, at);
                 Ok(())
             }
             kind::ATTACH => {
-                let What::Attach { fid } = what else { return Ok(()) };
+                let What::Attach { fid } = what else { unreachable!() };
                 let answer = ended(how.go(fs, op, Show::Nothing, at))?;
                 let reply = answer.result.and_then(|done| {
                     let Done::File { file, qid } = done else { return Err(Error::EIO) };
@@ -345,31 +317,14 @@ impl<S: Service> Session<S> {
                 Ok(())
             }
             kind::OPEN => {
-                let What::Open { fid, flags } = what else { return Ok(()) };
+                let What::Open { fid, flags } = what else { unreachable!() };
                 let answer = ended(how.go(fs, op, Show::Nothing, at))?;
-                let reply = match self.opened(fid, answer, Some(flags)) {
-                    Ok((qid, iounit)) if dialect == Dialect::L => Ok(Message::Rlopen { qid, iounit }),
-                    Ok((qid, iounit)) => Ok(Message::Ropen { qid, iounit }),
-                    Err(error) => Err(error),
-                };
-                self.answer(fs, request, answer.gate, reply);
-                Ok(())
-            }
-            kind::CREATE => {
-                let What::Create { fid, flags } = what else { return Ok(()) };
-                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
-                let reply = match self.opened(fid, answer, Some(flags)) {
-                    Ok((qid, iounit)) if dialect == Dialect::L => Ok(Message::Rlcreate { qid, iounit }),
-                    Ok((qid, iounit)) => Ok(Message::Rcreate { qid, iounit }),
-                    Err(error) => Err(error),
-                };
-                self.answer(fs, request, answer.gate, reply);
-                Ok(())
-            }
-            kind::ENTER => {
-                let What::Enter { fid } = what else { return Ok(()) };
-                let answer = ended(how.go(fs, op, Show::Nothing, at))?;
-                let reply = self.opened(fid, answer, None).map(|(qid, iounit)| Message::Rcreate { qid, iounit });
+                let reply = self.opened(fid, answer, flags).map(|(qid, iounit)| match request.kind {
+                    Kind::TLOPEN => Message::Rlopen { qid, iounit },
+                    Kind::TLCREATE => Message::Rlcreate { qid, iounit },
+                    Kind::TOPEN => Message::Ropen { qid, iounit },
+                    _ => Message::Rcreate { qid, iounit },
+                });
                 self.answer(fs, request, answer.gate, reply);
                 Ok(())
             }
@@ -388,8 +343,8 @@ impl<S: Service> Session<S> {
                 Ok(())
             }
             kind::XATTR_CREATE => {
-                let What::XattrCreate { fid } = what else { return Ok(()) };
-                let Some((message, _)) = message else { return Ok(()) };
+                let What::XattrCreate { fid } = what else { unreachable!() };
+                let Some((message, _)) = message else { unreachable!() };
                 let answer = ended(how.go(fs, op, Show::Nothing, at))?;
                 let reply = answer.result.and_then(|_| self.becomes_attr(fid, message));
                 self.answer(fs, request, answer.gate, reply.map(|()| Message::Rxattrcreate {}));
@@ -403,7 +358,7 @@ impl<S: Service> Session<S> {
                 self.answer(fs, request, answer.gate, reply);
                 Ok(())
             }
-            _ => Ok(()),
+            _ => unreachable!(),
         }
     }
 
@@ -430,8 +385,6 @@ impl<S: Service> Session<S> {
             Attach ATTACH,
             Walk WALK,
             Open OPEN,
-            Create CREATE,
-            Enter ENTER,
             Read READ,
             Records RECORDS,
             Entries ENTRIES,
@@ -453,10 +406,24 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// Asks for something whose reply has no fields.
+    /// Asks about one file.
+    #[inline(always)]
+    pub(super) fn ask_of<const KIND: u8>(
+        &mut self,
+        fs: &mut S,
+        request: Request,
+        what: What,
+        file: FileId,
+        call: Call<'_>,
+        at: At,
+    ) {
+        self.ask::<KIND>(fs, request, what, [file, NO_FILE], call, None, at);
+    }
+
+    /// The same for something whose reply has no fields.
     #[inline(always)]
     pub(super) fn ask_plain(&mut self, fs: &mut S, request: Request, file: FileId, call: Call<'_>, at: At) {
-        self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, [file, NO_FILE], call, None, at);
+        self.ask_of::<{ kind::PLAIN }>(fs, request, What::Plain, file, call, at);
     }
 
     /// The reply to an answer, as what the session has made of it.
@@ -479,18 +446,7 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// What was appended since `mark` is the reply. It leaves once this gate, which is closed, is open.
-    #[inline(always)]
-    pub(super) fn end_reply(&mut self, gate: Gate, mark: Mark, request: Request) {
-        self.trace_reply(mark);
-        if gate == Gate::OPEN {
-            self.out.batch().end_reply(request.kind, request.at_ns);
-        } else {
-            self.out.hold(mark, gate, request.tag, request.kind, request.at_ns);
-        }
-    }
-
-    /// The same, unless the operation waits or has failed.
+    /// What was appended since `mark` is the reply, unless the operation waits or has failed.
     #[inline(always)]
     fn end_shown(
         &mut self,
@@ -611,4 +567,15 @@ impl<S: Service> Session<S> {
         };
         Ok((qid, allowed_iounit(iounit, self.msize)))
     }
+}
+
+/// Appends a reply with a text of the tree: EMSGSIZE if the peer could not receive it. Many end the connection then.
+#[inline]
+fn put_text(out: &mut Outgoing, msize: u32, tag: Tag, dialect: Dialect, reply: &Message<'_>) -> Result<()> {
+    let size = reply.size(dialect);
+    if size > msize as usize {
+        return Err(Error::EMSGSIZE);
+    }
+    reply.emit(tag, dialect, &mut out.batch().iovec().put_small(size));
+    Ok(())
 }

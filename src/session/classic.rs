@@ -24,7 +24,7 @@ impl<S: Service> Session<S> {
             }
             Message::Tstat { fid } => {
                 let file = self.fids.file(fid)?;
-                self.ask::<{ kind::STAT }>(fs, request, What::Stat, [file, NO_FILE], Call::Stat { file }, None, at);
+                self.ask_of::<{ kind::STAT }>(fs, request, What::Stat, file, Call::Stat { file }, at);
                 Ok(())
             }
             // What it changes depends on what the file shows.
@@ -75,13 +75,12 @@ impl<S: Service> Session<S> {
             return Err(Error::EINVAL);
         }
         let file = held.file;
-        self.ask::<{ kind::OPEN }>(
+        self.ask_of::<{ kind::OPEN }>(
             fs,
             request,
-            What::Open { fid, flags },
-            [file, NO_FILE],
+            What::Open { fid, flags: Some(flags) },
+            file,
             Call::Open { file, flags },
-            None,
             at,
         );
         Ok(())
@@ -111,16 +110,16 @@ impl<S: Service> Session<S> {
         let mode = convert::permissions_of(perm, dialect);
         if let Some(file) = source {
             let call = Call::Link { dir, name, file, enter: true };
-            self.ask::<{ kind::ENTER }>(fs, request, What::Enter { fid }, [dir, file], call, None, at);
+            self.ask::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: None }, [dir, file], call, None, at);
         } else if let Some(Special::Make(what)) = special {
             let call = Call::Make { dir, name, what, mode, gid: None, enter: true };
-            self.ask::<{ kind::ENTER }>(fs, request, What::Enter { fid }, [dir, NO_FILE], call, None, at);
+            self.ask_of::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: None }, dir, call, at);
         } else {
             let kind = if perm & dm::DIR != 0 { mode::IFDIR } else { mode::IFREG };
             let bits = convert::bits_of(perm);
             let new = New { flags, mode: kind | mode, bits, gid: None, or_open: false, inherits: true };
             let call = Call::Create { dir, name, new };
-            self.ask::<{ kind::CREATE }>(fs, request, What::Create { fid, flags }, [dir, NO_FILE], call, None, at);
+            self.ask_of::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: Some(flags) }, dir, call, at);
         }
         Ok(())
     }
@@ -141,7 +140,7 @@ impl<S: Service> Session<S> {
         };
         let dir = self.fids.file(fid)?;
         let what = What::Records { fid, offset, cookie, room };
-        self.ask::<{ kind::RECORDS }>(fs, request, what, [dir, NO_FILE], Call::List { dir, cookie }, None, at);
+        self.ask_of::<{ kind::RECORDS }>(fs, request, what, dir, Call::List { dir, cookie }, at);
         Ok(())
     }
 }

@@ -112,7 +112,7 @@ impl<S: Service> Session<S> {
         let from = held.file;
         let what = What::Walk { fid, newfid, steps: names.len() as u8 };
         let call = Call::Walk { from, names, dots: self.dialect == Some(Dialect::L) };
-        self.ask::<{ kind::WALK }>(fs, request, what, [from, NO_FILE], call, None, at);
+        self.ask_of::<{ kind::WALK }>(fs, request, what, from, call, at);
         Ok(())
     }
 
@@ -133,15 +133,7 @@ impl<S: Service> Session<S> {
             }
             _ => return Err(Error::EBADF),
         }
-        self.ask::<{ kind::READ }>(
-            fs,
-            request,
-            What::Read { room },
-            [file, NO_FILE],
-            Call::Read { file, offset },
-            None,
-            at,
-        );
+        self.ask_of::<{ kind::READ }>(fs, request, What::Read { room }, file, Call::Read { file, offset }, at);
         Ok(())
     }
 
@@ -171,15 +163,7 @@ impl<S: Service> Session<S> {
             let count = attr.write(offset, data)?;
             self.reply(Gate::OPEN, request, &Message::Rwrite { count });
         } else {
-            self.ask::<{ kind::COUNT }>(
-                fs,
-                request,
-                What::Count,
-                [file, NO_FILE],
-                Call::Write { file, offset, data },
-                None,
-                at,
-            );
+            self.ask_of::<{ kind::COUNT }>(fs, request, What::Count, file, Call::Write { file, offset, data }, at);
         }
         self.charge_bytes(data.len(), COPIED_BYTES_PER_UNIT);
         Ok(())

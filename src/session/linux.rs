@@ -39,13 +39,12 @@ impl<S: Service> Session<S> {
             Message::Tgetlock { .. } => self.getlock(fs, request, (message, frame), at),
             Message::Tgetattr { fid, request_mask: mask } => {
                 let file = self.fids.file(fid)?;
-                self.ask::<{ kind::ATTRIBUTES }>(
+                self.ask_of::<{ kind::ATTRIBUTES }>(
                     fs,
                     request,
                     What::Attributes { mask },
-                    [file, NO_FILE],
+                    file,
                     Call::Stat { file },
-                    None,
                     at,
                 );
                 Ok(())
@@ -58,20 +57,12 @@ impl<S: Service> Session<S> {
             }
             Message::Tstatfs { fid } => {
                 let file = self.fids.file(fid)?;
-                self.ask::<{ kind::STAT_FS }>(
-                    fs,
-                    request,
-                    What::StatFs,
-                    [file, NO_FILE],
-                    Call::StatFs { file },
-                    None,
-                    at,
-                );
+                self.ask_of::<{ kind::STAT_FS }>(fs, request, What::StatFs, file, Call::StatFs { file }, at);
                 Ok(())
             }
             Message::Treadlink { fid } => {
                 let file = self.fids.file(fid)?;
-                self.ask::<{ kind::LINK }>(fs, request, What::Link, [file, NO_FILE], Call::ReadLink { file }, None, at);
+                self.ask_of::<{ kind::LINK }>(fs, request, What::Link, file, Call::ReadLink { file }, at);
                 Ok(())
             }
             Message::Tsymlink { fid, name, target, gid } => {
@@ -155,8 +146,8 @@ impl<S: Service> Session<S> {
             or_open: flags & lopen::EXCL == 0,
             inherits: false,
         };
-        let what = What::Create { fid, flags: open };
-        self.ask::<{ kind::CREATE }>(fs, request, what, [dir, NO_FILE], Call::Create { dir, name, new }, None, at);
+        let what = What::Open { fid, flags: Some(open) };
+        self.ask_of::<{ kind::OPEN }>(fs, request, what, dir, Call::Create { dir, name, new }, at);
         Ok(())
     }
 
@@ -175,7 +166,7 @@ impl<S: Service> Session<S> {
         let gid = self.config.users.named_group(self.config.trust, gid);
         let dir = self.fids.file(dfid)?;
         let call = Call::Make { dir, name, what, mode: mode & mode::PERM, gid, enter: false };
-        self.ask::<{ kind::MADE }>(fs, request, What::Made, [dir, NO_FILE], call, None, at);
+        self.ask_of::<{ kind::MADE }>(fs, request, What::Made, dir, call, at);
         Ok(())
     }
 
@@ -183,15 +174,7 @@ impl<S: Service> Session<S> {
     fn xattrwalk(&mut self, fs: &mut S, request: Request, fid: Fid, newfid: Fid, name: &[u8], at: At) -> Result<()> {
         self.fids.check_new(newfid)?;
         let file = self.fids.file(fid)?;
-        self.ask::<{ kind::XATTR }>(
-            fs,
-            request,
-            What::Xattr { newfid },
-            [file, NO_FILE],
-            Call::Xattr { file, name },
-            None,
-            at,
-        );
+        self.ask_of::<{ kind::XATTR }>(fs, request, What::Xattr { newfid }, file, Call::Xattr { file, name }, at);
         Ok(())
     }
 
@@ -244,15 +227,7 @@ impl<S: Service> Session<S> {
             State::Walked | State::Attr(_) => return Err(Error::EBADF),
         }
         let (dir, cookie) = (held.file, offset);
-        self.ask::<{ kind::ENTRIES }>(
-            fs,
-            request,
-            What::Entries { room },
-            [dir, NO_FILE],
-            Call::List { dir, cookie },
-            None,
-            at,
-        );
+        self.ask_of::<{ kind::ENTRIES }>(fs, request, What::Entries { room }, dir, Call::List { dir, cookie }, at);
         Ok(())
     }
 }

@@ -50,7 +50,7 @@ impl<S: Service> Session<S> {
         };
         let lock = Lock { kind: kind(type_)?, range: range(start, length)?, process, client };
         let file = self.open_file(fid)?;
-        self.ask::<{ kind::LOCK }>(fs, request, What::Lock, [file, NO_FILE], Call::Lock { file, lock }, None, at);
+        self.ask_of::<{ kind::LOCK }>(fs, request, What::Lock, file, Call::Lock { file, lock }, at);
         Ok(())
     }
 

@@ -33,6 +33,7 @@ mod outgoing;
 mod payload;
 mod pending;
 mod queue;
+mod reply;
 mod terms;
 mod users;
 mod what;
@@ -45,7 +46,7 @@ pub use payload::Landing;
 pub use terms::{Broken, Config, Need, Received};
 pub use users::{NOBODY, Trust, Users};
 
-use crate::fs::{At, Error, Gate, Mark, OpId, Service};
+use crate::fs::{At, Error, Gate, OpId, Service};
 use crate::wire::{self, Dialect, HEAD, Head, Kind, Message, NOTAG, Tag, WRITE_HEAD};
 use fids::Fids;
 use outgoing::Outgoing;
@@ -132,12 +133,6 @@ struct Begun {
     at_ns: u64,
     /// All of it, or its head as long as that is incomplete.
     bytes: usize,
-}
-
-/// Whether messages are logged (`--trace`).
-#[inline(always)]
-fn is_traced() -> bool {
-    log::log_enabled!(target: "ring9::message", log::Level::Trace)
 }
 
 /// What Ropen and Rlopen say: 0 of a tree means that msize is the only bound.
@@ -393,91 +388,6 @@ impl<S: Service> Session<S> {
         }
         self.reply_error(Gate::OPEN, request, error);
         Ok(())
-    }
-
-    /// Answers a request, once this gate is open, and so retires its tag.
-    ///
-    /// It is inlined: the message is then known at each call, and its size and its fields cost no
-    /// dispatch by type.
-    #[inline(always)]
-    fn reply(&mut self, gate: Gate, request: Request, message: &Message<'_>) {
-        let dialect = self.dialect.unwrap_or(Dialect::P9);
-        let size = message.size(dialect);
-        debug_assert!(size <= self.msize as usize, "{message:?} of {size} bytes");
-        if gate != Gate::OPEN || is_traced() {
-            return self.reply_unusual(gate, request, message);
-        }
-        let batch = self.out.batch();
-        message.emit(request.tag, dialect, &mut batch.iovec().put_small(size));
-        batch.end_reply(request.kind, request.at_ns);
-    }
-
-    /// The same where it waits, or is traced.
-    #[cold]
-    #[inline(never)]
-    fn reply_unusual(&mut self, gate: Gate, request: Request, message: &Message<'_>) {
-        let dialect = self.dialect.unwrap_or(Dialect::P9);
-        let iovec = self.out.batch().iovec();
-        let mark = iovec.mark();
-        message.emit(request.tag, dialect, &mut iovec.put_small(message.size(dialect)));
-        self.end_reply(gate, mark, request);
-    }
-
-    /// Answers a request with a message that has no fields.
-    #[inline(always)]
-    fn reply_plain(&mut self, gate: Gate, request: Request) {
-        if gate != Gate::OPEN || is_traced() {
-            return self.reply_plain_unusual(gate, request);
-        }
-        let batch = self.out.batch();
-        wire::put_head(batch.iovec().put_small(HEAD), request.kind.reply(), request.tag);
-        batch.end_reply(request.kind, request.at_ns);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn reply_plain_unusual(&mut self, gate: Gate, request: Request) {
-        let iovec = self.out.batch().iovec();
-        let mark = iovec.mark();
-        wire::put_head(iovec.put_small(HEAD), request.kind.reply(), request.tag);
-        self.end_reply(gate, mark, request);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn reply_error(&mut self, gate: Gate, request: Request, error: Error) {
-        let ecode = u32::from(error.0);
-        match self.dialect {
-            Some(Dialect::L) => self.reply(gate, request, &Message::Rlerror { ecode }),
-            _ => {
-                let message = Message::Rerror { ename: error.text().as_bytes(), errno: wire::UOnly(ecode) };
-                self.reply(gate, request, &message);
-            }
-        }
-    }
-
-    /// The same for the reply that was appended since `mark`.
-    #[inline]
-    fn trace_reply(&mut self, mark: Mark) {
-        if is_traced() {
-            let dialect = self.dialect.unwrap_or(Dialect::P9);
-            let Session { out, config, .. } = self;
-            let bytes = out.batch().iovec().patch(mark);
-            if let Ok((tag, message)) = Message::parse(bytes, dialect).or_else(|_| Message::parse_head(bytes, dialect))
-            {
-                let line = message.line(tag, dialect);
-                log::trace!(target: "ring9::message", "peer {} < {line}", config.peer);
-            }
-        }
-    }
-
-    fn trace(&self, direction: char, message: &Message<'_>, tag: Tag) {
-        log::trace!(
-            target: "ring9::message",
-            "peer {} {direction} {}",
-            self.config.peer,
-            message.line(tag, self.dialect.unwrap_or(Dialect::P9))
-        );
     }
 
     /// Queued replies whose gate is open, as one batch.

@@ -2,7 +2,6 @@
 //! writes, which are thrown away.
 
 use super::fids::{Held, State};
-use super::pending::NO_FILE;
 use super::what::{What, kind};
 use super::{Broken, Request, Session};
 use crate::fs::{Answer, At, Call, Done, Error, FileId, Gate, Grant, Payload, Service};
@@ -184,7 +183,7 @@ impl<S: Service> Session<S> {
             }
             _ => {
                 let call = Call::Write { file, offset, data: part };
-                self.ask::<{ kind::PART }>(fs, request, What::Part { bytes }, [file, NO_FILE], call, None, at);
+                self.ask_of::<{ kind::PART }>(fs, request, What::Part { bytes }, file, call, at);
             }
         }
     }
@@ -276,7 +275,7 @@ impl<S: Service> Session<S> {
         else {
             unreachable!("a landing that is whole is committed");
         };
-        self.ask::<{ kind::COUNT }>(fs, request, What::Count, [file, NO_FILE], Call::Commit { file, grant }, None, at);
+        self.ask_of::<{ kind::COUNT }>(fs, request, What::Count, file, Call::Commit { file, grant }, at);
     }
 
     /// The last byte of a payload without memory of its own is there.

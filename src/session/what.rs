@@ -16,12 +16,8 @@ pub(super) enum What {
     Attach { fid: Fid },
     /// A file for a new fid, or for the one it started from.
     Walk { fid: Fid, newfid: Fid, steps: u8 },
-    /// The fid's file is open.
-    Open { fid: Fid, flags: Open },
-    /// The fid's file is a new one, and open.
-    Create { fid: Fid, flags: Open },
-    /// The same, not open: what is neither file nor directory.
-    Enter { fid: Fid },
+    /// The fid's file is open, maybe a new one. No flags: it is new, and neither file nor directory.
+    Open { fid: Fid, flags: Option<Open> },
     /// Rread with at most this many bytes.
     Read { room: u32 },
     /// Rread with stat records of a directory: from this cookie on, at this offset.
@@ -64,12 +60,9 @@ impl What {
     /// The fids that the answer changes.
     pub(super) fn changes(self) -> [Option<Fid>; 2] {
         match self {
-            What::Attach { fid }
-            | What::Open { fid, .. }
-            | What::Create { fid, .. }
-            | What::Enter { fid }
-            | What::XattrCreate { fid }
-            | What::Records { fid, .. } => [Some(fid), None],
+            What::Attach { fid } | What::Open { fid, .. } | What::XattrCreate { fid } | What::Records { fid, .. } => {
+                [Some(fid), None]
+            }
             What::Walk { fid, newfid, .. } => [Some(newfid), Some(fid).filter(|_| fid == newfid)],
             What::Xattr { newfid } => [Some(newfid), None],
             _ => [None; 2],
@@ -92,26 +85,24 @@ pub(super) mod kind {
     pub(in crate::session) const ATTACH: u8 = 0;
     pub(in crate::session) const WALK: u8 = 1;
     pub(in crate::session) const OPEN: u8 = 2;
-    pub(in crate::session) const CREATE: u8 = 3;
-    pub(in crate::session) const ENTER: u8 = 4;
-    pub(in crate::session) const READ: u8 = 5;
-    pub(in crate::session) const RECORDS: u8 = 6;
-    pub(in crate::session) const ENTRIES: u8 = 7;
-    pub(in crate::session) const COUNT: u8 = 8;
-    pub(in crate::session) const PART: u8 = 9;
-    pub(in crate::session) const PLAIN: u8 = 10;
-    pub(in crate::session) const CLOSED: u8 = 11;
-    pub(in crate::session) const REMOVE: u8 = 12;
-    pub(in crate::session) const STAT: u8 = 13;
-    pub(in crate::session) const ATTRIBUTES: u8 = 14;
-    pub(in crate::session) const LOOK: u8 = 15;
-    pub(in crate::session) const STAT_FS: u8 = 16;
-    pub(in crate::session) const LINK: u8 = 17;
-    pub(in crate::session) const MADE: u8 = 18;
-    pub(in crate::session) const XATTR: u8 = 19;
-    pub(in crate::session) const XATTR_CREATE: u8 = 20;
-    pub(in crate::session) const LOCK: u8 = 21;
-    pub(in crate::session) const CONFLICT: u8 = 22;
+    pub(in crate::session) const READ: u8 = 3;
+    pub(in crate::session) const RECORDS: u8 = 4;
+    pub(in crate::session) const ENTRIES: u8 = 5;
+    pub(in crate::session) const COUNT: u8 = 6;
+    pub(in crate::session) const PART: u8 = 7;
+    pub(in crate::session) const PLAIN: u8 = 8;
+    pub(in crate::session) const CLOSED: u8 = 9;
+    pub(in crate::session) const REMOVE: u8 = 10;
+    pub(in crate::session) const STAT: u8 = 11;
+    pub(in crate::session) const ATTRIBUTES: u8 = 12;
+    pub(in crate::session) const LOOK: u8 = 13;
+    pub(in crate::session) const STAT_FS: u8 = 14;
+    pub(in crate::session) const LINK: u8 = 15;
+    pub(in crate::session) const MADE: u8 = 16;
+    pub(in crate::session) const XATTR: u8 = 17;
+    pub(in crate::session) const XATTR_CREATE: u8 = 18;
+    pub(in crate::session) const LOCK: u8 = 19;
+    pub(in crate::session) const CONFLICT: u8 = 20;
 }
 
 /// How an operation goes on.
