@@ -81,7 +81,7 @@ fn a_late_tree_says_what_it_says_at_once() {
         let expected = at_once(&requests);
         for seed in 0..24 {
             let times = Times { seed, turns_max: 1 + seed as u32 % 4, gates: seed as u32 % 3, grants: seed % 2 == 0 };
-            let (mut session, mut fs) = (Session::new(config()), Late::new(tree(), times));
+            let (mut session, mut fs) = (Session::new(config()), Wrapped::new(tree(), Late::new(times)));
             let replies = converse(&mut session, &mut fs, &requests);
             for (number, (reply, expected)) in replies.iter().zip(&expected).enumerate() {
                 assert!(reply == expected, "{dialect:?}, {times:?}: reply {number} is another one");
@@ -100,7 +100,7 @@ fn a_late_tree_says_what_it_says_at_once() {
 fn a_late_tree_answers_each_request_of_many_once() {
     for seed in 0..24 {
         let times = Times { seed, turns_max: 4, gates: 2, grants: true };
-        let (mut session, mut fs) = (Session::new(config()), Late::new(tree(), times));
+        let (mut session, mut fs) = (Session::new(config()), Wrapped::new(tree(), Late::new(times)));
         converse(&mut session, &mut fs, &Script::new(Dialect::L).attach(0).bytes);
         let mut script = Script::new(Dialect::L);
         let start = script.bytes.len();
@@ -138,7 +138,7 @@ fn a_late_read_of_a_log_does_not_outlive_its_fid() {
         let log = Arc::new(Mutex::new(Lines::new(1000)));
         let ctl = Ctl::new(Rc::default(), Arena::new(1 << 20).expect("a small mapping").gauge(), log);
         let times = Times { seed, turns_max: 2, gates: 0, grants: true };
-        let mut fs = Late::new(Simple::from(ctl), times);
+        let mut fs = Wrapped::new(Simple::from(ctl), Late::new(times));
         let mut session = Session::new(Config { owner: Some(0), ..config() });
         let mut script = Script::new(Dialect::L);
         script.ask(Message::Tattach { fid: 0, afid: NOFID, uname: b"", aname: b"ctl", n_uname: Ext(0) });

@@ -3,9 +3,8 @@
 //! [`Late`] delays calls by a seeded number of turns. Sometimes that is the effect and the answer, sometimes the answer
 //! alone, and an answer may have a gate that opens some turns later. A turn is over when [`Service::ready`] has answered `None`.
 
-use crate::fs::{
-    Answer, At, Call, CallBuf, Cancel, FileId, Gate, Grant, OpId, Outcome, Payload, Result, Service, Show,
-};
+use super::Hook;
+use crate::fs::{Answer, At, Call, CallBuf, Cancel, FileId, Gate, OpId, Outcome, Payload, Result, Service, Show};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How late a tree is.
@@ -13,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub struct Times {
     /// Decides everything that is left to chance.
     pub seed: u64,
-    /// Turns that a call or a gate waits at most. 0: nothing waits.
+    /// Turns that a call waits at most, 0 for none. A gate stays closed for one turn at least, and for as many at most.
     pub turns_max: u32,
     /// One answer of so many has a gate. 0: none has.
     pub gates: u32,
@@ -32,10 +31,9 @@ enum Kept {
     Inside,
 }
 
-/// A tree that answers late.
+/// Makes a tree late.
 #[derive(Debug)]
-pub struct Late<T> {
-    tree: T,
+pub struct Late {
     times: Times,
     random: u64,
     turn: u64,
@@ -51,22 +49,12 @@ pub struct Late<T> {
 /// Gates of this tree, apart from those of the tree inside.
 const OWN: u64 = 1 << 55;
 
-impl<T> Late<T> {
-    /// Makes a tree late.
-    pub fn new(tree: T, times: Times) -> Late<T> {
+impl Late {
+    /// As late as these times say.
+    pub fn new(times: Times) -> Late {
         let random = times.seed ^ 0x9e37_79b9_7f4a_7c15;
         let (kept, due, gates) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
-        Late { tree, times, random, turn: 0, kept, due, gates, gate: OWN, opened: OWN }
-    }
-
-    /// The tree inside.
-    pub fn inner(&mut self) -> &mut T {
-        &mut self.tree
-    }
-
-    /// The tree inside, with nothing around it.
-    pub fn into_inner(self) -> T {
-        self.tree
+        Late { times, random, turn: 0, kept, due, gates, gate: OWN, opened: OWN }
     }
 
     /// A number below `end` (splitmix64).
@@ -117,36 +105,15 @@ impl<T> Late<T> {
     }
 }
 
-impl<T: Service> Service for Late<T> {
-    const FILE_BYTES: usize = T::FILE_BYTES;
-
-    fn init(&mut self, at: At) -> Result<()> {
-        self.tree.init(at)
-    }
-
-    /// What was put off is done first: nobody asks for it any more.
-    fn cleanup(&mut self) -> Result<()> {
-        self.due.clear();
-        for (op, kept) in std::mem::take(&mut self.kept) {
-            if let Kept::Call(call) = kept {
-                call.with(|call| self.tree.call(op, call, Show::Nothing, At::default()));
-            }
-        }
-        self.tree.cleanup()
-    }
-
-    fn is_private(&self, aname: &[u8]) -> bool {
-        self.tree.is_private(aname)
-    }
-
-    fn call(&mut self, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {
+impl Hook for Late {
+    fn call<T: Service>(&mut self, tree: &mut T, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {
         let turns = self.below(u64::from(self.times.turns_max) + 1);
         if turns == 0 {
-            let outcome = self.tree.call(op, call, show, at);
+            let outcome = tree.call(op, call, show, at);
             return self.answered(op, outcome);
         }
         if matches!(show, Show::Nothing) && self.below(2) == 0 {
-            return match self.tree.call(op, call, show, at) {
+            return match tree.call(op, call, show, at) {
                 Outcome::Done(answer) => self.keep(op, Kept::Answer(answer), turns),
                 outcome => self.answered(op, outcome),
             };
@@ -154,22 +121,22 @@ impl<T: Service> Service for Late<T> {
         self.keep(op, Kept::Call(call.into()), turns)
     }
 
-    fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
+    fn finish<T: Service>(&mut self, tree: &mut T, op: OpId, show: Show<'_>, at: At) -> Outcome {
         self.due.retain(|(_, due)| *due != op);
         let outcome = match self.kept.remove(&op) {
-            Some(Kept::Call(call)) => call.with(|call| self.tree.call(op, call, show, at)),
+            Some(Kept::Call(call)) => call.with(|call| tree.call(op, call, show, at)),
             Some(Kept::Answer(answer)) => Outcome::Done(answer),
-            Some(Kept::Inside) | None => self.tree.finish(op, show, at),
+            Some(Kept::Inside) | None => tree.finish(op, show, at),
         };
         self.answered(op, outcome)
     }
 
-    fn cancel(&mut self, op: OpId) -> Cancel {
+    fn cancel<T: Service>(&mut self, tree: &mut T, op: OpId) -> Cancel {
         // It may be too late at any time, unless nothing is certain to end it then.
         let is_early = self.below(3) > 0;
         let cancel = match self.kept.get(&op) {
             Some(Kept::Call(call)) if is_early || call.is_read() => Cancel::Cancelled,
-            Some(Kept::Inside) | None => self.tree.cancel(op),
+            Some(Kept::Inside) | None => tree.cancel(op),
             _ => Cancel::TooLate,
         };
         if cancel == Cancel::Cancelled {
@@ -179,47 +146,38 @@ impl<T: Service> Service for Late<T> {
         cancel
     }
 
-    fn grant(&mut self, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
-        match self.tree.grant(file, offset, count, at)? {
+    fn grant<T: Service>(&mut self, tree: &mut T, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
+        match tree.grant(file, offset, count, at)? {
             Payload::Memory(_) if !self.times.grants => Ok(Payload::Parts),
             payload => Ok(payload),
         }
     }
 
-    fn extend(&mut self, file: FileId, grant: &mut Grant) -> Result<()> {
-        self.tree.extend(file, grant)
-    }
-
-    fn ready(&mut self) -> Option<OpId> {
+    fn ready<T: Service>(&mut self, tree: &mut T) -> Option<OpId> {
         let due = self.due.first().filter(|(turn, _)| *turn <= self.turn).map(|&(_, op)| op);
-        let next = due.or_else(|| self.tree.ready());
+        let next = due.or_else(|| tree.ready());
         if next.is_none() {
             self.next_turn();
         }
         next
     }
 
-    fn has_work(&self) -> bool {
-        !self.due.is_empty() || !self.gates.is_empty() || self.tree.has_work()
+    fn has_work<T: Service>(&self, tree: &T) -> bool {
+        !self.due.is_empty() || !self.gates.is_empty() || tree.has_work()
     }
 
-    fn is_open(&self, gate: Gate) -> bool {
-        if gate.0 & OWN != 0 { gate.0 <= self.opened } else { self.tree.is_open(gate) }
+    fn is_open<T: Service>(&self, tree: &T, gate: Gate) -> bool {
+        if gate.0 & OWN != 0 { gate.0 <= self.opened } else { tree.is_open(gate) }
     }
 
-    fn is_behind(&self) -> bool {
-        self.tree.is_behind()
-    }
-
-    fn file_memory_bytes(&self) -> usize {
-        self.tree.file_memory_bytes()
-    }
-
-    fn tick(&mut self, at: At) {
-        self.tree.tick(at);
-    }
-
-    fn spent(&mut self) -> u32 {
-        self.tree.spent()
+    /// What was put off is done first: nobody asks for it any more.
+    fn cleanup<T: Service>(&mut self, tree: &mut T) -> Result<()> {
+        self.due.clear();
+        for (op, kept) in std::mem::take(&mut self.kept) {
+            if let Kept::Call(call) = kept {
+                call.with(|call| tree.call(op, call, Show::Nothing, At::default()));
+            }
+        }
+        tree.cleanup()
     }
 }

@@ -1,5 +1,5 @@
-//! Trees around a tree. A [`Hook`] sees each call and makes it, another one, or none; what is not a call goes to the
-//! tree inside. `late` is more than that: it has answers of its own.
+//! Trees around a tree. A [`Hook`] sees each call and makes it, another one, or none. What it has no method for goes to the
+//! tree inside.
 //!
 //! Must not know: which tree is inside.
 
@@ -14,10 +14,45 @@ pub use trace::Trace;
 use super::service::{Call, Cancel, FileId, Gate, OpId, Outcome, Payload, Service, Show};
 use super::{At, Grant, Result};
 
-/// What a wrapper does with a call.
+/// What a wrapper does with a call, and with what follows from calls that it has put off.
 pub trait Hook {
     /// Makes the call of the tree inside, or answers by itself.
     fn call<T: Service>(&mut self, tree: &mut T, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome;
+
+    /// As [`Service::finish`].
+    fn finish<T: Service>(&mut self, tree: &mut T, op: OpId, show: Show<'_>, at: At) -> Outcome {
+        tree.finish(op, show, at)
+    }
+
+    /// As [`Service::cancel`].
+    fn cancel<T: Service>(&mut self, tree: &mut T, op: OpId) -> Cancel {
+        tree.cancel(op)
+    }
+
+    /// As [`Service::grant`].
+    fn grant<T: Service>(&mut self, tree: &mut T, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
+        tree.grant(file, offset, count, at)
+    }
+
+    /// As [`Service::ready`].
+    fn ready<T: Service>(&mut self, tree: &mut T) -> Option<OpId> {
+        tree.ready()
+    }
+
+    /// As [`Service::has_work`].
+    fn has_work<T: Service>(&self, tree: &T) -> bool {
+        tree.has_work()
+    }
+
+    /// As [`Service::is_open`].
+    fn is_open<T: Service>(&self, tree: &T, gate: Gate) -> bool {
+        tree.is_open(gate)
+    }
+
+    /// As [`Service::cleanup`].
+    fn cleanup<T: Service>(&mut self, tree: &mut T) -> Result<()> {
+        tree.cleanup()
+    }
 }
 
 /// A tree with a hook in front of it.
@@ -52,7 +87,7 @@ impl<T: Service, H: Hook> Service for Wrapped<T, H> {
     }
 
     fn cleanup(&mut self) -> Result<()> {
-        self.tree.cleanup()
+        self.hook.cleanup(&mut self.tree)
     }
 
     fn is_private(&self, aname: &[u8]) -> bool {
@@ -60,15 +95,15 @@ impl<T: Service, H: Hook> Service for Wrapped<T, H> {
     }
 
     fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
-        self.tree.finish(op, show, at)
+        self.hook.finish(&mut self.tree, op, show, at)
     }
 
     fn cancel(&mut self, op: OpId) -> Cancel {
-        self.tree.cancel(op)
+        self.hook.cancel(&mut self.tree, op)
     }
 
     fn grant(&mut self, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
-        self.tree.grant(file, offset, count, at)
+        self.hook.grant(&mut self.tree, file, offset, count, at)
     }
 
     fn extend(&mut self, file: FileId, grant: &mut Grant) -> Result<()> {
@@ -76,15 +111,15 @@ impl<T: Service, H: Hook> Service for Wrapped<T, H> {
     }
 
     fn ready(&mut self) -> Option<OpId> {
-        self.tree.ready()
+        self.hook.ready(&mut self.tree)
     }
 
     fn has_work(&self) -> bool {
-        self.tree.has_work()
+        self.hook.has_work(&self.tree)
     }
 
     fn is_open(&self, gate: Gate) -> bool {
-        self.tree.is_open(gate)
+        self.hook.is_open(&self.tree, gate)
     }
 
     fn is_behind(&self) -> bool {
