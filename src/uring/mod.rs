@@ -15,7 +15,7 @@
 //! inside a peer's turn; other peers still send only in their own turns.
 //!
 //! Must not know: memfs, messages. It sees sessions through their driver contract, and trees
-//! through [`Filesystem`](crate::fs::Filesystem).
+//! through [`Service`](crate::fs::Service).
 //!
 //! While the loop runs, all system calls are made in `ring.rs`. Before it starts they are also made
 //! in `listen.rs` and `probe.rs`.

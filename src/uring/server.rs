@@ -3,13 +3,16 @@
 //! - `receive`, `send`, `together`: bytes of a peer, in and out.
 //! - `accept`: listeners, and the drain at the end. `eviction`: peers that are closed by the loop.
 //! - `growth`: memory for more files. `recent`: which peers were active a moment ago.
+//! - `late`: what the tree answers later. `gates`: whose replies wait for it. `options`: what a loop is given.
 
 mod accept;
 mod eviction;
 mod gates;
 mod growth;
 mod kept;
+mod late;
 mod lines;
+mod options;
 mod receive;
 mod recent;
 mod send;
@@ -25,6 +28,7 @@ use self::kept::Kept;
 pub use self::kept::{KEPT_BATCH_BYTES_ALL, KEPT_GATHERS};
 pub use self::lines::LogTo;
 use self::lines::Outlet;
+pub use self::options::Options;
 use self::recent::Recent;
 use super::buffers::{Shared, Sink, Spares};
 use super::flight;
@@ -35,8 +39,8 @@ use super::table::Table;
 use super::token::{Op, Token};
 use crate::arena::{Gauge, Heads, Memory};
 use crate::fs::{At, Service};
-use crate::session::{self, Session, Users};
-use crate::stats::{Connection, Stats};
+use crate::session::{self, Session};
+use crate::stats::Connection;
 use nix::libc;
 use slab::Slab;
 use std::collections::BTreeSet;
@@ -47,55 +51,10 @@ use std::sync::Arc;
 
 /// A turn that comes so late, in nanoseconds, shows that the process was stopped.
 const STOPPED_NS: u64 = 3_000_000_000;
-/// Operations that the tree ends in one half of a turn. A line of the log may end thousands of reads.
-const COMPLETIONS_MAX: usize = 64;
 /// A peer with so many unserved bytes is not received from.
 const BACKLOG_BYTES: usize = 64 << 10;
 /// What all windows together may have beyond one of the usual size for each peer.
 pub const BACKLOG_BYTES_ALL: usize = 64 << 20;
-
-/// What a loop is given beside its ring and tree.
-pub struct Options {
-    /// Largest message in bytes that a client may negotiate.
-    pub msize_max: u32,
-    /// Connections at a time; more are accepted and closed.
-    pub peers_max: usize,
-    /// The user that this server runs as. Where that user or root is at the other end of a unix
-    /// socket, they may see the server itself.
-    pub owner: u32,
-    /// Users and groups by name.
-    pub users: Arc<Users>,
-    /// What all sessions may have together.
-    pub budget: Arc<session::Budget>,
-    /// Nanoseconds to look for completions before sleeping; 0 sleeps at once.
-    pub busy_poll_ns: u64,
-    /// A signalfd: SIGTERM and SIGINT end the loop, others are logged.
-    pub signals: Option<RawFd>,
-    /// Where to count.
-    pub stats: Rc<Stats>,
-    /// Populate and register more when three quarters are used.
-    pub grow: Option<Grow>,
-    /// The log whose lines the loop writes.
-    pub log: Option<LogTo>,
-}
-
-impl Options {
-    /// The usual ones, for messages and connections up to these bounds.
-    pub fn new(msize_max: u32, peers_max: usize) -> Options {
-        Options {
-            msize_max,
-            peers_max,
-            owner: 0,
-            users: Arc::default(),
-            budget: Arc::default(),
-            busy_poll_ns: 0,
-            signals: None,
-            stats: Rc::default(),
-            grow: None,
-            log: None,
-        }
-    }
-}
 
 /// A running server: a ring, a tree and the peers.
 pub struct Server<R: Ring, S: Service> {
@@ -420,39 +379,6 @@ impl<R: Ring, S: Service> Server<R, S> {
         Ok(())
     }
 
-    /// Ends what the tree can end by now. Whose reply that is goes on in this turn, or if that is over in the next one, which does not wait then.
-    fn complete(&mut self) {
-        for _ in 0..COMPLETIONS_MAX {
-            let Some(op) = self.fs.ready() else {
-                self.completing = false;
-                break;
-            };
-            self.completing = true;
-            if let Some(peer) = self.peers.get_mut(op.peer as usize) {
-                self.kept.lend(&mut peer.session);
-                peer.session.complete(&mut self.fs, op, self.at);
-                peer.held |= peer.session.is_held();
-                self.list(op.peer);
-            } else {
-                // Who asked is gone: the tree must not keep the answer.
-                session::discard(&mut self.fs, op, self.at);
-            }
-        }
-        while let Some(slot) = self.gates.next_open(|gate| self.fs.is_open(gate)) {
-            self.list_known(slot);
-        }
-        if !self.behind.is_empty() && !self.fs.is_behind() {
-            std::mem::take(&mut self.behind).into_iter().for_each(|slot| self.list_known(slot));
-        }
-    }
-
-    /// Lists a peer that may be gone by now. If its slot is another one's, that one has a turn for nothing.
-    fn list_known(&mut self, slot: u32) {
-        if self.peers.contains(slot as usize) {
-            self.list(slot);
-        }
-    }
-
     /// Time in which the process was stopped (SIGSTOP, a machine that slept) does not count: nobody was slow then. It shows, since a look at deadlines is due every
     /// second.
     fn read_clocks(&mut self) {
@@ -635,19 +561,6 @@ impl<R: Ring, S: Service> Server<R, S> {
             }
         }
         Ok(())
-    }
-
-    /// The requests of a peer that are served must not wait for news behind which it can ask for nothing more: its
-    /// reads that wait end with EINTR once all other replies have left.
-    fn interrupt(&mut self, slot: u32) {
-        let Server { peers, drain, kept, fs, at, .. } = self;
-        let peer = &mut peers[slot as usize];
-        let says_no_more = peer.life == Life::Finishing || peer.life == Life::Open && (peer.hung_up || drain.is_some());
-        let waits = matches!(peer.sending, Sending::Nothing) && !peer.again && peer.session.pending() > 0;
-        if says_no_more && waits && peer.session.queued_bytes() == 0 {
-            kept.lend(&mut peer.session);
-            peer.session.interrupt_reads(fs, *at);
-        }
     }
 }
 
