@@ -3,7 +3,7 @@
 //! The rooms, in reading order. An arrow in `docs/architecture.md` says who may name whom; `tests/rooms.rs` checks it.
 //!
 //! - [`wire`]: bytes to messages of the three dialects and back. Pure.
-//! - [`fs`]: the `Filesystem` interface, and the trees behind it: `mem`, `dev`, `ctl`.
+//! - [`fs`]: the interfaces `Service` and `Filesystem`, and the trees behind them: `mem`, `dev`, `ctl`.
 //! - [`arena`]: the registered memory that `mem` keeps its blocks in.
 //! - [`session`]: the 9P state of one peer. Messages in, replies out.
 //! - [`uring`]: the completion loop that moves bytes between sockets and sessions.

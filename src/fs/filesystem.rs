@@ -28,9 +28,8 @@ pub trait Filesystem {
         Ok(())
     }
 
-    /// Whether the tree of this name shows the server itself: its log, its connections. The session
-    /// lets root and the server's own user attach to it, at this end of a unix socket, and nobody
-    /// else. What serves several trees asks the one that it means.
+    /// Whether the tree of this name shows the server itself: its log, its connections. Then the session lets root and the
+    /// server's own user attach, over a unix socket, and refuses all others.
     fn is_private(&self, aname: &[u8]) -> bool {
         let _ = aname;
         false
@@ -43,7 +42,8 @@ pub trait Filesystem {
     /// Needs search permission.
     fn lookup(&mut self, dir: &Self::File, name: &[u8]) -> Result<Self::File>;
 
-    /// Another value for the same file, not open (walk(9P) with no names). A tree whose values are more than names has its own.
+    /// Another value for the same file, not open (walk(9P) with no names). A tree that counts the values of a file overrides
+    /// this.
     fn duplicate(&mut self, file: &Self::File) -> Self::File {
         file.clone()
     }
@@ -107,7 +107,7 @@ pub trait Filesystem {
         Ok(None)
     }
 
-    /// More space for a grant whose space is filled and which has bytes [`missing`](Grant::missing).
+    /// More space for a grant: its space is filled, and bytes are [`missing`](Grant::missing).
     fn extend(&mut self, file: &mut Self::File, grant: &mut Grant) -> Result<()> {
         let _ = (file, grant);
         Err(Error::EIO)
@@ -253,9 +253,8 @@ pub trait Filesystem {
         let _ = at;
     }
 
-    /// Units of work that the operations since the last call took beyond the unit that each operation is
-    /// counted as anyway. A unit is about a thousand instructions. The session stops serving a peer whose
-    /// requests cost too much for one turn.
+    /// Units of work of the operations since the last call, beyond one for each operation. A unit is about a thousand
+    /// instructions. The session stops serving a peer for this turn when its requests have taken too many.
     #[inline]
     fn spent(&mut self) -> u32 {
         0

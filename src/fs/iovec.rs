@@ -150,7 +150,7 @@ impl Iovec {
         self.len = mark.len;
     }
 
-    /// Forgets the last small bytes: so many, all of them appended by one call.
+    /// Removes the last `bytes` small bytes. One call has appended all of them.
     #[inline]
     pub fn cut(&mut self, bytes: usize) {
         if bytes > 0

@@ -1,16 +1,17 @@
 //! The interface between a 9P session and a tree of files, and the trees that ring9 has.
 //!
-//! It carries on the `Filesystem` module type of the article series; its names are kept.
+//! A session asks a [`Service`]. [`Filesystem`] carries on the module type of the article series under its names: a tree that
+//! answers at once implements it, and [`Simple`] makes a service of it.
 //!
 //! What a tree may rely on: calls come one at a time; names have been checked by [`check_name`];
 //! `At` never goes back in monotonic time.
 //!
-//! What a tree must keep to: nothing blocks (an operation is done, or [`Outcome::Pending`]);
+//! What a tree must keep to: nothing blocks (an operation is done, or ends later: [`Outcome`]);
 //! nothing that outlives a call borrows from the tree (an [`Iovec`] holds pinned slices, a
 //! [`Grant`] owns its memory); a failed operation changes nothing.
 //!
-//! Must not know: fids, tags, messages, sockets. Of the protocol it shares [`Qid`] with its bits,
-//! and in `ctl` the types of messages.
+//! Must not know: fids, tags, messages, sockets. Of the protocol it shares [`Qid`] with its bits
+//! and the names of a walk, and in `ctl` the types of messages.
 
 pub mod catalog;
 pub mod ctl;

@@ -363,7 +363,7 @@ pub trait Service {
         Ok(Payload::Parts)
     }
 
-    /// More space for a grant whose space is filled and which has bytes [`missing`](Grant::missing).
+    /// More space for a grant: its space is filled, and bytes are [`missing`](Grant::missing).
     fn extend(&mut self, file: FileId, grant: &mut Grant) -> Result<()> {
         let _ = (file, grant);
         Err(Error::EIO)

@@ -1,11 +1,11 @@
-//! Three trees side by side, whose reads all wait.
+//! A join of three trees. Every read of them waits.
 
 use super::*;
 use crate::fs::User;
 use crate::wire::{Names, Qid};
 use std::collections::VecDeque;
 
-/// A tree that shows its own number and whose reads all wait.
+/// A tree with a number, which its qids show. Every read of it waits.
 struct Slow {
     number: u64,
     files: u32,

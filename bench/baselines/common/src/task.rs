@@ -4,7 +4,7 @@
 //!   its socket lets others run after every [`REST_BYTES`].
 //! - [`idiomatic`]: what a user of runtimes writes first. One buffer each way, read, then `write_all`; every byte is copied once more.
 //!
-//! A tree whose operations or replies wait ([`Service::ready`], [`Service::is_open`]) is not supported: no task would be woken.
+//! A tree must answer at once: no task is woken for an operation ([`Service::ready`]) or a gate ([`Service::is_open`]).
 
 use crate::{Clock, Configs, INBOX_BYTES};
 use futures_util::future;
