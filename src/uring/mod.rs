@@ -26,6 +26,7 @@ mod buffers;
 mod flight;
 mod intake;
 mod listen;
+mod pace;
 mod peer;
 mod probe;
 #[expect(unsafe_code, reason = "system calls: see the head of the file")]

@@ -10,7 +10,8 @@
 
 use super::buffers::{WINDOW_BYTES, Window};
 use super::flight::{Inbound, Outbound};
-use super::intake::{Intake, Pace, WHOLE_BYTES_MAX};
+use super::intake::{Intake, WHOLE_BYTES_MAX};
+use super::pace::Pace;
 use super::socket::Socket;
 use crate::fs::Service;
 use crate::session::{Need, Received, Session};

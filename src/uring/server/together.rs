@@ -49,7 +49,7 @@ impl<R: Ring, S: Service> Server<R, S> {
     }
 
     /// Whether the peer is to be received from again before its replies leave. While others are served that is so on TCP, where a send is dearer than a receive.
-    /// A peer that is alone is received from again if its replies leave faster together ([`Pace`](crate::uring::intake::Pace)), until another peer has something to do.
+    /// A peer that is alone is received from again if its replies leave faster together ([`Pace`](crate::uring::pace::Pace)), until another peer has something to do.
     fn has_more(&self, slot: u32) -> bool {
         let peer = &self.peers[slot as usize];
         let (is_idle, ends_at_once) = match &peer.receiving {
