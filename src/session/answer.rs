@@ -7,7 +7,7 @@
 use super::convert;
 use super::fids::State;
 use super::outgoing::Outgoing;
-use super::pending::{NO_FILE, Waiting};
+use super::pending::Waiting;
 use super::what::{Asking, Finishing, How, Shown, What, closed, ended, kind, listed, opened, statfs};
 use super::xattr::Attr;
 use super::{LISTED_BYTES_PER_UNIT, NAMES_PER_UNIT, Request, SHOWN_BYTES_PER_UNIT, Session, allowed_iounit};
@@ -27,20 +27,25 @@ impl<S: Service> Session<S> {
         OpId { peer: self.config.peer, serial: self.serial }
     }
 
-    /// Asks the tree, and answers the request, now or later. `files`: those that the call names, [`NO_FILE`] for none.
+    /// Asks the tree, and answers the request, now or later.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "what a request is, what it asks, and what its answer needs")]
-    pub(super) fn ask<const KIND: u8>(
+    pub(super) fn ask<const KIND: u8>(&mut self, fs: &mut S, request: Request, what: What, call: Call<'_>, at: At) {
+        self.ask_about::<KIND>(fs, request, what, call, None, at);
+    }
+
+    /// The same where the answer needs the message.
+    #[inline(always)]
+    pub(super) fn ask_about<const KIND: u8>(
         &mut self,
         fs: &mut S,
         request: Request,
         what: What,
-        files: [FileId; 2],
-        call: Call<'_>,
+        mut call: Call<'_>,
         message: Shown<'_>,
         at: At,
     ) {
         let op = self.op();
+        let files = call.files().map(|file| file.copied());
         let outcome = self.conduct::<KIND>(fs, request, op, what, message, at, Asking(call));
         if let Err(waits) = outcome {
             self.wait(request, what, files, waits, message);
@@ -48,7 +53,7 @@ impl<S: Service> Session<S> {
     }
 
     #[cold]
-    fn wait(&mut self, request: Request, what: What, files: [FileId; 2], waits: bool, message: Shown<'_>) {
+    fn wait(&mut self, request: Request, what: What, files: [Option<FileId>; 2], waits: bool, message: Shown<'_>) {
         let op = self.op();
         self.serial += 1;
         let frame = message.filter(|_| what.needs_message()).map(|(_, frame)| frame.into());
@@ -76,7 +81,7 @@ impl<S: Service> Session<S> {
                 waiting.frame = frame;
                 self.pending.add(waiting);
                 // The fid of one of them is gone already.
-                if waits && let Some(file) = files.into_iter().find(|file| self.pending.is_leaving(*file)) {
+                if waits && let Some(file) = files.into_iter().flatten().find(|file| self.pending.is_leaving(*file)) {
                     self.interrupt(fs, file, at);
                 }
             }
@@ -220,12 +225,12 @@ impl<S: Service> Session<S> {
                 match answer.result.and(change) {
                     Ok(Some(change)) => match change.name.map_or(Ok(()), crate::fs::check_name) {
                         Ok(()) => {
-                            self.ask_plain(fs, request, file, Call::Wstat { file, change }, at);
+                            self.ask_plain(fs, request, Call::Wstat { file, change }, at);
                         }
                         Err(error) => self.answer(fs, request, answer.gate, Err(error)),
                     },
                     Ok(None) => {
-                        self.ask_plain(fs, request, file, Call::Fsync { file, data_only: false }, at);
+                        self.ask_plain(fs, request, Call::Fsync { file, data_only: false }, at);
                     }
                     Err(error) => self.answer(fs, request, answer.gate, Err(error)),
                 }
@@ -406,24 +411,10 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// Asks about one file.
+    /// Asks for something whose reply has no fields.
     #[inline(always)]
-    pub(super) fn ask_of<const KIND: u8>(
-        &mut self,
-        fs: &mut S,
-        request: Request,
-        what: What,
-        file: FileId,
-        call: Call<'_>,
-        at: At,
-    ) {
-        self.ask::<KIND>(fs, request, what, [file, NO_FILE], call, None, at);
-    }
-
-    /// The same for something whose reply has no fields.
-    #[inline(always)]
-    pub(super) fn ask_plain(&mut self, fs: &mut S, request: Request, file: FileId, call: Call<'_>, at: At) {
-        self.ask_of::<{ kind::PLAIN }>(fs, request, What::Plain, file, call, at);
+    pub(super) fn ask_plain(&mut self, fs: &mut S, request: Request, call: Call<'_>, at: At) {
+        self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, call, at);
     }
 
     /// The reply to an answer, as what the session has made of it.

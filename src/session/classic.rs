@@ -2,7 +2,6 @@
 //! they read as stat records.
 
 use super::convert;
-use super::pending::NO_FILE;
 use super::what::{What, kind};
 use super::{Request, Session};
 use crate::fs::{At, Call, Error, Make, New, Open, Result, Service, check_name, mode};
@@ -24,22 +23,14 @@ impl<S: Service> Session<S> {
             }
             Message::Tstat { fid } => {
                 let file = self.fids.file(fid)?;
-                self.ask_of::<{ kind::STAT }>(fs, request, What::Stat, file, Call::Stat { file }, at);
+                self.ask::<{ kind::STAT }>(fs, request, What::Stat, Call::Stat { file }, at);
                 Ok(())
             }
             // What it changes depends on what the file shows.
             Message::Twstat { fid, .. } => {
                 let file = self.fids.file(fid)?;
                 let message = Some((message, frame));
-                self.ask::<{ kind::LOOK }>(
-                    fs,
-                    request,
-                    What::Look { file },
-                    [file, NO_FILE],
-                    Call::Stat { file },
-                    message,
-                    at,
-                );
+                self.ask_about::<{ kind::LOOK }>(fs, request, What::Look { file }, Call::Stat { file }, message, at);
                 Ok(())
             }
             _ => Err(Error::EOPNOTSUPP),
@@ -75,14 +66,7 @@ impl<S: Service> Session<S> {
             return Err(Error::EINVAL);
         }
         let file = held.file;
-        self.ask_of::<{ kind::OPEN }>(
-            fs,
-            request,
-            What::Open { fid, flags: Some(flags) },
-            file,
-            Call::Open { file, flags },
-            at,
-        );
+        self.ask::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: Some(flags) }, Call::Open { file, flags }, at);
         Ok(())
     }
 
@@ -110,16 +94,16 @@ impl<S: Service> Session<S> {
         let mode = convert::permissions_of(perm, dialect);
         if let Some(file) = source {
             let call = Call::Link { dir, name, file, enter: true };
-            self.ask::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: None }, [dir, file], call, None, at);
+            self.ask::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: None }, call, at);
         } else if let Some(Special::Make(what)) = special {
             let call = Call::Make { dir, name, what, mode, gid: None, enter: true };
-            self.ask_of::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: None }, dir, call, at);
+            self.ask::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: None }, call, at);
         } else {
             let kind = if perm & dm::DIR != 0 { mode::IFDIR } else { mode::IFREG };
             let bits = convert::bits_of(perm);
             let new = New { flags, mode: kind | mode, bits, gid: None, or_open: false, inherits: true };
             let call = Call::Create { dir, name, new };
-            self.ask_of::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: Some(flags) }, dir, call, at);
+            self.ask::<{ kind::OPEN }>(fs, request, What::Open { fid, flags: Some(flags) }, call, at);
         }
         Ok(())
     }
@@ -140,7 +124,7 @@ impl<S: Service> Session<S> {
         };
         let dir = self.fids.file(fid)?;
         let what = What::Records { fid, offset, cookie, room };
-        self.ask_of::<{ kind::RECORDS }>(fs, request, what, dir, Call::List { dir, cookie }, at);
+        self.ask::<{ kind::RECORDS }>(fs, request, what, Call::List { dir, cookie }, at);
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 //! All others go to `classic.rs` or `linux.rs`, by dialect; Tflush is in `pending.rs`.
 
 use super::fids::State;
-use super::pending::NO_FILE;
 use super::what::{What, kind};
 use super::{COPIED_BYTES_PER_UNIT, FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, Request, SHOWN_BYTES_PER_UNIT, Session};
 use crate::fs::{At, Call, Error, Gate, Result, Service};
@@ -94,7 +93,7 @@ impl<S: Service> Session<S> {
             return Err(Error::EPERM);
         }
         let call = Call::Attach { user, aname };
-        self.ask::<{ kind::ATTACH }>(fs, request, What::Attach { fid }, [NO_FILE; 2], call, None, at);
+        self.ask::<{ kind::ATTACH }>(fs, request, What::Attach { fid }, call, at);
         Ok(())
     }
 
@@ -112,7 +111,7 @@ impl<S: Service> Session<S> {
         let from = held.file;
         let what = What::Walk { fid, newfid, steps: names.len() as u8 };
         let call = Call::Walk { from, names, dots: self.dialect == Some(Dialect::L) };
-        self.ask_of::<{ kind::WALK }>(fs, request, what, from, call, at);
+        self.ask::<{ kind::WALK }>(fs, request, what, call, at);
         Ok(())
     }
 
@@ -133,7 +132,7 @@ impl<S: Service> Session<S> {
             }
             _ => return Err(Error::EBADF),
         }
-        self.ask_of::<{ kind::READ }>(fs, request, What::Read { room }, file, Call::Read { file, offset }, at);
+        self.ask::<{ kind::READ }>(fs, request, What::Read { room }, Call::Read { file, offset }, at);
         Ok(())
     }
 
@@ -163,7 +162,7 @@ impl<S: Service> Session<S> {
             let count = attr.write(offset, data)?;
             self.reply(Gate::OPEN, request, &Message::Rwrite { count });
         } else {
-            self.ask_of::<{ kind::COUNT }>(fs, request, What::Count, file, Call::Write { file, offset, data }, at);
+            self.ask::<{ kind::COUNT }>(fs, request, What::Count, Call::Write { file, offset, data }, at);
         }
         self.charge_bytes(data.len(), COPIED_BYTES_PER_UNIT);
         Ok(())
@@ -182,7 +181,7 @@ impl<S: Service> Session<S> {
             match becomes {
                 Ok((name, value, how)) => {
                     let call = Call::SetXattr { file, name, value, how };
-                    self.ask::<{ kind::REMOVE }>(fs, request, What::Remove { file }, [file; 2], call, None, at);
+                    self.ask::<{ kind::REMOVE }>(fs, request, What::Remove { file }, call, at);
                 }
                 Err(error) => {
                     self.drop_file(fs, file, None, at);
@@ -190,7 +189,7 @@ impl<S: Service> Session<S> {
                 }
             }
         } else if self.pending.is_empty() {
-            self.ask::<{ kind::CLOSED }>(fs, request, What::Closed, [NO_FILE; 2], Call::Close { file }, None, at);
+            self.ask::<{ kind::CLOSED }>(fs, request, What::Closed, Call::Close { file }, at);
         } else {
             self.drop_file(fs, file, Some(request), at);
         }

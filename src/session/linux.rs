@@ -3,7 +3,6 @@
 
 use super::convert;
 use super::fids::State;
-use super::pending::NO_FILE;
 use super::what::{What, kind};
 use super::xattr::Attr;
 use super::{Request, Session};
@@ -39,30 +38,23 @@ impl<S: Service> Session<S> {
             Message::Tgetlock { .. } => self.getlock(fs, request, (message, frame), at),
             Message::Tgetattr { fid, request_mask: mask } => {
                 let file = self.fids.file(fid)?;
-                self.ask_of::<{ kind::ATTRIBUTES }>(
-                    fs,
-                    request,
-                    What::Attributes { mask },
-                    file,
-                    Call::Stat { file },
-                    at,
-                );
+                self.ask::<{ kind::ATTRIBUTES }>(fs, request, What::Attributes { mask }, Call::Stat { file }, at);
                 Ok(())
             }
             Message::Tsetattr { fid, .. } => {
                 let change = convert::change_of_setattr(message)?;
                 let file = self.fids.file(fid)?;
-                self.ask_plain(fs, request, file, Call::Wstat { file, change }, at);
+                self.ask_plain(fs, request, Call::Wstat { file, change }, at);
                 Ok(())
             }
             Message::Tstatfs { fid } => {
                 let file = self.fids.file(fid)?;
-                self.ask_of::<{ kind::STAT_FS }>(fs, request, What::StatFs, file, Call::StatFs { file }, at);
+                self.ask::<{ kind::STAT_FS }>(fs, request, What::StatFs, Call::StatFs { file }, at);
                 Ok(())
             }
             Message::Treadlink { fid } => {
                 let file = self.fids.file(fid)?;
-                self.ask_of::<{ kind::LINK }>(fs, request, What::Link, file, Call::ReadLink { file }, at);
+                self.ask::<{ kind::LINK }>(fs, request, What::Link, Call::ReadLink { file }, at);
                 Ok(())
             }
             Message::Tsymlink { fid, name, target, gid } => {
@@ -87,14 +79,14 @@ impl<S: Service> Session<S> {
                 check_name(name)?;
                 let (dir, file) = (self.fids.file(dfid)?, self.fids.file(fid)?);
                 let call = Call::Link { dir, name, file, enter: false };
-                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, [dir, file], call, None, at);
+                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, call, at);
                 Ok(())
             }
             Message::Trename { fid, dfid, name } => {
                 check_name(name)?;
                 let (file, to) = self.fids.two(fid, dfid)?;
                 let call = Call::RenameFile { file, to, new_name: name };
-                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, [file, to], call, None, at);
+                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, call, at);
                 Ok(())
             }
             Message::Trenameat { olddirfid, oldname: name, newdirfid, newname: new_name } => {
@@ -102,19 +94,19 @@ impl<S: Service> Session<S> {
                 check_name(new_name)?;
                 let (from, to) = (self.fids.file(olddirfid)?, self.fids.file(newdirfid)?);
                 let call = Call::Rename { from, name, to, new_name };
-                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, [from, to], call, None, at);
+                self.ask::<{ kind::PLAIN }>(fs, request, What::Plain, call, at);
                 Ok(())
             }
             Message::Tunlinkat { dfid, name, flags } => {
                 check_name(name)?;
                 // The directory's fid may be open: v9fs removes what it is listing.
                 let dir = self.fids.file(dfid)?;
-                self.ask_plain(fs, request, dir, Call::Unlink { dir, name, want_dir: flags & REMOVEDIR != 0 }, at);
+                self.ask_plain(fs, request, Call::Unlink { dir, name, want_dir: flags & REMOVEDIR != 0 }, at);
                 Ok(())
             }
             Message::Tfsync { fid, datasync } => {
                 let file = self.fids.file(fid)?;
-                self.ask_plain(fs, request, file, Call::Fsync { file, data_only: datasync.0 != 0 }, at);
+                self.ask_plain(fs, request, Call::Fsync { file, data_only: datasync.0 != 0 }, at);
                 Ok(())
             }
             _ => Err(Error::EOPNOTSUPP),
@@ -147,7 +139,7 @@ impl<S: Service> Session<S> {
             inherits: false,
         };
         let what = What::Open { fid, flags: Some(open) };
-        self.ask_of::<{ kind::OPEN }>(fs, request, what, dir, Call::Create { dir, name, new }, at);
+        self.ask::<{ kind::OPEN }>(fs, request, what, Call::Create { dir, name, new }, at);
         Ok(())
     }
 
@@ -166,7 +158,7 @@ impl<S: Service> Session<S> {
         let gid = self.config.users.named_group(self.config.trust, gid);
         let dir = self.fids.file(dfid)?;
         let call = Call::Make { dir, name, what, mode: mode & mode::PERM, gid, enter: false };
-        self.ask_of::<{ kind::MADE }>(fs, request, What::Made, dir, call, at);
+        self.ask::<{ kind::MADE }>(fs, request, What::Made, call, at);
         Ok(())
     }
 
@@ -174,7 +166,7 @@ impl<S: Service> Session<S> {
     fn xattrwalk(&mut self, fs: &mut S, request: Request, fid: Fid, newfid: Fid, name: &[u8], at: At) -> Result<()> {
         self.fids.check_new(newfid)?;
         let file = self.fids.file(fid)?;
-        self.ask_of::<{ kind::XATTR }>(fs, request, What::Xattr { newfid }, file, Call::Xattr { file, name }, at);
+        self.ask::<{ kind::XATTR }>(fs, request, What::Xattr { newfid }, Call::Xattr { file, name }, at);
         Ok(())
     }
 
@@ -199,11 +191,10 @@ impl<S: Service> Session<S> {
         let (name, _, how) = attribute(message)?;
         // What is sure to fail is said now; the clunk has the last word.
         let call = Call::CheckXattr { file, name, how };
-        self.ask::<{ kind::XATTR_CREATE }>(
+        self.ask_about::<{ kind::XATTR_CREATE }>(
             fs,
             request,
             What::XattrCreate { fid },
-            [file, NO_FILE],
             call,
             Some((message, frame)),
             at,
@@ -227,7 +218,7 @@ impl<S: Service> Session<S> {
             State::Walked | State::Attr(_) => return Err(Error::EBADF),
         }
         let (dir, cookie) = (held.file, offset);
-        self.ask_of::<{ kind::ENTRIES }>(fs, request, What::Entries { room }, dir, Call::List { dir, cookie }, at);
+        self.ask::<{ kind::ENTRIES }>(fs, request, What::Entries { room }, Call::List { dir, cookie }, at);
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! Tlock and Tgetlock: record locks, as the Linux client asks for them.
 
 use super::fids::State;
-use super::pending::NO_FILE;
 use super::what::{What, kind};
 use super::{Request, Session};
 use crate::fs::{At, Call, Error, FileId, Lock, LockKind, Result, Service};
@@ -50,7 +49,7 @@ impl<S: Service> Session<S> {
         };
         let lock = Lock { kind: kind(type_)?, range: range(start, length)?, process, client };
         let file = self.open_file(fid)?;
-        self.ask_of::<{ kind::LOCK }>(fs, request, What::Lock, file, Call::Lock { file, lock }, at);
+        self.ask::<{ kind::LOCK }>(fs, request, What::Lock, Call::Lock { file, lock }, at);
         Ok(())
     }
 
@@ -69,7 +68,7 @@ impl<S: Service> Session<S> {
         let lock = Lock { kind: kind(type_)?, range: range(start, length)?, process, client };
         let file = self.open_file(fid)?;
         let call = Call::Conflict { file, lock };
-        self.ask::<{ kind::CONFLICT }>(fs, request, What::Conflict, [file, NO_FILE], call, Some((message, frame)), at);
+        self.ask_about::<{ kind::CONFLICT }>(fs, request, What::Conflict, call, Some((message, frame)), at);
         Ok(())
     }
 }

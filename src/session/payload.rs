@@ -183,7 +183,7 @@ impl<S: Service> Session<S> {
             }
             _ => {
                 let call = Call::Write { file, offset, data: part };
-                self.ask_of::<{ kind::PART }>(fs, request, What::Part { bytes }, file, call, at);
+                self.ask::<{ kind::PART }>(fs, request, What::Part { bytes }, call, at);
             }
         }
     }
@@ -275,7 +275,7 @@ impl<S: Service> Session<S> {
         else {
             unreachable!("a landing that is whole is committed");
         };
-        self.ask_of::<{ kind::COUNT }>(fs, request, What::Count, file, Call::Commit { file, grant }, at);
+        self.ask::<{ kind::COUNT }>(fs, request, What::Count, Call::Commit { file, grant }, at);
     }
 
     /// The last byte of a payload without memory of its own is there.

@@ -17,7 +17,7 @@ pub(super) struct Waiting {
     pub(super) request: Option<Request>,
     pub(super) what: What,
     /// The files that it works on: they are not closed before it has ended.
-    pub(super) files: [FileId; 2],
+    pub(super) files: [Option<FileId>; 2],
     /// Nothing is certain to end it.
     pub(super) waits: bool,
     /// The message, where the answer needs it.
@@ -93,7 +93,7 @@ impl Pending {
 
     /// Whether an operation works on this file.
     fn uses(&self, file: FileId) -> bool {
-        self.waiting.iter().any(|waiting| waiting.files.contains(&file))
+        self.waiting.iter().any(|waiting| waiting.files.contains(&Some(file)))
     }
 
     /// Whether a file without a fid waits for its last operation.
@@ -152,8 +152,9 @@ impl<S: Service> Session<S> {
     fn interrupt_waiting(&mut self, fs: &mut S, file: Option<FileId>) {
         let mut at = 0;
         while let Some(waiting) = self.pending.waiting.get(at) {
-            let is_meant =
-                waiting.waits && !waiting.what.ends_file() && file.is_none_or(|file| waiting.files.contains(&file));
+            let is_meant = waiting.waits
+                && !waiting.what.ends_file()
+                && file.is_none_or(|file| waiting.files.contains(&Some(file)));
             if is_meant && fs.cancel(waiting.op) == Cancel::Cancelled {
                 let waiting = self.pending.waiting.remove(at);
                 match (waiting.request, waiting.what) {
@@ -202,20 +203,9 @@ impl<S: Service> Session<S> {
         let Leaving { file, request, removes, flushes } = leaving;
         match request {
             Some(request) if removes => {
-                self.ask::<{ kind::REMOVE }>(
-                    fs,
-                    request,
-                    What::Remove { file },
-                    [file; 2],
-                    Call::Remove { file },
-                    None,
-                    at,
-                );
+                self.ask::<{ kind::REMOVE }>(fs, request, What::Remove { file }, Call::Remove { file }, at);
             }
-            // The file is gone whatever becomes of this: nothing waits for it.
-            Some(request) => {
-                self.ask::<{ kind::CLOSED }>(fs, request, What::Closed, [NO_FILE; 2], Call::Close { file }, None, at)
-            }
+            Some(request) => self.ask::<{ kind::CLOSED }>(fs, request, What::Closed, Call::Close { file }, at),
             None => {
                 if !matches!(fs.call(self.op(), Call::Close { file }, Show::Nothing, at), Outcome::Done(_)) {
                     self.serial += 1;
@@ -299,9 +289,6 @@ impl<S: Service> Session<S> {
         self.ended(fs, at);
     }
 }
-
-/// No file: none has this number.
-pub(super) const NO_FILE: FileId = FileId::NONE;
 
 /// Ends an operation that nobody waits for any more, if it can end by now: whether it has. A file that it gives out is closed.
 pub fn discard<S: Service>(fs: &mut S, op: OpId, at: At) -> bool {
