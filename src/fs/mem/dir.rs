@@ -1,10 +1,11 @@
 //! One directory: names in the order of their cookies, and an index by name.
 //!
 //! A cookie is given once per directory and grows, so a listing goes on behind any cookie whatever came and went meanwhile. A name that is replaced keeps its cookie, and so does
-//! one that changes within its directory: see [`Dir::put`]. The index is ordered by a keyed hash: no choice of names makes it slow.
+//! one that changes within its directory: see [`Dir::put`]. The index goes by a keyed hash: no choice of names makes it slow.
 
+use super::index::Index;
 use super::key::Key;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Bound;
 
@@ -21,7 +22,7 @@ pub(super) struct Entry {
 
 pub(super) struct Dir {
     entries: BTreeMap<u64, Entry>,
-    index: BTreeSet<(u64, u64)>,
+    index: Index,
     next_cookie: u64,
     /// The directory above; the root's is itself.
     pub(super) parent: Key,
@@ -31,7 +32,7 @@ pub(super) struct Dir {
 
 impl Dir {
     pub(super) fn new(parent: Key) -> Dir {
-        Dir { entries: BTreeMap::new(), index: BTreeSet::new(), next_cookie: DOT_DOT + 1, parent, subdirs: 0 }
+        Dir { entries: BTreeMap::new(), index: Index::default(), next_cookie: DOT_DOT + 1, parent, subdirs: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -39,11 +40,9 @@ impl Dir {
     }
 
     pub(super) fn find(&self, key: u64, name: &[u8]) -> Option<(u64, &Entry)> {
-        let hash = hash(key, name);
-        // An upper bound of the range would be searched for as well.
-        self.index.range((hash, 0)..).take_while(|(other, _)| *other == hash).find_map(|(_, cookie)| {
-            let entry = &self.entries[cookie];
-            (*entry.name == *name).then_some((*cookie, entry))
+        self.index.find(hash(key, name), |cookie| {
+            let entry = &self.entries[&cookie];
+            (*entry.name == *name).then_some((cookie, entry))
         })
     }
 
@@ -60,7 +59,7 @@ impl Dir {
             self.next_cookie += 1;
             self.next_cookie - 1
         });
-        self.index.insert((hash(key, &entry.name), cookie));
+        self.index.put(hash(key, &entry.name), cookie);
         let there = self.entries.insert(cookie, entry);
         debug_assert!(there.is_none(), "a cookie is given once");
         cookie
@@ -68,7 +67,7 @@ impl Dir {
 
     pub(super) fn take(&mut self, key: u64, cookie: u64) -> Option<Entry> {
         let entry = self.entries.remove(&cookie)?;
-        self.index.remove(&(hash(key, &entry.name), cookie));
+        self.index.take(hash(key, &entry.name), cookie, |other| hash(key, &self.entries[&other].name));
         Some(entry)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - `interface`: the operations, as the trait names them.
 //! - `node`: files of every kind, without their names; a flat table, so nothing recurses. `key`: their places in it.
-//! - `dir`: names and cookies.
+//! - `dir`: names and cookies. `index`: cookies by the hashes of names.
 //! - `content`, `blocks`, `parts`: where the bytes of files are. `change`: how bytes of a large file change.
 //! - `landing`, `store`: how large payloads arrive and are published; the memory behind it all.
 //! - `permit`: who may do what.
@@ -19,6 +19,7 @@ mod blocks;
 mod change;
 mod content;
 mod dir;
+mod index;
 mod interface;
 mod key;
 mod landing;
