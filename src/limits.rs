@@ -7,7 +7,7 @@ use crate::arena::{BLOCK_BYTES_MAX, TABLE_BYTES_PER_BLOCK};
 use crate::fs::mem::{NODE_BYTES, PAGE_BYTES, PARTS_BYTES, locks};
 use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
-use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, FID_BYTES_OWN, TIGHT_LISTING_BYTES_MAX};
+use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, FID_BYTES_OWN, LATE_BYTES_ALL, TIGHT_LISTING_BYTES_MAX};
 use crate::uring::{
     BACKLOG_BYTES_ALL, CLOSING_MAX, GATHER_BYTES, INTAKE_BYTES_MAX, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, SHARED_BYTES,
     SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WHOLE_BYTES_MAX, WINDOW_BYTES,
@@ -91,7 +91,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Who may hold how many bytes of this process's memory.
-    pub fn holders(&self) -> [(&'static str, u64); 12] {
+    pub fn holders(&self) -> [(&'static str, u64); 13] {
         let windows = WINDOW_BYTES as u64;
         let connections = self.connections + CLOSING_MAX as u64;
         // The reply that passes the bound is in one batch, and what is kept for the next ones is not counted there.
@@ -112,6 +112,8 @@ impl Bounds {
                     + BACKLOG_BYTES_ALL as u64,
             ),
             ("attributes on their way", ATTR_BYTES_ALL as u64),
+            // One more of each connection is in place of what its window would have.
+            ("requests that wait", LATE_BYTES_ALL as u64),
             ("locks", (locks::LOCKS_MAX * locks::BYTES_MAX) as u64),
             ("figures and log", FIGURES_BYTES),
             ("log lines on their way", LOG_WAITING_BYTES_MAX as u64),

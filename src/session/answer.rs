@@ -4,10 +4,11 @@
 //!
 //! Must not know: how a request is checked. `common.rs`, `classic.rs`, `linux.rs` and `lock.rs` do that.
 
+use super::budget::LateBytes;
 use super::convert;
 use super::fids::State;
 use super::outgoing::Outgoing;
-use super::pending::Waiting;
+use super::pending::{WAITING_BYTES, Waiting};
 use super::what::{Asking, Finishing, How, Shown, What, closed, ended, kind, listed, opened, statfs};
 use super::xattr::Attr;
 use super::{LISTED_BYTES_PER_UNIT, NAMES_PER_UNIT, Request, SHOWN_BYTES_PER_UNIT, Session, allowed_iounit};
@@ -57,8 +58,11 @@ impl<S: Service> Session<S> {
         let op = self.op();
         self.serial += 1;
         let frame = message.filter(|_| what.needs_message()).map(|(_, frame)| frame.into());
+        // The tree may keep all of the message, too.
+        let bytes = WAITING_BYTES + self.message_bytes as usize + frame.as_deref().map_or(0, <[u8]>::len);
+        let taken = LateBytes::new(&self.config.budget, bytes);
         let request = Some(request);
-        self.pending.add(Waiting { op, request, what, files, waits, frame, flushes: Vec::new() });
+        self.pending.add(Waiting { op, request, what, files, waits, frame, flushes: Vec::new(), _taken: taken });
     }
 
     /// Finishes an operation that has waited.
@@ -69,6 +73,9 @@ impl<S: Service> Session<S> {
         let frame = waiting.frame.take();
         let parsed = frame.as_deref().and_then(|frame| Message::parse(frame, dialect).ok().zip(Some(frame)));
         let message = parsed.as_ref().map(|((_, message), frame)| (message, *frame));
+        if let What::Entries { room } | What::Records { room, .. } = &mut waiting.what {
+            *room = self.listing_room(*room) as u32;
+        }
         let outcome = self.conduct_any(fs, request, op, waiting.what, message, at);
         if let (What::Part { .. }, Some(begun)) = (waiting.what, &mut self.begun) {
             // The time that the tree took is not the peer's.

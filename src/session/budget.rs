@@ -1,14 +1,18 @@
-//! Bounds over all sessions of a server: fids, bytes of replies, bytes of extended attributes.
+//! Bounds over all sessions of a server: fids, bytes of replies, of requests that wait, of extended attributes.
 //!
 //! Each bound is one atomic counter, which any thread that drives a session may change. A check and
 //! the change after it are two steps. So with several threads a counter may pass its bound by what
 //! one request of each thread adds.
 
 use crate::fs::{Error, Result};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of extended attributes that are being read or written, of all sessions together.
 pub const ATTR_BYTES_ALL: usize = 16 << 20;
+
+/// Bytes of requests that wait for their tree, of all sessions together. Beyond it, a session that has one takes no further one.
+pub const LATE_BYTES_ALL: usize = 32 << 20;
 
 /// Memory of fids in bytes that each session has for itself, however much others have: some 30 fids. What is there grows by
 /// doubling, so it may be twice as much.
@@ -25,6 +29,7 @@ pub struct Budget {
     idle_file_bytes: AtomicUsize,
     reply_bytes: AtomicUsize,
     attr_bytes: AtomicUsize,
+    late_bytes: AtomicUsize,
 }
 
 impl Default for Budget {
@@ -37,8 +42,9 @@ impl Default for Budget {
 impl Budget {
     /// At most this many bytes of memory of fids, and of replies (what is shown of files is theirs).
     pub fn new(fid_bytes_max: usize, reply_bytes_max: usize) -> Budget {
-        let [fids, fid_bytes, idle_file_bytes, reply_bytes, attr_bytes] = [(); 5].map(|()| AtomicUsize::new(0));
-        Budget { fid_bytes_max, reply_bytes_max, fids, fid_bytes, idle_file_bytes, reply_bytes, attr_bytes }
+        let [fids, fid_bytes, idle_file_bytes, reply_bytes, attr_bytes, late_bytes] =
+            [(); 6].map(|()| AtomicUsize::new(0));
+        Budget { fid_bytes_max, reply_bytes_max, fids, fid_bytes, idle_file_bytes, reply_bytes, attr_bytes, late_bytes }
     }
 
     /// Fids of all sessions.
@@ -97,6 +103,16 @@ impl Budget {
         self.reply_bytes() >= self.reply_bytes_max
     }
 
+    /// Bytes of requests that wait, as far as they are known: of their messages, and of what the tree keeps of them.
+    pub fn late_bytes(&self) -> usize {
+        self.late_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests that wait are to be few.
+    pub(super) fn is_late(&self) -> bool {
+        self.late_bytes() >= LATE_BYTES_ALL
+    }
+
     pub(super) fn add_fid(&self) {
         self.fids.fetch_add(1, Ordering::Relaxed);
     }
@@ -108,5 +124,25 @@ impl Budget {
     /// A batch of replies has `now` bytes of memory, and had `before`.
     pub(super) fn change_reply_bytes(&self, before: usize, now: usize) {
         self.reply_bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+}
+
+/// What a request that waits takes, counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct LateBytes {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl LateBytes {
+    pub(super) fn new(budget: &Arc<Budget>, bytes: usize) -> LateBytes {
+        budget.late_bytes.fetch_add(bytes, Ordering::Relaxed);
+        LateBytes { budget: Arc::clone(budget), bytes }
+    }
+}
+
+impl Drop for LateBytes {
+    fn drop(&mut self) {
+        self.budget.late_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

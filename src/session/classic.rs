@@ -146,9 +146,7 @@ fn special(perm: u32, extension: &[u8], dialect: Dialect) -> Result<Option<Speci
         }
         Make::Symlink(extension)
     } else if perm & dm::LINK != 0 {
-        // v9fs sends the number of the fid with a newline.
-        let number = std::str::from_utf8(extension).ok().and_then(|text| text.trim_end().parse().ok());
-        return number.map(|fid| Some(Special::Link(fid))).ok_or(Error::EINVAL);
+        return linked(perm, extension).map(|fid| Some(Special::Link(fid))).ok_or(Error::EINVAL);
     } else if perm & dm::DEVICE != 0 {
         device(extension).ok_or(Error::EINVAL)?
     } else if perm & dm::NAMED_PIPE != 0 {
@@ -159,6 +157,12 @@ fn special(perm: u32, extension: &[u8], dialect: Dialect) -> Result<Option<Speci
         return Ok(None);
     };
     Ok(Some(Special::Make(make)))
+}
+
+/// The fid of the file that a Tcreate of .u makes a further name for. v9fs sends its number with a newline.
+pub(super) fn linked(perm: u32, extension: &[u8]) -> Option<Fid> {
+    let is_link = perm & (dm::LINK | dm::SYMLINK) == dm::LINK;
+    is_link.then(|| std::str::from_utf8(extension).ok()?.trim_end().parse().ok())?
 }
 
 /// "b 8 1" or "c 1 3".

@@ -80,7 +80,7 @@ impl<S: Service> Session<S> {
         aname: &[u8],
         at: At,
     ) -> Result<()> {
-        self.fids.check_new(fid)?;
+        self.fids.check_new(fid, self.pending.coming())?;
         if afid != NOFID {
             return Err(Error::EACCES);
         }
@@ -101,7 +101,7 @@ impl<S: Service> Session<S> {
     /// use it in the protocol.
     fn walk(&mut self, fs: &mut S, request: Request, fid: Fid, newfid: Fid, names: Names<'_>, at: At) -> Result<()> {
         if newfid != fid {
-            self.fids.check_new(newfid)?;
+            self.fids.check_new(newfid, self.pending.coming())?;
         }
         let is_classic = self.dialect == Some(Dialect::P9);
         let held = self.fids.get(fid)?;

@@ -118,12 +118,15 @@ impl Fids {
         Ok((self.file(one)?, self.file(other)?))
     }
 
-    /// Whether a new fid may be made under this number.
-    pub(super) fn check_new(&self, fid: Fid) -> Result<()> {
+    /// Whether a new fid may be made under this number, beside those that answers to come will make.
+    pub(super) fn check_new(&self, fid: Fid, coming: usize) -> Result<()> {
         match fid {
             NOFID => Err(Error::EINVAL),
             _ if self.held.has(fid) => Err(Error::EINVAL),
-            _ if self.held.len() >= self.most || !self.budget.has_fids(self.charged) => Err(Error::EMFILE),
+            _ if self.held.len() + coming >= self.most => Err(Error::EMFILE),
+            _ if !self.budget.has_fids(self.charged + coming * (size_of::<Option<Held>>() + self.file_bytes)) => {
+                Err(Error::EMFILE)
+            }
             _ => Ok(()),
         }
     }

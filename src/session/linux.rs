@@ -164,7 +164,7 @@ impl<S: Service> Session<S> {
 
     /// The value of an attribute, or the names of all, each with a NUL, under a new fid.
     fn xattrwalk(&mut self, fs: &mut S, request: Request, fid: Fid, newfid: Fid, name: &[u8], at: At) -> Result<()> {
-        self.fids.check_new(newfid)?;
+        self.fids.check_new(newfid, self.pending.coming())?;
         let file = self.fids.file(fid)?;
         self.ask::<{ kind::XATTR }>(fs, request, What::Xattr { newfid }, Call::Xattr { file, name }, at);
         Ok(())

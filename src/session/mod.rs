@@ -39,7 +39,7 @@ mod users;
 mod what;
 mod xattr;
 
-pub use budget::{ATTR_BYTES_ALL, Budget, FID_BYTES_OWN};
+pub use budget::{ATTR_BYTES_ALL, Budget, FID_BYTES_OWN, LATE_BYTES_ALL};
 pub use fids::ATTRS_MAX;
 pub use outgoing::{Reply, Segments, View};
 pub use payload::Landing;
@@ -123,6 +123,8 @@ pub struct Session<S: Service> {
     unfinished: bool,
     /// A write of more bytes starts before its payload is there.
     whole_bytes: usize,
+    /// Bytes of the message that is being served, or of the part of a payload.
+    message_bytes: u32,
     tree: PhantomData<fn(&mut S)>,
 }
 
@@ -161,6 +163,7 @@ impl<S: Service> Session<S> {
             work: 0,
             unfinished: false,
             whole_bytes: BULK_BYTES_MIN,
+            message_bytes: 0,
             tree: PhantomData,
             config,
         }
@@ -317,7 +320,12 @@ impl<S: Service> Session<S> {
         let pending_max = if ends_waiting { 2 * self.config.pending_max } else { self.config.pending_max };
         self.has_too_many_replies()
             || self.pending.in_all() + self.queue.len() >= pending_max
-            || self.queue.bytes() >= OWN_BYTES_MAX && !ends_waiting
+            || !ends_waiting && self.waits_enough()
+    }
+
+    /// No further request may wait: those that do take all the memory that they may.
+    fn waits_enough(&self) -> bool {
+        self.queue.bytes() >= OWN_BYTES_MAX || self.config.budget.is_late() && !self.has_nothing_pending()
     }
 
     fn has_too_many_replies(&self) -> bool {
@@ -333,7 +341,9 @@ impl<S: Service> Session<S> {
 
     /// How much a listing may say at once. Unlike what is read from files, it takes memory of its own.
     fn listing_room(&self, count: u32) -> usize {
-        let most = if self.config.budget.is_tight() { TIGHT_LISTING_BYTES_MAX } else { OWN_BYTES_MAX };
+        // Several that have waited may end before a reply leaves.
+        let is_tight = self.config.budget.is_tight() || self.out.own_bytes() >= OWN_BYTES_MAX;
+        let most = if is_tight { TIGHT_LISTING_BYTES_MAX } else { OWN_BYTES_MAX };
         (count.min(self.msize - wire::IOHDR) as usize).min(most)
     }
 
@@ -354,6 +364,7 @@ impl<S: Service> Session<S> {
     }
 
     fn serve(&mut self, fs: &mut S, request: Request, frame: &[u8], at: At) -> Result<(), Broken> {
+        self.message_bytes = frame.len() as u32;
         if request.kind != Kind::TVERSION {
             self.check_tag(request)?;
         }

@@ -171,6 +171,7 @@ impl<S: Service> Session<S> {
     /// Writes the next part of a payload.
     fn write_part(&mut self, fs: &mut S, parts: Parts, part: &[u8], at: At) {
         let bytes = part.len() as u32;
+        self.message_bytes = bytes;
         let Parts { request, fid, file, offset, done, left, .. } = parts;
         self.inbound = Inbound::Parts(Parts { left: left - part.len(), waits: true, ..parts });
         let Some(offset) = offset.checked_add(done.into()) else {

@@ -4,6 +4,7 @@
 //! ends. A flushed request is answered before its Rflush, or never. Flushes of one request are answered in order, after
 //! the request.
 
+use super::budget::LateBytes;
 use super::what::{What, kind};
 use super::{Request, Session};
 use crate::fs::{Answer, At, Call, Cancel, Done, Error, FileId, Gate, OpId, Outcome, Result, Service, Show};
@@ -24,7 +25,12 @@ pub(super) struct Waiting {
     pub(super) frame: Option<Box<[u8]>>,
     /// Flushes that came too late to take it back.
     pub(super) flushes: Vec<Request>,
+    /// What it takes here and in the tree.
+    pub(super) _taken: LateBytes,
 }
+
+/// Bytes of an operation that waits, here and in the tree, beside its message.
+pub(super) const WAITING_BYTES: usize = 2 * size_of::<Waiting>();
 
 impl Waiting {
     /// Takes it back in the tree, if that is still possible. What ends a file has its way: the fid is gone.
@@ -89,6 +95,12 @@ impl Pending {
     pub(super) fn changing(&self) -> impl Iterator<Item = Fid> {
         let live = self.waiting.iter().filter(|waiting| waiting.request.is_some());
         live.flat_map(|waiting| waiting.what.changes()).flatten()
+    }
+
+    /// Fids at most that answers will make.
+    #[inline]
+    pub(super) fn coming(&self) -> usize {
+        if self.waiting.is_empty() { 0 } else { self.changing().count() }
     }
 
     /// Whether an operation works on this file.

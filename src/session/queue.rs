@@ -3,6 +3,8 @@
 //! Such a request is kept as its message. It is served once nothing in front of it is about to change a fid that it
 //! names, in the order of arrival for each fid. Tflush and Tversion never wait here.
 
+use super::budget::LateBytes;
+use super::classic::linked;
 use super::{Request, Session, WORK_MAX};
 use crate::fs::{At, Gate, Service};
 use crate::wire::{Dialect, Fid, Message, Tag};
@@ -17,12 +19,19 @@ pub(super) struct Queue(Option<Box<Requests>>);
 
 #[derive(Debug, Default)]
 struct Requests {
-    /// With their messages.
-    all: VecDeque<(Request, Box<[u8]>)>,
-    /// Bytes of the messages.
+    all: VecDeque<Queued>,
+    /// Bytes of their messages.
     bytes: usize,
     /// A bound was reached while they were served: some of them could go on.
     cut: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    request: Request,
+    /// Its message.
+    frame: Box<[u8]>,
+    taken: LateBytes,
 }
 
 impl Queue {
@@ -35,8 +44,8 @@ impl Queue {
         self.iter().len()
     }
 
-    fn iter(&self) -> std::collections::vec_deque::Iter<'_, (Request, Box<[u8]>)> {
-        static NONE: VecDeque<(Request, Box<[u8]>)> = VecDeque::new();
+    fn iter(&self) -> std::collections::vec_deque::Iter<'_, Queued> {
+        static NONE: VecDeque<Queued> = VecDeque::new();
         self.0.as_ref().map_or(&NONE, |requests| &requests.all).iter()
     }
 
@@ -58,20 +67,20 @@ impl Queue {
     }
 
     pub(super) fn has(&self, tag: Tag) -> bool {
-        self.iter().any(|(request, _)| request.tag == tag)
+        self.iter().any(|queued| queued.request.tag == tag)
     }
 
-    fn push(&mut self, request: Request, frame: &[u8]) {
+    fn push(&mut self, request: Request, frame: &[u8], taken: LateBytes) {
         let requests = self.0.get_or_insert_default();
         requests.bytes += frame.len();
-        requests.all.push_back((request, frame.into()));
+        requests.all.push_back(Queued { request, frame: frame.into(), taken });
     }
 
     /// Takes the request at this place. The last one leaves no memory.
-    fn take(&mut self, place: usize) -> Option<(Request, Box<[u8]>)> {
+    fn take(&mut self, place: usize) -> Option<Queued> {
         let requests = self.0.as_mut()?;
         let taken = requests.all.remove(place)?;
-        requests.bytes -= taken.1.len();
+        requests.bytes -= taken.frame.len();
         if requests.all.is_empty() {
             self.0 = None;
         }
@@ -80,7 +89,7 @@ impl Queue {
 
     /// Forgets a request. Whether there was one with this tag.
     pub(super) fn remove(&mut self, tag: Tag) -> bool {
-        let found = self.iter().position(|(request, _)| request.tag == tag);
+        let found = self.iter().position(|queued| queued.request.tag == tag);
         found.is_some_and(|place| self.take(place).is_some())
     }
 
@@ -92,7 +101,7 @@ impl Queue {
 impl<S: Service> Session<S> {
     /// Fids that requests have to wait for.
     fn blocked(&self) -> BTreeSet<Fid> {
-        let queued = self.queue.iter().flat_map(|(_, frame)| self.fids_in(frame));
+        let queued = self.queue.iter().flat_map(|queued| self.fids_in(&queued.frame));
         self.pending.changing().chain(queued).collect()
     }
 
@@ -113,7 +122,8 @@ impl<S: Service> Session<S> {
         let blocked = self.blocked();
         let waits = fids.iter().flatten().any(|fid| blocked.contains(fid));
         if waits {
-            self.queue.push(request, frame);
+            let taken = LateBytes::new(&self.config.budget, size_of::<Queued>() + frame.len());
+            self.queue.push(request, frame, taken);
         }
         waits
     }
@@ -134,7 +144,7 @@ impl<S: Service> Session<S> {
         self.queue.set_cut(false);
         let mut place = 0;
         let mut passed = BTreeSet::new();
-        while let Some((_, frame)) = self.queue.iter().nth(place) {
+        while let Some(Queued { frame, .. }) = self.queue.iter().nth(place) {
             let fids: Vec<Fid> = self.fids_in(frame).collect();
             self.charge(1);
             if fids.iter().any(|fid| passed.contains(fid)) || self.pending.changing().any(|fid| fids.contains(&fid)) {
@@ -146,7 +156,8 @@ impl<S: Service> Session<S> {
                 self.queue.set_cut(true);
                 break;
             }
-            let Some((request, frame)) = self.queue.take(place) else { break };
+            let Some(Queued { request, frame, taken }) = self.queue.take(place) else { break };
+            drop(taken);
             self.serve_parsed(fs, request, &frame, at);
             self.charge(fs.spent());
         }
@@ -156,6 +167,7 @@ impl<S: Service> Session<S> {
     /// Serves a message that was parsed when it came.
     fn serve_parsed(&mut self, fs: &mut S, request: Request, frame: &[u8], at: At) {
         let Ok((_, message)) = Message::parse(frame, self.dialect.unwrap_or(Dialect::P9)) else { return };
+        self.message_bytes = frame.len() as u32;
         if let Err(error) = self.dispatch(fs, request, &message, frame, at) {
             self.reply_error(Gate::OPEN, request, error);
         }
@@ -166,9 +178,9 @@ impl<S: Service> Session<S> {
 fn fids_of(message: &Message<'_>) -> [Option<Fid>; 2] {
     match *message {
         Message::Tattach { fid, .. } => [Some(fid), None],
+        Message::Tcreate { fid, perm, extension, .. } => [Some(fid), linked(perm, extension.0)],
         Message::Twalk { fid, newfid, .. } | Message::Txattrwalk { fid, newfid, .. } => [Some(fid), Some(newfid)],
         Message::Topen { fid, .. }
-        | Message::Tcreate { fid, .. }
         | Message::Tread { fid, .. }
         | Message::Twrite { fid, .. }
         | Message::Tclunk { fid }

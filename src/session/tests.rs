@@ -1,5 +1,6 @@
 //! Tests of a session against [`Tree`]: every rule has its exact reply. Rules of one dialect, payloads and requests that wait have files of their own.
 
+mod bounds;
 mod chunks;
 mod classic;
 mod framing;
@@ -463,10 +464,10 @@ fn clunk_and_remove_end_the_fid_even_if_they_fail() {
 /// Walks under new numbers until the session has no memory for more; how many it has.
 fn walks_all(peer: &mut Peer) -> usize {
     let clone = |newfid| Message::Twalk { fid: 0, newfid, wnames: Names::list(&[]) };
-    let first = (1..100_000).find(|newfid| peer.session.fids.check_new(*newfid).is_ok());
+    let first = (1..100_000).find(|newfid| peer.session.fids.check_new(*newfid, 0).is_ok());
     for newfid in first.expect("each session may have some").. {
         assert!(newfid < 100_000, "a session may take all that there is");
-        if peer.session.fids.check_new(newfid) == Err(Error::EMFILE) {
+        if peer.session.fids.check_new(newfid, 0) == Err(Error::EMFILE) {
             peer.fails(&clone(newfid), Error::EMFILE);
             break;
         }

@@ -155,7 +155,7 @@ pub(super) struct Late {
     pub(super) session: Session<Slow>,
     pub(super) tree: Slow,
     dialect: Dialect,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
 }
 
 impl Late {
@@ -278,6 +278,7 @@ impl Late {
         self.session.trim();
         drop(self.session.take_spare());
         assert_eq!((self.budget.fids(), self.budget.fid_bytes(), self.budget.reply_bytes()), (0, 0, 0));
+        assert_eq!(self.budget.late_bytes(), 0);
     }
 }
 

@@ -428,3 +428,22 @@ fn a_session_ends_with_what_waits_for_its_tree() {
         assert_eq!((late.session.is_held(), late.session.pending(), late.kinds()), (false, 0, vec![]));
     }
 }
+
+/// The fid of the other file is a text in the message (.u).
+#[test]
+fn a_link_waits_for_the_fid_of_its_file() {
+    for text in [&b"5\n"[..], b"5"] {
+        let mut late = Late::new(Dialect::U);
+        late.tree.holds = |call| matches!(call, Call::Walk { .. });
+        late.send(1, &walk(0, 5, &[b"f"]));
+        late.send(2, &walk(0, 6, &[]));
+        late.go();
+        assert_eq!(late.kinds(), ["Rwalk 1", "Rwalk 2"]);
+        late.send(3, &walk(5, 5, &[]));
+        late.send(4, &Message::Tcreate { fid: 6, name: b"link", perm: 0x0100_0000, mode: 0, extension: UOnly(text) });
+        assert_eq!((late.kinds(), late.session.pending()), (vec![], 2));
+        late.go();
+        assert_eq!(late.kinds(), ["Rwalk 3", "Rcreate 4"]);
+        late.ends();
+    }
+}
