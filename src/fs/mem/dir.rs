@@ -3,10 +3,9 @@
 //! A cookie is given once per directory and grows, so a listing goes on behind any cookie whatever came and went meanwhile. A name that is replaced keeps its cookie, and so does
 //! one that changes within its directory: see [`Dir::put`]. The index goes by a keyed hash: no choice of names makes it slow.
 
-use super::index::Index;
+use super::index::{Hashes, Index};
 use super::key::Key;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
 use std::ops::Bound;
 
 /// The cookies of "." and ".."; entries start behind them.
@@ -39,8 +38,8 @@ impl Dir {
         self.entries.is_empty()
     }
 
-    pub(super) fn find(&self, key: u64, name: &[u8]) -> Option<(u64, &Entry)> {
-        self.index.find(hash(key, name), |cookie| {
+    pub(super) fn find(&self, hashes: &Hashes, name: &[u8]) -> Option<(u64, &Entry)> {
+        self.index.find(hashes.of(name), |cookie| {
             let entry = &self.entries[&cookie];
             (*entry.name == *name).then_some((cookie, entry))
         })
@@ -54,20 +53,20 @@ impl Dir {
     ///
     /// What a running listing demands (rename(2), readdir(3)): a name that is replaced is there all the time, so it comes once, and has to keep its cookie. A name
     /// that is changed where it is could get a new one, but then a program that renames all that it lists would never see the end.
-    pub(super) fn put(&mut self, key: u64, cookie: Option<u64>, entry: Entry) -> u64 {
+    pub(super) fn put(&mut self, hashes: &Hashes, cookie: Option<u64>, entry: Entry) -> u64 {
         let cookie = cookie.unwrap_or_else(|| {
             self.next_cookie += 1;
             self.next_cookie - 1
         });
-        self.index.put(hash(key, &entry.name), cookie);
+        self.index.put(hashes.of(&entry.name), cookie);
         let there = self.entries.insert(cookie, entry);
         debug_assert!(there.is_none(), "a cookie is given once");
         cookie
     }
 
-    pub(super) fn take(&mut self, key: u64, cookie: u64) -> Option<Entry> {
+    pub(super) fn take(&mut self, hashes: &Hashes, cookie: u64) -> Option<Entry> {
         let entry = self.entries.remove(&cookie)?;
-        self.index.take(hash(key, &entry.name), cookie, |other| hash(key, &self.entries[&other].name));
+        self.index.take(hashes.of(&entry.name), cookie, |other| hashes.of(&self.entries[&other].name));
         Some(entry)
     }
 
@@ -84,19 +83,12 @@ impl Dir {
     }
 }
 
-fn hash(key: u64, name: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write_u64(key);
-    hasher.write(name);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn add(dir: &mut Dir, name: &str, node: Key) -> u64 {
-        dir.put(7, None, Entry { name: name.as_bytes().into(), node, id: node.into() })
+        dir.put(&Hashes::new(7), None, Entry { name: name.as_bytes().into(), node, id: node.into() })
     }
 
     #[test]
@@ -115,7 +107,7 @@ mod tests {
             cookie = next;
             if entry < 100 {
                 // The one just listed goes, and another one comes.
-                dir.take(7, next);
+                dir.take(&Hashes::new(7), next);
                 add(&mut dir, &format!("new {round}"), 1000 + round);
             }
             assert!(round < 1000, "a listing ends");
@@ -124,7 +116,7 @@ mod tests {
         let new: Vec<_> = dir.between(0, dir.last_cookie()).map(|(_, entry)| entry.node).collect();
         assert_eq!(new, (1000..1100).collect::<Vec<_>>());
         assert!([2, 102, 202, u64::MAX].into_iter().all(|cookie| dir.between(cookie, 102).next().is_none()));
-        assert_eq!(dir.find(7, b"new 3").map(|(_, entry)| entry.node), Some(1003));
-        assert!(dir.find(7, b"3").is_none());
+        assert_eq!(dir.find(&Hashes::new(7), b"new 3").map(|(_, entry)| entry.node), Some(1003));
+        assert!(dir.find(&Hashes::new(7), b"3").is_none());
     }
 }

@@ -2,10 +2,32 @@
 //!
 //! A cookie whose hash is taken has the next free number behind it. Hashes are keyed, so such runs are as short as chance makes them.
 //!
-//! Must not know: names, keys of hashes.
+//! Must not know: entries, nodes.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::hash::{DefaultHasher, Hasher};
+
+/// Hashes of names under a secret: nobody can choose names whose hashes meet.
+pub(super) struct Hashes {
+    /// It has taken in the secret.
+    keyed: DefaultHasher,
+}
+
+impl Hashes {
+    pub(super) fn new(secret: u64) -> Hashes {
+        let mut keyed = DefaultHasher::new();
+        keyed.write_u64(secret);
+        Hashes { keyed }
+    }
+
+    #[inline]
+    pub(super) fn of(&self, name: &[u8]) -> u64 {
+        let mut hasher = self.keyed.clone();
+        hasher.write(name);
+        hasher.finish()
+    }
+}
 
 /// Cookies, each at its hash or behind it.
 #[derive(Debug, Default)]

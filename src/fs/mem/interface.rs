@@ -64,7 +64,7 @@ impl Filesystem for Mem {
             b"." => (dir.node, dir.link),
             b".." => (entries.parent, self.link_of(entries.parent)),
             name => {
-                let (cookie, entry) = entries.find(self.hash_key, name).ok_or(Error::ENOENT)?;
+                let (cookie, entry) = entries.find(&self.hashes, name).ok_or(Error::ENOENT)?;
                 (entry.node, Link { dir: dir.node, cookie, id: entry.id })
             }
         };

@@ -43,6 +43,7 @@ pub use permit::Groups;
 use attrs::Attrs;
 use content::Content;
 use dir::Dir;
+use index::Hashes;
 use key::{Key, ROOT};
 use locks::Locks;
 use node::{Kind, Node, Nodes};
@@ -100,7 +101,7 @@ pub struct Mem {
     rights: Rights,
     atime: Atime,
     inodes_max: usize,
-    hash_key: u64,
+    hashes: Hashes,
 }
 
 /// A file as one session holds it. What it uses is counted by who makes one, so [`Filesystem::duplicate`] is more than a copy.
@@ -150,7 +151,7 @@ impl Mem {
             rights: Rights { groups },
             atime,
             inodes_max,
-            hash_key,
+            hashes: Hashes::new(hash_key),
         };
         let owner = User { uid, gid: Some(gid), vouched: false, peer: 0 };
         let path = mem.nodes.next_path();

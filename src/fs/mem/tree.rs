@@ -58,7 +58,7 @@ impl Mem {
     /// The entry of a name in a directory.
     pub(super) fn entry(&self, dir: Key, name: &[u8]) -> Result<(u64, Key)> {
         let dir = self.nodes[dir].dir().ok_or(Error::ENOTDIR)?;
-        let (cookie, entry) = dir.find(self.hash_key, name).ok_or(Error::ENOENT)?;
+        let (cookie, entry) = dir.find(&self.hashes, name).ok_or(Error::ENOENT)?;
         Ok((cookie, entry.node))
     }
 
@@ -138,7 +138,7 @@ impl Mem {
             return Err(Error::ENOENT);
         }
         self.rights.check(node, user, permit::EXEC)?;
-        if entries.find(self.hash_key, name).is_some() {
+        if entries.find(&self.hashes, name).is_some() {
             return Err(Error::EEXIST);
         }
         self.rights.check(node, user, permit::WRITE)
@@ -146,7 +146,7 @@ impl Mem {
 
     /// Puts a name into a directory, at this cookie or at a new one. The caller has checked everything.
     pub(super) fn put_name(&mut self, dir: Key, cookie: Option<u64>, entry: Entry, user: User, at: At) -> u64 {
-        let (key, hash_key) = (entry.node, self.hash_key);
+        let key = entry.node;
         let node = &self.nodes[key];
         if node.links > 0 {
             self.further_names += 1;
@@ -160,7 +160,7 @@ impl Mem {
         let parent = &mut self.nodes[dir];
         parent.changed(user.uid, at);
         let entries = parent.dir_mut().expect("names are put into directories");
-        let cookie = entries.put(hash_key, cookie, entry);
+        let cookie = entries.put(&self.hashes, cookie, entry);
         entries.subdirs += u64::from(is_dir);
         let node = &mut self.nodes[key];
         node.links += 1;
@@ -174,9 +174,8 @@ impl Mem {
 
     /// Takes a name away and leaves the node, which may have none now.
     pub(super) fn take_name(&mut self, dir: Key, cookie: u64) -> Entry {
-        let hash_key = self.hash_key;
         let entries = self.nodes[dir].dir_mut().expect("names are taken out of directories");
-        let entry = entries.take(hash_key, cookie).expect("the name was just found");
+        let entry = entries.take(&self.hashes, cookie).expect("the name was just found");
         let node = &mut self.nodes[entry.node];
         node.links -= 1;
         if node.links > 0 {
