@@ -1,4 +1,4 @@
-//! Writes of many sizes beside a server that only keeps them: whether there is a size from which on
+//! Writes of many sizes beside servers that only keep them: whether there is a size from which on
 //! they are slow.
 
 use super::yard::{WriteLoad, Yard};
@@ -11,10 +11,10 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// The baseline that is measured beside ring9. The storing floor makes the same system calls.
+/// The baseline that is measured beside ring9. The floors make the same system calls.
 const BASELINE: &str = "epoll";
 
-/// Writes of many sizes at random multiples of the size in a file of 16 MiB: ring9 and the epoll baseline beside a server that only keeps payloads
+/// Writes of many sizes at random multiples of the size in a file of 16 MiB: ring9 and the epoll baseline beside servers that only keep payloads
 #[derive(Debug, Args)]
 pub(crate) struct Writes {
     /// Bytes of a write

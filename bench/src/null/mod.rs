@@ -8,7 +8,7 @@
 //! *Blocking* has a thread for each connection. *Epoll* has one thread for all, and answers all
 //! requests of one receive with one send. *Spinning* is the same and never sleeps, so it needs a
 //! cpu for itself: the floor of servers that poll before they sleep. *Storing* is as *epoll*, and
-//! each payload ends at a place of its own: the floor of writes.
+//! each payload ends at a place of its own: the floor of writes. *Copying* does so, too, and predicts no payload.
 
 mod reply;
 mod store;
@@ -41,8 +41,10 @@ pub(crate) enum Kind {
     Blocking,
     /// As epoll, but it never sleeps
     Spinning,
-    /// As epoll, and payloads of writes are kept
+    /// As epoll, and payloads of writes are kept, received into their places where that can be foreseen
     Storing,
+    /// As storing, but what one receive brings is copied to its places
+    Copying,
 }
 
 impl Kind {
@@ -55,6 +57,7 @@ impl Kind {
             Kind::Blocking => "blocking",
             Kind::Spinning => "spinning",
             Kind::Storing => "storing",
+            Kind::Copying => "copying",
         }
     }
 }
@@ -67,7 +70,8 @@ pub(crate) fn serve(kind: Kind, address: &Address) -> anyhow::Result<()> {
         Kind::Blocking => blocking(&listener),
         Kind::Epoll => Poller::new(listener, None)?.run(None),
         Kind::Spinning => Poller::new(listener, None)?.run(Some(&Timespec::default())),
-        Kind::Storing => Poller::new(listener, Some(Places::new()?))?.run(None),
+        Kind::Storing => Poller::new(listener, Some((Places::new()?, true)))?.run(None),
+        Kind::Copying => Poller::new(listener, Some((Places::new()?, false)))?.run(None),
     }
 }
 
@@ -225,12 +229,12 @@ struct Poller {
     epoll: std::os::fd::OwnedFd,
     peers: BTreeMap<u64, (Peer, epoll::EventFlags)>,
     next: u64,
-    /// For payloads, if they are kept.
-    places: Option<Places>,
+    /// For payloads, if they are kept, and whether they are predicted.
+    places: Option<(Places, bool)>,
 }
 
 impl Poller {
-    fn new(listener: Listener, places: Option<Places>) -> anyhow::Result<Poller> {
+    fn new(listener: Listener, places: Option<(Places, bool)>) -> anyhow::Result<Poller> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         Ok(Poller { listener, epoll, peers: BTreeMap::new(), next: 0, places })
@@ -257,7 +261,7 @@ impl Poller {
         let stream = self.listener.accept()?;
         stream.set_nonblocking()?;
         epoll::add(&self.epoll, &stream, epoll::EventData::new_u64(self.next), epoll::EventFlags::IN)?;
-        let inbox = self.places.is_some().then(Inbox::default);
+        let inbox = self.places.as_ref().map(|(_, predicts)| Inbox::new(*predicts));
         self.peers.insert(self.next, (Peer::new(stream, inbox), epoll::EventFlags::IN));
         self.next += 1;
         Ok(())
@@ -269,8 +273,8 @@ impl Poller {
             Ok(more) => more,
             Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         };
-        let stays =
-            (peer.is_full() || goes_on(peer.receive(self.places.as_mut()))) && goes_on(peer.send().map(|()| true));
+        let stays = (peer.is_full() || goes_on(peer.receive(self.places.as_mut().map(|(places, _)| places))))
+            && goes_on(peer.send().map(|()| true));
         if !stays {
             self.peers.remove(&number);
             return Ok(());

@@ -1,4 +1,4 @@
-//! Writes of one size: ring9, the epoll baseline and the floor that keeps payloads, in interleaved rounds.
+//! Writes of one size: ring9, the epoll baseline and the floors that keep payloads, in interleaved rounds.
 
 use super::{Contestant, Yard, plan, speech};
 use crate::commands::compare::RoundFlags;
@@ -45,7 +45,7 @@ impl Yard<'_> {
         let mut all: Option<Comparison> = None;
         for start in 0..starts {
             let servers = self.roster.servers.iter().map(|server| Contestant::Server(server, String::new()));
-            let who = servers.chain([Contestant::Floor(Kind::Storing)]);
+            let who = servers.chain([Kind::Copying, Kind::Storing].map(Contestant::Floor));
             let entries = who.map(|one| self.start(&one, load.transport)).collect::<Result<Vec<_>, _>>()?;
             plan.seed += u64::from(start);
             let rounds = RoundFlags::new(rounds.div_ceil(starts), cpu);
