@@ -44,7 +44,7 @@ impl Figure {
 }
 
 /// The part of an arena that operations on any thread touch. Lives for ever, as the mapping does.
-pub(super) struct Shared {
+pub(super) struct SharedArena {
     pub(super) memory: Memory,
     holds: Box<[OnceLock<Box<[Hold]>>]>,
     returns: AtomicU32,
@@ -71,9 +71,9 @@ pub(super) struct Shared {
     pins_returned: AtomicUsize,
 }
 
-impl Shared {
-    pub(super) fn leak(memory: Memory, blocks_max: usize) -> &'static Shared {
-        Box::leak(Box::new(Shared {
+impl SharedArena {
+    pub(super) fn leak(memory: Memory, blocks_max: usize) -> &'static SharedArena {
+        Box::leak(Box::new(SharedArena {
             memory,
             holds: (0..blocks_max.div_ceil(PAGE)).map(|_| OnceLock::new()).collect(),
             returns: AtomicU32::new(NONE),
@@ -170,7 +170,7 @@ impl Shared {
 
 /// Bytes of a block that stay as they are until this is dropped.
 pub struct Slice {
-    shared: &'static Shared,
+    shared: &'static SharedArena,
     start: NonNull<u8>,
     len: u32,
     id: u32,
@@ -216,10 +216,10 @@ impl std::fmt::Debug for Slice {
 
 /// A source of zero bytes: one chunk that is never given to anyone, so its slices have no holders to count.
 #[derive(Clone, Copy)]
-pub struct Zeros(&'static Shared);
+pub struct Zeros(&'static SharedArena);
 
 impl Zeros {
-    pub(super) fn new(shared: &'static Shared) -> Zeros {
+    pub(super) fn new(shared: &'static SharedArena) -> Zeros {
         Zeros(shared)
     }
 
@@ -233,7 +233,7 @@ impl Zeros {
 
 /// A range of a block that a payload is received into; nobody else sees or changes it.
 pub struct Piece {
-    shared: &'static Shared,
+    shared: &'static SharedArena,
     /// Where the block starts.
     block: NonNull<u8>,
     range: Range<usize>,
@@ -247,12 +247,18 @@ unsafe impl Send for Piece {}
 
 impl Piece {
     /// The owner's hold of a new block passes to the piece.
-    pub(super) fn fresh(shared: &'static Shared, id: u32, block: usize, capacity: usize, range: Range<usize>) -> Piece {
+    pub(super) fn fresh(
+        shared: &'static SharedArena,
+        id: u32,
+        block: usize,
+        capacity: usize,
+        range: Range<usize>,
+    ) -> Piece {
         shared.granted.fetch_add(capacity, Ordering::Relaxed);
         Piece { shared, block: shared.memory.at(block), range, id, own_bytes: capacity as u32 }
     }
 
-    pub(super) fn in_place(shared: &'static Shared, id: u32, block: usize, range: Range<usize>) -> Piece {
+    pub(super) fn in_place(shared: &'static SharedArena, id: u32, block: usize, range: Range<usize>) -> Piece {
         let hold = shared.hold(id);
         hold.holders.fetch_add(1, Ordering::Relaxed);
         assert!(!hold.landing.swap(true, Ordering::Relaxed), "one landing at a time is in a block");
@@ -370,7 +376,7 @@ impl Space {
         self.count(n, |shared| &shared.landed);
     }
 
-    fn count(&mut self, n: usize, figure: impl Fn(&Shared) -> &AtomicUsize) {
+    fn count(&mut self, n: usize, figure: impl Fn(&SharedArena) -> &AtomicUsize) {
         assert!(n <= self.left(), "no more arrives than there is room for");
         self.filled += n;
         if let Some(piece) = self.pieces.first() {
@@ -398,10 +404,10 @@ impl Space {
 
 /// Live figures of an arena.
 #[derive(Clone, Copy)]
-pub struct Gauge(&'static Shared);
+pub struct Gauge(&'static SharedArena);
 
 impl Gauge {
-    pub(super) fn new(shared: &'static Shared) -> Gauge {
+    pub(super) fn new(shared: &'static SharedArena) -> Gauge {
         Gauge(shared)
     }
 

@@ -30,7 +30,7 @@ pub use hold::{Gauge, Piece, Slice, Space, Zeros};
 pub use memory::Memory;
 
 use buddy::Buddy;
-use hold::Shared;
+use hold::SharedArena;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
@@ -103,9 +103,9 @@ impl Info {
 
 /// The memory of one tree.
 pub struct Arena {
-    shared: &'static Shared,
+    shared: &'static SharedArena,
     buddy: Buddy,
-    /// By block number; `Shared` has what other threads touch.
+    /// By block number; `SharedArena` has what other threads touch.
     infos: Vec<Info>,
     free_ids: Vec<u32>,
     /// The next block of a return list that was taken and not yet gone through.
@@ -139,7 +139,7 @@ impl Arena {
         buddy.reserve_chunk(memory.zero_chunk());
         let blocks_max = memory.len() / BLOCK_BYTES_MIN;
         // Block numbers start at 1, so that an absent block takes no room beside one that is there.
-        let shared = Shared::leak(memory, blocks_max + 1);
+        let shared = SharedArena::leak(memory, blocks_max + 1);
         Ok(Arena {
             shared,
             buddy,

@@ -43,27 +43,27 @@ impl Node {
 /// What the files of a catalog contain. Files are named by their place in the table.
 pub trait Source {
     /// What belongs to one open of a file.
-    type Held: Clone;
+    type Opened: Clone;
 
     /// As [`Filesystem::is_private`].
     const IS_PRIVATE: bool = false;
 
     /// A file is opened.
-    fn open(&mut self, node: usize, at: At) -> Result<Self::Held>;
+    fn open(&mut self, node: usize, at: At) -> Result<Self::Opened>;
 
     /// The other end of [`open`](Self::open). Nothing of it is pending.
-    fn close(&mut self, node: usize, held: Self::Held) {
+    fn close(&mut self, node: usize, held: Self::Opened) {
         let _ = (node, held);
     }
 
     /// The length that is shown: of what an open holds, or of what the next one would.
-    fn size(&self, node: usize, held: Option<&Self::Held>) -> u64;
+    fn size(&self, node: usize, held: Option<&Self::Opened>) -> u64;
 
     /// As [`Filesystem::read`].
-    fn read(&mut self, node: usize, held: &Self::Held, offset: u64, out: Out<'_>) -> Result<()>;
+    fn read(&mut self, node: usize, held: &Self::Opened, offset: u64, out: Out<'_>) -> Result<()>;
 
     /// As [`Filesystem::waits`].
-    fn waits(&self, node: usize, held: &Self::Held, offset: u64) -> bool {
+    fn waits(&self, node: usize, held: &Self::Opened, offset: u64) -> bool {
         let _ = (node, held, offset);
         false
     }
@@ -126,7 +126,7 @@ impl<S: Source> Catalog<S> {
         Qid { kind, version: 0, path: node as u64 }
     }
 
-    fn stat_of(&self, node: usize, name: &'static [u8], held: Option<&S::Held>) -> Stat<'static> {
+    fn stat_of(&self, node: usize, name: &'static [u8], held: Option<&S::Opened>) -> Stat<'static> {
         let start = self.started.wall;
         let is_dir = self.nodes[node].is_dir();
         let inside = |(at, other): &(usize, &Node)| *at != 0 && other.parent == node && other.is_dir();
@@ -161,7 +161,7 @@ impl<S: Source> Catalog<S> {
 }
 
 impl<S: Source> Filesystem for Catalog<S> {
-    type File = Member<S::Held>;
+    type File = Member<S::Opened>;
 
     fn init(&mut self, at: At) -> Result<()> {
         self.started = at;

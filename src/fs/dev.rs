@@ -46,7 +46,7 @@ const NULL: usize = 2;
 const RANDOM: usize = 3;
 
 impl Source for Devices {
-    type Held = ();
+    type Opened = ();
 
     fn open(&mut self, _: usize, _: At) -> Result<()> {
         Ok(())

@@ -36,7 +36,7 @@ impl State {
 
 /// A fid with its file.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct FidEntry {
     pub(super) file: FileId,
     pub(super) state: State,
 }
@@ -48,9 +48,9 @@ const SORTED_MAX: usize = 64;
 
 /// Fids by number. Their order never decides anything.
 pub(super) struct Fids {
-    held: Store<Held>,
+    held: Store<FidEntry>,
     /// Those of a session that ended. They are closed in parts; none of them has a number any more.
-    leaving: Option<Box<Store<Held>>>,
+    leaving: Option<Box<Store<FidEntry>>>,
     /// How many stand for attributes.
     attrs: usize,
     most: usize,
@@ -95,12 +95,12 @@ impl Fids {
     }
 
     /// Whatever it stands for.
-    pub(super) fn any(&mut self, fid: Fid) -> Result<&mut Held> {
+    pub(super) fn any(&mut self, fid: Fid) -> Result<&mut FidEntry> {
         self.held.get_mut(fid).ok_or(Error::EBADF)
     }
 
     /// A file.
-    pub(super) fn get(&mut self, fid: Fid) -> Result<&mut Held> {
+    pub(super) fn get(&mut self, fid: Fid) -> Result<&mut FidEntry> {
         self.held.get_mut(fid).filter(|held| held.state.is_file()).ok_or(Error::EBADF)
     }
 
@@ -124,7 +124,7 @@ impl Fids {
             NOFID => Err(Error::EINVAL),
             _ if self.held.has(fid) => Err(Error::EINVAL),
             _ if self.held.len() + coming >= self.most => Err(Error::EMFILE),
-            _ if !self.budget.has_fids(self.charged + coming * (size_of::<Option<Held>>() + self.file_bytes)) => {
+            _ if !self.budget.has_fids(self.charged + coming * (size_of::<Option<FidEntry>>() + self.file_bytes)) => {
                 Err(Error::EMFILE)
             }
             _ => Ok(()),
@@ -133,10 +133,10 @@ impl Fids {
 
     /// Makes a new fid.
     pub(super) fn put(&mut self, fid: Fid, file: FileId) {
-        self.add(fid, Held { file, state: State::Walked });
+        self.add(fid, FidEntry { file, state: State::Walked });
     }
 
-    fn add(&mut self, fid: Fid, held: Held) {
+    fn add(&mut self, fid: Fid, held: FidEntry) {
         self.held.put(fid, held);
         self.budget.add_fid();
         self.charge();
@@ -148,7 +148,7 @@ impl Fids {
             return Err((Error::ENOSPC, file));
         }
         self.attrs += 1;
-        self.add(fid, Held { file, state: State::Attr(Box::new(attr)) });
+        self.add(fid, FidEntry { file, state: State::Attr(Box::new(attr)) });
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Fids {
     }
 
     #[inline]
-    pub(super) fn take(&mut self, fid: Fid) -> Result<Held> {
+    pub(super) fn take(&mut self, fid: Fid) -> Result<FidEntry> {
         let held = self.held.take(fid).ok_or(Error::EBADF)?;
         self.attrs -= usize::from(!held.state.is_file());
         self.budget.give_fids(1);
@@ -180,7 +180,7 @@ impl Fids {
     }
 
     /// The session has ended: the next of its files to be closed. `None` once all are.
-    pub(super) fn leave(&mut self) -> Option<Held> {
+    pub(super) fn leave(&mut self) -> Option<FidEntry> {
         self.attrs = 0;
         if self.leaving.is_none() && self.held.len() > SORTED_MAX {
             let fresh = self.held.fresh();

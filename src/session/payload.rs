@@ -1,7 +1,7 @@
 //! Payloads of large writes, from the head of the message to its reply; and payloads of refused
 //! writes, which are thrown away.
 
-use super::fids::{Held, State};
+use super::fids::{FidEntry, State};
 use super::what::{What, kind};
 use super::{Broken, Request, Session};
 use crate::fs::{Answer, At, Call, Done, Error, FileId, Gate, Grant, Payload, Service};
@@ -130,7 +130,7 @@ impl<S: Service> Session<S> {
     }
 
     /// The fid, if it may be written to.
-    pub(super) fn check_writable(&mut self, fid: Fid) -> Result<&mut Held, Error> {
+    pub(super) fn check_writable(&mut self, fid: Fid) -> Result<&mut FidEntry, Error> {
         let held = self.fids.any(fid)?;
         match &held.state {
             State::Open { write: true, .. } => Ok(held),
@@ -178,7 +178,7 @@ impl<S: Service> Session<S> {
             return self.wrote_part(fs, bytes, Answer::now(Err(Error::EFBIG)));
         };
         match self.fids.any(fid) {
-            Ok(Held { state: State::Attr(attr), .. }) => {
+            Ok(FidEntry { state: State::Attr(attr), .. }) => {
                 let written = attr.write(offset, part).map(Done::Count);
                 self.wrote_part(fs, bytes, Answer::now(written));
             }

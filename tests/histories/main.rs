@@ -45,7 +45,7 @@ struct Listing {
 }
 
 /// A file value here and its number in the model.
-struct Held<T> {
+struct OpenFile<T> {
     file: T,
     id: usize,
     listing: Option<Listing>,
@@ -61,7 +61,7 @@ struct Landing {
 struct History<F: Filesystem> {
     fs: F,
     model: Model,
-    held: Vec<Held<F::File>>,
+    held: Vec<OpenFile<F::File>>,
     landings: Vec<Landing>,
     replies: Vec<(Iovec, Vec<u8>)>,
     /// By file of the model: qid.path, and the version after so many changes.
@@ -108,7 +108,7 @@ impl<F: Filesystem> History<F> {
         let user = User { uid, gid: Some(uid), vouched: uid != 2, peer: 0 };
         let file = self.fs.attach(user, b"").expect("the root is there");
         let id = self.model.attach(user);
-        self.held.push(Held { file, id, listing: None });
+        self.held.push(OpenFile { file, id, listing: None });
     }
 
     /// What the model knows of a file value.
@@ -185,21 +185,21 @@ impl<F: Filesystem> History<F> {
                 let Some((file, id)) = self.agree(ours, false, |model| model.lookup(id, &name))? else {
                     return Ok(false);
                 };
-                self.held.push(Held { file, id, listing: None });
+                self.held.push(OpenFile { file, id, listing: None });
             }
             Op::Duplicate { at } if !is_full => {
                 let place = pick(at);
                 let file = self.fs.duplicate(&self.held[place].file);
                 let id = self.model.duplicate(self.held[place].id);
-                self.held.push(Held { file, id, listing: None });
+                self.held.push(OpenFile { file, id, listing: None });
             }
             Op::Open { at, flags } if !self.is_open(pick(at)) => {
-                let Held { file, id, .. } = &mut self.held[pick(at)];
+                let OpenFile { file, id, .. } = &mut self.held[pick(at)];
                 let (id, ours) = (*id, self.fs.open(file, flags, now));
                 return Ok(self.agree(ours, false, |model| model.open(id, flags))?.is_some());
             }
             Op::Create { at, name, flags, mode, bits } if !self.is_open(pick(at)) => {
-                let Held { file, id, .. } = &mut self.held[pick(at)];
+                let OpenFile { file, id, .. } = &mut self.held[pick(at)];
                 let (id, ours) = (*id, self.fs.create(file, &[name], flags, mode, bits, None, now));
                 return Ok(self
                     .agree(ours, false, |model| model.create(id, &[name], flags, mode, bits, None))?
@@ -223,12 +223,12 @@ impl<F: Filesystem> History<F> {
             }
             Op::Close { at } if count > 1 => self.close(1 + at % (count - 1), now),
             Op::Remove { at } => {
-                let Held { file, id, .. } = &mut self.held[pick(at)];
+                let OpenFile { file, id, .. } = &mut self.held[pick(at)];
                 let (id, ours) = (*id, self.fs.remove(file, now));
                 return Ok(self.agree(ours, false, |model| model.remove(id))?.is_some());
             }
             Op::Unlink { at, name, want_dir } => {
-                let Held { file, id, .. } = &self.held[pick(at)];
+                let OpenFile { file, id, .. } = &self.held[pick(at)];
                 let (id, ours) = (*id, self.fs.unlink(file, &[name], want_dir, now));
                 return Ok(self.agree(ours, false, |model| model.unlink(id, &[name], want_dir))?.is_some());
             }
@@ -257,7 +257,7 @@ impl<F: Filesystem> History<F> {
             Op::Wstat { at, ref changes } => {
                 let name = changes.name.map(|name| [name]);
                 let change = change_of(changes, name.as_ref());
-                let Held { file, id, .. } = &mut self.held[pick(at)];
+                let OpenFile { file, id, .. } = &mut self.held[pick(at)];
                 let (id, ours) = (*id, self.fs.wstat(file, &change, now));
                 let names = self.model.names();
                 let did = self.agree(ours, change.size.is_some(), |model| model.wstat(id, &change))?.is_some();
@@ -266,7 +266,7 @@ impl<F: Filesystem> History<F> {
             }
             Op::List { at, count, restart } => self.list(at, count, restart, now)?,
             Op::ReadLink { at } => {
-                let Held { file, id, .. } = &self.held[pick(at)];
+                let OpenFile { file, id, .. } = &self.held[pick(at)];
                 let node = self.model.handle(*id).node;
                 if matches!(self.model.inodes[node].what, What::Symlink(_)) {
                     self.fs.target_read(file, now);
@@ -292,7 +292,7 @@ impl<F: Filesystem> History<F> {
             Kind::Fifo => Make::Fifo,
             Kind::Socket => Make::Socket,
         };
-        let Held { file, id, .. } = &self.held[place];
+        let OpenFile { file, id, .. } = &self.held[place];
         let (id, ours) = (*id, self.fs.make(file, &[name], what, mode, gid, now));
         let needs_memory = matches!(kind, Kind::Symlink(_));
         let made = self.agree(ours, needs_memory, |model| model.make(id, &[name], what, mode, gid))?;
@@ -304,7 +304,7 @@ impl<F: Filesystem> History<F> {
 
     fn read(&mut self, at: usize, offset: usize, count: usize, now: At) -> Checked<bool> {
         let Some(place) = self.pick_open(at, What::File, |open| open.read || open.exec) else { return Ok(true) };
-        let Held { file, id, .. } = &mut self.held[place];
+        let OpenFile { file, id, .. } = &mut self.held[place];
         let mut reply = Iovec::default();
         let ours = self.fs.read(file, offset as u64, reply.out(count as u32), now);
         same!(ours, Ok(()), "a read");
@@ -321,7 +321,7 @@ impl<F: Filesystem> History<F> {
     fn write(&mut self, at: usize, offset: usize, len: usize, now: At) -> Checked<bool> {
         let Some(place) = self.pick_open(at, What::File, |open| open.write) else { return Ok(true) };
         let data = pattern(len, self.clock as usize);
-        let Held { file, id, .. } = &mut self.held[place];
+        let OpenFile { file, id, .. } = &mut self.held[place];
         let (id, ours) = (*id, self.fs.write(file, offset as u64, &data, now));
         let written = self.agree(ours, true, |model| {
             model.write(id, offset, &data);
@@ -339,7 +339,7 @@ impl<F: Filesystem> History<F> {
         }
         let Some(place) = self.pick_open(at, What::File, |open| open.write) else { return Ok(true) };
         let data = pattern(len, self.clock as usize);
-        let Held { file, id, .. } = &mut self.held[place];
+        let OpenFile { file, id, .. } = &mut self.held[place];
         let (id, ours) = (*id, self.fs.grant(file, offset as u64, len as u32, now));
         let Some((Some(mut grant), ())) = self.agree(ours, true, |_| Ok(()))? else { return Ok(false) };
         let mut arrived = grant.space.fill(&data);
@@ -365,7 +365,7 @@ impl<F: Filesystem> History<F> {
     }
 
     fn close(&mut self, place: usize, now: At) {
-        let Held { file, id, .. } = self.held.remove(place);
+        let OpenFile { file, id, .. } = self.held.remove(place);
         // A session abandons what was landing for a fid.
         self.landings.retain(|landing| landing.id != id);
         self.fs.close(file, now).expect("a close in memory does not fail");

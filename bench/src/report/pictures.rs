@@ -1,7 +1,7 @@
 //! Pictures, as SVG.
 
 use crate::record::Percentile;
-use crate::result::{Comparison, Held, Measured, Point, RunResult, Statistic, Sweep, nanoseconds};
+use crate::result::{Comparison, HeldRate, Measured, Point, RunResult, Statistic, Sweep, nanoseconds};
 use kuva::plot::scatter::MarkerShape;
 use kuva::plot::{BandPlot, ForestPlot, LinePlot, ScatterPlot};
 use kuva::render::annotations::ReferenceLine;
@@ -273,7 +273,7 @@ pub(super) fn forest(measured: &Measured, statistic: Statistic) -> Option<Pictur
 }
 
 /// Response times at shares of what each server reached.
-pub(super) fn shares(rates: &[Held]) -> Picture {
+pub(super) fn shares(rates: &[HeldRate]) -> Picture {
     let mut names: Vec<&str> = Vec::new();
     for held in rates {
         if !names.contains(&held.server.as_str()) {

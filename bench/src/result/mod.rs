@@ -29,7 +29,7 @@ pub(crate) use files::write;
 pub(crate) use goal::{Goal, Judged, Verdict};
 pub(crate) use json::{put_json, read, read_in};
 pub(crate) use ratio::{Contender, Round, Statistic};
-pub(crate) use runtimes::{Borne, Held, Measured, Profile, Runtimes, print as print_runtimes};
+pub(crate) use runtimes::{Borne, HeldRate, Measured, Profile, Runtimes, print as print_runtimes};
 pub(crate) use sweep::{Edge, Objective, Point, Sweep, doubtful, edge, print as print_sweep};
 pub(crate) use threshold::{Limit, Regress};
 pub(crate) use warning::{Signs, Warning};

@@ -37,7 +37,7 @@ pub(crate) struct Runtimes {
     pub(crate) servers: Vec<Profile>,
     pub(crate) shapes: Vec<Measured>,
     /// Open loops at shares of what each server reached, and at one rate for all.
-    pub(crate) rates: Vec<Held>,
+    pub(crate) rates: Vec<HeldRate>,
     /// The same load: how much of it each server bears.
     #[serde(default)]
     pub(crate) objectives: Vec<Borne>,
@@ -81,7 +81,7 @@ pub(crate) struct Measured {
 
 /// An open loop.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Held {
+pub(crate) struct HeldRate {
     pub(crate) server: String,
     /// Of what it did in a closed loop of the same connections, one operation on each; none: the rate that all have in common.
     pub(crate) share: Option<f64>,
@@ -101,13 +101,13 @@ pub(crate) struct Held {
     pub(crate) spoilt: BTreeMap<String, u32>,
 }
 
-impl Rated for &Held {
+impl Rated for &HeldRate {
     fn rate(&self) -> f64 {
         self.rate
     }
 }
 
-impl Held {
+impl HeldRate {
     /// Whether most rounds were as the objective wants them, and what was due was done.
     fn keeps_to(&self, objective: &Objective) -> bool {
         self.achieved >= ACHIEVED_MIN && self.p99_ns.is_some_and(|ns| ns <= objective.at_most_ns as f64)
@@ -134,8 +134,9 @@ pub(crate) struct Borne {
 
 impl Borne {
     /// Of open loops of all servers, a server's: it holds at all rates below the first at which it does not. Rates with too few operations for that percentile say nothing.
-    pub(crate) fn new(server: &str, objective: Objective, rates: &[Held]) -> Borne {
-        let mut mine: Vec<&Held> = rates.iter().filter(|held| held.server == server && held.p99_ns.is_some()).collect();
+    pub(crate) fn new(server: &str, objective: Objective, rates: &[HeldRate]) -> Borne {
+        let mut mine: Vec<&HeldRate> =
+            rates.iter().filter(|held| held.server == server && held.p99_ns.is_some()).collect();
         mine.sort_by(|one, other| one.rate.total_cmp(&other.rate));
         let edge = edge(&mine, |held| held.keeps_to(&objective));
         let by_generator = mine.iter().find(|held| !held.keeps_to(&objective)).is_some_and(|held| held.is_late());
@@ -334,7 +335,7 @@ pub(crate) fn print(runtimes: &Runtimes, out: &mut impl Write) -> io::Result<()>
     if !runtimes.rates.is_empty() {
         writeln!(out, "\nopen loops, 4 KiB reads over TCP")?;
         put(out, &runtimes.held())?;
-        if runtimes.rates.iter().any(Held::is_late) {
+        if runtimes.rates.iter().any(HeldRate::is_late) {
             writeln!(out, "*: sent late in most rounds, so that times are in part the generator's")?;
         }
     }
@@ -365,8 +366,8 @@ mod tests {
     use crate::result::ratio::tests::contender;
     use crate::result::{VERSION, read_in};
 
-    fn held(server: &str, rate: f64, p99_us: f64, late: u32) -> Held {
-        Held {
+    fn held(server: &str, rate: f64, p99_us: f64, late: u32) -> HeldRate {
+        HeldRate {
             server: server.into(),
             share: None,
             rate,
@@ -390,7 +391,7 @@ mod tests {
             held("one", 300.0, 1200.0, 2),
             held("one", 200.0, 1000.0, 0),
         ];
-        let borne = |server: &str, rates: &[Held]| {
+        let borne = |server: &str, rates: &[HeldRate]| {
             let Borne { edge, by_generator, .. } = Borne::new(server, objective, rates);
             (edge.map(|edge| (edge.holds, edge.ends)), by_generator)
         };

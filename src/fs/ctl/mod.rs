@@ -32,7 +32,7 @@ pub const ATTACH_NAMES: AttachNames = &[b"ctl"];
 /// The tree `ctl`.
 pub type Ctl = Catalog<Figures>;
 /// A file of it.
-pub type CtlFile = Member<Held>;
+pub type CtlFile = Member<Opened>;
 
 /// Bytes of all texts that opens hold. More opens fail, or a client could have one made for each of its fids.
 const TEXTS_BYTES_MAX: usize = 16 << 20;
@@ -62,7 +62,7 @@ pub struct Figures {
 
 /// What an open of a file has.
 #[derive(Clone, Debug)]
-pub enum Held {
+pub enum Opened {
     /// The text of that moment.
     Text(Rc<[u8]>),
     /// A text that is made as it is read.
@@ -158,45 +158,45 @@ impl Figures {
 }
 
 impl Source for Figures {
-    type Held = Held;
+    type Opened = Opened;
 
     const IS_PRIVATE: bool = true;
 
-    fn open(&mut self, node: usize, at: At) -> Result<Held> {
+    fn open(&mut self, node: usize, at: At) -> Result<Opened> {
         if node == LOG {
             let oldest = self.log.lines().start();
-            return self.log.open(Box::default(), oldest).map(Held::Reader);
+            return self.log.open(Box::default(), oldest).map(Opened::Reader);
         }
         if node == INTERVALS {
-            return self.intervals.open(&self.stats, at).map(Held::Reader);
+            return self.intervals.open(&self.stats, at).map(Opened::Reader);
         }
         if node == CONNECTIONS {
             let bytes = text::connections_len(&self.stats);
             self.take_text_bytes(bytes)?;
-            return Ok(Held::Listing(self.listings.open(at, bytes)));
+            return Ok(Opened::Listing(self.listings.open(at, bytes)));
         }
         let text = self.text_now(node, at);
         self.take_text_bytes(text.len())?;
-        Ok(Held::Text(text))
+        Ok(Opened::Text(text))
     }
 
-    fn close(&mut self, node: usize, held: Held) {
+    fn close(&mut self, node: usize, held: Opened) {
         match held {
-            Held::Text(text) => self.texts_bytes -= text.len(),
-            Held::Listing(listing) => self.texts_bytes -= self.listings.close(listing),
-            Held::Reader(reader) if node == LOG => self.log.close(reader),
-            Held::Reader(reader) => self.intervals.close(&self.stats, reader),
+            Opened::Text(text) => self.texts_bytes -= text.len(),
+            Opened::Listing(listing) => self.texts_bytes -= self.listings.close(listing),
+            Opened::Reader(reader) if node == LOG => self.log.close(reader),
+            Opened::Reader(reader) => self.intervals.close(&self.stats, reader),
         }
     }
 
     /// Of the text that is open. Otherwise a length that the next open's text does not exceed: Linux may read
     /// no further than the length that it was shown. It is computed; no text is made to be measured. A text that
     /// goes on has no end.
-    fn size(&self, node: usize, held: Option<&Held>) -> u64 {
+    fn size(&self, node: usize, held: Option<&Opened>) -> u64 {
         let bytes = match (node, held) {
             (LOG | INTERVALS, _) => return ENDLESS,
-            (_, Some(Held::Text(text))) => text.len(),
-            (_, Some(Held::Listing(listing))) => self.listings.len(*listing),
+            (_, Some(Opened::Text(text))) => text.len(),
+            (_, Some(Opened::Listing(listing))) => self.listings.len(*listing),
             (VERSION, _) => text::version().len(),
             (STATS, _) => text::stats_len(&self.stats),
             (CONNECTIONS, _) => text::connections_len(&self.stats),
@@ -208,25 +208,25 @@ impl Source for Figures {
         bytes as u64
     }
 
-    fn read(&mut self, node: usize, held: &Held, offset: u64, mut out: Out<'_>) -> Result<()> {
+    fn read(&mut self, node: usize, held: &Opened, offset: u64, mut out: Out<'_>) -> Result<()> {
         match held {
-            Held::Text(text) => {
+            Opened::Text(text) => {
                 let rest = usize::try_from(offset).ok().and_then(|offset| text.get(offset..));
                 out.bytes(rest.unwrap_or_default());
                 Ok(())
             }
-            &Held::Listing(listing) => {
+            &Opened::Listing(listing) => {
                 self.spent += LINE_UNITS * self.listings.read(listing, &self.stats, offset, out)? as u32;
                 Ok(())
             }
-            &Held::Reader(reader) if node == LOG => self.log.read(reader, offset, out),
-            &Held::Reader(reader) => self.intervals.tail.read(reader, offset, out),
+            &Opened::Reader(reader) if node == LOG => self.log.read(reader, offset, out),
+            &Opened::Reader(reader) => self.intervals.tail.read(reader, offset, out),
         }
     }
 
     /// A read at the end of a text that goes on waits for its next line.
-    fn waits(&self, node: usize, held: &Held, offset: u64) -> bool {
-        matches!(held, &Held::Reader(reader) if self.tail(node).waits(reader, offset))
+    fn waits(&self, node: usize, held: &Opened, offset: u64) -> bool {
+        matches!(held, &Opened::Reader(reader) if self.tail(node).waits(reader, offset))
     }
 
     fn news(&self) -> u64 {

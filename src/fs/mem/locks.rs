@@ -40,7 +40,7 @@ type OwnerId = u32;
 /// A range of one file. Small and without pointers: a request looks at the ranges of its file, and moves
 /// those behind a range that comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
+struct HeldRange {
     start: u64,
     end: u64,
     /// The file value by which it was taken.
@@ -49,9 +49,9 @@ struct Held {
     exclusive: bool,
 }
 
-const _: () = assert!(size_of::<Held>() <= 32);
+const _: () = assert!(size_of::<HeldRange>() <= 32);
 
-impl Held {
+impl HeldRange {
     fn kind(&self) -> LockKind {
         if self.exclusive { LockKind::Exclusive } else { LockKind::Shared }
     }
@@ -96,7 +96,7 @@ impl Owners {
 /// All locks, of each file by where they start.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
-    files: BTreeMap<Key, Vec<Held>>,
+    files: BTreeMap<Key, Vec<HeldRange>>,
     owners: Owners,
     count: usize,
     peers: BTreeMap<u32, usize>,
@@ -107,9 +107,9 @@ pub(super) struct Locks {
 /// What an owner's request makes of its ranges.
 struct Plan {
     /// The range that joins what the owner has beside it of the same kind.
-    new: Held,
+    new: HeldRange,
     /// What is left of the ranges that it cuts, at both ends.
-    rests: [Option<Held>; 2],
+    rests: [Option<HeldRange>; 2],
     /// Ranges that go.
     gone: usize,
 }
@@ -142,7 +142,7 @@ impl Locks {
             return Ok(false);
         }
         let held = self.files.get(&key).map_or(&[][..], Vec::as_slice);
-        let new = Held {
+        let new = HeldRange {
             start: lock.range.start,
             end: lock.range.end,
             by,
@@ -200,10 +200,10 @@ impl Locks {
         Some(Lock { kind: held.kind(), range: held.start..held.end, process: owner.process, client: &owner.client })
     }
 
-    fn in_the_way(&self, key: Key, peer: u32, owner: Option<OwnerId>, lock: &Lock<'_>) -> Option<&Held> {
+    fn in_the_way(&self, key: Key, peer: u32, owner: Option<OwnerId>, lock: &Lock<'_>) -> Option<&HeldRange> {
         let held = self.files.get(&key)?;
         self.looked_at.set(self.looked_at.get() + held.len());
-        let conflicts = |held: &Held| match lock.kind {
+        let conflicts = |held: &HeldRange| match lock.kind {
             LockKind::Exclusive => true,
             LockKind::Shared => held.exclusive,
             LockKind::None => held.exclusive || self.owners.all[held.owner as usize].0.peer != peer,
@@ -253,13 +253,13 @@ impl Locks {
 }
 
 /// Whether a range is the owner's and overlaps what is asked for, or lies beside it.
-fn goes(held: &Held, asked: &Range<u64>, owner: OwnerId) -> bool {
+fn goes(held: &HeldRange, asked: &Range<u64>, owner: OwnerId) -> bool {
     held.owner == owner && held.start <= asked.end && asked.start <= held.end
 }
 
 /// What becomes of the ranges of a file when the owner of `new` asks for a range: what it had there makes
 /// room, what it has beside it of the same kind joins it.
-fn plan(held: &[Held], asked: &Range<u64>, kind: LockKind, mut new: Held) -> Plan {
+fn plan(held: &[HeldRange], asked: &Range<u64>, kind: LockKind, mut new: HeldRange) -> Plan {
     let (mut rests, mut gone) = ([None; 2], 0);
     for held in held.iter().take_while(|held| held.start <= asked.end) {
         if !goes(held, asked, new.owner) {
@@ -271,8 +271,8 @@ fn plan(held: &[Held], asked: &Range<u64>, kind: LockKind, mut new: Held) -> Pla
             continue;
         }
         // Ranges of one owner do not overlap, so that each side is cut from one range at most.
-        let left = Held { end: held.end.min(asked.start), ..*held };
-        let right = Held { start: held.start.max(asked.end), ..*held };
+        let left = HeldRange { end: held.end.min(asked.start), ..*held };
+        let right = HeldRange { start: held.start.max(asked.end), ..*held };
         for (rest, place) in [left, right].into_iter().zip(&mut rests) {
             if rest.start < rest.end {
                 *place = Some(rest);
@@ -359,7 +359,7 @@ mod tests {
             // Neighbours that are the same are one.
             let all = locks.files.get(&1).cloned().unwrap_or_default();
             for one in &all {
-                let next = |other: &&Held| other.start == one.end && other.owner == one.owner;
+                let next = |other: &&HeldRange| other.start == one.end && other.owner == one.owner;
                 let same = all.iter().filter(next).any(|other| other.kind() == one.kind() && other.by == one.by);
                 assert!(!same, "{all:?}");
             }

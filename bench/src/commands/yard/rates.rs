@@ -6,7 +6,7 @@ use crate::commands::{Blame, Failure};
 use crate::generator::Plan;
 use crate::measure::{Prepared, pin};
 use crate::record::{Median, median};
-use crate::result::{Borne, Held, Round};
+use crate::result::{Borne, HeldRate, Round};
 use crate::runtimes::Built;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -41,7 +41,7 @@ struct Ready<'a> {
 impl Yard<'_> {
     /// Open loops at shares of what each server does in a closed loop of the same connections, and at a rate that all of them bear; and up to which of these rates each keeps to the objective.
     /// All servers are there all the time, and wait while they are not asked.
-    pub(crate) fn rates(&self) -> Result<(Vec<Held>, Vec<Borne>), Failure> {
+    pub(crate) fn rates(&self) -> Result<(Vec<HeldRate>, Vec<Borne>), Failure> {
         pin(Some(self.cpu)).usage()?;
         let mut entries = Vec::new();
         for server in &self.roster.servers {
@@ -78,7 +78,7 @@ impl Yard<'_> {
             }
         }
         let held = loads.iter().zip(&done).map(|((ready, share, rate), done)| held(ready.server, *share, *rate, done));
-        let held: Vec<Held> = held.collect();
+        let held: Vec<HeldRate> = held.collect();
         let objective = OBJECTIVE.parse().usage()?;
         let borne = ready.iter().map(|ready| Borne::new(&ready.server.name, objective, &held)).collect();
         for ready in ready {
@@ -98,7 +98,7 @@ impl Ready<'_> {
 }
 
 /// What rounds at a rate have in the middle.
-fn held(server: &Built, share: Option<f64>, rate: f64, done: &[Done]) -> Held {
+fn held(server: &Built, share: Option<f64>, rate: f64, done: &[Done]) -> HeldRate {
     let middle = |of: &dyn Fn(&Round) -> Option<f64>| -> Option<Median> {
         median(&done.iter().filter_map(|(round, ..)| of(round)).collect::<Vec<_>>())
     };
@@ -107,7 +107,7 @@ fn held(server: &Built, share: Option<f64>, rate: f64, done: &[Done]) -> Held {
     let p99 = middle(&|round| round.p99_ns.map(|ns| ns as f64));
     let mut spoilt = BTreeMap::new();
     done.iter().flat_map(|(.., kinds)| kinds).for_each(|kind| *spoilt.entry(kind.clone()).or_default() += 1);
-    Held {
+    HeldRate {
         server: server.name.clone(),
         share,
         rate,
