@@ -28,7 +28,7 @@ pub const SPARE_WINDOWS: usize = 64;
 pub const SINK_BYTES: usize = 64 << 10;
 
 /// The receive buffers that the kernel picks from: twice as many as a turn needs, and the rest is kept back (docs/decisions/09-shared-buffers.md).
-pub(crate) struct Shared {
+pub(crate) struct SharedBuffers {
     memory: *mut u8,
     /// Kept back.
     spares: Vec<u16>,
@@ -39,14 +39,19 @@ pub(crate) struct Shared {
     most: u16,
 }
 
-impl Shared {
+impl SharedBuffers {
     /// Hands the first ones to the kernel.
-    pub(crate) fn new(ring: &mut impl Ring) -> io::Result<Shared> {
+    pub(crate) fn new(ring: &mut impl Ring) -> io::Result<SharedBuffers> {
         let memory = Box::leak(vec![0; SHARED_BYTES * usize::from(SHARED_COUNT)].into_boxed_slice()).as_mut_ptr();
         // SAFETY: the memory is leaked, and `look` is the only one who touches it.
         unsafe { ring.share_buffers(memory, SHARED_COUNT, SHARED_BYTES as u32) }?;
-        let mut shared =
-            Shared { memory, spares: (0..SHARED_COUNT).rev().collect(), target: SHARED_COUNT_MIN, seen: 0, most: 0 };
+        let mut shared = SharedBuffers {
+            memory,
+            spares: (0..SHARED_COUNT).rev().collect(),
+            target: SHARED_COUNT_MIN,
+            seen: 0,
+            most: 0,
+        };
         shared.give(ring);
         Ok(shared)
     }

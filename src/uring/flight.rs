@@ -1,7 +1,7 @@
 //! What the kernel may be touching: the memory behind each operation in flight, and the SQEs that
 //! name it. **Unsafe**: the loop calls [`Ring::push`] only here and in `buffers.rs`.
 //!
-//! Ownership: a value of [`Inbound`] or [`Outbound`] owns the memory that its SQE names, on the
+//! Ownership: a value of [`PayloadReceive`] or [`Outbound`] owns the memory that its SQE names, on the
 //! heap or in the arena, so that the value itself may move. Its peer keeps it until the terminal
 //! CQE, or until a quiet send is known to have ended; so every `push` in here is sound. Nothing of
 //! a value is read or changed between its `start` and that end.
@@ -76,14 +76,14 @@ pub(crate) enum Way {
 }
 
 /// A payload on its way into blocks.
-pub(crate) struct Inbound {
+pub(crate) struct PayloadReceive {
     landing: Landing,
     gather: Box<Gather>,
 }
 
-impl Inbound {
-    pub(crate) fn new(landing: Landing, gather: Box<Gather>) -> Inbound {
-        Inbound { landing, gather }
+impl PayloadReceive {
+    pub(crate) fn new(landing: Landing, gather: Box<Gather>) -> PayloadReceive {
+        PayloadReceive { landing, gather }
     }
 
     pub(crate) fn into_parts(self) -> (Landing, Box<Gather>) {

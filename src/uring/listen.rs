@@ -32,7 +32,7 @@ pub const SOCKET_BUFFER_BYTES: usize = 1 << 20;
 pub const KEEPALIVE: (u32, u32) = (60, 15);
 /// A machine that answers nothing loses its connection after this time, in ms: 12 h, with data under way or without. A
 /// machine may be paused, or sleep for a night, and a Linux mount never reconnects. A connection that is needed for
-/// another client is taken from a machine that is silent before (`server/eviction.rs`).
+/// another client is taken from a machine that is silent before (`server/reclaim.rs`).
 pub const USER_TIMEOUT_MS: u32 = 12 * 3600 * 1000;
 /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;

@@ -11,8 +11,9 @@
 //!
 //! A turn enters once, with three exceptions, whose further enters do not wait: the submission
 //! queue is full; the loop polls before it sleeps (`--busy-poll`); a peer's socket has more
-//! requests, whose replies may leave together (`server/together.rs`). The last one also drains CQEs
-//! inside a peer's turn; other peers still send only in their own turns.
+//! requests, whose replies may leave together (`server/together.rs`). For the last one the turn
+//! receives again between two handlers: it enters, drains and serves before the peer is answered.
+//! No handler enters to wait, or drains.
 //!
 //! Must not know: memfs, messages. It sees sessions through their driver contract, and trees
 //! through [`Service`](crate::fs::Service).
@@ -34,6 +35,8 @@ mod ring;
 mod server;
 mod socket;
 mod table;
+#[cfg(test)]
+mod testring;
 mod token;
 
 pub use buffers::{SHARED_BYTES, SHARED_COUNT, SINK_BYTES, SPARE_WINDOWS, WINDOW_BYTES};

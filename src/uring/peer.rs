@@ -9,7 +9,7 @@
 //! nothing is in flight.
 
 use super::buffers::{WINDOW_BYTES, Window};
-use super::flight::{Inbound, Outbound};
+use super::flight::{Outbound, PayloadReceive};
 use super::intake::{Intake, WHOLE_BYTES_MAX};
 use super::pace::Pace;
 use super::socket::Socket;
@@ -44,9 +44,9 @@ pub(crate) enum Receiving {
     /// Into the window; in flight.
     Window,
     /// A payload into blocks; in flight.
-    Blocks(Inbound),
+    Blocks(PayloadReceive),
     /// The same, cut short: to be submitted again.
-    MoreBlocks(Inbound),
+    MoreBlocks(PayloadReceive),
     /// Into the sink; in flight.
     Sink,
 }
@@ -70,14 +70,8 @@ pub(crate) struct Peer<S: Service> {
     pub(crate) window: Window,
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
-    /// Bytes that complete the message that has begun, as far as is known.
-    pub(crate) more: u32,
-    /// Payload bytes that the session wants thrown away.
-    pub(crate) skip: u32,
-    /// Whole messages may be left in the window because a cap was reached.
-    pub(crate) held: bool,
-    /// They would be served at once: only the share of a turn was used up.
-    pub(crate) again: bool,
+    /// What the session waits for.
+    pub(crate) need: Need,
     /// The turn in which its session was served last.
     turn: u64,
     /// All fids of a peer that is closing are closed.
@@ -120,10 +114,7 @@ impl<S: Service> Peer<S> {
             window: Window::new(),
             receiving: Receiving::Nothing,
             sending: Sending::Nothing,
-            more: 0,
-            skip: 0,
-            held: false,
-            again: false,
+            need: Need::default(),
             turn: 0,
             closed: false,
             fresh: false,
@@ -144,12 +135,6 @@ impl<S: Service> Peer<S> {
         if std::mem::replace(&mut self.turn, turn) != turn {
             self.session.begin_turn();
         }
-    }
-
-    /// Notes what the session waits for.
-    pub(crate) fn note(&mut self, need: Need) {
-        // Neither is more than a message, whose size is a u32.
-        (self.held, self.again, self.more, self.skip) = (need.held, need.again, need.more as u32, need.skip as u32);
     }
 
     /// The replies on their way out.
@@ -207,7 +192,7 @@ impl<S: Service> Peer<S> {
     pub(crate) fn window_bytes(&self) -> usize {
         let unread = self.window.unread().len();
         // While a payload lands the window is empty.
-        let begun = if unread > 0 { unread + self.more as usize } else { 0 };
+        let begun = if unread > 0 { unread + self.need.more } else { 0 };
         self.intake_bytes().max(begun).max(WINDOW_BYTES)
     }
 
@@ -236,13 +221,13 @@ impl<S: Service> Peer<S> {
     /// Whether everything that has arrived is served, and every reply has left.
     pub(crate) fn is_at_rest(&self) -> bool {
         let has_sent = matches!(self.sending, Sending::Nothing) && self.session.queued_bytes() == 0;
-        has_sent && !self.again && !self.held && self.session.pending() == 0
+        has_sent && !self.need.again && !self.need.held && self.session.pending() == 0
     }
 
     /// Whether its requests wait behind ones that wait for news, so that it is not received from: no receive tells when
     /// it has gone.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.life == Life::Open && self.held && !self.hung_up && matches!(self.receiving, Receiving::Nothing)
+        self.life == Life::Open && self.need.held && !self.hung_up && matches!(self.receiving, Receiving::Nothing)
     }
 
     /// Whether the kernel may still touch memory of this peer.

@@ -1,232 +1,165 @@
-//! The loop itself: its state, a turn, and what a peer's turn does.
+//! The server: rooms, each with a concern and its state, and what joins them.
 //!
-//! - `receive`, `send`, `together`: bytes of a peer, in and out.
-//! - `accept`: listeners, and the drain at the end. `eviction`: peers that are closed by the loop.
-//! - `growth`: memory for more files. `recent`: which peers were active a moment ago.
-//! - `late`: what the tree answers later. `gates`: whose replies wait for it. `options`: what a loop is given.
+//! | room | concern |
+//! |---|---|
+//! | `io`, `clock` | the ring with its counts; the time of a turn |
+//! | `peers`, `work` | who is there; who has a turn |
+//! | `accepts`, `receives`, `sends`, `quiet` | listeners; bytes of a peer, in and out; sends without a CQE |
+//! | `kept` | memory of replies and lists of views, for the next ones |
+//! | `late` | what the tree answers later (`gates`: whose replies wait for it) |
+//! | `reclaim`, `growth` | whose memory is taken back; memory for more files |
+//! | `outlet`, `drain` | log lines; the end, with signals and the timer |
+//!
+//! A room has methods that take what they need of the others. `turn.rs` is a turn, with what a peer's turn does; the join in
+//! here hands each CQE to its room, and ends the peers that rooms have chosen. `options`: what a loop is given.
 
 mod accept;
-mod eviction;
+mod clock;
+mod drain;
 mod gates;
 mod growth;
+mod io;
 mod kept;
 mod late;
 mod lines;
 mod options;
+mod peers;
+mod quiet;
 mod receive;
 mod recent;
+mod reclaim;
 mod send;
 mod together;
+mod turn;
+mod work;
 
-use self::accept::{AcceptState, Accepting};
+use self::accept::{Accepts, Identity};
 pub use self::accept::{Listener, Trust};
-pub use self::eviction::CLOSING_MAX;
-use self::eviction::Overdue;
-use self::gates::Gates;
+use self::clock::Clock;
+use self::drain::Drain;
 pub use self::growth::Grow;
+use self::growth::Growth;
+use self::io::Io;
 use self::kept::Kept;
 pub use self::kept::{KEPT_BATCH_BYTES_ALL, KEPT_GATHERS};
+use self::late::Late;
 pub use self::lines::LogTo;
-use self::lines::Outlet;
+use self::lines::{Ending, Outlet};
 pub use self::options::Options;
-use self::recent::Recent;
-use super::buffers::{Shared, Sink, Spares};
+use self::peers::Peers;
+use self::quiet::Quiet;
+use self::receive::{Armed, Receives};
+pub use self::reclaim::CLOSING_MAX;
+use self::reclaim::{Look, Place, Reclaim, Scarce};
+use self::send::Sends;
+use self::work::Work;
 use super::flight;
-use super::peer::{Life, Peer, Sending};
+use super::peer::{Life, Peer};
 use super::ring::Ring;
 use super::socket::Socket;
-use super::table::Table;
 use super::token::{Op, Token};
 use crate::arena::{Gauge, Heads, Memory};
-use crate::fs::{At, Service};
+use crate::fs::Service;
 use crate::session::{self, Session};
 use crate::stats::Connection;
+use nix::errno::Errno;
 use nix::libc;
-use slab::Slab;
-use std::collections::BTreeSet;
-use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A turn that comes so late, in nanoseconds, shows that the process was stopped.
-const STOPPED_NS: u64 = 3_000_000_000;
 /// A peer with so many unserved bytes is not received from.
 const BACKLOG_BYTES: usize = 64 << 10;
 /// What all windows together may have beyond one of the usual size for each peer.
 pub const BACKLOG_BYTES_ALL: usize = 64 << 20;
 
-/// A running server: a ring, a tree and the peers.
+/// A running server: a ring, a tree and the peers. See the head of the file for its rooms.
 pub struct Server<R: Ring, S: Service> {
-    ring: R,
-    peers: Slab<Peer<S>>,
+    io: Io<R>,
+    clock: Clock,
     fs: S,
-    listeners: Vec<Accepting>,
-    options: Options,
-    table: Table,
-    heads: Heads,
-    gauge: Gauge,
-    memory: Memory,
-    sink: Sink,
-    /// `None` where the kernel has no such thing: then every peer has a window.
-    shared: Option<Shared>,
-    spares: Spares,
-    /// Memory of replies that is kept for the next ones.
+    peers: Peers<S>,
+    work: Work,
+    accepts: Accepts,
+    receives: Receives,
+    sends: Sends,
+    quiet: Quiet,
     kept: Kept,
-    events: Vec<(u64, i32, u32)>,
-    /// Slots of peers to go on with. Those of this turn are taken out first, and leave their memory to the next ones.
-    work: Vec<u32>,
-    worked: Vec<u32>,
-    /// Peers that are to be gone on with in this turn, after the one that it is at.
-    left: usize,
-    generation: u32,
-    hash_key: u64,
-    at: At,
-    /// Nanoseconds in which the process was stopped.
-    stopped_ns: u64,
-    /// Peers whose quiet sends were pushed since the last look at completions, with their generations.
-    quiet: Vec<(u32, u32)>,
-    /// When those left, in monotonic nanoseconds.
-    left_ns: u64,
-    /// Turns so far.
-    turns: u64,
-    /// More operations of the tree can be finished than a turn finishes.
-    completing: bool,
-    /// Some may have ended, but it is not known yet.
-    unsettled: bool,
-    /// Enters, and CQEs drained, since the last quiet send was pushed.
-    looks: usize,
-    seen: usize,
-    /// Whose replies wait for gates of the tree.
-    gates: Gates,
-    /// Peers that are not served until the tree is no longer behind.
-    behind: BTreeSet<u32>,
-    /// Who has had short replies, and who has had a turn.
-    short: Recent,
-    busy: Recent,
-    /// Operations in flight that a wake-up may leave without a CQE: receives into blocks, and sends that wait for room.
-    patient: usize,
-    /// A wait for the next look at deadlines is in flight.
-    sweeping: bool,
-    drain: Option<u64>,
-    /// Peers that were ended and are not gone yet.
-    closing: usize,
-    overdue: Overdue,
-    /// Memory of replies, windows and fids in bytes: now, and the most since the allocator last gave memory back.
-    held: usize,
-    held_most: usize,
-    /// A peer that was ended to have its blocks back, until it is gone.
-    evicted: Option<u32>,
+    late: Late,
+    reclaim: Reclaim,
+    growth: Growth,
     outlet: Outlet,
+    drain: Drain,
+    options: Options,
 }
 
 impl<R: Ring, S: Service> Server<R, S> {
     /// A server that serves nothing yet. `heads`, `memory` and `gauge` are those of the arena behind `fs`.
     pub fn new(mut ring: R, fs: S, arena: (Memory, Heads, Gauge), mut options: Options) -> Server<R, S> {
         let (memory, heads, gauge) = arena;
-        let hash_key = ring.entropy();
-        let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
-        let shared = if ring.features().multishot { Shared::new(&mut ring).ok() } else { None };
+        let stats = || Rc::clone(&options.stats);
+        let accepts = Accepts::new(&mut ring);
+        let clock = Clock::new(&mut ring);
+        let receives = Receives::new(&mut ring, stats());
+        let sends = Sends::new(memory, heads, stats());
+        let io = Io::new(ring, stats());
         Server {
-            ring,
-            peers: Slab::new(),
+            io,
+            clock,
             fs,
-            listeners: Vec::new(),
-            table: Table::new(memory),
-            heads,
-            gauge,
-            memory,
-            sink: Sink::new(),
-            shared,
-            spares: Spares::default(),
+            peers: Peers::new(),
+            work: Work::default(),
+            accepts,
+            receives,
+            sends,
+            quiet: Quiet::default(),
             kept: Kept::default(),
-            events: Vec::new(),
-            work: Vec::new(),
-            worked: Vec::new(),
-            left: 0,
-            generation: 0,
-            hash_key,
-            at,
-            stopped_ns: 0,
-            quiet: Vec::new(),
-            left_ns: 0,
-            turns: 0,
-            completing: false,
-            unsettled: false,
-            looks: 0,
-            seen: 0,
-            gates: Gates::default(),
-            behind: BTreeSet::new(),
-            short: Recent::default(),
-            busy: Recent::default(),
-            patient: 0,
-            sweeping: false,
-            drain: None,
-            closing: 0,
-            overdue: Overdue::default(),
-            held: 0,
-            held_most: 0,
-            evicted: None,
-            outlet: Outlet::new(options.log.take()),
+            late: Late::default(),
+            reclaim: Reclaim::new(gauge, memory.len(), &options),
+            growth: Growth::new(options.grow.take(), memory, gauge),
+            outlet: Outlet::new(options.log.take(), Rc::clone(&options.stats)),
+            drain: Drain::new(options.signals),
             options,
         }
     }
 
     /// Registers the first `bytes` of the arena, so that blocks are reached through the table.
-    pub fn register(&mut self, bytes: usize) -> io::Result<()> {
-        if !self.ring.features().vectored_fixed {
-            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+    pub fn register(&mut self, bytes: usize) -> std::io::Result<()> {
+        if !self.io.ring.features().vectored_fixed {
+            return Err(std::io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
-        self.table.register(&mut self.ring, bytes)
+        self.sends.table.register(&mut self.io.ring, bytes)
     }
 
     /// Serves the connections of a listening socket.
     pub fn listen(&mut self, listener: Listener) {
-        self.listeners.push(Accepting { listener, state: AcceptState::Idle, warned_ns: None });
+        self.accepts.add(listener);
     }
 
     /// Serves a connected socket.
     pub fn connect(&mut self, fd: RawFd, trust: Trust) {
-        self.connect_by("-".into(), fd, trust, false);
+        self.connect_by(Listener { fd, name: "-".into(), trust, tcp: false });
     }
 
-    /// Serves a socket that came by this listener.
-    fn connect_by(&mut self, listener: Rc<str>, fd: RawFd, trust: Trust, tcp: bool) {
-        // Whatever the listener's trust, the server shows itself to those who the kernel says are
-        // at the other end.
-        let identity = self.ring.peer_identity(fd);
-        let is_owner = !tcp && identity.is_some_and(|(uid, _)| uid == 0 || uid == self.options.owner);
-        let owner = is_owner.then_some(self.options.owner);
-        let trust = match trust {
-            Trust::All => session::Trust::All,
-            Trust::Squash => session::Trust::Squash,
-            Trust::PeerUid => match identity {
-                Some((uid, gid)) => session::Trust::Peer { uid, gid },
-                None => session::Trust::Squash,
-            },
-        };
-        let shown = match trust {
-            session::Trust::All => "all".into(),
-            session::Trust::Squash => "squash".into(),
-            session::Trust::Peer { uid, .. } => format!("uid={uid}").into(),
-        };
-        let connection = Rc::new(Connection::new(listener, shown, self.at.mono_ns));
-        self.generation = self.generation.wrapping_add(1) & 0xff_ffff;
-        let entry = self.peers.vacant_entry();
-        let slot = entry.key() as u32;
+    /// Serves a connected socket that came by this listener.
+    fn connect_by(&mut self, Listener { fd, name, trust, tcp }: Listener) {
+        let identity = Identity::new(trust, self.io.ring.peer_identity(fd), self.options.owner, tcp);
+        let connection = Rc::new(Connection::new(name, identity.shown, self.clock.at.mono_ns));
+        let generation = self.accepts.next_generation();
+        let slot = self.peers.vacant();
         let config = session::Config {
-            trust,
-            owner,
+            trust: identity.trust,
+            owner: identity.owner,
             users: Arc::clone(&self.options.users),
-            hash_key: self.hash_key,
+            hash_key: self.accepts.hash_key(),
             budget: Arc::clone(&self.options.budget),
             // 2^40 operations of each connection before the numbers come to those of the next one.
-            first_op: u64::from(self.generation) << 40,
+            first_op: u64::from(generation) << 40,
             ..session::Config::new(slot, self.options.msize_max)
         };
         self.options.stats.connected(slot, Rc::clone(&connection));
-        let socket = Socket::new(&mut self.ring, fd, slot);
-        entry.insert(Peer::new(socket, self.generation, Session::new(config), connection, tcp));
+        let socket = Socket::new(&mut self.io.ring, fd, slot);
+        self.peers.insert(Peer::new(socket, generation, Session::new(config), connection, tcp));
         self.options.stats.counters.accepted.up();
         self.list(slot);
     }
@@ -238,7 +171,7 @@ impl<R: Ring, S: Service> Server<R, S> {
 
     /// The ring.
     pub fn ring(&mut self) -> &mut R {
-        &mut self.ring
+        &mut self.io.ring
     }
 
     /// Connections that are not gone yet.
@@ -248,7 +181,7 @@ impl<R: Ring, S: Service> Server<R, S> {
 
     /// Connections that were overdue at the last sweep and are not closed for it yet.
     pub fn overdue(&self) -> usize {
-        self.overdue.peers.len()
+        self.reclaim.overdue()
     }
 
     /// Fids of all connections.
@@ -258,40 +191,35 @@ impl<R: Ring, S: Service> Server<R, S> {
 
     /// Operations in flight that may be woken without an end.
     pub fn patient(&self) -> usize {
-        self.patient
+        self.io.patient()
     }
 
     /// Shared receive buffers that the kernel does not have.
     pub fn spare_buffers(&self) -> usize {
-        self.shared.as_ref().map_or(0, Shared::spares)
+        self.receives.spare_buffers()
     }
 
     /// Bytes of the windows of all connections.
     pub fn window_bytes(&self) -> usize {
-        self.spares.lent_bytes()
+        self.receives.spares.lent_bytes()
     }
 
     /// Turns until a signal came and everything is closed; then the tree is cleaned up. `last` sees
     /// it before that.
-    pub fn run(&mut self, last: impl FnOnce(&mut S)) -> io::Result<()> {
+    pub fn run(&mut self, last: impl FnOnce(&mut S)) -> std::io::Result<()> {
         self.start()?;
         while !self.is_over() {
             self.turn()?;
         }
         last(&mut self.fs);
-        self.fs.cleanup().map_err(io::Error::other)
+        self.fs.cleanup().map_err(std::io::Error::other)
     }
 
     /// Before the first turn: readies the tree and arms what waits for signals.
-    pub fn start(&mut self) -> io::Result<()> {
-        self.fs.init(self.at).map_err(io::Error::other)?;
+    pub fn start(&mut self) -> std::io::Result<()> {
+        self.fs.init(self.clock.at).map_err(std::io::Error::other)?;
         self.outlet.open();
-        self.watch_signals()
-    }
-
-    fn watch_signals(&mut self) -> io::Result<()> {
-        let Some(fd) = self.options.signals else { return Ok(()) };
-        self.retry(|server| flight::poll(&mut server.ring, fd, Token::new(Op::Signal, 0, 0)))
+        self.drain.watch(&mut self.io)
     }
 
     /// Whether a drain has ended, and no log line is waited for.
@@ -301,138 +229,41 @@ impl<R: Ring, S: Service> Server<R, S> {
 
     /// Whether connections and listeners are gone for good.
     fn is_drained(&self) -> bool {
-        self.drain.is_some()
-            && self.peers.is_empty()
-            && self.listeners.iter().all(|listener| listener.state == AcceptState::Closed)
+        self.drain.is_on() && self.peers.is_empty() && self.accepts.are_closed()
     }
 
     /// One turn of the loop; waits until there is something to do.
-    pub fn turn(&mut self) -> io::Result<()> {
+    pub fn turn(&mut self) -> std::io::Result<()> {
         self.turn_with(true)
     }
 
     /// One turn that does not wait, for who drives both ends from one thread.
-    pub fn turn_now(&mut self) -> io::Result<()> {
+    pub fn turn_now(&mut self) -> std::io::Result<()> {
         self.turn_with(false)
     }
 
-    fn turn_with(&mut self, waits: bool) -> io::Result<()> {
-        self.turns += 1;
-        self.arm_listeners()?;
-        self.enter(waits)?;
-        self.read_clocks();
-        self.hear()?;
-        self.settle();
-        self.complete();
-        self.relieve();
-        let next = std::mem::take(&mut self.worked);
-        let mut work = std::mem::replace(&mut self.work, next);
-        self.left = work.len();
-        for slot in work.drain(..) {
-            self.left -= 1;
-            self.go_on(slot)?;
+    /// Stops accepting and lets replies leave, for a while. Asked twice, it waits for nobody.
+    pub fn begin_drain(&mut self) -> std::io::Result<()> {
+        if !self.drain.begin(self.clock.at.mono_ns) {
+            self.sweep()?;
+            let ending = self.ending();
+            return self.outlet.sweep(&mut self.io, ending);
         }
-        self.worked = work;
-        if !self.sweeping && (!self.peers.is_empty() || self.drain.is_some() || self.outlet.waits_for_time()) {
-            self.sweeping = true;
-            let token = Token::new(Op::Sweep, 0, 0);
-            self.retry(|server| flight::wait(&mut server.ring, &flight::SWEEP, token))?;
-        }
-        self.grow()?;
-        if let Some(shared) = &mut self.shared {
-            shared.turned(&mut self.ring);
-        }
-        // What this turn has set off (a line of the log, say) must not wait until something else ends the sleep.
-        self.complete();
-        if self.outlet.has_news() || self.drain.is_some() {
-            self.write_lines()?;
-        }
-        self.show_held();
+        self.accepts.end(&mut self.io)?;
+        let slots: Vec<u32> = self.peers.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.list(slot));
         Ok(())
     }
 
-    /// Shows how much memory holders have, and notes the most since memory was given back.
-    fn show_held(&mut self) {
-        let counters = &self.options.stats.counters;
-        let budget = &self.options.budget;
-        budget.note_files(self.fs.file_memory_bytes(), S::FILE_BYTES);
-        let held = [budget.reply_bytes(), self.kept.batch_bytes(), self.spares.lent_bytes(), budget.fid_bytes()];
-        let [replies, kept, windows, fids] = held;
-        counters.fid_bytes.set(fids as u64);
-        counters.reply_bytes.set(replies as u64);
-        counters.kept_bytes.set(kept as u64);
-        counters.window_bytes.set(windows as u64);
-        self.held = held.iter().sum();
-        self.held_most = self.held_most.max(self.held);
+    /// How far the loop has come with its end.
+    fn ending(&self) -> Ending {
+        Ending { is_drained: self.is_drained(), until_ns: self.drain.until_ns(), now_ns: self.clock.at.mono_ns }
     }
 
-    /// Hears what has ended, and lists whom that concerns.
-    fn hear(&mut self) -> io::Result<()> {
-        let mut events = std::mem::take(&mut self.events);
-        self.ring.drain(|user_data, res, flags| events.push((user_data, res, flags)));
-        self.options.stats.counters.cqes.add(events.len() as u64);
-        self.seen += events.len();
-        for (user_data, res, flags) in events.drain(..) {
-            self.event(user_data, res, flags)?;
-        }
-        self.events = events;
-        Ok(())
-    }
+    // CQEs.
 
-    /// Time in which the process was stopped (SIGSTOP, a machine that slept) does not count: nobody was slow then. It shows, since a look at deadlines is due every
-    /// second.
-    fn read_clocks(&mut self) {
-        let mono_ns = self.ring.monotonic() - self.stopped_ns;
-        let gap = mono_ns.saturating_sub(self.at.mono_ns);
-        let stopped = if self.sweeping && gap > STOPPED_NS { gap } else { 0 };
-        self.stopped_ns += stopped;
-        self.at = At { wall: self.ring.wall(), mono_ns: mono_ns - stopped };
-    }
-
-    /// Submits, and waits unless there is work left.
-    fn enter(&mut self, waits: bool) -> io::Result<()> {
-        if !self.quiet.is_empty() {
-            self.left_ns = self.ring.monotonic() - self.stopped_ns;
-        }
-        if !waits || !self.work.is_empty() || self.unsettled || self.completing || self.fs.has_work() {
-            return self.enter_once(0);
-        }
-        if self.options.busy_poll_ns > 0 {
-            self.enter_once(0)?;
-            let until = self.ring.monotonic() + self.options.busy_poll_ns;
-            while !self.ring.has_work() && self.ring.monotonic() < until {
-                std::hint::spin_loop();
-            }
-            if self.ring.has_work() {
-                return self.enter_once(0);
-            }
-        }
-        // A send that succeeds at once is quiet and does not end this wait.
-        self.enter_once(1)
-    }
-
-    fn enter_once(&mut self, want: u32) -> io::Result<()> {
-        self.options.stats.counters.enters.up();
-        self.looks += 1;
-        self.ring.submit_and_wait(want)
-    }
-
-    /// Pushes, and where the queue is full submits what is there and pushes again.
-    fn retry(&mut self, mut push: impl FnMut(&mut Self) -> bool) -> io::Result<()> {
-        while !push(self) {
-            self.enter_once(0)?;
-        }
-        Ok(())
-    }
-
-    fn list(&mut self, slot: u32) {
-        let peer = &mut self.peers[slot as usize];
-        if !std::mem::replace(&mut peer.listed, true) {
-            self.work.push(slot);
-        }
-    }
-
-    fn event(&mut self, user_data: u64, res: i32, flags: u32) -> io::Result<()> {
+    /// Hands a CQE to its room.
+    fn event(&mut self, user_data: u64, res: i32, flags: u32) -> std::io::Result<()> {
         let Some(token) = Token::decode(user_data) else {
             self.options.stats.counters.cqes_stale.up();
             return Ok(());
@@ -440,39 +271,37 @@ impl<R: Ring, S: Service> Server<R, S> {
         match token.op {
             Op::Accept => self.accepted(token.slot as usize, res, flags)?,
             Op::Backoff => {
-                let listener = &mut self.listeners[token.slot as usize];
-                listener.state = AcceptState::Idle;
-                if self.drain.is_some() {
-                    self.close_listener(token.slot as usize);
-                }
+                self.accepts.backed_off(token.slot as usize);
+                self.close_drained(token.slot as usize);
             }
-            Op::Signal => self.signalled()?,
-            Op::Cancel => {}
-            Op::Populate => self.populated(res),
-            Op::Log => self.wrote_lines(res)?,
-            Op::Sweep => {
-                self.sweeping = false;
-                self.sweep()?;
-                if let Some(shared) = &mut self.shared {
-                    shared.swept();
+            Op::Signal => {
+                if self.drain.hears_end(&mut self.io.ring) {
+                    self.begin_drain()?;
                 }
-                self.sweep_lines()?;
-                self.fs.tick(self.at);
+                self.drain.watch(&mut self.io)?;
+            }
+            Op::Cancel => {}
+            Op::Populate => self.growth.populated(res, &mut self.sends.table, &mut self.io.ring),
+            Op::Log => {
+                let ending = self.ending();
+                self.outlet.wrote(res, &mut self.io, ending)?;
+            }
+            Op::Sweep => {
+                self.drain.timer_ended();
+                self.sweep()?;
+                self.receives.swept();
+                let ending = self.ending();
+                self.outlet.sweep(&mut self.io, ending)?;
+                self.fs.tick(self.clock.at);
             }
             Op::Receive | Op::Send => {
-                let known = self.peers.get(token.slot as usize).is_some_and(|peer| peer.generation == token.generation);
-                if !known {
+                if self.peers.get_same(token.slot, token.generation).is_none() {
                     self.options.stats.counters.cqes_stale.up();
-                    if let Some(shared) = &mut self.shared {
-                        shared.look(&mut self.ring, flags, 0, |_| ());
-                    }
+                    self.receives.give_back(&mut self.io.ring, flags);
                     return Ok(());
                 }
                 match token.op {
-                    Op::Send => self.sent(token.slot, res, self.at.mono_ns),
-                    _ if io_uring::cqueue::buffer_select(flags).is_some() => {
-                        self.received_shared(token.slot, res, flags)
-                    }
+                    Op::Send => self.sent(token.slot, res, self.clock.at.mono_ns),
                     _ => self.received(token.slot, res, flags),
                 }
                 self.list(token.slot);
@@ -481,86 +310,155 @@ impl<R: Ring, S: Service> Server<R, S> {
         Ok(())
     }
 
-    /// Ends a peer: what it had asked for is abandoned, and it is gone once nothing is in flight.
-    fn end(&mut self, slot: u32) {
-        let peer = &mut self.peers[slot as usize];
-        if peer.life != Life::Closing {
-            peer.life = Life::Closing;
-            self.closing += 1;
-            peer.closed = peer.session.close_part(&mut self.fs, self.at);
-            peer.socket.shutdown(&mut self.ring);
+    fn accepted(&mut self, index: usize, res: i32, flags: u32) -> std::io::Result<()> {
+        match self.accepts.ended(index, res, flags) {
+            Ok(fd) if self.drain.is_on() || !self.has_place() => {
+                self.options.stats.counters.refused.up();
+                self.io.ring.close(fd);
+            }
+            Ok(fd) => self.connect_by(Listener { fd, ..self.accepts.listener(index).clone() }),
+            Err(error @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
+                let (ring, now) = (&mut self.io.ring, self.clock.at.mono_ns);
+                if let Some(slot) = self.reclaim.longest_overdue(Scarce::Places, &self.peers, ring, now) {
+                    self.evict(slot);
+                }
+                self.accepts.back_off(index, error, now, &mut self.io)?;
+            }
+            // The connection went before it was accepted, or the accept was cancelled.
+            Err(error) => log::debug!(target: "failed-accept", "accept: {error}"),
+        }
+        self.close_drained(index);
+        Ok(())
+    }
+
+    /// Closes a listener of which nothing is in flight, if the loop drains.
+    fn close_drained(&mut self, index: usize) {
+        if self.drain.is_on() {
+            self.accepts.close_idle(index, &mut self.io.ring);
         }
     }
 
+    /// Whether one more connection may come. A peer may be closed for it.
+    fn has_place(&mut self) -> bool {
+        match self.reclaim.place(&self.peers, &mut self.io.ring, self.clock.at.mono_ns) {
+            Place::Free => true,
+            Place::None => false,
+            Place::Of(slot) => {
+                self.evict(slot);
+                true
+            }
+        }
+    }
+
+    /// Looks at all peers, once a second.
+    fn sweep(&mut self) -> std::io::Result<()> {
+        let now = self.clock.at.mono_ns;
+        let rules = (self.drain.is_over(now), self.receives.is_shared());
+        let mut sweep = self.reclaim.begin_sweep(&self.peers, &mut self.io.ring, now, rules);
+        for slot in 0..self.peers.slots() {
+            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            match self.reclaim.look(slot, peer, &mut self.io.ring, &mut sweep) {
+                Look::Well => {}
+                Look::TooSlow => {
+                    log::info!(target: "slow-peer", "peer {slot}: too slow, closed");
+                    self.end(slot);
+                    self.list(slot);
+                }
+                Look::HungUp => {
+                    peer.hung_up = true;
+                    self.list(slot);
+                }
+                Look::LeavesWindow => {
+                    // Back to shared buffers, or to a window of the usual size, once this receive has ended.
+                    let target = Token::new(Op::Receive, peer.generation, slot);
+                    peer.ends_bulk();
+                    self.io.push(|ring| flight::cancel(ring, target, Token::new(Op::Cancel, 0, 0)))?;
+                }
+            }
+        }
+        self.reclaim.end_sweep(&mut self.io.ring);
+        Ok(())
+    }
+
     // Peers.
+
+    fn list(&mut self, slot: u32) {
+        self.work.list(slot, &mut self.peers[slot].listed);
+    }
+
+    /// Ends a peer: what it had asked for is abandoned, and it is gone once nothing is in flight.
+    fn end(&mut self, slot: u32) {
+        self.peers.end(slot, &mut self.fs, self.clock.at, &mut self.io.ring);
+    }
 
     fn broken(&mut self, slot: u32, broken: session::Broken) {
         log::info!(target: "broken-peer", "peer {slot}: {broken}");
         self.end(slot);
     }
 
-    /// Serves what has arrived, sends what is to be sent, receives what comes next.
-    fn go_on(&mut self, slot: u32) -> io::Result<()> {
-        let draining = self.drain.is_some();
-        let peer = &mut self.peers[slot as usize];
-        (peer.listed, peer.idle_sweeps) = (false, 0);
-        if peer.life == Life::Closing && !peer.closed {
-            peer.closed = peer.session.close_part(&mut self.fs, self.at);
+    /// Ends a peer that holds what others need.
+    fn evict(&mut self, slot: u32) {
+        log::info!(target: "greedy-peer", "peer {slot}: holds what others need, closed");
+        self.options.stats.counters.evicted.up();
+        self.end(slot);
+        self.list(slot);
+    }
+
+    /// Ends a peer if something is scarce.
+    fn relieve(&mut self) {
+        let windows = self.receives.spares.lent_bytes();
+        let (ring, now) = (&mut self.io.ring, self.clock.at.mono_ns);
+        if let Some(slot) = self.reclaim.relieve(&self.peers, windows, ring, now) {
+            self.evict(slot);
         }
-        // Nothing was in the socket when the last enter ended.
-        let heard_all = peer.life == Life::Finishing || draining && peer.listens();
-        if self.peers[slot as usize].life != Life::Closing {
-            self.serve(slot);
-        }
-        self.receive_again(slot)?;
-        self.interrupt(slot);
-        if self.peers[slot as usize].life != Life::Closing {
-            self.send(slot)?;
-        }
-        let at_rest = self.peers[slot as usize].is_at_rest();
-        if at_rest && heard_all {
+    }
+
+    /// A send ended with `res`, at `now` in monotonic nanoseconds.
+    fn sent(&mut self, slot: u32, res: i32, now: u64) {
+        let ended = self.sends.ended(&mut self.peers[slot], (res, now), &mut self.io, &mut self.kept);
+        if let Err(error) = ended {
+            log::debug!(target: "failed-send", "peer {slot}: send: {error}");
             self.end(slot);
         }
-        if self.peers[slot as usize].life == Life::Open {
-            self.receive(slot)?;
-        }
-        // Receiving may have served something, so that a batch was lent once more.
-        if let Some(batch) = self.peers[slot as usize].session.take_spare() {
-            self.kept.keep(batch);
-        }
-        let peer = &mut self.peers[slot as usize];
-        peer.show();
-        if peer.life == Life::Closing && !peer.closed {
-            // Its fids are closed in parts. No CQE will come for the next part.
-            peer.listed = true;
-            self.work.push(slot);
-        } else if peer.life == Life::Closing && !peer.in_flight() && !peer.session.is_ending() {
-            let mut peer = self.peers.remove(slot as usize);
-            self.closing -= 1;
-            peer.window.discard(&mut self.spares);
-            peer.socket.close(&mut self.ring);
-            self.options.stats.disconnected(slot);
-            self.options.stats.counters.closed.up();
-            self.evicted = self.evicted.filter(|&evicted| evicted != slot);
-        } else if peer.life != Life::Closing {
-            self.gates.note(slot, peer.session.gates());
-            if peer.held && self.fs.is_behind() {
-                self.behind.insert(slot);
+    }
+
+    /// A receive has brought something, or ended.
+    fn received(&mut self, slot: u32, res: i32, flags: u32) {
+        let Server { io, clock, fs, peers, work, receives, kept, .. } = self;
+        let peer = &mut peers[slot];
+        if io_uring::cqueue::buffer_select(flags).is_some() {
+            if let Err(broken) = receives.ended_shared(peer, (res, flags), fs, clock, &mut io.ring, kept) {
+                self.broken(slot, broken);
             }
-            // No CQE will come for what is left, nor for a receive that finds nothing before a drained peer ends.
-            // A quiet send ends without one.
-            let ends_unheard = match &peer.sending {
-                Sending::Nothing => true,
-                Sending::Replies(out) => out.is_quiet(),
-                Sending::MoreReplies(_) => false,
-            };
-            let left = peer.again && ends_unheard;
-            if left || draining && at_rest && peer.listens() {
-                peer.listed = true;
-                self.work.push(slot);
+            return;
+        }
+        let alone = !work.is_shared(slot, clock.at.mono_ns);
+        if let Err(error) = receives.ended(peer, (res, flags, alone), fs, clock, io, kept) {
+            log::debug!(target: "failed-receive", "peer {slot}: receive: {error}");
+            self.end(slot);
+        }
+    }
+
+    /// Serves what the window of a peer has, if that is due.
+    fn serve(&mut self, slot: u32) {
+        let Server { peers, fs, clock, kept, .. } = self;
+        if let Err(broken) = self.receives.serve(&mut peers[slot], fs, clock, kept) {
+            self.broken(slot, broken);
+        }
+    }
+
+    /// Arms the receive that a peer needs next.
+    fn arm(&mut self, slot: u32) -> std::io::Result<()> {
+        loop {
+            let (peer, now) = (&mut self.peers[slot], self.clock.at.mono_ns);
+            if self.receives.arm((slot, peer), now, &mut self.io, &mut self.kept)? == Armed::Done {
+                return Ok(());
+            }
+            self.serve(slot);
+            if self.peers[slot].life != Life::Open {
+                return Ok(());
             }
         }
-        Ok(())
     }
 }
 
@@ -570,7 +468,7 @@ impl<R: Ring, S: Service> Drop for Server<R, S> {
     fn drop(&mut self) {
         self.outlet.forget_in_flight();
         for peer in self.peers.drain() {
-            peer.socket.shutdown(&mut self.ring);
+            peer.socket.shutdown(&mut self.io.ring);
             if peer.in_flight() {
                 std::mem::forget(peer);
             }

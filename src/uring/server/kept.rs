@@ -4,7 +4,7 @@
 
 use crate::fs::Service;
 use crate::session::{Segments, Session};
-use crate::uring::flight::Gather;
+use crate::uring::flight::{Gather, Outbound};
 
 /// Bytes of batches that are kept. Beyond that a batch that has left is freed.
 pub const KEPT_BATCH_BYTES_ALL: usize = 4 << 20;
@@ -55,8 +55,31 @@ impl Kept {
         }
     }
 
+    /// Replies have left, or cannot leave.
+    pub(super) fn put_away(&mut self, out: Outbound) {
+        let (segments, gather) = out.into_parts();
+        self.keep_gather(gather);
+        self.keep(segments);
+    }
+
     /// Bytes of the batches.
     pub(super) fn batch_bytes(&self) -> usize {
         self.batch_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_views_are_kept_up_to_their_bound() {
+        let mut kept = Kept::default();
+        let first = kept.gather();
+        let at = &raw const *first;
+        kept.keep_gather(first);
+        assert_eq!(&raw const *kept.gather(), at, "the same memory is used again");
+        (0..KEPT_GATHERS + 1).for_each(|_| kept.keep_gather(Gather::new()));
+        assert_eq!(kept.gathers.len(), KEPT_GATHERS);
     }
 }

@@ -10,8 +10,7 @@
 //!
 //! Must not know: what lines say.
 
-use super::Server;
-use crate::fs::Service;
+use super::io::Io;
 use crate::logging::{Log, Missing};
 use crate::stats::Stats;
 use crate::uring::flight::LogWrite;
@@ -20,6 +19,7 @@ use crate::uring::token::{Op, Token};
 use nix::errno::Errno;
 use std::io;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// How long the last lines may take once everything else has ended, in nanoseconds.
@@ -54,10 +54,22 @@ pub(super) struct Outlet {
     last_since_ns: Option<u64>,
     /// The loop may end although lines wait.
     is_abandoned: bool,
+    stats: Rc<Stats>,
+}
+
+/// How far the loop has come with its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    /// Connections and listeners are gone for good.
+    pub(super) is_drained: bool,
+    /// By when the drain is to be over, in monotonic nanoseconds.
+    pub(super) until_ns: Option<u64>,
+    /// The time of this turn.
+    pub(super) now_ns: u64,
 }
 
 impl Outlet {
-    pub(super) fn new(to: Option<LogTo>) -> Outlet {
+    pub(super) fn new(to: Option<LogTo>, stats: Rc<Stats>) -> Outlet {
         Outlet {
             to,
             write: LogWrite::default(),
@@ -65,6 +77,7 @@ impl Outlet {
             shown: Missing::default(),
             last_since_ns: None,
             is_abandoned: false,
+            stats,
         }
     }
 
@@ -101,9 +114,10 @@ impl Outlet {
             }
     }
 
-    fn count(&mut self, stats: &Stats) {
+    fn count(&mut self) {
         let Some(to) = &self.to else { return };
         let now = to.log.look();
+        let stats = &self.stats;
         stats.counters.log_lines_dropped.add(now.dropped - self.shown.dropped);
         stats.counters.log_lines_left_out.add(now.left_out - self.shown.left_out);
         self.shown = now;
@@ -115,37 +129,33 @@ impl Outlet {
             std::mem::forget(std::mem::take(&mut self.write));
         }
     }
-}
 
-impl<R: Ring, S: Service> Server<R, S> {
     /// Updates the counters, and submits a write of the waiting lines if none is in flight.
-    pub(super) fn write_lines(&mut self) -> io::Result<()> {
-        if self.outlet.last_since_ns.is_none() && self.is_drained() {
-            self.outlet.last_since_ns = Some(self.at.mono_ns);
-            self.outlet.to.iter().for_each(|to| to.log.end());
+    pub(super) fn write<R: Ring>(&mut self, io: &mut Io<R>, ending: Ending) -> io::Result<()> {
+        if self.last_since_ns.is_none() && ending.is_drained {
+            self.last_since_ns = Some(ending.now_ns);
+            self.to.iter().for_each(|to| to.log.end());
         }
-        self.outlet.count(&self.options.stats);
-        let Outlet { to, write, state, .. } = &mut self.outlet;
+        self.count();
+        let Outlet { to, write, state, .. } = self;
         let Some(LogTo { log, fd }) = to else { return Ok(()) };
-        let fd = *fd;
         if *state == State::Idle && (!write.chunk.is_done() || log.take(&mut write.chunk)) {
             *state = State::InFlight;
             // A pipe may be full again when the write is woken: it waits on then, without a CQE.
-            self.patient += 1;
-            let token = Token::new(Op::Log, 0, 0);
-            self.retry(|server| server.outlet.write.start(&mut server.ring, fd, token))?;
+            io.begin_patient(1);
+            io.push(|ring| write.start(ring, *fd, Token::new(Op::Log, 0, 0)))?;
         }
         Ok(())
     }
 
     /// A write has completed. The rest of its chunk goes next, or the waiting lines.
-    pub(super) fn wrote_lines(&mut self, res: i32) -> io::Result<()> {
-        let Outlet { to, write, state, .. } = &mut self.outlet;
+    pub(super) fn wrote<R: Ring>(&mut self, res: i32, io: &mut Io<R>, ending: Ending) -> io::Result<()> {
+        let Outlet { to, write, state, .. } = &mut *self;
         let Some(LogTo { log, .. }) = to.as_ref().filter(|_| *state == State::InFlight) else {
-            self.options.stats.counters.cqes_stale.up();
+            self.stats.counters.cqes_stale.up();
             return Ok(());
         };
-        self.patient -= 1;
+        io.end_patient(1);
         *state = State::Resting;
         match errno(res) {
             None if res > 0 => {
@@ -158,25 +168,24 @@ impl<R: Ring, S: Service> Server<R, S> {
             None | Some(Errno::EAGAIN | Errno::EINTR | Errno::ECANCELED) => {}
             Some(_) => log.failed(&mut write.chunk),
         }
-        self.write_lines()
+        self.write(io, ending)
     }
 
     /// Once a second: logs what was left out, ends the rest of a descriptor, and abandons a write
     /// that keeps the loop from ending.
-    pub(super) fn sweep_lines(&mut self) -> io::Result<()> {
-        let now_ns = self.ring.monotonic();
-        let Some(LogTo { log, .. }) = &self.outlet.to else { return Ok(()) };
-        log.tick(now_ns);
-        if self.outlet.state == State::Resting {
-            self.outlet.state = State::Idle;
+    pub(super) fn sweep<R: Ring>(&mut self, io: &mut Io<R>, ending: Ending) -> io::Result<()> {
+        let Some(LogTo { log, .. }) = &self.to else { return Ok(()) };
+        log.tick(io.ring.monotonic());
+        if self.state == State::Resting {
+            self.state = State::Idle;
         }
-        let now_ns = self.at.mono_ns;
-        let is_late = self.outlet.last_since_ns.is_some_and(|since| now_ns >= since + LAST_LINES_NS);
-        let is_stuck = self.outlet.state == State::InFlight && self.drain.is_some_and(|until| now_ns >= until);
+        let now_ns = ending.now_ns;
+        let is_late = self.last_since_ns.is_some_and(|since| now_ns >= since + LAST_LINES_NS);
+        let is_stuck = self.state == State::InFlight && ending.until_ns.is_some_and(|until| now_ns >= until);
         if is_late || is_stuck {
-            self.outlet.is_abandoned = true;
+            self.is_abandoned = true;
             log.abandon();
         }
-        self.write_lines()
+        self.write(io, ending)
     }
 }
