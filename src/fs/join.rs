@@ -3,13 +3,13 @@
 //! ```text
 //! Join { names, first, rest: Join { names, first, rest: End } }
 //! ```
-//! A [`FileId`] and a [`Gate`] say which tree they belong to; a call goes there by one comparison for each tree on the way. An [`OpId`]
+//! A [`FileId`], a [`Gate`] and an [`AskId`] say which tree they belong to; a call goes there by one comparison for each tree on the way. An [`OpId`]
 //! names one operation among all trees, and each join remembers which ones are in the rest.
 //!
 //! Must not know: what the trees are.
 
 use super::service::{Answer, Call, Cancel, Done, FileId, Gate, OpId, Outcome, Payload, Service, Show};
-use super::{At, Error, Grant, Result};
+use super::{Ask, AskId, At, Error, Grant, Result};
 use std::collections::BTreeSet;
 
 /// Attach names of a tree.
@@ -23,6 +23,8 @@ pub struct Join<A, B> {
     rest: B,
     /// Operations of the rest that are not done.
     in_rest: BTreeSet<OpId>,
+    /// The rest is asked first next time, so that no tree keeps the others from asking.
+    rest_asks: bool,
 }
 
 /// No tree at all: the end of the joins.
@@ -32,7 +34,7 @@ pub struct End;
 impl<A, B> Join<A, B> {
     /// `first` under these attach names, exactly as they stand, and the `rest` under all others.
     pub fn new((names, first): (AttachNames, A), rest: B) -> Join<A, B> {
-        Join { names, first, rest, in_rest: BTreeSet::new() }
+        Join { names, first, rest, in_rest: BTreeSet::new(), rest_asks: false }
     }
 
     /// The first tree.
@@ -74,6 +76,7 @@ fn outer(outcome: Outcome) -> Outcome {
 
 impl<A: Service, B: Service> Service for Join<A, B> {
     const FILE_BYTES: usize = if A::FILE_BYTES > B::FILE_BYTES { A::FILE_BYTES } else { B::FILE_BYTES };
+    const NEEDS_ASKS: bool = A::NEEDS_ASKS || B::NEEDS_ASKS;
 
     fn init(&mut self, at: At) -> Result<()> {
         self.first.init(at)?;
@@ -177,6 +180,40 @@ impl<A: Service, B: Service> Service for Join<A, B> {
     #[inline]
     fn spent(&mut self) -> u32 {
         self.first.spent() + self.rest.spent()
+    }
+
+    #[inline]
+    fn ask(&mut self) -> Option<(AskId, Ask)> {
+        if !Self::NEEDS_ASKS {
+            return None;
+        }
+        let rest_first = self.rest_asks;
+        self.rest_asks = !rest_first;
+        if !rest_first && let Some(asked) = self.first.ask() {
+            return Some(asked);
+        }
+        if let Some((id, mut ask)) = self.rest.ask() {
+            ask.other().into_iter().for_each(|other| *other = other.behind(1));
+            return Some((id.behind(1), ask));
+        }
+        if rest_first { self.first.ask() } else { None }
+    }
+
+    fn answered(&mut self, id: AskId, mut ask: Ask, result: Result<u32>, at: At) {
+        if id.tree() == 0 {
+            return self.first.answered(id, ask, result, at);
+        }
+        ask.other().into_iter().for_each(|other| *other = other.in_rest());
+        self.rest.answered(id.in_rest(), ask, result, at);
+    }
+
+    fn has_asks(&self) -> bool {
+        self.first.has_asks() || self.rest.has_asks()
+    }
+
+    fn retire(&mut self, at: At) {
+        self.first.retire(at);
+        self.rest.retire(at);
     }
 }
 

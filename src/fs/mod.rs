@@ -13,6 +13,7 @@
 //! Must not know: fids, tags, messages, sockets. Of the protocol it shares [`Qid`] with its bits
 //! and the names of a walk, and in `ctl` the types of messages.
 
+mod ask;
 pub mod catalog;
 pub mod ctl;
 pub mod dev;
@@ -26,6 +27,7 @@ mod service;
 mod simple;
 pub mod wrap;
 
+pub use ask::{Ask, AskId, Descriptor, Incoming, OpenHow, Outgoing, Remote};
 pub use error::{Error, Result};
 pub use filesystem::Filesystem;
 pub use iovec::{Iovec, Mark, Out, Part};

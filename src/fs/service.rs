@@ -9,7 +9,9 @@
 //!
 //! Must not know: fids, tags, messages, sockets.
 
-use super::{At, Change, Entry, Error, Grant, Lock, LockKind, Make, Open, Out, Result, SetXattr, Stat, StatFs, User};
+use super::{
+    Ask, AskId, At, Change, Entry, Error, Grant, Lock, LockKind, Make, Open, Out, Result, SetXattr, Stat, StatFs, User,
+};
 use crate::wire::{Names, Qid};
 use std::ops::Range;
 
@@ -325,6 +327,9 @@ pub trait Service {
     /// Bytes of memory that a file takes, open or not, beside what it is: each counts for whoever has it.
     const FILE_BYTES: usize;
 
+    /// Whether it asks for anything. A driver that executes no asks refuses such a tree.
+    const NEEDS_ASKS: bool = false;
+
     /// Before serving starts.
     fn init(&mut self, at: At) -> Result<()> {
         let _ = at;
@@ -404,6 +409,27 @@ pub trait Service {
     /// As [`Filesystem::spent`](super::Filesystem::spent).
     fn spent(&mut self) -> u32 {
         0
+    }
+
+    /// The next thing that this tree wants done, if any. The loop asks at most once for each of its free places, so a tree
+    /// may have to wait until an earlier ask has its result. A name may be used again once [`answered`](Self::answered) had it.
+    fn ask(&mut self) -> Option<(AskId, Ask)> {
+        None
+    }
+
+    /// The result of an ask, which comes back with its memory.
+    fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>, at: At) {
+        let _ = (id, ask, result, at);
+    }
+
+    /// Whether an ask is in flight or wanted. After [`retire`](Self::retire) serving ends once this is false.
+    fn has_asks(&self) -> bool {
+        false
+    }
+
+    /// Serving ends and every file is closed. From now on the tree asks only for what it needs in order to end.
+    fn retire(&mut self, at: At) {
+        let _ = at;
     }
 }
 

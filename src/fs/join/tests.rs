@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fs::User;
+use crate::fs::wrap::{Trace, Wrapped};
 use crate::wire::{Names, Qid};
 use std::collections::VecDeque;
 
@@ -11,11 +12,22 @@ struct Slow {
     files: u32,
     reads: VecDeque<OpId>,
     opened: Gate,
+    asks: VecDeque<(AskId, Ask)>,
+    answers: Vec<(AskId, Ask, Result<u32>)>,
+    retired: bool,
 }
 
 impl Slow {
     fn new(number: u64) -> Slow {
-        Slow { number, files: 0, reads: VecDeque::new(), opened: Gate::OPEN }
+        Slow {
+            number,
+            files: 0,
+            reads: VecDeque::new(),
+            opened: Gate::OPEN,
+            asks: VecDeque::new(),
+            answers: Vec::new(),
+            retired: false,
+        }
     }
 
     fn qid(&self) -> Qid {
@@ -44,6 +56,7 @@ impl Slow {
 
 impl Service for Slow {
     const FILE_BYTES: usize = 8;
+    const NEEDS_ASKS: bool = true;
 
     fn is_private(&self, _: &[u8]) -> bool {
         self.number == 2
@@ -107,6 +120,22 @@ impl Service for Slow {
 
     fn spent(&mut self) -> u32 {
         self.number as u32
+    }
+
+    fn ask(&mut self) -> Option<(AskId, Ask)> {
+        self.asks.pop_front()
+    }
+
+    fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>, _: At) {
+        self.answers.push((id, ask, result));
+    }
+
+    fn has_asks(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    fn retire(&mut self, _: At) {
+        self.retired = true;
     }
 }
 
@@ -271,4 +300,54 @@ fn payloads_go_where_their_file_is() {
         let payload = trees.grant(file, 0, 100, At::default()).expect("it is a file");
         assert_eq!(matches!(payload, Payload::Discarded), discards);
     }
+}
+
+const fn needs_asks<T: Service>() -> bool {
+    T::NEEDS_ASKS
+}
+
+#[test]
+fn asks_find_their_way_back_and_no_tree_keeps_others_from_asking() {
+    let mut trees = Wrapped::new(three_trees(), Trace);
+    assert!(needs_asks::<Wrapped<Trees, Trace>>() && !needs_asks::<Wrapped<Join<End, End>, Trace>>());
+    assert!(needs_asks::<Join<End, Join<Slow, End>>>() && trees.ask().is_none());
+    let inner = trees.inner();
+    for number in 0..4 {
+        inner.first().asks.push_back((AskId(number), Ask::Timer { ns: 1 }));
+        inner.rest().first().asks.push_back((AskId(number), Ask::Cancel { of: AskId(number + 20) }));
+        inner.rest().rest().first().asks.push_back((AskId(number), Ask::Cancel { of: AskId(number + 30) }));
+    }
+    let mut asked = Vec::new();
+    while let Some((id, ask)) = trees.ask() {
+        if let Ask::Cancel { of } = &ask {
+            assert_eq!((of.tree(), of.0 & 0xff), (id.tree(), u64::from(id.tree() + 1) * 10 + (id.0 & 0xff)));
+        }
+        asked.push((id, ask));
+        assert_eq!(trees.has_asks(), asked.len() < 12);
+    }
+    let order: Vec<u8> = asked.iter().map(|(id, _)| id.tree()).collect();
+    assert!((0..3).all(|tree| order[..6].contains(&tree)), "{order:?}");
+    for (id, ask) in asked {
+        let result = if id.0 & 1 == 0 { Ok(u32::from(id.tree())) } else { Err(Error::EIO) };
+        trees.answered(id, ask, result, At::default());
+    }
+    let inner = trees.inner();
+    for tree in 0..3u32 {
+        let slow = match tree {
+            0 => inner.first(),
+            1 => inner.rest().first(),
+            _ => inner.rest().rest().first(),
+        };
+        for (number, (id, ask, result)) in (0u64..).zip(&slow.answers) {
+            assert_eq!((id, *result), (&AskId(number), if number & 1 == 0 { Ok(tree) } else { Err(Error::EIO) }));
+            assert!(match ask {
+                Ask::Cancel { of } => of.0 == u64::from(tree + 1) * 10 + number,
+                _ => tree == 0,
+            });
+        }
+        assert_eq!((slow.answers.len(), slow.retired), (4, false));
+    }
+    trees.retire(At::default());
+    let inner = trees.inner();
+    assert!(inner.first().retired && inner.rest().first().retired && inner.rest().rest().first().retired);
 }

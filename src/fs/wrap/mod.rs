@@ -12,7 +12,7 @@ pub use read_only::ReadOnly;
 pub use trace::Trace;
 
 use super::service::{Call, Cancel, FileId, Gate, OpId, Outcome, Payload, Service, Show};
-use super::{At, Grant, Result};
+use super::{Ask, AskId, At, Grant, Result};
 
 /// What a wrapper does with a call, and with what follows from calls that it has put off.
 pub trait Hook {
@@ -49,6 +49,26 @@ pub trait Hook {
         tree.is_open(gate)
     }
 
+    /// As [`Service::ask`].
+    fn ask<T: Service>(&mut self, tree: &mut T) -> Option<(AskId, Ask)> {
+        tree.ask()
+    }
+
+    /// As [`Service::answered`].
+    fn answered<T: Service>(&mut self, tree: &mut T, id: AskId, ask: Ask, result: Result<u32>, at: At) {
+        tree.answered(id, ask, result, at);
+    }
+
+    /// As [`Service::has_asks`].
+    fn has_asks<T: Service>(&self, tree: &T) -> bool {
+        tree.has_asks()
+    }
+
+    /// As [`Service::retire`].
+    fn retire<T: Service>(&mut self, tree: &mut T, at: At) {
+        tree.retire(at);
+    }
+
     /// As [`Service::cleanup`].
     fn cleanup<T: Service>(&mut self, tree: &mut T) -> Result<()> {
         tree.cleanup()
@@ -76,6 +96,7 @@ impl<T, H> Wrapped<T, H> {
 
 impl<T: Service, H: Hook> Service for Wrapped<T, H> {
     const FILE_BYTES: usize = T::FILE_BYTES;
+    const NEEDS_ASKS: bool = T::NEEDS_ASKS;
 
     #[inline(always)]
     fn call(&mut self, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {
@@ -136,5 +157,21 @@ impl<T: Service, H: Hook> Service for Wrapped<T, H> {
 
     fn spent(&mut self) -> u32 {
         self.tree.spent()
+    }
+
+    fn ask(&mut self) -> Option<(AskId, Ask)> {
+        self.hook.ask(&mut self.tree)
+    }
+
+    fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>, at: At) {
+        self.hook.answered(&mut self.tree, id, ask, result, at);
+    }
+
+    fn has_asks(&self) -> bool {
+        self.hook.has_asks(&self.tree)
+    }
+
+    fn retire(&mut self, at: At) {
+        self.hook.retire(&mut self.tree, at);
     }
 }
