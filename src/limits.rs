@@ -9,8 +9,8 @@ use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
 use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, FID_BYTES_OWN, LATE_BYTES_ALL, TIGHT_LISTING_BYTES_MAX};
 use crate::uring::{
-    BACKLOG_BYTES_ALL, CLOSING_MAX, GATHER_BYTES, INTAKE_BYTES_MAX, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, SHARED_BYTES,
-    SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WHOLE_BYTES_MAX, WINDOW_BYTES,
+    ASK_BYTES, ASKS_MAX, BACKLOG_BYTES_ALL, CLOSING_MAX, GATHER_BYTES, INTAKE_BYTES_MAX, KEPT_BATCH_BYTES_ALL,
+    KEPT_GATHERS, SHARED_BYTES, SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WHOLE_BYTES_MAX, WINDOW_BYTES,
 };
 
 /// Largest message in bytes, and the default. v9fs asks for no more over a socket (Linux: `net/9p/trans_fd.c`, MAX_SOCK_BUF).
@@ -49,6 +49,7 @@ pub const REPLY_BYTES_MAX: usize = 64 << 20;
 // fs::mem::waste ALLOC_MAX 4096  those that an allocation frees before it fails
 // fs::ctl LINES_MAX        128   lines of `connections` for each read
 // uring COMPLETIONS_MAX     64   operations that the tree ends in half a turn
+// uring ASKS_MAX           256   asks of the tree in flight, and those that it is asked for in a turn
 
 // A peer that sends ordinary messages alone reaches the bound of messages first.
 const _: () = assert!(crate::session::WORK_MAX >= 64);
@@ -91,7 +92,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Who may hold how many bytes of this process's memory.
-    pub fn holders(&self) -> [(&'static str, u64); 13] {
+    pub fn holders(&self) -> [(&'static str, u64); 14] {
         let windows = WINDOW_BYTES as u64;
         let connections = self.connections + CLOSING_MAX as u64;
         // The reply that passes the bound is in one batch, and what is kept for the next ones is not counted there.
@@ -118,6 +119,8 @@ impl Bounds {
             ("figures and log", FIGURES_BYTES),
             ("log lines on their way", LOG_WAITING_BYTES_MAX as u64),
             ("replies", REPLY_BYTES_MAX as u64 + batches + connections * 2 * SHORT_REPLY_BYTES),
+            // What an ask reads and writes is the tree's.
+            ("asks in flight", (ASKS_MAX * ASK_BYTES) as u64),
             // A connection has one receive and one send in flight.
             ("lists of views", (connections * 2 + KEPT_GATHERS as u64) * GATHER_BYTES as u64),
         ]

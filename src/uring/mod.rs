@@ -22,6 +22,8 @@
 //! in `listen.rs` and `probe.rs`.
 
 #[expect(unsafe_code, reason = "memory that the kernel touches: see the head of the file")]
+mod ask;
+#[expect(unsafe_code, reason = "memory that the kernel touches: see the head of the file")]
 mod buffers;
 #[expect(unsafe_code, reason = "memory that the kernel touches: see the head of the file")]
 mod flight;
@@ -39,6 +41,7 @@ mod table;
 mod testring;
 mod token;
 
+pub use ask::{ASK_BYTES, ASKS_MAX};
 pub use buffers::{SHARED_BYTES, SHARED_COUNT, SINK_BYTES, SPARE_WINDOWS, WINDOW_BYTES};
 pub use flight::{GATHER_BYTES, VIEWS_MAX};
 pub use intake::{INTAKE_BYTES_MAX, WHOLE_BYTES_MAX};

@@ -8,13 +8,14 @@
 //! CQE (`flight.rs` and `buffers.rs` do). The arena, the sink and the shared buffers are never
 //! unmapped.
 
+use super::ask::ASKS_MAX;
 use crate::fs::Time;
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Shutdown, getsockopt, sockopt};
+use nix::sys::socket::{Shutdown, getsockopt, setsockopt, sockopt};
 use std::alloc::Layout;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -122,6 +123,11 @@ pub trait Ring {
     /// Ends both directions of a socket; operations in flight complete.
     fn shutdown(&mut self, fd: RawFd);
 
+    /// Lets a socket of TCP send small messages at once (TCP_NODELAY, tcp(7)).
+    fn set_nodelay(&mut self, fd: RawFd) {
+        let _ = fd;
+    }
+
     /// Whether the other end of a socket has said that it sends nothing more, or is gone. Does not wait.
     fn has_hung_up(&mut self, fd: RawFd) -> bool;
 
@@ -202,14 +208,14 @@ impl BufferRing {
 }
 
 impl Kernel {
-    /// A ring with room for `peers_max` peers' completions. The error is that of io_uring_setup(2), or of the first io_uring_enter(2).
+    /// A ring with room for the completions of `peers_max` peers and of all asks. The error is that of io_uring_setup(2), or of the first io_uring_enter(2).
     pub fn new(peers_max: usize) -> io::Result<Kernel> {
         Kernel::with(peers_max, Features::ALL)
     }
 
     /// The same, with nothing beyond the minimum that is not `allowed`: as on an older kernel.
     pub fn with(peers_max: usize, allowed: Features) -> io::Result<Kernel> {
-        let cq_entries = (peers_max * 4).next_power_of_two().clamp(4096, CQ_ENTRIES_MAX) as u32;
+        let cq_entries = (peers_max * 4 + ASKS_MAX).next_power_of_two().clamp(4096, CQ_ENTRIES_MAX) as u32;
         let deferred = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -367,6 +373,13 @@ impl Ring for Kernel {
     fn shutdown(&mut self, fd: RawFd) {
         // The peer may have gone first (ENOTCONN): the aim is reached all the same.
         let _ = nix::sys::socket::shutdown(fd, Shutdown::Both);
+    }
+
+    fn set_nodelay(&mut self, fd: RawFd) {
+        // SAFETY: the descriptor is the socket that a connect of the loop has just made.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        // Without it the connection is slower, and works.
+        let _ = setsockopt(&fd, sockopt::TcpNoDelay, &true);
     }
 
     fn has_hung_up(&mut self, fd: RawFd) -> bool {

@@ -6,6 +6,7 @@
 //! | `peers`, `work` | who is there; who has a turn |
 //! | `accepts`, `receives`, `sends`, `quiet` | listeners; bytes of a peer, in and out; sends without a CQE |
 //! | `kept` | memory of replies and lists of views, for the next ones |
+//! | `asks` | system calls that the tree wants done |
 //! | `late` | what the tree answers later (`gates`: whose replies wait for it) |
 //! | `reclaim`, `growth` | whose memory is taken back; memory for more files |
 //! | `outlet`, `drain` | log lines; the end, with signals and the timer |
@@ -14,6 +15,7 @@
 //! here hands each CQE to its room, and ends the peers that rooms have chosen. `options`: what a loop is given.
 
 mod accept;
+mod asks;
 mod clock;
 mod drain;
 mod gates;
@@ -35,6 +37,7 @@ mod work;
 
 use self::accept::{Accepts, Identity};
 pub use self::accept::{Listener, Trust};
+use self::asks::Asks;
 use self::clock::Clock;
 use self::drain::Drain;
 pub use self::growth::Grow;
@@ -86,6 +89,7 @@ pub struct Server<R: Ring, S: Service> {
     quiet: Quiet,
     kept: Kept,
     late: Late,
+    asks: Asks,
     reclaim: Reclaim,
     growth: Growth,
     outlet: Outlet,
@@ -115,6 +119,7 @@ impl<R: Ring, S: Service> Server<R, S> {
             quiet: Quiet::default(),
             kept: Kept::default(),
             late: Late::default(),
+            asks: Asks::default(),
             reclaim: Reclaim::new(gauge, memory.len(), &options),
             growth: Growth::new(options.grow.take(), memory, gauge),
             outlet: Outlet::new(options.log.take(), Rc::clone(&options.stats)),
@@ -194,6 +199,11 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.io.patient()
     }
 
+    /// Asks of the tree in flight.
+    pub fn asks(&self) -> usize {
+        self.asks.len()
+    }
+
     /// Shared receive buffers that the kernel does not have.
     pub fn spare_buffers(&self) -> usize {
         self.receives.spare_buffers()
@@ -227,8 +237,19 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.is_drained() && self.outlet.is_done()
     }
 
-    /// Whether connections and listeners are gone for good.
+    /// Whether connections and listeners are gone for good, and the tree asks for nothing more. Asks are not waited for once
+    /// the drain was asked for twice.
     fn is_drained(&self) -> bool {
+        let serves_nobody = self.serves_nobody();
+        if S::NEEDS_ASKS {
+            serves_nobody && (self.drain.is_hurried() || self.asks.are_over(&self.fs))
+        } else {
+            serves_nobody
+        }
+    }
+
+    /// Whether connections and listeners are gone for good.
+    fn serves_nobody(&self) -> bool {
         self.drain.is_on() && self.peers.is_empty() && self.accepts.are_closed()
     }
 
@@ -293,6 +314,12 @@ impl<R: Ring, S: Service> Server<R, S> {
                 let ending = self.ending();
                 self.outlet.sweep(&mut self.io, ending)?;
                 self.fs.tick(self.clock.at);
+            }
+            Op::Ask => {
+                let Server { asks, fs, io, clock, .. } = self;
+                if !asks.ended(token, res, fs, io, clock.at) {
+                    self.options.stats.counters.cqes_stale.up();
+                }
             }
             Op::Receive | Op::Send => {
                 if self.peers.get_same(token.slot, token.generation).is_none() {
@@ -467,6 +494,7 @@ impl<R: Ring, S: Service> Drop for Server<R, S> {
     /// gone, so the memory that they name is never given back.
     fn drop(&mut self) {
         self.outlet.forget_in_flight();
+        self.asks.forget_in_flight();
         for peer in self.peers.drain() {
             peer.socket.shutdown(&mut self.io.ring);
             if peer.in_flight() {

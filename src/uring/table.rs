@@ -82,10 +82,17 @@ impl Table {
     }
 
     /// The slot through which these bytes can be reached.
+    #[inline]
     pub(crate) fn slot_of(&self, bytes: &[u8]) -> Option<u16> {
-        let region = self.memory.region_of(bytes.as_ptr())?;
+        self.slot_at(bytes.as_ptr() as usize, bytes.len())
+    }
+
+    /// The slot through which `len` bytes from an address on can be reached.
+    #[inline]
+    pub(crate) fn slot_at(&self, address: usize, len: usize) -> Option<u16> {
+        let region = self.memory.region_of(address as *const u8)?;
         let entry = self.entries[region];
-        let end = bytes.as_ptr() as usize - self.memory.address() - self.memory.region(region).start + bytes.len();
+        let end = address - self.memory.address() - self.memory.region(region).start + len;
         (end <= entry.len).then_some(entry.slot)
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Op {
     Sweep = 8,
     /// A write of log lines.
     Log = 9,
+    /// An operation of an ask of the tree; slot and generation are those of the ask.
+    Ask = 10,
 }
 
 /// A decoded `user_data`.
@@ -60,6 +62,7 @@ impl Token {
             7 => Op::Populate,
             8 => Op::Sweep,
             9 => Op::Log,
+            10 => Op::Ask,
             _ => return None,
         };
         Some(Token { op, generation: (user_data >> 32) as u32 & 0xff_ffff, slot: user_data as u32 })
@@ -72,8 +75,18 @@ mod tests {
 
     #[test]
     fn every_token_survives_the_trip_through_the_kernel() {
-        let ops =
-            [Op::Accept, Op::Receive, Op::Send, Op::Signal, Op::Cancel, Op::Backoff, Op::Populate, Op::Sweep, Op::Log];
+        let ops = [
+            Op::Accept,
+            Op::Receive,
+            Op::Send,
+            Op::Signal,
+            Op::Cancel,
+            Op::Backoff,
+            Op::Populate,
+            Op::Sweep,
+            Op::Log,
+            Op::Ask,
+        ];
         for op in ops {
             for (generation, slot) in [(0, 0), (0xff_ffff, u32::MAX), (1, 2)] {
                 let token = Token::new(op, generation, slot);

@@ -1,5 +1,6 @@
 //! The loop, one completion at a time: what each must end, and what it must not. Sections and numbers are those of docs/hostile-inputs.md.
 
+mod asks;
 mod gates;
 mod host;
 mod identity;

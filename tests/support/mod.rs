@@ -3,6 +3,7 @@
 //! their own.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part, and another workspace includes it")]
 
+pub mod asker;
 pub mod fixed;
 pub mod hand_ring;
 pub mod host;

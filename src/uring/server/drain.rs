@@ -18,6 +18,8 @@ const DRAIN_NS: u64 = 5_000_000_000;
 pub(super) struct Drain {
     /// By when the drain is to be over, in monotonic nanoseconds; `None` while the loop serves.
     until_ns: Option<u64>,
+    /// It was asked for twice.
+    is_hurried: bool,
     signals: Option<RawFd>,
     /// The timer is in flight.
     is_timed: bool,
@@ -25,7 +27,7 @@ pub(super) struct Drain {
 
 impl Drain {
     pub(super) fn new(signals: Option<RawFd>) -> Drain {
-        Drain { until_ns: None, signals, is_timed: false }
+        Drain { until_ns: None, is_hurried: false, signals, is_timed: false }
     }
 
     /// The loop drains: nothing new is accepted, and replies leave.
@@ -44,9 +46,15 @@ impl Drain {
         self.until_ns.is_some_and(|until| now >= until)
     }
 
+    /// The drain was asked for twice: nothing is waited for.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.is_hurried
+    }
+
     /// Begins the drain. False if it had begun: then it is to be over now.
     pub(super) fn begin(&mut self, now: u64) -> bool {
         let is_first = self.until_ns.is_none();
+        self.is_hurried = !is_first;
         self.until_ns = Some(if is_first { now + DRAIN_NS } else { now });
         is_first
     }
@@ -113,9 +121,11 @@ mod tests {
         let mut drain = Drain::new(None);
         assert!(!drain.is_on() && !drain.is_over(u64::MAX));
         assert!(drain.begin(1000));
-        assert!(drain.is_on() && !drain.is_over(999 + DRAIN_NS) && drain.is_over(1000 + DRAIN_NS));
+        assert!(
+            drain.is_on() && !drain.is_hurried() && !drain.is_over(999 + DRAIN_NS) && drain.is_over(1000 + DRAIN_NS)
+        );
         assert!(!drain.begin(1001));
-        assert!(drain.is_over(1001));
+        assert!(drain.is_over(1001) && drain.is_hurried());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A turn of the loop.
 //!
 //! ```text
-//! arm accepts -> enter -> drain -> settle quiet sends -> ask the tree what has ended -> relieve
+//! arm accepts -> take asks of the tree -> enter -> drain -> settle quiet sends -> ask the tree what has ended -> relieve
 //!   -> for each listed peer: serve -> (receive again: enter -> drain -> serve) -> answer
 //!   -> timer, growth, shared buffers -> ask the tree once more -> log lines
 //! ```
@@ -20,6 +20,9 @@ impl<R: Ring, S: Service> Server<R, S> {
     pub(super) fn turn_with(&mut self, waits: bool) -> io::Result<()> {
         self.clock.turn += 1;
         self.accepts.arm(&mut self.io)?;
+        if S::NEEDS_ASKS {
+            self.asks.begin(&mut self.fs, &mut self.io, &self.sends.table, self.clock.at)?;
+        }
         self.enter(waits)?;
         self.clock.read(&mut self.io.ring, self.drain.is_timed());
         self.hear()?;
@@ -38,6 +41,9 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.receives.turned(&mut self.io.ring);
         // What this turn has set off (a line of the log, say) must not wait until something else ends the sleep.
         self.complete();
+        if S::NEEDS_ASKS && self.serves_nobody() {
+            self.asks.retire(&mut self.fs, self.clock.at);
+        }
         if self.outlet.has_news() || self.drain.is_on() {
             let ending = self.ending();
             self.outlet.write(&mut self.io, ending)?;
@@ -53,6 +59,7 @@ impl<R: Ring, S: Service> Server<R, S> {
             self.quiet.leave(self.clock.now_ns(&mut self.io.ring));
         }
         let has_work = !self.work.is_empty() || self.quiet.is_open() || self.late.has_more() || self.fs.has_work();
+        let has_work = has_work || S::NEEDS_ASKS && self.asks.has_work();
         let io = &mut self.io;
         if !waits || has_work {
             return io.enter(0);

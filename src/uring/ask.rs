@@ -1,0 +1,339 @@
+//! An ask of the tree in flight: the SQE of its system call, and all memory that the SQE names. **Unsafe.**
+//!
+//! Ownership: a [`Flight`] is boxed, and owns the ask with its memory, the list of views, the message header, the address and
+//! the time. The loop keeps it until the terminal CQE, and reads and changes nothing of it between `start` and that CQE; so every
+//! `push` in here is sound. An ask whose file the loop does not know is the tree's responsibility: its descriptors are numbers.
+//!
+//! All opcodes are those of Linux 5.19, but for READV_FIXED and WRITEV_FIXED (6.15) and sends of lists (6.17). Before these the
+//! plain forms are used: READV, WRITEV, SENDMSG.
+//!
+//! Must not know: the tree, peers.
+
+use super::ring::{Ring, SEND_VECTORIZED, errno};
+use super::table::Table;
+use super::token::Token;
+use crate::fs::{Ask, AskId, Error, OpenHow, Remote, Result};
+use io_uring::{opcode, squeue, types};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, UnixAddr};
+use std::os::fd::RawFd;
+
+/// Limit on asks in flight. Beyond it the tree is not asked for more until one has ended.
+pub const ASKS_MAX: usize = 256;
+/// Limit on the views of an ask; an operation on more of them is short (Linux: UIO_MAXIOV).
+const VIEWS_MAX: usize = 1024;
+/// Limit on how often an ask is submitted again after EINTR or EAGAIN. Beyond it the tree has the error.
+const REPEATS_MAX: u16 = 1000;
+/// Memory of an ask in flight, without that of the ask itself.
+pub const ASK_BYTES: usize = VIEWS_MAX * size_of::<libc::iovec>() + size_of::<Flight>();
+
+/// The address of a remote socket in the kernel's form.
+enum Address {
+    Inet(SockaddrStorage),
+    Unix(UnixAddr),
+}
+
+impl Address {
+    fn new(remote: &Remote) -> Result<Address> {
+        match remote {
+            Remote::Tcp(address) => Ok(Address::Inet(SockaddrStorage::from(*address))),
+            Remote::Unix(path) => UnixAddr::new(&**path).map(Address::Unix).map_err(error_of),
+        }
+    }
+
+    fn family(&self) -> AddressFamily {
+        match self {
+            Address::Inet(address) => address.family().expect("of the internet"),
+            Address::Unix(_) => AddressFamily::Unix,
+        }
+    }
+
+    fn parts(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        match self {
+            Address::Inet(address) => (address.as_ptr(), address.len()),
+            Address::Unix(address) => (address.as_ptr().cast(), address.len()),
+        }
+    }
+}
+
+/// What a CQE means for an ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is to be submitted again, or its next operation.
+    Again,
+    /// It is over.
+    Over(Result<u32>),
+}
+
+/// How the loop ends an ask early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By the cancellation of its operation.
+    Cancel,
+    /// By the shutdown of its socket.
+    Shutdown(RawFd),
+    /// It ends with the operation in flight, which is a short one.
+    Itself,
+}
+
+/// An ask in flight.
+pub(crate) struct Flight {
+    pub(crate) id: AskId,
+    pub(crate) generation: u32,
+    ask: Ask,
+    /// Of a cancellation: the operation to be ended.
+    target: Option<Token>,
+    views: Vec<libc::iovec>,
+    message: libc::msghdr,
+    address: Option<Address>,
+    time: types::Timespec,
+    /// The socket of a connect, once it is made.
+    socket: Option<RawFd>,
+    /// A connect whose socket is not made yet is to end once it is.
+    is_cancelled: bool,
+    repeats: u16,
+}
+
+impl Flight {
+    /// An ask that is to be submitted; or one that is over without any operation, with its result.
+    pub(crate) fn new(
+        id: AskId,
+        ask: Ask,
+        target: Option<Token>,
+    ) -> std::result::Result<Box<Flight>, (Ask, Result<u32>)> {
+        let address = match &ask {
+            Ask::Connect { to } => match Address::new(to) {
+                Ok(address) => Some(address),
+                Err(error) => return Err((ask, Err(error))),
+            },
+            Ask::Write { data, .. } | Ask::Send { data, .. } if data.left() == 0 => return Err((ask, Ok(0))),
+            Ask::Read { into, .. } | Ask::Receive { into, .. } if into.left() == 0 => return Err((ask, Ok(0))),
+            _ => None,
+        };
+        // SAFETY: all zero is a valid msghdr: null pointers with zero lengths.
+        let message = unsafe { std::mem::zeroed() };
+        let time = types::Timespec::new();
+        let views = Vec::new();
+        let (socket, generation, repeats) = (None, 0, 0);
+        let flight =
+            Flight { id, generation, ask, target, views, message, address, time, socket, is_cancelled: false, repeats };
+        Ok(Box::new(flight))
+    }
+
+    pub(crate) fn into_ask(self) -> Ask {
+        self.ask
+    }
+
+    /// Whether a wake-up may leave its operation without a CQE.
+    pub(crate) fn is_patient(&self) -> bool {
+        matches!(self.ask, Ask::Send { .. } | Ask::Receive { whole: true, .. })
+    }
+
+    /// How it is ended early.
+    pub(crate) fn ending(&self) -> Ending {
+        match self.ask {
+            Ask::Send { socket, .. } | Ask::Receive { socket, .. } => Ending::Shutdown(socket.0),
+            Ask::Connect { .. } if self.socket.is_none() => Ending::Itself,
+            _ => Ending::Cancel,
+        }
+    }
+
+    /// It is to end with the operation in flight.
+    pub(crate) fn cancel(&mut self) {
+        self.is_cancelled = true;
+    }
+
+    /// Submits its operation, or its next one. False if the queue is full.
+    pub(crate) fn start(&mut self, ring: &mut impl Ring, token: Token, table: &Table) -> bool {
+        let is_vectored = ring.features().vectored_send;
+        self.list_views();
+        self.message.msg_iov = self.views.as_mut_ptr();
+        self.message.msg_iovlen = self.views.len();
+        let message = &raw mut self.message;
+        let entry = match &mut self.ask {
+            Ask::Open { dir, path, how, mode } => {
+                opcode::OpenAt::new(types::Fd(dir.0), path.as_ptr()).flags(open_flags(*how)).mode(*mode).build()
+            }
+            Ask::Rename { from, path, to, new_path } => {
+                let (from, to) = (types::Fd(from.0), types::Fd(to.0));
+                opcode::RenameAt::new(from, path.as_ptr(), to, new_path.as_ptr()).build()
+            }
+            Ask::Unlink { dir, path, want_dir } => {
+                let flags = if *want_dir { libc::AT_REMOVEDIR } else { 0 };
+                opcode::UnlinkAt::new(types::Fd(dir.0), path.as_ptr()).flags(flags).build()
+            }
+            Ask::Close { descriptor } => opcode::Close::new(types::Fd(descriptor.0)).build(),
+            Ask::Allocate { file, offset, len } => {
+                opcode::Fallocate::new(types::Fd(file.0), *len).offset(*offset).build()
+            }
+            Ask::Write { file, offset, .. } => {
+                write(types::Fd(file.0), *offset, &self.views, slot_of(&self.views, table))
+            }
+            Ask::Read { file, offset, .. } => {
+                read(types::Fd(file.0), *offset, &self.views, slot_of(&self.views, table))
+            }
+            Ask::Sync { file, data_only } => {
+                let flags = if *data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
+                opcode::Fsync::new(types::Fd(file.0)).flags(flags).build()
+            }
+            Ask::Connect { .. } => {
+                let address = self.address.as_ref().expect("a connect has an address");
+                match self.socket {
+                    None => {
+                        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+                        opcode::Socket::new(address.family() as i32, kind, 0).build()
+                    }
+                    Some(fd) => {
+                        let (at, len) = address.parts();
+                        opcode::Connect::new(types::Fd(fd), at, len).build()
+                    }
+                }
+            }
+            Ask::Send { socket, .. } => send(types::Fd(socket.0), &self.views, message, is_vectored),
+            Ask::Receive { socket, whole, .. } => {
+                let flags = if *whole { libc::MSG_WAITALL } else { 0 };
+                opcode::RecvMsg::new(types::Fd(socket.0), message).flags(flags as u32).build()
+            }
+            Ask::Timer { ns } => {
+                self.time = types::Timespec::new().sec(*ns / 1_000_000_000).nsec((*ns % 1_000_000_000) as u32);
+                opcode::Timeout::new(&raw const self.time).build()
+            }
+            Ask::Cancel { .. } => {
+                opcode::AsyncCancel::new(self.target.expect("a cancellation has a target").encode()).build()
+            }
+        };
+        let entry = entry.user_data(token.encode());
+        // SAFETY: what the entry names is in the box and in the ask that it owns, and is kept until the CQE: see the head of the
+        // file.
+        unsafe { ring.push(|| entry) }
+    }
+
+    /// Lists the views of the ask anew.
+    fn list_views(&mut self) {
+        self.views.clear();
+        let mut push =
+            |at: *const u8, len| self.views.push(libc::iovec { iov_base: at.cast_mut().cast(), iov_len: len });
+        match &mut self.ask {
+            Ask::Write { data, .. } | Ask::Send { data, .. } => {
+                data.views().take(VIEWS_MAX).for_each(|view| push(view.as_ptr(), view.len()));
+            }
+            Ask::Read { into, .. } | Ask::Receive { into, .. } => {
+                into.views().take(VIEWS_MAX).for_each(|view| push(view.as_mut_ptr(), view.len()));
+            }
+            _ => {}
+        }
+    }
+
+    /// The CQE of its operation.
+    pub(crate) fn ended(&mut self, res: i32, ring: &mut impl Ring) -> Step {
+        let failed = errno(res);
+        if matches!(failed, Some(Errno::EINTR | Errno::EAGAIN)) && self.repeats < REPEATS_MAX {
+            self.repeats += 1;
+            self.close_socket(ring);
+            return if self.is_cancelled { Step::Over(Err(error_of(Errno::ECANCELED))) } else { Step::Again };
+        }
+        let result = failed.map_or(Ok(res as u32), |failed| Err(error_of(failed)));
+        match (&self.ask, failed) {
+            (Ask::Timer { .. }, Some(Errno::ETIME)) => Step::Over(Ok(0)),
+            // The target is running, and ends by itself.
+            (Ask::Cancel { .. }, Some(Errno::EALREADY)) => Step::Over(Ok(0)),
+            (Ask::Connect { to }, None) if self.socket.is_none() => {
+                self.socket = Some(res);
+                if matches!(to, Remote::Tcp(_)) {
+                    ring.set_nodelay(res);
+                }
+                if self.is_cancelled {
+                    self.close_socket(ring);
+                    return Step::Over(Err(error_of(Errno::ECANCELED)));
+                }
+                Step::Again
+            }
+            (Ask::Connect { .. }, None) => Step::Over(Ok(self.socket.take().expect("it is connected") as u32)),
+            (Ask::Connect { .. }, Some(_)) => {
+                self.close_socket(ring);
+                Step::Over(result)
+            }
+            _ => Step::Over(result),
+        }
+    }
+
+    /// Closes the socket of a connect that has failed.
+    fn close_socket(&mut self, ring: &mut impl Ring) {
+        if let Some(fd) = self.socket.take() {
+            ring.close(fd);
+        }
+    }
+}
+
+fn error_of(errno: Errno) -> Error {
+    Error(errno as u16)
+}
+
+fn open_flags(how: OpenHow) -> i32 {
+    let access = match (how.read, how.write) {
+        (_, false) => libc::O_RDONLY,
+        (false, true) => libc::O_WRONLY,
+        (true, true) => libc::O_RDWR,
+    };
+    let flags = [
+        (how.create, libc::O_CREAT),
+        (how.exclusive, libc::O_EXCL),
+        (how.truncate, libc::O_TRUNC),
+        (how.directory, libc::O_DIRECTORY),
+    ];
+    let flags = flags.into_iter().filter(|(wanted, _)| *wanted).fold(access, |all, (_, flag)| all | flag);
+    flags | libc::O_CLOEXEC
+}
+
+/// The slot of the table through which all views can be reached.
+fn slot_of(views: &[libc::iovec], table: &Table) -> Option<u16> {
+    let slot = |view: &libc::iovec| table.slot_at(view.iov_base as usize, view.iov_len);
+    let first = slot(views.first()?)?;
+    views.iter().all(|view| slot(view) == Some(first)).then_some(first)
+}
+
+/// A write at an offset. With one view there is no list; registered memory is used where one slot has all of it.
+fn write(file: types::Fd, offset: u64, views: &[libc::iovec], slot: Option<u16>) -> squeue::Entry {
+    let (list, count) = (views.as_ptr(), views.len() as u32);
+    match (single(views), slot) {
+        (Some((at, len)), Some(slot)) => opcode::WriteFixed::new(file, at, len, slot).offset(offset).build(),
+        (Some((at, len)), None) => opcode::Write::new(file, at, len).offset(offset).build(),
+        (None, Some(slot)) => opcode::WritevFixed::new(file, list, count, slot).offset(offset).build(),
+        (None, None) => opcode::Writev::new(file, list, count).offset(offset).build(),
+    }
+}
+
+/// A read at an offset.
+fn read(file: types::Fd, offset: u64, views: &[libc::iovec], slot: Option<u16>) -> squeue::Entry {
+    let (list, count) = (views.as_ptr(), views.len() as u32);
+    match (single(views), slot) {
+        (Some((at, len)), Some(slot)) => opcode::ReadFixed::new(file, at, len, slot).offset(offset).build(),
+        (Some((at, len)), None) => opcode::Read::new(file, at, len).offset(offset).build(),
+        (None, Some(slot)) => opcode::ReadvFixed::new(file, list, count, slot).offset(offset).build(),
+        (None, None) => opcode::Readv::new(file, list, count).offset(offset).build(),
+    }
+}
+
+/// A send. By address, since that is the cheapest (docs/decisions/13-how-replies-leave.md).
+fn send(socket: types::Fd, views: &[libc::iovec], message: *const libc::msghdr, is_vectored: bool) -> squeue::Entry {
+    match views {
+        [_] => {
+            let (at, len) = single(views).expect("there is one");
+            opcode::Send::new(socket, at, len).flags(libc::MSG_NOSIGNAL).build()
+        }
+        views if is_vectored => opcode::Send::new(socket, views.as_ptr().cast(), views.len() as u32)
+            .ioprio(SEND_VECTORIZED)
+            .flags(libc::MSG_NOSIGNAL)
+            .build(),
+        _ => opcode::SendMsg::new(socket, message).flags(libc::MSG_NOSIGNAL as u32).build(),
+    }
+}
+
+/// The only view of a list. If it is longer than an entry can say, the operation is short.
+fn single(views: &[libc::iovec]) -> Option<(*mut u8, u32)> {
+    match views {
+        [only] => Some((only.iov_base.cast(), only.iov_len.min(u32::MAX as usize) as u32)),
+        _ => None,
+    }
+}
