@@ -73,7 +73,7 @@ pub(crate) enum Ending {
     Cancel,
     /// By the shutdown of its socket.
     Shutdown(RawFd),
-    /// It ends with the operation in flight, which is a short one.
+    /// Not at all: it ends with the operation in flight, which is a short one.
     Itself,
 }
 
@@ -135,6 +135,8 @@ impl Flight {
         match self.ask {
             Ask::Send { socket, .. } | Ask::Receive { socket, .. } => Ending::Shutdown(socket.0),
             Ask::Connect { .. } if self.socket.is_none() => Ending::Itself,
+            // A descriptor whose close was cancelled would stay open.
+            Ask::Close { .. } => Ending::Itself,
             _ => Ending::Cancel,
         }
     }
@@ -228,7 +230,9 @@ impl Flight {
     /// The CQE of its operation.
     pub(crate) fn ended(&mut self, res: i32, ring: &mut impl Ring) -> Step {
         let failed = errno(res);
-        if matches!(failed, Some(Errno::EINTR | Errno::EAGAIN)) && self.repeats < REPEATS_MAX {
+        // A close has closed its descriptor, however it ends (close(2)).
+        let may_repeat = self.repeats < REPEATS_MAX && !matches!(self.ask, Ask::Close { .. });
+        if may_repeat && matches!(failed, Some(Errno::EINTR | Errno::EAGAIN)) {
             self.repeats += 1;
             self.close_socket(ring);
             return if self.is_cancelled { Step::Over(Err(error_of(Errno::ECANCELED))) } else { Step::Again };

@@ -17,6 +17,7 @@
 //! An oracle says its name in front of what it has found: submission, registration, descriptors, memory, "shared buffers", replies, flush, writes, model, bounds, leaks,
 //! stall, trust. A panic of the server without such a name is its own assertion.
 
+mod asking;
 mod client;
 mod kernel;
 mod ledger;

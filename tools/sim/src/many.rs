@@ -127,13 +127,14 @@ impl Many {
         let Sum { all, done, failed, slowest } = sum.into_inner().expect("no worker panics");
         println!(
             "sim: {done} seeds, each twice, {failed} failed; {} steps, {} completions, {} requests, {} replies, {} operations against the model, \
-             {} replies and writes against what was executed, {} connections, {} s of virtual time; the slowest, seed {}, took {} ms of cpu",
+             {} replies and writes against what was executed, {} asks, {} connections, {} s of virtual time; the slowest, seed {}, took {} ms of cpu",
             all.steps,
             all.events,
             all.requests,
             all.replies,
             all.operations,
             all.checked,
+            all.asks,
             all.accepted,
             all.lasted_ns / 1_000_000_000,
             slowest.1,

@@ -229,6 +229,9 @@ impl World {
 
     /// The server ends a connection; to have its memory back, if it has just counted that.
     fn shutdown(&mut self, fd: RawFd) {
+        if self.kernel.is_remote(fd) {
+            return self.kernel.shutdown(fd);
+        }
         let evicted = self.stats.counters.evicted.get();
         if std::mem::replace(&mut self.evicted, evicted) < evicted {
             let gauge = self.gauge.as_ref().expect("set before the server runs");

@@ -61,6 +61,9 @@ faults! {
     LogInterrupted "log-write-interrupted",
     LogFails "log-write-fails",
     LogStuck "log-write-stuck",
+    AskShort "ask-short",
+    AskInterrupted "ask-interrupted",
+    AskFails "ask-fails",
 }
 
 const COUNT: usize = Fault::ALL.len();

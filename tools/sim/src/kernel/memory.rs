@@ -4,7 +4,7 @@
 //! or found here is not what it should be, and an oracle says so.
 #![expect(unsafe_code, reason = "it plays the kernel")]
 
-use super::sqe::Kind;
+use super::sqe::{Call, Kind, Views};
 use nix::libc::{iovec, msghdr};
 use std::collections::VecDeque;
 
@@ -35,6 +35,15 @@ pub(crate) fn views(kind: Kind) -> Vec<View> {
             );
             (message.msg_iov.cast_const(), message.msg_iovlen)
         }
+        Kind::Ask(
+            Call::Write { memory: Views::One { at, len }, .. } | Call::Read { memory: Views::One { at, len }, .. },
+        ) => {
+            return vec![View { at, len }];
+        }
+        Kind::Ask(
+            Call::Write { memory: Views::List { list, count }, .. }
+            | Call::Read { memory: Views::List { list, count }, .. },
+        ) => (list as *const iovec, count),
         Kind::WriteFixed { list, count, .. } | Kind::SendViews { list, count } => (list as *const iovec, count),
         _ => return Vec::new(),
     };
@@ -42,6 +51,12 @@ pub(crate) fn views(kind: Kind) -> Vec<View> {
     // SAFETY: see the head of this file.
     let list = unsafe { std::slice::from_raw_parts(list, count) };
     list.iter().map(|view| View { at: view.iov_base as usize, len: view.iov_len }).collect()
+}
+
+/// The bytes of a path.
+pub(crate) fn path(at: usize) -> Vec<u8> {
+    // SAFETY: see the head of this file.
+    unsafe { std::ffi::CStr::from_ptr(at as *const std::ffi::c_char) }.to_bytes().to_vec()
 }
 
 /// Calls `each` with the parts of views that lie in `from..to` of all their bytes.

@@ -4,6 +4,7 @@
 //! - `memory`: the program's memory, by address.
 //! - `socket`: the queues between client and server.
 //! - `faults`: what goes wrong, and how often.
+//! - `asks`: files and remote sockets, for what a tree asks.
 //! - `ops`: what each operation does, when it runs.
 //!
 //! An operation that is submitted runs when the scheduler picks it, as late and in as many parts as it likes; its completion is handed out later still. What a send
@@ -12,6 +13,7 @@
 //!
 //! Must not know: 9P, sessions, trees.
 
+mod asks;
 pub(crate) mod faults;
 pub(crate) mod memory;
 mod ops;
@@ -19,13 +21,14 @@ pub(crate) mod socket;
 mod sqe;
 
 use crate::random::Random;
+use asks::Disk;
 use faults::{Fault, Faults};
 use io_uring::{cqueue, squeue::Entry};
 use memory::View;
 use nix::libc;
 use ring9::uring::Features;
 use socket::Socket;
-use sqe::{Kind, Sqe};
+use sqe::{Call, Kind, Sqe};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 
@@ -73,6 +76,9 @@ enum Fd {
     Signals,
     Listener,
     Socket(usize),
+    /// Of what a tree asks: a file, and a socket to another server.
+    File(usize),
+    Remote(usize),
 }
 
 /// The group of shared receive buffers.
@@ -107,6 +113,7 @@ pub(crate) struct Kernel {
     pub(crate) sockets: Vec<Socket>,
     backlog: VecDeque<usize>,
     fds: BTreeMap<i32, Fd>,
+    disk: Disk,
     queued: Vec<Sqe>,
     queue_room: usize,
     in_flight: Vec<Op>,
@@ -171,6 +178,7 @@ impl Kernel {
             sockets: Vec::new(),
             backlog: VecDeque::new(),
             fds: BTreeMap::from([(SIGNALS, Fd::Signals), (LISTENER, Fd::Listener)]),
+            disk: Disk::default(),
             queued: Vec::new(),
             queue_room,
             in_flight: Vec::new(),
@@ -267,10 +275,14 @@ impl Kernel {
 
     /// The lowest free descriptor, as Linux has it: one that was closed is soon used again.
     fn open(&mut self, number: usize) -> i32 {
-        let fd = (LISTENER + 1..).find(|fd| !self.fds.contains_key(fd)).expect("numbers do not end");
+        let fd = self.free_fd();
         self.fds.insert(fd, Fd::Socket(number));
         self.sockets[number].fd = Some(fd);
         fd
+    }
+
+    fn free_fd(&self) -> i32 {
+        (LISTENER + 1..).find(|fd| !self.fds.contains_key(fd)).expect("numbers do not end")
     }
 
     pub(crate) fn socket(&self, fd: i32) -> usize {
@@ -287,7 +299,8 @@ impl Kernel {
 
     /// Operations and completions under way that touch memory of connections.
     pub(crate) fn touching(&self) -> usize {
-        self.in_flight.iter().filter(|op| op.sqe.is_receive() || op.sqe.is_send()).count()
+        let transfers = self.in_flight.iter().filter(|op| op.sqe.is_receive() || op.sqe.is_send());
+        transfers.filter(|op| !self.is_asked(&op.sqe)).count()
     }
 
     /// Writes of log lines that are queued, under way, or not handed out yet.
@@ -385,7 +398,11 @@ impl Kernel {
         assert!(knows_lists, "submission: a list for a kernel that knows none");
         self.check_table(&sqe, &views);
         let total: usize = views.iter().map(|view| view.len).sum();
-        let touches = sqe.is_receive() || sqe.is_send();
+        let asked = self.is_asked(&sqe);
+        let touches = (sqe.is_receive() || sqe.is_send()) && !asked;
+        if asked {
+            self.check_asked(&sqe, total);
+        }
         if touches {
             let number = self.socket(sqe.fd);
             self.sockets[number].remember(sqe.user_data);
@@ -403,7 +420,9 @@ impl Kernel {
         trace!(self, "submitted {:x} {} of {total} bytes on {}", sqe.user_data, name(&sqe.kind), sqe.fd);
         if sqe.is_receive() && sqe.kind != Kind::ReceiveShared {
             memory::poison(&op.views, 0);
-        } else if sqe.is_send() {
+        } else if let Kind::Ask(Call::Read { .. }) = sqe.kind {
+            memory::poison(&op.views, 0);
+        } else if sqe.is_send() || matches!(sqe.kind, Kind::Ask(Call::Write { .. })) {
             op.sums = memory::sums(&op.views, 0, total).map(|(_, sum)| sum).collect();
         }
         if self.fails_at == Some(self.submitted) {
@@ -424,6 +443,7 @@ impl Kernel {
                 op.due = self.now + ns;
                 self.in_flight.push(op);
             }
+            _ if asked => self.in_flight.push(op),
             _ if sqe.never_waits => self.send(op),
             _ if sqe.is_receive() && self.fires(Fault::ReceiveInterrupted) => self.interrupt(op),
             _ => self.in_flight.push(op),
@@ -520,6 +540,7 @@ impl Kernel {
             Kind::Timeout { .. } => op.due <= self.now,
             Kind::Populate { .. } | Kind::Cancel { .. } => true,
             Kind::Write { .. } => !op.stuck,
+            _ if self.is_asked(&op.sqe) => self.can_run_asked(op),
             _ => {
                 let socket = &self.sockets[self.socket(op.sqe.fd)];
                 if op.sqe.is_receive() { socket.is_readable() } else { socket.send_room() > 0 || socket.is_deaf() }
@@ -540,6 +561,7 @@ impl Kernel {
             }
             Kind::ReceiveShared => self.receive_shared(op),
             Kind::Write { .. } => self.write(op),
+            _ if self.is_asked(&op.sqe) => self.run_asked(op),
             _ if op.sqe.is_receive() => self.receive(op),
             _ => self.send(op),
         }
@@ -628,6 +650,9 @@ impl Kernel {
     }
 
     pub(crate) fn shutdown(&mut self, fd: i32) {
+        if self.shutdown_remote(fd) {
+            return;
+        }
         let number = self.socket(fd);
         trace!(self, "connection {number}: shut down");
         self.sockets[number].shut = true;
@@ -696,5 +721,6 @@ fn name(kind: &Kind) -> &'static str {
         Kind::Timeout { .. } => "time-out",
         Kind::Populate { .. } => "populate",
         Kind::Write { .. } => "write",
+        Kind::Ask(_) => "call",
     }
 }

@@ -33,7 +33,7 @@ const FATAL: &[i32] = &[libc::ENOMEM, libc::EPIPE, libc::ECONNRESET, libc::ETIME
 
 impl Kernel {
     /// What a send shows must not change until it has ended. Looks at the chunks that hold bytes `from..to`.
-    fn check_held(&self, op: &Op, from: usize, to: usize) {
+    pub(super) fn check_held(&self, op: &Op, from: usize, to: usize) {
         let same = memory::sums(&op.views, from, to).all(|(chunk, sum)| op.sums[chunk] == sum);
         assert!(same, "memory: what {:?} shows has changed under way", op.sqe);
     }
@@ -63,6 +63,7 @@ impl Kernel {
             Kind::Timeout { .. } => self.post(&op.sqe, -libc::ECANCELED, 0),
             // It needs nothing that could be missing.
             Kind::Cancel { target } => self.cancel(op.sqe, target),
+            _ if self.is_asked(&op.sqe) => self.post(&op.sqe, -libc::ENOMEM, 0),
             _ => self.lose(&op.sqe, libc::ENOMEM),
         }
     }

@@ -34,6 +34,40 @@ pub(crate) enum Kind {
     Populate { at: usize, len: usize },
     /// write(2) where the descriptor stands.
     Write { at: usize, len: usize },
+    /// What a tree asks for, beside sends, receives, timers and cancellations.
+    Ask(Call),
+}
+
+/// A system call on a file, or one that makes or ends a descriptor. Paths and addresses are those of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// openat(2).
+    Open { path: usize, flags: i32 },
+    /// renameat(2), in one folder.
+    Rename { path: usize, new_path: usize },
+    /// unlinkat(2) of a file.
+    Unlink { path: usize },
+    /// close(2).
+    Close,
+    /// fallocate(2).
+    Allocate { offset: u64, len: u64 },
+    /// pwritev(2).
+    Write { offset: u64, memory: Views },
+    /// preadv(2).
+    Read { offset: u64, memory: Views },
+    /// fsync(2).
+    Sync,
+    /// socket(2) for a stream.
+    Socket,
+    /// connect(2).
+    Connect,
+}
+
+/// What a transfer names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Views {
+    One { at: usize, len: usize },
+    List { list: usize, count: usize },
 }
 
 /// A submission.
@@ -157,11 +191,12 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
             sqe.allow(0, 0, 0, false);
             Kind::Cancel { target: sqe.addr }
         }
-        23 => {
+        23 if sqe.off == u64::MAX => {
             sqe.allow(0, 0, 0, false);
-            assert!(sqe.off == u64::MAX && sqe.flags == 0, "submission: a write to a place of its own, or to a socket");
+            assert!(sqe.flags == 0, "submission: a write to a socket");
             Kind::Write { at, len }
         }
+        1 | 2 | 3 | 16..=19 | 22 | 23 | 35 | 36 | 45 => Kind::Ask(call(&sqe)),
         25 => {
             assert!(sqe.op_flags == libc::MADV_POPULATE_WRITE as u32, "submission: advice {}", sqe.op_flags);
             Kind::Populate { at, len }
@@ -201,6 +236,38 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
     };
     let is_place = sqe.flags & FIXED_FILE != 0;
     Sqe { kind, fd: sqe.fd, is_place, user_data: sqe.user_data, quiet, never_waits, waits_for_all }
+}
+
+/// What a tree asks for. Its files are never sockets of peers, so none has a place in the table of files.
+fn call(sqe: &Fields) -> Call {
+    let (at, len) = (sqe.addr as usize, sqe.len as usize);
+    assert!(sqe.flags == 0, "submission: opcode {}: flags {:#x}", sqe.opcode, sqe.flags);
+    let (one, list) = (Views::One { at, len }, Views::List { list: at, count: len });
+    let (call, op_flags) = match sqe.opcode {
+        1 => (Call::Read { offset: sqe.off, memory: list }, 0),
+        22 => (Call::Read { offset: sqe.off, memory: one }, 0),
+        2 => (Call::Write { offset: sqe.off, memory: list }, 0),
+        23 => (Call::Write { offset: sqe.off, memory: one }, 0),
+        // IORING_FSYNC_DATASYNC.
+        3 => (Call::Sync, 1),
+        16 => (Call::Connect, 0),
+        17 => (Call::Allocate { offset: sqe.off, len: sqe.addr }, 0),
+        18 => {
+            assert!(sqe.op_flags & libc::O_CLOEXEC as u32 != 0, "submission: a file that a child would have");
+            (Call::Open { path: at, flags: sqe.op_flags as i32 }, u32::MAX)
+        }
+        19 => (Call::Close, 0),
+        35 => (Call::Rename { path: at, new_path: sqe.off as usize }, 0),
+        36 => (Call::Unlink { path: at }, libc::AT_REMOVEDIR as u32),
+        45 => {
+            let kind = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC) as u64;
+            assert!(sqe.off == kind && len == 0, "submission: a socket of kind {}", sqe.off);
+            (Call::Socket, 0)
+        }
+        other => unreachable!("opcode {other}"),
+    };
+    sqe.allow(0, 0, op_flags, false);
+    call
 }
 
 #[expect(unsafe_code, reason = "it plays the kernel")]
