@@ -254,6 +254,7 @@ impl<S: Service> Session<S> {
                 let mut attr = Attr::to_read(&self.config.budget);
                 let answer = ended(how.go(fs, op, Show::Bytes(&mut |bytes| attr.extend(bytes)), at))?;
                 let size = attr.len() as u64;
+                attr.gate = answer.gate;
                 let reply = match answer.result {
                     Ok(Done::File { file, .. }) => match self.fids.put_attr(newfid, file, attr) {
                         Ok(()) => Ok(Message::Rxattrwalk { size }),

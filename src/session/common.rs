@@ -2,7 +2,7 @@
 //! All others go to `classic.rs` or `linux.rs`, by dialect; Tflush is in `pending.rs`.
 
 use super::fids::State;
-use super::what::{What, kind};
+use super::what::{What, closed, kind};
 use super::{COPIED_BYTES_PER_UNIT, FIRST_MESSAGE_BYTES_MAX, MSIZE_MIN, Request, SHOWN_BYTES_PER_UNIT, Session};
 use crate::fs::{At, Call, Error, Gate, Result, Service};
 use crate::wire::{Data, Dialect, Fid, IOHDR, Message, NOFID, Names, READ_HEAD, UOnly};
@@ -128,7 +128,7 @@ impl<S: Service> Session<S> {
             }
             State::Attr(_) => {
                 let room = self.listing_room(count);
-                return self.read_attr(request, fid, offset, room);
+                return self.read_attr(fs, request, fid, offset, room);
             }
             _ => return Err(Error::EBADF),
         }
@@ -137,11 +137,11 @@ impl<S: Service> Session<S> {
     }
 
     /// Part of an attribute that was asked for.
-    fn read_attr(&mut self, request: Request, fid: Fid, offset: u64, room: usize) -> Result<()> {
+    fn read_attr(&mut self, fs: &S, request: Request, fid: Fid, offset: u64, room: usize) -> Result<()> {
         let Session { fids, out, dialect, .. } = self;
         let State::Attr(attr) = &fids.any(fid)?.state else { return Err(Error::EBADF) };
         let part = attr.read(offset, room)?;
-        let bytes = part.len();
+        let (bytes, gate) = (part.len(), closed(fs, attr.gate));
         let iovec = out.batch().iovec();
         let mark = iovec.mark();
         iovec.put_copy(&[0; READ_HEAD]);
@@ -149,7 +149,7 @@ impl<S: Service> Session<S> {
         let reply = Message::Rread { data: Data::Away(part.len() as u32) };
         reply.emit(request.tag, dialect.unwrap_or(Dialect::P9), &mut iovec.patch(mark));
         self.charge_bytes(bytes, SHOWN_BYTES_PER_UNIT);
-        self.end_reply(Gate::OPEN, mark, request);
+        self.end_reply(gate, mark, request);
         Ok(())
     }
 

@@ -473,7 +473,8 @@ impl<S: Service> Session<S> {
         self.charge(fs.spent());
     }
 
-    /// Whether requests that waited behind others are to be served by another call of `receive`, as after [`Need::held`].
+    /// Whether requests that waited behind others are to be served by another call of `receive`, as after [`Need::held`], or of
+    /// [`serve_held`](Self::serve_held).
     pub fn is_held(&self) -> bool {
         self.queue.is_cut()
     }

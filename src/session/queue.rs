@@ -133,6 +133,15 @@ impl<S: Service> Session<S> {
         !(self.pending.is_empty() && self.queue.is_empty()) && self.blocked().contains(&fid)
     }
 
+    /// Serves requests that waited behind others, as [`is_held`](Self::is_held) says, and nothing else: for a driver whose receive is
+    /// still in flight. Whether some are left that wait for nothing but another turn.
+    pub fn serve_held(&mut self, fs: &mut S, at: At) -> bool {
+        if self.queue.is_cut() {
+            self.serve_queue(fs, at);
+        }
+        self.queue.is_cut() && !self.has_too_many_replies() && !fs.is_behind()
+    }
+
     /// Serves what need not wait any more.
     #[cold]
     pub(super) fn serve_queue(&mut self, fs: &mut S, at: At) {
@@ -142,11 +151,13 @@ impl<S: Service> Session<S> {
         }
         self.serves_queue = true;
         self.queue.set_cut(false);
-        let mut place = 0;
+        let (mut place, mut looked) = (0, 0);
         let mut passed = BTreeSet::new();
         while let Some(Queued { frame, .. }) = self.queue.iter().nth(place) {
             let fids: Vec<Fid> = self.fids_in(frame).collect();
-            self.charge(1);
+            // Less than a turn's work for all of them: behind the ones that wait longer, others have to be reached.
+            looked += 1;
+            self.charge(u32::from(looked % QUEUED_PER_UNIT == 0));
             if fids.iter().any(|fid| passed.contains(fid)) || self.pending.changing().any(|fid| fids.contains(&fid)) {
                 passed.extend(fids);
                 place += 1;
@@ -158,6 +169,7 @@ impl<S: Service> Session<S> {
             }
             let Some(Queued { request, frame, taken }) = self.queue.take(place) else { break };
             drop(taken);
+            self.charge(1);
             self.serve_parsed(fs, request, &frame, at);
             self.charge(fs.spent());
         }

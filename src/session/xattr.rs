@@ -8,7 +8,7 @@
 //! Must not know: fids, sessions.
 
 use super::budget::Budget;
-use crate::fs::{Error, Result, SetXattr};
+use crate::fs::{Error, Gate, Result, SetXattr};
 use std::sync::Arc;
 
 /// What a clunk sets: the name, the value, `None` for one that is removed, and whether it may or must be there already.
@@ -21,6 +21,8 @@ pub(super) struct Attr {
     budget: Arc<Budget>,
     /// Bytes of memory that are counted there: what was taken, however little of it is used.
     charged: usize,
+    /// Replies that show it leave once this gate is open, as that of the Txattrwalk does.
+    pub(super) gate: Gate,
     /// What they become; `None` if they are there to be read.
     becomes: Option<Becomes>,
 }
@@ -35,7 +37,7 @@ struct Becomes {
 
 impl Attr {
     fn new(budget: &Arc<Budget>, becomes: Option<Becomes>) -> Attr {
-        Attr { bytes: Vec::new(), budget: Arc::clone(budget), charged: 0, becomes }
+        Attr { bytes: Vec::new(), budget: Arc::clone(budget), charged: 0, gate: Gate::OPEN, becomes }
     }
 
     /// One that is there to be read; empty until its value is added.

@@ -7,16 +7,18 @@ use crate::support::tree_in;
 use crate::{FD, messages};
 use ring9::arena::Arena;
 use ring9::fs::mem::Mem;
-use ring9::fs::{Answer, At, Call, Gate, OpId, Outcome, Payload, Result, Service, Show, Simple};
+use ring9::fs::{Answer, At, Call, CallBuf, Gate, OpId, Outcome, Payload, Result, Service, Show, Simple};
 use ring9::uring::{Options, Server, Trust};
 use ring9::wire::{Dialect, Kind, Message, Opt};
 
-/// A memfs whose Tfsync is answered behind a gate: each has one of its own, and the test opens them.
+/// A memfs whose Tfsync is answered behind a gate: each has one of its own, and the test opens them. It may hold a walk back.
 struct Gated {
     tree: Simple<Mem>,
     gates: u64,
     opened: u64,
     behind: bool,
+    holds: bool,
+    held: Option<(OpId, CallBuf)>,
 }
 
 impl Service for Gated {
@@ -28,6 +30,10 @@ impl Service for Gated {
 
     fn call(&mut self, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {
         let waits = matches!(call, Call::Fsync { .. });
+        if self.holds && matches!(call, Call::Walk { .. }) {
+            self.held = Some((op, call.into()));
+            return Outcome::Pending;
+        }
         match self.tree.call(op, call, show, at) {
             Outcome::Done(answer) if waits => {
                 self.gates += 1;
@@ -41,8 +47,14 @@ impl Service for Gated {
         Service::grant(&mut self.tree, file, offset, count, at)
     }
 
+    fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
+        let (held, call) = self.held.take().expect("it is held back");
+        assert_eq!(held, op);
+        call.with(|call| self.tree.call(op, call, show, at))
+    }
+
     fn ready(&mut self) -> Option<OpId> {
-        self.tree.ready()
+        self.held.as_ref().filter(|_| !self.holds).map(|&(op, _)| op)
     }
 
     fn is_open(&self, gate: Gate) -> bool {
@@ -59,10 +71,14 @@ struct Host(Server<HandRing, Gated>);
 impl Host {
     /// With two peers that have attached.
     fn new() -> Host {
+        Host::on(HandRing::default())
+    }
+
+    fn on(ring: HandRing) -> Host {
         let arena = Arena::new(16 << 20).expect("a small mapping");
         let parts = (arena.memory(), arena.heads(), arena.gauge());
-        let tree = Gated { tree: tree_in(arena), gates: 0, opened: 0, behind: false };
-        let mut host = Host(Server::new(HandRing::default(), tree, parts, Options::new(1 << 20, 2)));
+        let tree = Gated { tree: tree_in(arena), gates: 0, opened: 0, behind: false, holds: false, held: None };
+        let mut host = Host(Server::new(ring, tree, parts, Options::new(1 << 20, 2)));
         for fd in [FD, FD + 1] {
             host.0.connect(fd, Trust::All);
             host.turns();
@@ -106,6 +122,24 @@ fn a_gate_that_opens_lets_the_reply_of_its_peer_leave() {
     assert_eq!((host.opens(2), host.opens(2)), (vec![reply], vec![]));
 }
 
+/// A gate opens while a send of its peer is in flight: the reply leaves behind that, and until then the loop sleeps.
+#[test]
+fn a_gate_that_opens_behind_a_full_socket_does_not_keep_the_loop_awake() {
+    let mut host = Host::new();
+    host.0.ring().socket_bytes = 0;
+    let both = request(|script| script.ask(Message::Tfsync { fid: 0, datasync: Opt(0) }).stat(0));
+    assert_eq!(host.says(FD, &both), []);
+    assert_eq!(host.opens(1), []);
+    host.0.ring().waits.clear();
+    (0..3).for_each(|_| host.0.turn().expect("the ring works"));
+    assert_eq!(host.0.ring().waits.len(), 3, "there is nothing to do");
+    host.0.ring().socket_bytes = usize::MAX;
+    let send = host.0.ring().send(FD);
+    let bytes: usize = send.views().iter().map(|(_, len)| len).sum();
+    host.0.ring().ends(send.user_data, bytes as i32, 0);
+    assert_eq!(host.turns(), [Kind::TFSYNC.reply()]);
+}
+
 /// A client that says nothing more, and a server that ends, wait for the replies that were asked for before.
 #[test]
 fn replies_behind_gates_leave_before_a_connection_ends() {
@@ -138,4 +172,20 @@ fn peers_of_a_tree_that_was_behind_go_on() {
     assert_eq!(host.turns(), []);
     host.0.fs().behind = false;
     assert_eq!(host.turns(), [Kind::TGETATTR.reply(); 2]);
+}
+
+/// A request waits behind a walk, and then for a tree that is behind, while a receive into a window of its peer is in flight: it is
+/// answered although nothing more is received.
+#[test]
+fn what_waits_behind_another_request_does_not_wait_for_a_receive() {
+    let mut ring = HandRing::default();
+    ring.multishot = false;
+    let mut host = Host::on(ring);
+    host.0.fs().holds = true;
+    assert_eq!(host.says(FD, &request(|script| script.walk(0, 1, &[]).stat(1))), []);
+    (host.0.fs().holds, host.0.fs().behind) = (false, true);
+    assert_eq!(host.turns(), [Kind::TWALK.reply()]);
+    assert_eq!(host.0.ring().receives(FD).len(), 1);
+    host.0.fs().behind = false;
+    assert_eq!(host.turns(), [Kind::TGETATTR.reply()]);
 }

@@ -45,6 +45,23 @@ fn replies_wait_for_their_gates_errors_too_and_open_ones_overtake() {
     late.ends();
 }
 
+/// What the reply to a Txattrwalk waits for, those that show the value wait for as well.
+#[test]
+fn the_value_of_an_attribute_waits_for_its_gate() {
+    let mut late = gated();
+    late.tree.gated = |call| matches!(call, Call::Xattr { .. });
+    late.send(1, &Message::Txattrwalk { fid: 1, newfid: 2, name: b"" });
+    late.send(2, &read(2, 0, 9));
+    late.send(3, &Message::Tclunk { fid: 2 });
+    assert_eq!(late.kinds(), ["Rclunk 3"]);
+    late.tree.opened = Gate(1);
+    assert_eq!(late.kinds(), ["Rxattrwalk 1", "Rread 2"]);
+    late.send(1, &Message::Txattrwalk { fid: 1, newfid: 2, name: b"" });
+    late.send(2, &read(2, 0, 9));
+    assert_eq!(late.kinds(), ["Rxattrwalk 1", "Rread 2"], "it is open by now");
+    late.ends();
+}
+
 #[test]
 fn replies_of_one_gate_keep_their_order() {
     let mut late = gated();

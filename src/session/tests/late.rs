@@ -282,6 +282,28 @@ impl Late {
     }
 }
 
+/// Behind requests that wait for a fid, however many, one of another fid is served as soon as nothing is in its way.
+#[test]
+fn many_that_wait_do_not_hide_one_that_can_go_on() {
+    let mut late = Late::new(Dialect::L);
+    late.tree.holds = |call| matches!(call, Call::Walk { .. });
+    late.send(1, &walk(0, 1, &[b"f"]));
+    let first = late.first();
+    late.send(2, &walk(0, 2, &[b"f"]));
+    let second = late.tree.kept.keys().copied().find(|&op| op != first).expect("both wait");
+    let getattr = |fid| Message::Tgetattr { fid, request_mask: 0x3fff };
+    (10..210).for_each(|tag| late.send(tag, &getattr(1)));
+    late.send(3, &getattr(2));
+    late.finish(second);
+    for _ in 0..2 {
+        late.session.receive(&mut late.tree, AT, b"").expect("not broken");
+    }
+    assert_eq!(late.kinds(), ["Rwalk 2", "Rgetattr 3"]);
+    late.go();
+    assert_eq!(late.session.pending(), 200 - late.kinds().len() + 1, "the rest comes in parts");
+    late.ends();
+}
+
 fn linux_script(large: &'static [u8]) -> Vec<Message<'static>> {
     let lock =
         |fid, type_, proc_id| Message::Tlock { fid, type_, flags: 0, start: 0, length: 9, proc_id, client_id: b"c" };

@@ -214,7 +214,17 @@ impl Receives {
     ) -> Result<(), Broken> {
         let due = std::mem::take(&mut peer.fresh) | std::mem::take(&mut peer.need.held);
         peer.need.again &= !due;
-        if !due || !matches!(peer.receiving, Receiving::Nothing | Receiving::Shared { .. }) {
+        if !due {
+            return Ok(());
+        }
+        if !matches!(peer.receiving, Receiving::Nothing | Receiving::Shared { .. }) {
+            // What waits in the session does not wait for what is received next.
+            if peer.session.is_held() {
+                kept.lend(&mut peer.session);
+                peer.begin_turn(clock.turn);
+                peer.need.again = peer.session.serve_held(fs, clock.at);
+                peer.need.held = peer.session.is_held();
+            }
             return Ok(());
         }
         kept.lend(&mut peer.session);

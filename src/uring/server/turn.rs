@@ -192,7 +192,10 @@ impl<R: Ring, S: Service> Server<R, S> {
             self.options.stats.counters.closed.up();
             self.reclaim.gone(slot);
         } else if peer.life != Life::Closing {
-            self.late.note(slot, peer.session.gates());
+            // What is open already leaves when the send that is in flight has ended.
+            let fs = &self.fs;
+            let closed = peer.session.gates().filter(|&gate| !fs.is_open(gate));
+            self.late.note(slot, closed);
             if peer.need.held && self.fs.is_behind() {
                 self.work.wait_behind(slot);
             }
