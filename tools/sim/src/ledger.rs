@@ -1,17 +1,20 @@
 //! What each connection has asked to be written, and what the tree has shown it: so that every write and every reply can be held against what was executed.
 //!
-//! A tree is entered in the order in which the server serves; the replies of a connection leave in that order. So what a client hears is found in the list of what it
-//! was shown, front to back; and what the tree is given to write is found in the list of what the client said. Requests that fail leave gaps, which is why it is
-//! searched for and not taken from the front.
+//! Calls are made in the order in which the tree executes them; the replies of a connection leave in that order, but for those whose gates are closed. So what a client
+//! hears is found in the list of what it was shown, front to back; and what the tree is given to write is found in the list of what the client said. Requests that
+//! fail leave gaps, which is why it is searched for and not taken from the front. What has a closed gate is not heard before that is open; others overtake it.
+//!
+//! Which request a call is made for is known where only one that has no reply can ask for it: while the tree is called for a request, that one has no reply. So the gate
+//! of the reply with that tag is known, whatever the reply says.
 
-use ring9::fs::{Stat, Time};
+use ring9::fs::{Call, Gate, Stat, Time};
 use ring9::session::ATTRS_MAX;
-use ring9::wire::Qid;
-use std::collections::VecDeque;
+use ring9::wire::{Kind, Qid, Tag};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A file as it was shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct File {
     pub(crate) qid: Qid,
     pub(crate) mode: u32,
     pub(crate) uid: u32,
@@ -24,9 +27,9 @@ pub(crate) struct Shown {
     pub(crate) target: Vec<u8>,
 }
 
-impl Shown {
-    pub(crate) fn of(stat: &Stat<'_>) -> Shown {
-        Shown {
+impl File {
+    pub(crate) fn of(stat: &Stat<'_>) -> File {
+        File {
             qid: stat.qid,
             mode: stat.mode,
             uid: stat.uid,
@@ -49,22 +52,57 @@ pub(crate) enum Answer {
     /// An attribute, or the names of all; a reply may show its first part.
     Attr(Vec<u8>),
     /// Entries of a directory: cookie and file.
-    Entries(Vec<(u64, Shown)>),
+    Entries(Vec<(u64, File)>),
     /// A file.
-    File(Shown),
+    File(File),
 }
+
+/// An answer with the gate of its reply, and its tag if that is known.
+#[derive(Debug)]
+struct Shown {
+    answer: Answer,
+    gate: Gate,
+    tag: Option<Tag>,
+}
+
+/// A request that has no reply yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) tag: Tag,
+    pub(crate) kind: Kind,
+    /// Most bytes that may be read, or that were to be written.
+    pub(crate) count: u32,
+    /// It clunks what may be an attribute that is to be set: then its file is closed for nobody.
+    pub(crate) of_attr: bool,
+}
+
+/// A request: its tag, and in which session of its connection that is.
+pub(crate) type Which = (Tag, u32);
 
 /// One connection.
 #[derive(Debug, Default)]
 struct Account {
     writes: VecDeque<(u64, Vec<u8>)>,
-    answers: VecDeque<Answer>,
+    answers: VecDeque<Shown>,
     /// The last values and lists of attributes that were shown.
-    attrs: VecDeque<Answer>,
+    attrs: VecDeque<Shown>,
     /// Whom it acts for.
     uid: Option<u32>,
     /// Operations that wait in the tree.
     waiting: usize,
+    /// Requests that have no reply yet.
+    asked: Vec<Asked>,
+    /// The gates of the replies to those of them that the tree has answered, as far as that is known.
+    told: BTreeMap<Tag, Gate>,
+    /// It has attached, and then asked for a version again: what it asked for before may go on in the tree for nobody.
+    attached: bool,
+    began_again: bool,
+    /// It says nothing more.
+    is_leaving: bool,
+    /// Versions that it has agreed on. What was asked for before is answered to nobody.
+    versions: u32,
+    /// The last gate of all that a reply of this connection has.
+    last_gate: Gate,
 }
 
 /// All of them, by number; and figures.
@@ -75,8 +113,17 @@ pub(crate) struct Ledger {
     is_idle: bool,
     /// The tree may have no memory to lend: then payloads are written in parts.
     pub(crate) in_parts: bool,
-    /// Operations may wait in the tree.
-    pub(crate) may_wait: bool,
+    /// Calls may be made later than they were asked for, in another order; replies may have gates.
+    pub(crate) is_late: bool,
+    /// Gates up to this one are open.
+    pub(crate) opened: Gate,
+    /// The server was told to end.
+    pub(crate) is_draining: bool,
+    /// So many of them are closed that the tree takes no more.
+    pub(crate) is_behind: bool,
+    /// Replies that were heard while one that the tree had answered waited for its gate; and those that had waited for theirs.
+    pub(crate) overtaken: u64,
+    pub(crate) let_out: u64,
     /// Writes that were executed, replies that were held against what was executed, operations of the tree.
     pub(crate) writes: u64,
     pub(crate) answers: u64,
@@ -84,8 +131,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(in_parts: bool, may_wait: bool) -> Ledger {
-        Ledger { in_parts, may_wait, ..Ledger::default() }
+    pub(crate) fn new(in_parts: bool, is_late: bool) -> Ledger {
+        Ledger { in_parts, is_late, ..Ledger::default() }
     }
 
     /// One that only counts.
@@ -126,9 +173,11 @@ impl Ledger {
         if self.is_idle {
             return;
         }
+        let is_late = self.is_late;
         let writes = &mut self.account(number).writes;
         if let Some(at) = writes.iter().position(|(place, said)| *place == offset && said == bytes) {
-            writes.drain(..=at);
+            // Those in front of it have failed, unless they are still to come.
+            writes.drain(if is_late { at } else { 0 }..=at);
             return;
         }
         let is_part = writes.iter().any(|(place, said)| {
@@ -144,29 +193,166 @@ impl Ledger {
             return;
         }
         let account = self.account(number);
-        if let Answer::Attr(_) = answer {
-            account.attrs.push_back(answer);
+        let shown = Shown { answer, gate: Gate::OPEN, tag: None };
+        if let Answer::Attr(_) = shown.answer {
+            account.attrs.push_back(shown);
             if account.attrs.len() > ATTRS_MAX {
                 account.attrs.pop_front();
             }
         } else {
-            account.answers.push_back(answer);
+            account.answers.push_back(shown);
         }
     }
 
+    /// How much it was shown so far, for [`holds`](Self::holds).
+    pub(crate) fn shown(&mut self, number: u32) -> usize {
+        self.account(number).answers.len()
+    }
+
+    /// What was shown since, or the last attribute, is in the reply with this tag, if that is known, and waits for this gate.
+    pub(crate) fn holds(&mut self, number: u32, since: usize, is_attr: bool, gate: Gate, tag: Option<Tag>) {
+        let account = self.account(number);
+        account.last_gate = account.last_gate.max(gate);
+        account.answers.range_mut(since..).for_each(|shown| (shown.gate, shown.tag) = (gate, tag));
+        if let Some(shown) = account.attrs.back_mut().filter(|_| is_attr) {
+            shown.gate = gate;
+        }
+    }
+
+    pub(crate) fn is_open(&self, gate: Gate) -> bool {
+        gate <= self.opened
+    }
+
     /// A client hears something that was shown.
-    pub(crate) fn hears(&mut self, number: u32, what: &str, is_it: impl Fn(&Answer) -> bool) -> Answer {
+    pub(crate) fn hears(&mut self, number: u32, tag: Tag, what: &str, is_it: impl Fn(&Answer) -> bool) -> Answer {
         self.answers += 1;
+        let opened = self.opened;
         let Account { answers, attrs, .. } = self.account(number);
         // What is read of an attribute was shown when its fid was made, and is heard before or behind what has waited meanwhile.
-        if let Some(attr) = attrs.iter().find(|attr| is_it(attr)) {
-            return attr.clone();
+        if let Some(shown) = attrs.iter().find(|shown| shown.gate <= opened && is_it(&shown.answer)) {
+            return shown.answer.clone();
         }
-        let Some(at) = answers.iter().position(is_it) else {
-            panic!("replies: connection {number} hears {what} that was not shown: torn, or of another moment");
+        // What has waited for its gate is heard in front of what was shown before, and behind what was on its way before the gate opened.
+        let (mut waited, mut found) = (None, None);
+        for (at, shown) in answers.iter().enumerate().filter(|(_, shown)| shown.gate <= opened && is_it(&shown.answer))
+        {
+            if shown.tag == Some(tag) {
+                (waited, found) = (None, Some(at));
+                break;
+            }
+            let first = if shown.gate == Gate::OPEN { &mut found } else { &mut waited };
+            *first = first.or(Some(at).filter(|_| shown.tag.is_none()));
+        }
+        let at = match (waited, found) {
+            // It may be either.
+            (Some(_), Some(at)) => return answers[at].answer.clone(),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => {
+                let is_closed =
+                    answers.iter().chain(attrs.iter()).any(|shown| shown.gate > opened && is_it(&shown.answer));
+                let why =
+                    if is_closed { "whose gate is closed" } else { "that was not shown: torn, or of another moment" };
+                panic!("replies: connection {number} hears {what} {why}");
+            }
         };
-        answers.drain(..at);
-        answers.pop_front().expect("found just now")
+        let Shown { answer, gate, .. } = answers.remove(at).expect("found just now");
+        if gate == Gate::OPEN && at > 0 {
+            // Those in front of it are not heard any more, unless they wait for their gates.
+            let mut place = 0;
+            answers.retain(|shown| {
+                place += 1;
+                place > at || shown.gate != Gate::OPEN
+            });
+        }
+        answer
+    }
+
+    /// What a client has asked and not heard so far.
+    pub(crate) fn asked(&mut self, number: u32, leaves: bool, asked: impl Iterator<Item = Asked>) {
+        if !self.is_late {
+            return;
+        }
+        let Account { asked: all, told, attached, began_again, is_leaving, .. } = self.account(number);
+        *is_leaving = leaves;
+        all.clear();
+        all.extend(asked);
+        told.retain(|&tag, _| all.iter().any(|asked| asked.tag == tag));
+        *attached |= all.iter().any(|asked| asked.kind == Kind::TATTACH);
+        *began_again |= *attached && all.iter().any(|asked| asked.kind == Kind::TVERSION);
+    }
+
+    /// A client hears Rversion.
+    pub(crate) fn begins(&mut self, number: u32) {
+        self.account(number).versions += 1;
+    }
+
+    /// The request that this call is made for, if only one can ask for it.
+    pub(crate) fn asks(&mut self, number: u32, call: &Call<'_>) -> Option<Which> {
+        let is_draining = self.is_draining;
+        let account = self.account(number);
+        let mut fits = account.asked.iter().filter(|asked| may_ask(asked, call));
+        let found = fits.next()?;
+        // Files are closed for nobody, too: when the last operation on them has ended, and when their session ends.
+        let others =
+            account.asked.len() > 1 || found.of_attr || account.began_again || account.is_leaving || is_draining;
+        let may_be_nobodys = others && matches!(call, Call::Close { .. });
+        if fits.next().is_some() || may_be_nobodys {
+            return None;
+        }
+        let is_last = match call {
+            Call::Stat { .. } => found.kind != Kind::TWSTAT,
+            Call::Write { data, .. } => data.len() == found.count as usize,
+            _ => true,
+        };
+        let tag = found.tag;
+        account.told.remove(&tag);
+        is_last.then_some((tag, account.versions))
+    }
+
+    /// The tree has answered a request; its reply has this gate.
+    pub(crate) fn tells(&mut self, number: u32, (tag, versions): Which, gate: Gate) {
+        let account = self.account(number);
+        if account.versions == versions && account.asked.iter().any(|asked| asked.tag == tag) {
+            account.told.insert(tag, gate);
+        }
+    }
+
+    /// A reply with this tag is heard: its gate is open.
+    pub(crate) fn hears_tag(&mut self, number: u32, tag: Tag) {
+        let opened = self.opened;
+        let told = &mut self.account(number).told;
+        let gate = told.remove(&tag);
+        assert!(
+            gate.is_none_or(|gate| gate <= opened),
+            "gates: connection {number} hears a reply of tag {tag}, whose gate is closed"
+        );
+        let overtakes = told.values().any(|&gate| gate > opened);
+        self.overtaken += u64::from(overtakes);
+        self.let_out += u64::from(gate.is_some_and(|gate| gate != Gate::OPEN));
+    }
+
+    /// A request was flushed and has no reply by now: there is none that waits.
+    pub(crate) fn hears_flushed(&mut self, number: u32, oldtag: Tag) {
+        let gate = self.account(number).told.remove(&oldtag);
+        assert!(
+            gate.is_none(),
+            "flush: connection {number} hears Rflush in front of the reply of tag {oldtag}, whose gate is {gate:?}"
+        );
+    }
+
+    /// A reply whose gate is open, or that has none, and that has not come.
+    pub(crate) fn overdue(&mut self, number: u32) -> Option<Tag> {
+        let opened = self.opened;
+        let account = self.account(number);
+        let begins = account.asked.iter().any(|asked| asked.kind == Kind::TVERSION);
+        account.told.iter().find(|&(_, gate)| !begins && *gate <= opened).map(|(&tag, _)| tag)
+    }
+
+    /// Whether a client may have to wait: for an operation, for a gate, or because the tree is behind.
+    pub(crate) fn may_wait(&mut self, number: u32) -> bool {
+        let (opened, is_behind) = (self.opened, self.is_behind);
+        let account = self.account(number);
+        is_behind || account.waiting > 0 || account.last_gate > opened
     }
 
     /// One more, or one less, waits.
@@ -174,8 +360,33 @@ impl Ledger {
         let waiting = &mut self.account(number).waiting;
         *waiting = if more { *waiting + 1 } else { *waiting - 1 };
     }
+}
 
-    pub(crate) fn waiting(&mut self, number: u32) -> usize {
-        self.account(number).waiting
+/// Whether this request may make the session ask for this.
+fn may_ask(asked: &Asked, call: &Call<'_>) -> bool {
+    match call {
+        Call::Attach { .. } => asked.kind == Kind::TATTACH,
+        Call::Walk { .. } => asked.kind == Kind::TWALK,
+        Call::Open { .. } => matches!(asked.kind, Kind::TOPEN | Kind::TLOPEN),
+        Call::Create { .. } => matches!(asked.kind, Kind::TCREATE | Kind::TLCREATE),
+        Call::Read { .. } => asked.kind == Kind::TREAD,
+        Call::List { .. } => matches!(asked.kind, Kind::TREAD | Kind::TREADDIR),
+        Call::Write { .. } | Call::Commit { .. } => asked.kind == Kind::TWRITE,
+        Call::Stat { .. } => matches!(asked.kind, Kind::TSTAT | Kind::TGETATTR | Kind::TWSTAT),
+        Call::Wstat { .. } => matches!(asked.kind, Kind::TWSTAT | Kind::TSETATTR),
+        Call::ReadLink { .. } => asked.kind == Kind::TREADLINK,
+        Call::Make { .. } => matches!(asked.kind, Kind::TCREATE | Kind::TMKDIR | Kind::TSYMLINK | Kind::TMKNOD),
+        Call::Link { .. } => matches!(asked.kind, Kind::TCREATE | Kind::TLINK),
+        Call::Unlink { .. } => asked.kind == Kind::TUNLINKAT,
+        Call::Rename { .. } => asked.kind == Kind::TRENAMEAT,
+        Call::RenameFile { .. } => asked.kind == Kind::TRENAME,
+        Call::Remove { .. } => asked.kind == Kind::TREMOVE,
+        Call::Close { .. } | Call::SetXattr { .. } => asked.kind == Kind::TCLUNK,
+        Call::Fsync { .. } => matches!(asked.kind, Kind::TWSTAT | Kind::TFSYNC),
+        Call::Xattr { .. } => asked.kind == Kind::TXATTRWALK,
+        Call::CheckXattr { .. } => asked.kind == Kind::TXATTRCREATE,
+        Call::Lock { .. } => asked.kind == Kind::TLOCK,
+        Call::Conflict { .. } => asked.kind == Kind::TGETLOCK,
+        Call::StatFs { .. } => asked.kind == Kind::TSTATFS,
     }
 }

@@ -8,14 +8,14 @@
 //! - `kernel`: sockets, completions, registered and shared buffers, timers, faults.
 //! - `client`: requests in all dialects, habits, and what must be true of replies.
 //! - `watch`: the tree under test and a naive model, operation by operation.
-//! - `slow`: what the server serves: the watched tree, whose operations wait now and then.
+//! - `slow`: what the server serves: the watched tree, which is late and whose replies have gates now and then.
 //! - `ledger`: what was asked to be written and what was shown, by connection.
 //! - `world`: whether the kernel or a client acts next.
 //! - `run`: one simulation, what is checked in each turn and at the end.
 //! - `shrink`: the shortest plan that still fails.
 //!
 //! An oracle says its name in front of what it has found: submission, registration, descriptors, memory, "shared buffers", replies, flush, writes, model, bounds, leaks,
-//! stall, trust. A panic of the server without such a name is its own assertion.
+//! stall, trust, gates. A panic of the server without such a name is its own assertion.
 
 mod asking;
 mod client;

@@ -207,10 +207,10 @@ impl Simulation {
         let options = MemOptions { inodes_max: files, hash_key, root: (0, 0, 0o777), ..MemOptions::default() };
         let mem = Mem::new(arena, options);
         let ledger =
-            Rc::new(RefCell::new(Ledger::new(faults.has(Fault::TreeLendsNothing), faults.has(Fault::TreeWaits))));
+            Rc::new(RefCell::new(Ledger::new(faults.has(Fault::TreeLendsNothing), Slow::<Mem>::is_late(&faults))));
         let tree_faults = faults.clone();
         let watch = Watch::new(mem, files, Random::new(random.number()), tree_faults, Rc::clone(&ledger));
-        let tree = Slow::new(watch, Rc::clone(&ledger));
+        let tree = Slow::new(watch, Rc::clone(&ledger), plan.seed);
         let clients_max = random.of(&[1, 2, 4, 8]);
         let grows = random.one_in(4);
         let trust = random.of(&[Trust::All, Trust::All, Trust::All, Trust::PeerUid, Trust::PeerUid, Trust::Squash]);
@@ -313,6 +313,7 @@ impl Simulation {
             if world.phase == Phase::Storm && signals.front().is_some_and(|&due| world.steps > due) {
                 signals.pop_front();
                 world.kernel.signal();
+                world.ledger.borrow_mut().is_draining = true;
                 told += 1;
                 urged = (told == 2).then_some(world.kernel.now);
                 self.urged |= urged.is_some();
@@ -383,7 +384,8 @@ impl Simulation {
         let arena = tree.inner().arena();
         let (free, usable) = (arena.free_bytes(), arena.usable_bytes());
         assert_eq!(free, usable, "leaks: blocks that no file and no operation has");
-        let of_tree = [Fault::TreeWaits, Fault::TreeLendsNothing].map(|fault| (fault, tree.fired(fault)));
+        let kinds = [Fault::TreeWaits, Fault::TreeLendsNothing, Fault::TreeLate, Fault::ReplyGated, Fault::TreeBehind];
+        let of_tree = kinds.map(|fault| (fault, tree.fired(fault)));
         let memory = arena.memory();
         memory::forget(memory.address(), memory.len());
         let world = self.world.borrow();
@@ -396,6 +398,8 @@ impl Simulation {
         let mut fired = world.kernel.faults.fired().to_vec();
         of_tree.iter().for_each(|&(fault, count)| fired[fault as usize] += count);
         let ledger = world.ledger.borrow();
+        fired[Fault::GateHolds as usize] += ledger.let_out;
+        fired[Fault::ReplyOvertakes as usize] += ledger.overtaken;
         Figures {
             digest: world.kernel.digest,
             steps: world.steps,

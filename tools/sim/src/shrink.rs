@@ -19,6 +19,7 @@ const ORACLES: &[&str] = &[
     "leaks",
     "stall",
     "trust",
+    "gates",
 ];
 
 /// Which oracle has found it.

@@ -6,7 +6,7 @@
 //! Where memfs has no memory the model, which knows of none, stays as it was.
 
 use crate::kernel::faults::{Fault, Faults};
-use crate::ledger::{Answer, Ledger, Shown};
+use crate::ledger::{Answer, File as Shown, Ledger};
 use crate::model::{self, Model, What};
 use crate::random::Random;
 use crate::slow::hand_over;
@@ -52,8 +52,6 @@ pub struct Watch<F: Filesystem> {
     fs: F,
     play: RefCell<Play>,
     ledger: Rc<RefCell<Ledger>>,
-    /// Whose file was read or written last.
-    last: u32,
     /// Attach names say connections, which the ledger knows.
     has_clients: bool,
     now: At,
@@ -136,13 +134,18 @@ impl<F: Filesystem> Watch<F> {
     ) -> Watch<F> {
         let model = Model::new(files_max, None, At::default().wall);
         let play = RefCell::new(Play { model, qids: BTreeMap::new(), random, faults });
-        Watch { fs, play, ledger, last: 0, has_clients: true, now: At::default() }
+        Watch { fs, play, ledger, has_clients: true, now: At::default() }
     }
 
     /// The same for who has no clients to account for, and may write anywhere: nothing waits, and beyond [`FAR`] everything is refused with `EFBIG`.
     pub fn alone(fs: F, files_max: usize) -> Watch<F> {
         let watch = Watch::new(fs, files_max, Random::new(0), Faults::none(), Rc::new(RefCell::new(Ledger::idle())));
         Watch { has_clients: false, ..watch }
+    }
+
+    /// Which connection says this name.
+    pub(crate) fn number(aname: &[u8]) -> Option<u32> {
+        std::str::from_utf8(aname).ok().and_then(|name| name.strip_prefix('c')?.parse().ok())
     }
 
     /// The tree itself, when nobody watches any more.
@@ -175,11 +178,6 @@ impl<F: Filesystem> Watch<F> {
     /// File values in use, by the model.
     pub(crate) fn handles(&self) -> usize {
         self.play.borrow().model.handles.iter().flatten().count()
-    }
-
-    /// Whose file was read, written or synchronized last.
-    pub(crate) fn last(&self) -> u32 {
-        self.last
     }
 
     /// When the tree was entered last.
@@ -317,11 +315,8 @@ impl<F: Filesystem> Filesystem for Watch<F> {
     }
 
     fn attach(&mut self, user: User, aname: &[u8]) -> Result<Self::File> {
-        let number = if self.has_clients {
-            std::str::from_utf8(aname).ok().and_then(|name| name.strip_prefix('c')?.parse().ok())
-        } else {
-            [&b""[..], b"/"].contains(&aname).then_some(0)
-        };
+        let number =
+            if self.has_clients { Self::number(aname) } else { [&b""[..], b"/"].contains(&aname).then_some(0) };
         let number = number.ok_or(Error::ENOENT)?;
         self.ledger.borrow_mut().enters(number, user.uid);
         let file = self.fs.attach(user, b"")?;
@@ -379,7 +374,7 @@ impl<F: Filesystem> Filesystem for Watch<F> {
 
     /// What is read goes into the ledger once it is shown.
     fn read(&mut self, file: &mut Self::File, offset: u64, mut out: Out<'_>, at: At) -> Result<()> {
-        (self.now, self.last) = (at, file.number);
+        self.now = at;
         let room = out.room();
         let mut ours = Iovec::default();
         self.fs.read(&mut file.file, offset, ours.out(room), at)?;
@@ -396,7 +391,7 @@ impl<F: Filesystem> Filesystem for Watch<F> {
     }
 
     fn write(&mut self, file: &mut Self::File, offset: u64, data: &[u8], at: At) -> Result<u32> {
-        (self.now, self.last) = (at, file.number);
+        self.now = at;
         let appends = self.appends(file);
         if !appends && self.is_far(offset.checked_add(data.len() as u64)) {
             return Err(Error::EFBIG);
@@ -434,7 +429,7 @@ impl<F: Filesystem> Filesystem for Watch<F> {
     }
 
     fn commit(&mut self, file: &mut Self::File, grant: Grant, at: At) -> Result<u32> {
-        (self.now, self.last) = (at, file.number);
+        self.now = at;
         let (grant, bytes) = landed(grant);
         let offset = grant.offset;
         // By now: the file that ignored the offset of the grant may have lost its DMAPPEND since.
@@ -601,7 +596,6 @@ impl<F: Filesystem> Filesystem for Watch<F> {
     }
 
     fn fsync(&mut self, file: &Self::File, data_only: bool) -> Result<()> {
-        self.last = file.number;
         self.fs.fsync(&file.file, data_only)
     }
 

@@ -214,10 +214,17 @@ impl World {
         }
         let silent = self.scripted.is_none();
         assert!(silent, "stall: the server waits for a timer in the middle of a conversation");
+        let mut ledger = self.ledger.borrow_mut();
         for client in self.clients.iter().filter(|client| !client.is_gone()) {
             let socket = &self.kernel.sockets[client.number as usize];
             let served = socket.fd.is_some() && socket.excuse.is_none() && !client.is_stalled();
-            let waits = self.ledger.borrow_mut().waiting(client.number) > 0;
+            let waits = ledger.may_wait(client.number);
+            let overdue = ledger.overdue(client.number);
+            assert!(
+                !(served && client.is_owed() && overdue.is_some()),
+                "stall: connection {} waits for the reply of tag {overdue:?}, whose gate is open, and the server for a timer",
+                client.number
+            );
             assert!(
                 !(served && client.is_owed() && !waits),
                 "stall: connection {} waits for a reply, and the server for a timer ({} bytes not received)",

@@ -2,8 +2,8 @@
 //! and asked for, and that it shows what was executed.
 
 use super::{Ask, Client, Fid};
-use crate::ledger::{Answer, Ledger, Shown};
-use ring9::wire::{self, Dialect, DirEntry, Kind, Message, Stat, qt};
+use crate::ledger::{Answer, File as Shown, Ledger};
+use ring9::wire::{self, Dialect, DirEntry, Kind, Message, Stat, Tag, qt};
 
 impl Client {
     /// Takes the whole messages off what was heard.
@@ -46,6 +46,9 @@ impl Client {
             return;
         };
         let ask = self.asks.remove(at);
+        if !self.lenient {
+            ledger.hears_tag(number, tag);
+        }
         if failed {
             assert!(
                 self.lenient
@@ -62,6 +65,7 @@ impl Client {
             Message::Rversion { msize, version } => {
                 assert!(msize <= self.msize && version == self.dialect.name().as_bytes(), "replies: another version");
                 self.msize = msize;
+                ledger.begins(number);
                 self.agreed = true;
                 // Nothing of the old session is answered any more.
                 let of_old = at.min(self.asks.len());
@@ -71,6 +75,9 @@ impl Client {
             Message::Rflush {} => {
                 if let Some(old) = self.asks[..at].iter().position(|old| old.tag == ask.oldtag) {
                     self.asks.remove(old);
+                    if !self.lenient {
+                        ledger.hears_flushed(number, ask.oldtag);
+                    }
                 }
             }
             Message::Rwalk { wqids } => {
@@ -84,14 +91,14 @@ impl Client {
                 let whole = count == ask.count || ledger.in_parts && count < ask.count;
                 assert!(whole, "replies: {count} bytes written of {}", ask.count);
             }
-            Message::Rread { data } => self.was_read(ask.count, data.here().expect("in the message"), ledger),
+            Message::Rread { data } => self.was_read(tag, ask.count, data.here().expect("in the message"), ledger),
             Message::Rreaddir { data } => {
                 let data = data.here().expect("in the message");
                 assert!(data.len() <= ask.count as usize, "replies: more than was asked for");
-                self.listed(data, ledger);
+                self.listed(tag, data, ledger);
             }
             Message::Rgetattr { qid, mode, uid, gid, nlink, size, blocks, mtime_sec, mtime_nsec, .. } => {
-                ledger.hears(number, "the attributes of a file", |answer| match answer {
+                ledger.hears(number, tag, "the attributes of a file", |answer| match answer {
                     Answer::File(shown) => {
                         let [_, mtime, ..] = shown.times;
                         (shown.qid, shown.mode, shown.uid, shown.gid) == (qid, mode, uid, gid)
@@ -104,6 +111,7 @@ impl Client {
             Message::Rstat { stat } => {
                 ledger.hears(
                     number,
+                    tag,
                     "the stat of a file",
                     |answer| matches!(answer, Answer::File(shown) if is_of(&stat, shown)),
                 );
@@ -111,6 +119,7 @@ impl Client {
             Message::Rreadlink { target } => {
                 ledger.hears(
                     number,
+                    tag,
                     "the target of a link",
                     |answer| matches!(answer, Answer::File(shown) if shown.target == target),
                 );
@@ -124,11 +133,11 @@ impl Client {
         }
     }
 
-    fn was_read(&mut self, count: u32, data: &[u8], ledger: &mut Ledger) {
+    fn was_read(&mut self, tag: Tag, count: u32, data: &[u8], ledger: &mut Ledger) {
         let number = self.number;
         assert!(data.len() <= count as usize, "replies: more than was asked for");
         let dialect = self.dialect;
-        let heard = ledger.hears(number, "bytes of a file", |answer| match answer {
+        let heard = ledger.hears(number, tag, "bytes of a file", |answer| match answer {
             Answer::Bytes(bytes) => bytes == data,
             Answer::Attr(value) => value.starts_with(data) && data.is_empty() == value.is_empty(),
             // Of a directory: the entries, whole.
@@ -140,7 +149,7 @@ impl Client {
         }
     }
 
-    fn listed(&mut self, data: &[u8], ledger: &mut Ledger) {
+    fn listed(&mut self, tag: Tag, data: &[u8], ledger: &mut Ledger) {
         let mut rest = data;
         let mut found = Vec::new();
         while !rest.is_empty() {
@@ -149,7 +158,7 @@ impl Client {
             rest = behind;
         }
         let last = found.last().map_or(0, |&(cookie, ..)| cookie);
-        ledger.hears(self.number, "a listing", |answer| {
+        ledger.hears(self.number, tag, "a listing", |answer| {
             matches!(answer, Answer::Entries(listed) if listed.len() == found.len()
                 && listed.iter().zip(&found).all(|((cookie, shown), (at, qid, name))| cookie == at && shown.qid == *qid && shown.name == *name))
         });

@@ -12,7 +12,7 @@ mod talk;
 
 use crate::kernel::faults::{Fault, Faults};
 use crate::kernel::socket::Socket;
-use crate::ledger::Ledger;
+use crate::ledger::{Asked, Ledger};
 use crate::random::Random;
 use bytes::BytesMut;
 use ring9::wire::{Dialect, Kind, Tag};
@@ -43,6 +43,8 @@ struct Ask {
     oldtag: Tag,
     /// Names of a walk.
     names: usize,
+    /// It clunks what may be an attribute that is to be set.
+    of_attr: bool,
     /// The fid that the request gives another meaning, and the one that it has if that fails.
     changes: Option<(usize, Fid)>,
 }
@@ -231,6 +233,15 @@ impl Client {
     /// Does one of the things that it can do.
     pub(crate) fn act(&mut self, around: Surroundings<'_>) {
         let Surroundings { socket, random, ledger } = around;
+        self.does(socket, random, ledger);
+        let asked = self
+            .asks
+            .iter()
+            .filter_map(|&Ask { tag, kind, count, of_attr, .. }| Some(Asked { tag, kind: kind?, count, of_attr }));
+        ledger.asked(self.number, self.life != Life::Here, asked);
+    }
+
+    fn does(&mut self, socket: &mut Socket, random: &mut Random, ledger: &mut Ledger) {
         if (self.habits.vanishes || self.habits.resets) && random.one_in(150) {
             return self.leave(socket, self.habits.resets);
         }
@@ -285,8 +296,7 @@ impl Client {
     fn hear(&mut self, socket: &mut Socket, random: &mut Random, ledger: &mut Ledger) {
         if socket.to_client.is_empty() {
             // It is over.
-            // What waits in the tree is given up when nothing more can be said.
-            let heard_all = self.asks.is_empty() || ledger.may_wait;
+            let heard_all = self.asks.is_empty();
             let clean = self.life == Life::Leaving && heard_all || self.lenient || socket.excuse.is_some();
             let number = self.number;
             assert!(clean, "replies: connection {number} was closed for no reason, {} requests open", self.asks.len());

@@ -68,13 +68,15 @@ impl Client {
 
     fn put_as(&mut self, message: Message<'_>, tag: Option<Tag>, kind: Option<Kind>) {
         let tag = tag.unwrap_or_else(|| self.new_tag());
-        let mut ask = Ask { tag, kind, count: 0, oldtag: NOTAG, names: 0, changes: self.changes.take() };
+        let mut ask =
+            Ask { tag, kind, count: 0, oldtag: NOTAG, names: 0, of_attr: false, changes: self.changes.take() };
         match message {
             Message::Tread { count, .. } | Message::Treaddir { count, .. } => ask.count = count,
             Message::Twrite { data, .. } => ask.count = data.len() as u32,
             Message::Tversion { msize, .. } => ask.count = msize,
             Message::Tflush { oldtag } => ask.oldtag = oldtag,
             Message::Twalk { wnames, .. } => ask.names = wnames.len(),
+            Message::Tclunk { fid } => ask.of_attr = fid as usize >= FIDS,
             _ => {}
         }
         if let Some(trace) = &mut self.trace {
