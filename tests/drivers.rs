@@ -8,6 +8,7 @@ mod support;
 use ring9::arena::Arena;
 use ring9::fs::Simple;
 use ring9::fs::mem::Mem;
+use ring9::fs::wrap::{Late, Times, Wrapped};
 use ring9::stats::Stats;
 use ring9::uring::{Features, Kernel, Options, Ring, Server, Trust};
 use ring9::wire::Dialect;
@@ -119,6 +120,50 @@ fn the_real_ring_gives_the_same_bytes() {
             }
         }
     }
+}
+
+/// A client that waits for each reply hears the same from a tree that answers late and behind gates.
+#[test]
+fn the_real_ring_gives_the_same_bytes_of_a_late_tree() {
+    for (seed, dialect) in Dialect::ALL.into_iter().enumerate() {
+        let requests = conversation(dialect);
+        for multishot in [false, true] {
+            let arena = arena(LARGE);
+            let (parts, gauge) = ((arena.memory(), arena.heads(), arena.gauge()), arena.gauge());
+            let times = Times { seed: seed as u64, turns_max: 3, gates: 2, grants: true };
+            let tree = Wrapped::new(tree_in(arena), Late::new(times));
+            let features = Features { multishot, ..Features::ALL };
+            let ring = Fixed::new(Kernel::with(16, features).expect("io_uring works here"));
+            let mut server = Server::new(ring, tree, parts, Options::new(1 << 20, 100));
+            let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+            server.connect(ours.into_raw_fd(), Trust::All);
+            let asked = requests.clone();
+            let client = std::thread::spawn(move || talk_in_turn(theirs, &asked));
+            while server.peers() > 0 {
+                server.turn().expect("the ring works");
+            }
+            let heard = client.join().expect("the client heard everything");
+            assert_same(&heard, &expected(dialect, LARGE), &format!("{}, {times:?}", dialect.name()));
+            assert_eq!((server.fs().inner().held(), gauge.pins()), (0, 0));
+        }
+    }
+}
+
+/// Says each message once the one before is answered.
+fn talk_in_turn(mut socket: UnixStream, requests: &[u8]) -> Vec<u8> {
+    let (mut rest, mut heard) = (requests, Vec::new());
+    while let Some(head) = ring9::wire::head(rest) {
+        let (message, behind) = rest.split_at(head.size as usize);
+        socket.write_all(message).expect("the server listens");
+        let start = heard.len();
+        heard.resize(start + 7, 0);
+        socket.read_exact(&mut heard[start..]).expect("a reply");
+        let size = ring9::wire::head(&heard[start..]).expect("a head").size as usize;
+        heard.resize(start + size, 0);
+        socket.read_exact(&mut heard[start + 7..]).expect("all of it");
+        rest = behind;
+    }
+    heard
 }
 
 /// RLIMIT_MEMLOCK may be too low for 16 MiB where the tests run.

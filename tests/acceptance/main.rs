@@ -19,6 +19,7 @@ use ring9::fs::Simple;
 use ring9::fs::dev::{ATTACH_NAMES as DEV_NAMES, Dev};
 use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{ATTACH_NAMES as MEM_NAMES, Mem, Options};
+use ring9::fs::wrap::{Late, Wrapped};
 use through::Through;
 use tree::Limits;
 
@@ -119,6 +120,8 @@ macro_rules! suite {
 suite!(mem);
 suite!(mem_before_dev);
 suite!(dev_before_mem);
+suite!(late);
+suite!(later);
 
 fn mem(limits: &Limits) -> Mem {
     let options = Options {
@@ -146,6 +149,24 @@ fn mem_before_dev(limits: &Limits) -> Through<Two<Mem, Dev>> {
 /// And to the tree behind.
 fn dev_before_mem(limits: &Limits) -> Through<Two<Dev, Mem>> {
     Join::new((DEV_NAMES, dev().into()), Join::new((MEM_NAMES, mem(limits).into()), End)).into()
+}
+
+/// Calls and answers come late, and answers have gates.
+fn late(limits: &Limits) -> Through<Wrapped<Simple<Mem>, Late>> {
+    Through::late(mem(limits).into(), 1)
+}
+
+/// By another seed, within more turns.
+fn later(limits: &Limits) -> Through<Wrapped<Simple<Mem>, Late>> {
+    Through::late(mem(limits).into(), 3)
+}
+
+#[test]
+fn a_file_of_a_tree_that_is_not_there_is_none() {
+    use ring9::fs::{At, Error, FileId, Filesystem};
+    let mut service: Through<End> = End.into();
+    assert_eq!(service.attach(tree::ROOT, b"").err(), Some(Error::ENOENT));
+    assert_eq!(service.close(FileId::NONE, At::default()), Err(Error::EBADF));
 }
 
 /// F10: two trees are two file systems.

@@ -1,21 +1,36 @@
-//! A service as a tree of the suite: each operation is one call. What the suite borrows from a tree is kept here for good, which is little.
+//! A service as a tree of the suite: each operation is one call, and the next one comes once its answer is there and the gate of
+//! that is open. What the suite borrows from a tree is kept here for good, which is little.
 
+use ring9::fs::wrap::{Late, Times, Wrapped};
 use ring9::fs::{
-    Answer, At, Call, Change, Done, Entry, Error, FileId, Filesystem, Grant, Lock, Make, New, OpId, Open, Out, Outcome,
-    Payload, Result, Service, SetXattr, Show, Stat, StatFs, User,
+    Answer, At, Call, Change, Done, Entry, FileId, Filesystem, Grant, Iovec, Lock, Make, New, OpId, Open, Out, Outcome,
+    Part, Payload, Result, Service, SetXattr, Show, Stat, StatFs, User,
 };
 use ring9::wire::{Names, Qid};
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
+/// Turns within which an answer comes, whatever is put off.
+const TURNS: usize = 200;
+
 pub struct Through<S> {
     service: RefCell<S>,
     serial: Cell<u64>,
+    /// Answers may come later.
+    may_wait: bool,
 }
 
 impl<S> From<S> for Through<S> {
     fn from(service: S) -> Through<S> {
-        Through { service: RefCell::new(service), serial: Cell::new(0) }
+        Through { service: RefCell::new(service), serial: Cell::new(0), may_wait: false }
+    }
+}
+
+impl<S> Through<Wrapped<S, Late>> {
+    /// The same tree, whose effects and answers come late, and whose answers have gates.
+    pub fn late(service: S, seed: u64) -> Through<Wrapped<S, Late>> {
+        let times = Times { seed, turns_max: 1 + seed as u32 % 4, gates: 3, grants: true };
+        Through { may_wait: true, ..Wrapped::new(service, Late::new(times)).into() }
     }
 }
 
@@ -23,17 +38,46 @@ fn kept(bytes: &[u8]) -> &'static [u8] {
     bytes.to_vec().leak()
 }
 
+/// The same place to show something, once more.
+fn again<'a>(show: &'a mut Show<'_>) -> Show<'a> {
+    match show {
+        Show::Nothing => Show::Nothing,
+        Show::Data(_) => unreachable!("what is read is collected"),
+        Show::Steps(each) => Show::Steps(&mut **each),
+        Show::Stat(show) => Show::Stat(&mut **show),
+        Show::Entries(each) => Show::Entries(&mut **each),
+        Show::Bytes(show) => Show::Bytes(&mut **show),
+        Show::Lock(show) => Show::Lock(&mut **show),
+        Show::StatFs(of) => Show::StatFs(of),
+    }
+}
+
 impl<S: Service> Through<S> {
-    fn call(&self, call: Call<'_>, show: Show<'_>, at: At) -> Result<Done> {
+    fn call(&self, call: Call<'_>, mut show: Show<'_>, at: At) -> Result<Done> {
+        let op = self.op();
+        let outcome = self.service.borrow_mut().call(op, call, again(&mut show), at);
+        self.ends(op, outcome, |service| service.finish(op, again(&mut show), at))
+    }
+
+    fn op(&self) -> OpId {
         self.serial.set(self.serial.get() + 1);
+        OpId { peer: 1, serial: self.serial.get() }
+    }
+
+    /// Turns until the operation has ended and its gate is open.
+    fn ends(&self, op: OpId, mut outcome: Outcome, mut finish: impl FnMut(&mut S) -> Outcome) -> Result<Done> {
         let mut service = self.service.borrow_mut();
-        match service.call(OpId { peer: 1, serial: self.serial.get() }, call, show, at) {
-            Outcome::Done(Answer { result, gate }) => {
-                assert!(service.is_open(gate), "nothing of this suite waits");
-                result
+        for _ in 0..TURNS {
+            match outcome {
+                Outcome::Done(Answer { result, gate }) if service.is_open(gate) => return result,
+                _ => assert!(self.may_wait, "nothing of this suite waits: {outcome:?}"),
             }
-            waits => panic!("{waits:?}"),
+            if let Some(ready) = service.ready() {
+                assert_eq!(ready, op, "nothing else waits");
+                outcome = finish(&mut service);
+            }
         }
+        panic!("no end of {op:?}: {outcome:?}");
     }
 
     /// A call that answers nothing.
@@ -119,8 +163,19 @@ impl<S: Service> Filesystem for Through<S> {
         self.opens(Call::Create { dir: *dir, name, new }, at)
     }
 
-    fn read(&mut self, file: &mut FileId, offset: u64, out: Out<'_>, at: At) -> Result<()> {
-        self.does(Call::Read { file: *file, offset }, Show::Data(out), at)
+    fn read(&mut self, file: &mut FileId, offset: u64, mut out: Out<'_>, at: At) -> Result<()> {
+        let (op, room, mut found) = (self.op(), out.room(), Iovec::default());
+        let call = Call::Read { file: *file, offset };
+        let outcome = self.service.get_mut().call(op, call, Show::Data(found.out(room)), at);
+        let done = self.ends(op, outcome, |service| service.finish(op, Show::Data(found.out(room)), at))?;
+        assert_eq!(done, Done::Nothing);
+        for part in std::mem::take(found.parts_mut()) {
+            match part {
+                Part::Slice(slice) => out.slice(slice),
+                Part::Small(range) => out.bytes(&found.small()[range]),
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, file: &mut FileId, offset: u64, data: &[u8], at: At) -> Result<u32> {
@@ -267,11 +322,4 @@ impl<S: Service> Filesystem for Through<S> {
     fn has_work(&self) -> bool {
         self.service.borrow().has_work()
     }
-}
-
-#[test]
-fn a_file_of_a_tree_that_is_not_there_is_none() {
-    let mut service: Through<ring9::fs::join::End> = ring9::fs::join::End.into();
-    assert_eq!(service.attach(super::tree::ROOT, b"").err(), Some(Error::ENOENT));
-    assert_eq!(service.close(FileId::NONE, At::default()), Err(Error::EBADF));
 }

@@ -7,20 +7,26 @@
 #[allow(dead_code, reason = "the simulator in tools/sim uses the rest")]
 mod model;
 mod ops;
+#[path = "../acceptance/through.rs"]
+mod through;
 
 use model::{Handle, Model, What};
 use ops::{Changes, Kind, Op, Random};
 use ring9::arena::Arena;
+use ring9::fs::Simple;
 use ring9::fs::mem::{Mem, Options};
 use ring9::fs::{At, Change, Entry, Error, Filesystem, Grant, Iovec, Make, Open, Result, Stat, StatFs, Time, User};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
+use through::Through;
 
 const FILES_MAX: usize = 12;
 const HANDLES_MAX: usize = 20;
 const GROUPS: &[(u32, u32)] = &[(1, 1), (1, 5), (2, 5), (3, 3)];
 const SEEDS: u64 = 300;
 const STEPS: usize = 300;
+/// Seeds that are played on late trees as well.
+const LATE_SEEDS: u64 = 40;
 
 /// How often a history met what it is made for.
 #[derive(Default)]
@@ -566,9 +572,18 @@ fn mem(groups: Option<&[(u32, u32)]>) -> Mem {
 
 /// Plays a history; the step that failed, and why.
 fn play(ops: &[Op], groups: Option<&[(u32, u32)]>) -> std::result::Result<Met, (usize, String)> {
+    play_on(|| mem(groups), ops, groups)
+}
+
+/// The same on another tree.
+fn play_on<F: Filesystem>(
+    make: impl FnOnce() -> F,
+    ops: &[Op],
+    groups: Option<&[(u32, u32)]>,
+) -> std::result::Result<Met, (usize, String)> {
     let mut step = 0;
     let played = panic::catch_unwind(AssertUnwindSafe(|| {
-        let mut history = History::new(mem(groups), groups);
+        let mut history = History::new(make(), groups);
         for op in ops {
             history.step(op)?;
             step += 1;
@@ -643,4 +658,16 @@ fn random_histories_equal_a_naive_model() {
     let Met { no_memory, no_files, denied, committed, replaced, replaced_here, listed } = met;
     let counts = [no_memory, no_files, denied, committed, replaced, replaced_here, listed];
     assert!(counts.iter().all(|&count| count > 100), "{counts:?}");
+}
+
+/// The same on trees whose effects and answers come late, and whose answers have gates.
+#[test]
+fn some_histories_of_late_trees_do_as_well() {
+    for seed in 1..=LATE_SEEDS {
+        let mut random = Random::new(seed);
+        let ops: Vec<_> = (0..STEPS).map(|_| random.op()).collect();
+        let groups = (seed % 2 == 0).then_some(GROUPS);
+        let played = play_on(|| Through::late(Simple::from(mem(groups)), seed), &ops, groups);
+        assert!(played.is_ok(), "seed {seed}: {:?}", played.err());
+    }
 }

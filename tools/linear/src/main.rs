@@ -49,6 +49,9 @@ struct Flags {
     /// Memory of the server that is started. The less, the sooner blocks are used again; below 16MiB, large writes may get theirs piece by piece
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     memory: String,
+    /// A loop in this process instead, on a tree whose effects and answers come late, by this seed, and whose answers have gates
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["server", "addr"])]
+    late: Option<u64>,
     /// A running server instead; repeatable, for one that has several addresses
     #[arg(long, value_name = "ADDR")]
     addr: Vec<Address>,
@@ -127,9 +130,10 @@ fn run(flags: &Flags) -> anyhow::Result<usize> {
         bail!("the checker does not find what was planted: {}", unnoticed.join(", "));
     }
     println!("planted faults: all {} found", planted::histories().len());
-    let mut server = match flags.addr.as_slice() {
-        [] => Server::start(&program(flags)?, &flags.memory)?,
-        addresses => Server::running(addresses),
+    let mut server = match (flags.late, flags.addr.as_slice()) {
+        (Some(seed), _) => Server::late(seed)?,
+        (None, []) => Server::start(&program(flags)?, &flags.memory)?,
+        (None, addresses) => Server::running(addresses),
     };
     let mut counts = Counts::default();
     let played = play_all(flags, &server, &mut counts);

@@ -3,11 +3,21 @@
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use ring9::arena::Arena;
 use ring9::client::Address;
+use ring9::fs::Simple;
+use ring9::fs::mem::{Mem, Options as MemOptions};
+use ring9::fs::wrap::{Late, Times, Wrapped};
+use ring9::uring::{Kernel, Listener, Options, Trust};
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+/// Memory of a late tree in bytes.
+const LATE_BYTES: usize = 64 << 20;
 
 /// Addresses of a server. One that was started here ends with the value.
 pub(crate) struct Server {
@@ -25,6 +35,27 @@ impl Server {
     /// One that runs already.
     pub(crate) fn running(addresses: &[Address]) -> Server {
         Server { addresses: addresses.to_vec(), started: None }
+    }
+
+    /// A loop in a thread of this process, for as long as that lives, on a tree that is late in all that it does.
+    pub(crate) fn late(seed: u64) -> anyhow::Result<Server> {
+        let socket = TcpListener::bind("127.0.0.1:0")?;
+        let address = format!("tcp:{}", socket.local_addr()?).parse().map_err(anyhow::Error::msg)?;
+        std::thread::spawn(move || {
+            let arena = Arena::new(LATE_BYTES).expect("a mapping");
+            let parts = (arena.memory(), arena.heads(), arena.gauge());
+            let options = MemOptions { root: (0, 0, 0o777), ..MemOptions::default() };
+            let times = Times { seed, turns_max: 3, gates: 4, grants: true };
+            let tree = Wrapped::new(Simple::from(Mem::new(arena, options)), Late::new(times));
+            let ring = Kernel::new(1000).expect("io_uring works here");
+            let mut server = ring9::uring::Server::new(ring, tree, parts, Options::new(1 << 20, 100));
+            // Where it cannot be registered everything goes by address.
+            let _ = server.register(LATE_BYTES);
+            let fd = socket.into_raw_fd();
+            server.listen(Listener { fd, name: "late".into(), trust: Trust::All, tcp: true });
+            server.run(|_| ())
+        });
+        Ok(Server { addresses: vec![address], started: None })
     }
 
     /// Starts one with a unix socket and a TCP port, and waits for its ready line.
