@@ -58,7 +58,7 @@ impl Attr {
 }
 
 /// Type and permissions as stat(9P) has them, as far as the dialect can: plain 9P2000 has neither set-user-id and its like nor links and special files.
-pub(super) fn dm_bits(posix: u32, dialect: Dialect) -> u32 {
+pub(crate) fn dm_bits(posix: u32, dialect: Dialect) -> u32 {
     // There is one bit for devices of both kinds.
     let kind = if posix & mode::IFMT == mode::IFBLK { mode::IFCHR } else { posix & mode::IFMT };
     let has = |bit: u32| if bit & mode::IFMT != 0 { kind == bit } else { posix & bit != 0 };
@@ -67,8 +67,29 @@ pub(super) fn dm_bits(posix: u32, dialect: Dialect) -> u32 {
 }
 
 /// The bits of a mode in stat records that a change of permissions must not take away: append, exclusive, temporary.
-pub(super) fn kept_bits(qid: Qid) -> u32 {
+pub(crate) fn kept_bits(qid: Qid) -> u32 {
     u32::from(qid.kind & (qt::APPEND | qt::EXCL | qt::TMP)) << 24
+}
+
+/// Major and minor number of a device, as Rgetattr has them (Linux: new_encode_dev).
+pub(crate) fn device_numbers(rdev: u64) -> (u32, u32) {
+    ((rdev >> 8 & 0xfff) as u32, (rdev & 0xff | rdev >> 12 & 0xfff00) as u32)
+}
+
+/// Type and permissions of a stat record, as inode(7) has them, and the numbers of a device.
+pub(crate) fn posix_mode(stat: &Stat<'_>) -> (u32, (u32, u32)) {
+    let extension = String::from_utf8_lossy(stat.extension.0);
+    let mut words = extension.split(' ');
+    let is_block = words.next() == Some("b");
+    let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let posix: u32 = DM.iter().filter(|(dm, _)| stat.mode & dm != 0).map(|(_, posix)| posix).sum();
+    let kind = match posix & mode::IFMT {
+        0 => mode::IFREG,
+        mode::IFCHR if is_block => mode::IFBLK,
+        kind => kind,
+    };
+    let rdev = if matches!(kind, mode::IFCHR | mode::IFBLK) { (number(), number()) } else { (0, 0) };
+    (kind | posix & mode::PERM | stat.mode & 0o777, rdev)
 }
 
 impl Attr {
@@ -99,8 +120,7 @@ impl Attr {
                     uid: uid.to_string(),
                     gid: gid.to_string(),
                     size,
-                    // Linux: new_encode_dev.
-                    rdev: ((rdev >> 8 & 0xfff) as u32, (rdev & 0xff | rdev >> 12 & 0xfff00) as u32),
+                    rdev: device_numbers(rdev),
                     atime: time(atime_sec, atime_nsec),
                     mtime: time(mtime_sec, mtime_nsec),
                     ctime: time(ctime_sec, ctime_nsec),
@@ -114,21 +134,11 @@ impl Attr {
 
     fn of_record(stat: &Stat<'_>) -> Attr {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let extension = text(stat.extension.0);
-        let mut words = extension.split(' ');
-        let is_block = words.next() == Some("b");
-        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        let posix: u32 = DM.iter().filter(|(dm, _)| stat.mode & dm != 0).map(|(_, posix)| posix).sum();
-        let kind = match posix & mode::IFMT {
-            0 => mode::IFREG,
-            mode::IFCHR if is_block => mode::IFBLK,
-            kind => kind,
-        };
-        let rdev = if matches!(kind, mode::IFCHR | mode::IFBLK) { (number(), number()) } else { (0, 0) };
+        let (mode, rdev) = posix_mode(stat);
         let time = |sec: u32| Time { sec: sec.into(), nsec: 0 };
         Attr {
             qid: stat.qid,
-            mode: kind | posix & mode::PERM | stat.mode & 0o777,
+            mode,
             nlink: 1,
             uid: text(stat.uid),
             gid: text(stat.gid),
@@ -137,7 +147,7 @@ impl Attr {
             atime: time(stat.atime),
             mtime: time(stat.mtime),
             ctime: Time::default(),
-            target: if kind == mode::IFLNK { stat.extension.0.to_vec() } else { Vec::new() },
+            target: if mode & mode::IFMT == mode::IFLNK { stat.extension.0.to_vec() } else { Vec::new() },
         }
     }
 }

@@ -6,7 +6,7 @@ use super::conn::Error as CallError;
 use super::files::Client;
 use super::transport::Error;
 use crate::fs::{Change, Error as Errno, SetTime, Time, mode};
-use crate::wire::{Dialect, Fid, Message, REMOVEDIR, Stat, UOnly, dm, setattr};
+use crate::wire::{Dialect, Fid, Message, Qid, REMOVEDIR, Stat, UOnly, dm, setattr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 impl Client {
@@ -16,19 +16,7 @@ impl Client {
         if self.dialect() == Dialect::L {
             return setattr_message(fid, change);
         }
-        let dialect = self.dialect();
-        let is_u = dialect == Dialect::U;
-        let stat = Stat {
-            mode: change.mode.map_or(!0, |bits| dm_bits(of.kind() | bits, dialect) | kept_bits(of.qid)),
-            // stat(9P) lets nobody change atime; .u has it from utimes(2).
-            atime: change.atime.filter(|_| is_u).map_or(!0, seconds),
-            mtime: change.mtime.map_or(!0, seconds),
-            length: change.size.unwrap_or(!0),
-            n_uid: UOnly(change.uid.unwrap_or(!0)),
-            n_gid: UOnly(change.gid.unwrap_or(!0)),
-            ..Stat::dont_touch()
-        };
-        Message::Twstat { fid, stat }
+        Message::Twstat { fid, stat: record_of(change, (of.kind(), of.qid), self.dialect()) }
     }
 
     /// Changes what `change` has.
@@ -154,7 +142,23 @@ fn beyond(what: &str) -> Error {
     Error::Call(CallError::Refused(Errno::EOPNOTSUPP, Some(what.into())))
 }
 
-fn setattr_message(fid: Fid, change: &Change<'_>) -> Message<'static> {
+/// The stat record that changes what `change` has, but for the name, of a file of this type. Times are in whole seconds.
+pub(crate) fn record_of(change: &Change<'_>, (kind, qid): (u32, Qid), dialect: Dialect) -> Stat<'static> {
+    let is_u = dialect == Dialect::U;
+    Stat {
+        mode: change.mode.map_or(!0, |bits| dm_bits(kind | bits, dialect) | kept_bits(qid)),
+        // stat(9P) lets nobody change atime; .u has it from utimes(2).
+        atime: change.atime.filter(|_| is_u).map_or(!0, seconds),
+        mtime: change.mtime.map_or(!0, seconds),
+        length: change.size.unwrap_or(!0),
+        n_uid: UOnly(change.uid.unwrap_or(!0)),
+        n_gid: UOnly(change.gid.unwrap_or(!0)),
+        ..Stat::dont_touch()
+    }
+}
+
+/// The Tsetattr that changes what `change` has, but for the name.
+pub(crate) fn setattr_message(fid: Fid, change: &Change<'_>) -> Message<'static> {
     let bit = |there, bit| if there { bit } else { 0 };
     // The second bit says that the time is given (Linux: P9_ATTR_).
     let time = |set: Option<SetTime>, now, given| match set {
@@ -170,6 +174,7 @@ fn setattr_message(fid: Fid, change: &Change<'_>) -> Message<'static> {
             | bit(change.uid.is_some(), setattr::UID)
             | bit(change.gid.is_some(), setattr::GID)
             | bit(change.size.is_some(), setattr::SIZE)
+            | bit(change.touch_ctime, setattr::CTIME)
             | atime_bits
             | mtime_bits,
         mode: change.mode.unwrap_or(0),

@@ -10,7 +10,7 @@
 //! Must not know: sockets, clocks, files.
 
 use crate::fs::Error as Errno;
-use crate::wire::{self, Dialect, HEAD, IOHDR, Kind, Message, NOTAG, Tag};
+use crate::wire::{self, Dialect, HEAD, IOHDR, Kind, Message, NOTAG, READ_HEAD, Tag};
 use std::fmt;
 
 /// What the inbox starts with, in bytes; it grows to the largest reply that is announced.
@@ -47,6 +47,11 @@ struct Asked {
     kind: Kind,
     /// Bytes or names at most.
     most: usize,
+    /// The request that this one flushes.
+    flushes: Option<Tag>,
+    /// A Tflush names it: its tag is free once that is answered (flush(9P)).
+    flushed: bool,
+    answered: bool,
 }
 
 impl Asked {
@@ -57,7 +62,8 @@ impl Asked {
             Message::Twalk { wnames, .. } => wnames.len(),
             _ => 0,
         };
-        Asked { kind: message.kind(), most }
+        let flushes = if let Message::Tflush { oldtag } = message { Some(*oldtag) } else { None };
+        Asked { kind: message.kind(), most, flushes, flushed: false, answered: false }
     }
 
     fn check(self, reply: &Message<'_>) -> Result<(), Error> {
@@ -141,32 +147,46 @@ impl Conn {
     /// Takes in the answer to the first message; true once it is there. A lower dialect than asked for is an error that names it: what a caller wants to do in
     /// one may be impossible in the other.
     pub fn agree(&mut self) -> Result<bool, Error> {
-        let Some(size) = self.whole(VERSION_BYTES_MAX)? else { return Ok(false) };
+        self.answer_to_version().and_then(|answer| answer.map_or(Ok(false), |agreed| agreed.map(|()| true)))
+    }
+
+    /// The same for a caller that tries another dialect where the server does not speak this one: the inner error, after
+    /// which a connection for the other dialect may begin with a new Tversion on the same socket.
+    pub fn answer_to_version(&mut self) -> Result<Option<Result<(), Error>>, Error> {
+        let Some(size) = self.whole(VERSION_BYTES_MAX)? else { return Ok(None) };
         let frame = &self.inbox[self.inbox_start..][..size];
-        let parsed = Message::parse(frame, self.dialect).map_err(|error| Error::Protocol(error.to_string()))?;
-        let msize = match parsed.1 {
-            Message::Rversion { msize, version } if version == self.dialect.name().as_bytes() => msize,
-            Message::Rversion { version, .. } => {
+        self.inbox_start += size;
+        let parsed = Message::parse(frame, self.dialect).map_err(|error| Error::Protocol(error.to_string()));
+        let msize = match parsed.map(|(_, message)| message) {
+            Ok(Message::Rversion { msize, version }) if version == self.dialect.name().as_bytes() => msize,
+            Ok(Message::Rversion { version, .. }) => {
                 let (wanted, offered) = (self.dialect.name(), readable(version));
-                return Err(Error::Protocol(format!("the server does not speak {wanted}; it offers \"{offered}\"")));
+                let text = format!("the server does not speak {wanted}; it offers \"{offered}\"");
+                return Ok(Some(Err(Error::Protocol(text))));
             }
-            reply => {
+            Ok(reply) => {
                 let unexpected = || Error::Protocol(format!("{} answers Tversion", reply.kind()));
-                return Err(refusal(&reply).unwrap_or_else(unexpected));
+                return Ok(Some(Err(refusal(&reply).unwrap_or_else(unexpected))));
             }
+            // It may be a refusal in another dialect, which is whole nonetheless.
+            Err(error) => return Ok(Some(Err(error))),
         };
         // version(9P): the server may only answer a smaller one; and one in which nothing fits is of no use.
         if msize > self.msize || msize <= IOHDR {
             return Err(Error::Protocol(format!("the server answers msize {msize} to {}", self.msize)));
         }
         self.msize = msize;
-        self.inbox_start += size;
-        Ok(true)
+        Ok(Some(Ok(())))
     }
 
     /// Queues a request. Panics without [`room`](Self::has_room).
     pub fn call(&mut self, message: &Message<'_>) -> Tag {
         let tag = self.free.pop().expect("the caller has asked for room");
+        if let Message::Tflush { oldtag } = message
+            && let Some(Some(asked)) = self.waiting.get_mut(usize::from(*oldtag))
+        {
+            asked.flushed = true;
+        }
         self.waiting[usize::from(tag)] = Some(Asked::of(message));
         self.in_flight += 1;
         message.emit(tag, self.dialect, &mut self.out);
@@ -238,12 +258,7 @@ impl Conn {
         let Some(size) = self.whole(self.msize)? else { return Ok(None) };
         let frame = &self.inbox[self.inbox_start..][..size];
         let (tag, message) = Message::parse(frame, self.dialect).map_err(|error| Error::Protocol(error.to_string()))?;
-        let asked = self.waiting.get_mut(usize::from(tag)).and_then(Option::take);
-        let Some(asked) = asked else {
-            return Err(Error::Protocol(format!("a reply to tag {tag}, which has no request")));
-        };
-        self.in_flight -= 1;
-        self.free.push(tag);
+        let asked = settle(&mut self.waiting, &mut self.free, &mut self.in_flight, tag)?;
         let reply = match refusal(&message) {
             Some(error) => Err(error),
             None => asked.check(&message).map(|()| Ok(message))?,
@@ -251,6 +266,25 @@ impl Conn {
         let seen = see(tag, reply);
         self.inbox_start += size;
         Ok(Some(seen))
+    }
+
+    /// Takes a reply to Tread of which the head is there, but not all of the payload, if that is `bytes_min` bytes or more.
+    /// Shows its tag, the size of the payload and what is there of it. The rest of the payload passes this connection by:
+    /// the caller receives it, and the next byte behind it is that of a new reply. True if there was such a reply.
+    pub fn begun_read(&mut self, bytes_min: usize, see: impl FnOnce(Tag, usize, &[u8])) -> Result<bool, Error> {
+        let pending = &self.inbox[self.inbox_start..self.inbox_end];
+        let Some(head) = wire::head(pending).filter(|head| head.kind == Kind::TREAD.reply()) else { return Ok(false) };
+        let size = head.size as usize;
+        if pending.len() < READ_HEAD || pending.len() >= size || size < READ_HEAD + bytes_min || head.size > self.msize
+        {
+            return Ok(false);
+        }
+        let (tag, message) =
+            Message::parse_head(pending, self.dialect).map_err(|error| Error::Protocol(error.to_string()))?;
+        settle(&mut self.waiting, &mut self.free, &mut self.in_flight, tag)?.check(&message)?;
+        see(tag, size - READ_HEAD, &pending[READ_HEAD..]);
+        self.inbox_start = self.inbox_end;
+        Ok(true)
     }
 
     /// Size of the message at the front, if it is whole.
@@ -263,6 +297,23 @@ impl Conn {
         }
         Ok((pending.len() >= size).then_some(size))
     }
+}
+
+/// The request of a reply. Its tag is free from now on, unless a Tflush names it that is not answered yet.
+fn settle(waiting: &mut [Option<Asked>], free: &mut Vec<Tag>, in_flight: &mut usize, tag: Tag) -> Result<Asked, Error> {
+    let slot = waiting.get_mut(usize::from(tag)).and_then(|slot| slot.as_mut()).filter(|asked| !asked.answered);
+    let Some(slot) = slot else {
+        return Err(Error::Protocol(format!("a reply to tag {tag}, which has no request")));
+    };
+    slot.answered = true;
+    let asked = *slot;
+    for tag in [Some(tag).filter(|_| !asked.flushed), asked.flushes].into_iter().flatten() {
+        if waiting.get_mut(usize::from(tag)).and_then(Option::take).is_some() {
+            *in_flight -= 1;
+            free.push(tag);
+        }
+    }
+    Ok(asked)
 }
 
 fn refusal(message: &Message<'_>) -> Option<Error> {
@@ -464,6 +515,48 @@ mod tests {
         }
         assert_eq!(conn.next_reply(|tag, _| tag), Ok(Some(tag)));
         assert!(conn.next_reply(|tag, _| tag).is_err());
+    }
+
+    /// flush(9P): the tag of a request that is flushed is used again once the flush is answered.
+    #[test]
+    fn the_tag_of_a_flushed_request_waits_for_the_flush() {
+        for answers_both in [false, true] {
+            let mut conn = Conn::new(Dialect::L, 8192, 2);
+            let read = conn.call(&Message::Tread { fid: 1, offset: 0, count: 1 });
+            let flush = conn.call(&Message::Tflush { oldtag: read });
+            if answers_both {
+                conn.received(&frame(&Message::Rread { data: Data::Here(b"x") }, read));
+                assert_eq!(conn.next_reply(|tag, _| tag), Ok(Some(read)));
+                assert!(!conn.has_room());
+            }
+            conn.received(&frame(&Message::Rflush {}, flush));
+            assert_eq!(conn.next_reply(|tag, _| tag), Ok(Some(flush)));
+            assert_eq!((conn.in_flight(), conn.free.len()), (0, 2));
+            conn.received(&frame(&Message::Rread { data: Data::Here(b"x") }, read));
+            assert!(conn.next_reply(|tag, _| tag).is_err());
+        }
+    }
+
+    #[test]
+    fn a_large_payload_is_left_to_the_caller() {
+        let payload = vec![7; 5000];
+        let read = |most| {
+            let mut conn = Conn::new(Dialect::L, 8192, 8);
+            let tag = conn.call(&Message::Tread { fid: 1, offset: 0, count: most });
+            let bytes = frame(&Message::Rread { data: Data::Here(&payload) }, tag);
+            conn.received(&bytes[..READ_HEAD - 1]);
+            assert_eq!(conn.begun_read(5000, |_, _, _| panic!("its head is not whole")), Ok(false));
+            conn.received(&bytes[READ_HEAD - 1..100]);
+            assert_eq!(conn.begun_read(5001, |_, _, _| panic!("it is smaller")), Ok(false));
+            let mut seen = None;
+            conn.begun_read(5000, |tag, size, here| seen = Some((tag, size, here.len()))).map(|begun| {
+                assert_eq!((begun, seen, conn.in_flight()), (true, Some((tag, 5000, 100 - READ_HEAD)), 0));
+                conn.received(&frame(&Message::Rclunk {}, tag));
+                assert!(conn.next_reply(|_, _| ()).is_err(), "nothing of the payload is left here");
+            })
+        };
+        assert_eq!(read(5000), Ok(()));
+        assert!(read(4999).is_err());
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod transport;
 
 pub use address::Address;
 pub use attr::Attr;
+pub(crate) use attr::{device_numbers, dm_bits, posix_mode};
+pub(crate) use change::{record_of, setattr_message};
 pub use conn::{Conn, Error as CallError};
 pub use files::{Access, Client, Named};
 pub use transport::{Error, Transport};
