@@ -322,3 +322,20 @@ pub fn check_name(name: &[u8]) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// A name that no directory can have: ENOENT, or ENAMETOOLONG for one that is too long, as open(2) has it. ".." leads up.
+pub(crate) fn check_step(name: &[u8], dots: bool) -> Result<()> {
+    match name {
+        b"" => Err(Error::ENOENT),
+        b"." if !dots => Err(Error::ENOENT),
+        _ if name.contains(&b'/') => Err(Error::ENOENT),
+        _ if name.len() > NAME_BYTES_MAX => Err(Error::ENAMETOOLONG),
+        _ => Ok(()),
+    }
+}
+
+/// open(9P): the permissions of what is made in a directory whose mode is `parent`.
+pub(crate) fn limited(asked: u32, parent: u32, is_dir: bool) -> u32 {
+    let kept = if is_dir { !0o777 } else { !0o666 };
+    asked & mode::PERM & (kept | parent & 0o777)
+}

@@ -119,8 +119,9 @@ pub enum Call<'a> {
     Create { dir: FileId, name: &'a [u8], new: New },
     /// Bytes of an open file into [`Show::Data`]: [`Done::Nothing`].
     Read { file: FileId, offset: u64 },
-    /// Entries behind a cookie into [`Show::Entries`]: [`Done::Nothing`].
-    List { dir: FileId, cookie: u64 },
+    /// Entries behind a cookie into [`Show::Entries`]: [`Done::Nothing`]. `stats`: all attributes of each entry are looked
+    /// at. Otherwise its qid, the type bits of its mode and its name are enough.
+    List { dir: FileId, cookie: u64, stats: bool },
     /// [`Done::Count`]: how many bytes were taken.
     Write { file: FileId, offset: u64, data: &'a [u8] },
     /// Publishes a payload that has landed whole: [`Done::Count`]. Cannot fail for want of memory.
@@ -557,7 +558,7 @@ impl From<Call<'_>> for CallBuf {
             Call::Conflict { file, lock } => kept_lock(file, &lock, true),
             Call::Open { file, flags } => Kept::Plain(Call::Open { file, flags }),
             Call::Read { file, offset } => Kept::Plain(Call::Read { file, offset }),
-            Call::List { dir, cookie } => Kept::Plain(Call::List { dir, cookie }),
+            Call::List { dir, cookie, stats } => Kept::Plain(Call::List { dir, cookie, stats }),
             Call::Commit { file, grant } => Kept::Plain(Call::Commit { file, grant }),
             Call::Stat { file } => Kept::Plain(Call::Stat { file }),
             Call::ReadLink { file } => Kept::Plain(Call::ReadLink { file }),

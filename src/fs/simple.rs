@@ -5,7 +5,7 @@
 
 use super::places::Places;
 use super::service::{Call, Cancel, Done, FileId, New, OpId, Outcome, Payload, Service, Show};
-use super::{At, Error, Filesystem, Grant, NAME_BYTES_MAX, Open, Result, SetXattr, User, mode};
+use super::{At, Error, Filesystem, Grant, Open, Result, SetXattr, User, check_step, limited, mode};
 use crate::wire::{Names, Qid, qt};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -335,7 +335,7 @@ impl<F: Filesystem> Service for Simple<F> {
                 (Err(error), _) => Err(error),
             },
             Call::Close { file } => self.close(file, at),
-            Call::List { dir, cookie } => match show {
+            Call::List { dir, cookie, .. } => match show {
                 Show::Entries(each) => self.at(dir).and_then(|(tree, dir)| nothing(tree.list(dir, cookie, at, each))),
                 _ => Err(Error::EIO),
             },
@@ -450,8 +450,7 @@ fn inherited<F: Filesystem>(tree: &F, dir: &F::File, asked: u32, is_dir: bool) -
     if parent.mode & mode::IFMT != mode::IFDIR {
         return Err(Error::ENOTDIR);
     }
-    let kept = if is_dir { !0o777 } else { !0o666 };
-    Ok(asked & mode::PERM & (kept | parent.mode & 0o777))
+    Ok(limited(asked, parent.mode, is_dir))
 }
 
 /// Opens a file. With `or_execute`, a regular file that the user may execute but not read is opened for reading nonetheless, as NFS servers
@@ -463,17 +462,6 @@ fn open_or_execute<F: Filesystem>(tree: &mut F, file: &mut F::File, flags: Open,
             tree.open(file, Open { read: false, exec: true, ..flags }, at)
         }
         opened => opened,
-    }
-}
-
-/// A name that no directory can have: ENOENT, or ENAMETOOLONG for one that is too long, as open(2) has it. ".." leads up.
-fn check_step(name: &[u8], dots: bool) -> Result<()> {
-    match name {
-        b"" => Err(Error::ENOENT),
-        b"." if !dots => Err(Error::ENOENT),
-        _ if name.contains(&b'/') => Err(Error::ENOENT),
-        _ if name.len() > NAME_BYTES_MAX => Err(Error::ENAMETOOLONG),
-        _ => Ok(()),
     }
 }
 

@@ -124,7 +124,7 @@ impl<S: Service> Session<S> {
         };
         let dir = self.fids.file(fid)?;
         let what = What::Records { fid, offset, cookie, room };
-        self.ask::<{ kind::RECORDS }>(fs, request, what, Call::List { dir, cookie }, at);
+        self.ask::<{ kind::RECORDS }>(fs, request, what, Call::List { dir, cookie, stats: true }, at);
         Ok(())
     }
 }

@@ -218,7 +218,13 @@ impl<S: Service> Session<S> {
             State::Walked | State::Attr(_) => return Err(Error::EBADF),
         }
         let (dir, cookie) = (held.file, offset);
-        self.ask::<{ kind::ENTRIES }>(fs, request, What::Entries { room }, Call::List { dir, cookie }, at);
+        self.ask::<{ kind::ENTRIES }>(
+            fs,
+            request,
+            What::Entries { room },
+            Call::List { dir, cookie, stats: false },
+            at,
+        );
         Ok(())
     }
 }

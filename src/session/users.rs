@@ -78,6 +78,16 @@ impl Users {
         primary.chain(self.members.iter().copied())
     }
 
+    /// The name of a user, or the number in decimal.
+    pub fn name_of_user(&self, uid: u32) -> Vec<u8> {
+        self.user_name(uid).as_bytes().to_vec()
+    }
+
+    /// The name of a group, or the number in decimal.
+    pub fn name_of_group(&self, gid: u32) -> Vec<u8> {
+        self.group_name(gid).as_bytes().to_vec()
+    }
+
     pub(super) fn user_name(&self, uid: u32) -> Name<'_> {
         Name::of(self.names.get(&uid).map(|name| &**name), uid)
     }

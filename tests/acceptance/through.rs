@@ -220,7 +220,7 @@ impl<S: Service> Filesystem for Through<S> {
     }
 
     fn list(&mut self, dir: &mut FileId, cookie: u64, at: At, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
-        self.does(Call::List { dir: *dir, cookie }, Show::Entries(each), at)
+        self.does(Call::List { dir: *dir, cookie, stats: true }, Show::Entries(each), at)
     }
 
     fn make(&mut self, dir: &FileId, name: &[u8], what: Make<'_>, mode: u32, gid: Option<u32>, at: At) -> Result<Qid> {
