@@ -8,6 +8,7 @@
 //! - [`session`]: the 9P state of one peer. Messages in, replies out.
 //! - [`uring`]: the completion loop that moves bytes between sockets and sessions.
 //! - [`client`]: the other end of the wire.
+//! - [`relay`]: a tree that is another 9P server.
 //! - [`logging`]: the path of a log line.
 //! - [`limits`], [`stats`]: every bound, every counter.
 
@@ -17,6 +18,7 @@ pub mod client;
 pub mod fs;
 pub mod limits;
 pub mod logging;
+pub mod relay;
 pub mod session;
 pub mod stats;
 pub mod uring;

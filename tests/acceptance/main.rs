@@ -7,6 +7,8 @@
 mod attrs;
 mod content;
 mod depth;
+#[path = "../support/far.rs"]
+mod far;
 mod listings;
 mod names;
 mod rights;
@@ -20,6 +22,7 @@ use ring9::fs::dev::{ATTACH_NAMES as DEV_NAMES, Dev};
 use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{ATTACH_NAMES as MEM_NAMES, Mem, Options};
 use ring9::fs::wrap::{Late, Wrapped};
+use ring9::wire::Dialect;
 use through::Through;
 use tree::Limits;
 
@@ -123,6 +126,111 @@ suite!(dev_before_mem);
 suite!(late);
 suite!(later);
 
+/// The cases that a tree behind a connection of 9P2000.L passes. The others look at what that dialect does not carry: names of
+/// files but in listings, exclusive and append-only files, opens for execution, groups of users, locks of several peers of
+/// the far server; at its memory; or at a hundred thousand directories.
+mod through_a_relay {
+    suite! { @cases relay;
+        content:
+            nothing_is_read_and_written_at_no_cost
+            reads_at_and_behind_the_end_are_empty
+            no_file_is_larger_than_an_off_t
+            a_byte_far_away_costs_a_page
+            a_hole_of_all_there_is_costs_nothing
+            replies_outlive_a_truncation_whole
+            a_reply_shows_one_version
+            an_abandoned_payload_changes_nothing
+            versions_and_times_change_with_the_content_alone
+            old_bytes_never_show;
+        names:
+            a_directory_is_never_moved_below_itself
+            replacing_follows_rename_2
+            renaming_onto_itself_changes_nothing
+            what_is_replaced_lives_on_while_it_is_open
+            the_root_stays
+            an_unlinked_file_is_usable_by_all_who_hold_it
+            symbolic_links_are_not_followed
+            hard_links_are_names_of_one_file
+            numbers_of_files_are_never_used_again
+            a_removed_directory_takes_nothing
+            removing_knows_files_from_directories;
+        listings:
+            an_empty_directory_ends
+            pages_that_end_on_an_entry_lose_nothing
+            any_cookie_goes_on_behind_itself
+            what_stays_is_listed_once_whatever_comes_and_goes
+            a_replaced_name_is_there_all_the_time;
+        rights:
+            with_a_table_files_are_given_to_groups_of_the_giver_alone
+            names_in_a_closed_directory_stay_unknown
+            set_id_bits_go_with_a_change_of_content_or_owner
+            set_gid_directories_pass_their_group_on
+            an_open_file_keeps_its_rights;
+        room:
+            files_are_counted_before_anything_changes
+            further_names_count
+            bytes_run_out_before_anything_changes
+            a_request_that_almost_fits_takes_nothing
+            targets_take_room
+            times_have_nanoseconds
+            reads_move_access_times_once_after_a_change_and_once_a_day;
+        attrs:
+            values_are_whole_and_go_with_their_file
+            attributes_are_made_and_replaced_as_asked
+            spaces_of_names_have_their_owners
+            capabilities_go_with_a_change_of_content_or_owner
+            attributes_have_bounds
+            locks_exclude_others_until_they_are_closed;
+    }
+}
+
+/// The same of 9P2000.u, which has neither attributes nor locks, and renames within a directory.
+mod through_a_relay_in_u {
+    suite! { @cases relay_in_u;
+        content:
+            nothing_is_read_and_written_at_no_cost
+            reads_at_and_behind_the_end_are_empty
+            replies_outlive_a_truncation_whole
+            a_reply_shows_one_version
+            an_abandoned_payload_changes_nothing
+            old_bytes_never_show;
+        names:
+            symbolic_links_are_not_followed
+            numbers_of_files_are_never_used_again
+            removing_knows_files_from_directories;
+        listings:
+            pages_that_end_on_an_entry_lose_nothing
+            any_cookie_goes_on_behind_itself;
+        rights:
+            set_id_bits_go_with_a_change_of_content_or_owner
+            an_open_file_keeps_its_rights;
+        room:
+            further_names_count
+            bytes_run_out_before_anything_changes
+            a_request_that_almost_fits_takes_nothing
+            targets_take_room;
+    }
+}
+
+/// The same of 9P2000, which has no links and no special files either, and replaces no name.
+mod through_a_relay_in_p9 {
+    suite! { @cases relay_in_p9;
+        content:
+            nothing_is_read_and_written_at_no_cost
+            reads_at_and_behind_the_end_are_empty
+            replies_outlive_a_truncation_whole
+            a_reply_shows_one_version
+            an_abandoned_payload_changes_nothing
+            old_bytes_never_show;
+        listings:
+            pages_that_end_on_an_entry_lose_nothing
+            any_cookie_goes_on_behind_itself;
+        room:
+            bytes_run_out_before_anything_changes
+            a_request_that_almost_fits_takes_nothing;
+    }
+}
+
 fn mem(limits: &Limits) -> Mem {
     let options = Options {
         inodes_max: limits.files,
@@ -167,6 +275,25 @@ fn a_file_of_a_tree_that_is_not_there_is_none() {
     let mut service: Through<End> = End.into();
     assert_eq!(service.attach(tree::ROOT, b"").err(), Some(Error::ENOENT));
     assert_eq!(service.close(FileId::NONE, At::default()), Err(Error::EBADF));
+}
+
+/// A tree behind a connection of this dialect.
+fn behind(limits: &Limits, dialect: Dialect) -> Through<far::Relayed<Simple<Mem>>> {
+    let mut far = far::Far::new(mem(limits).into(), 1);
+    (far.msize, far.piece_max, far.dialect) = (4 << 20, 4 << 20, dialect);
+    far::Relayed::new(far).into()
+}
+
+fn relay(limits: &Limits) -> Through<far::Relayed<Simple<Mem>>> {
+    behind(limits, Dialect::L)
+}
+
+fn relay_in_u(limits: &Limits) -> Through<far::Relayed<Simple<Mem>>> {
+    behind(limits, Dialect::U)
+}
+
+fn relay_in_p9(limits: &Limits) -> Through<far::Relayed<Simple<Mem>>> {
+    behind(limits, Dialect::P9)
 }
 
 /// F10: two trees are two file systems.

@@ -1,0 +1,492 @@
+//! A tree that is another 9P server. Each call becomes requests to it, in the best dialect that it speaks.
+//!
+//! ```text
+//! call -> plan.rs: stages -> request.rs: a message -> link.rs -> asks of the loop -> far server
+//! finish <- ready <- reply.rs: the next stage, or the end <- link.rs <- asks of the loop <-
+//! ```
+//! - A user that attaches here attaches there. All users and peers share one connection, which the first attach makes.
+//! - Each file has a fid of its own at the far server. When the connection fails, what is pending and all that is asked
+//!   of its files answers EIO; the next attach makes a new connection.
+//! - A call that finds no tag waits in a queue. While that is long the tree is behind, so that sessions wait.
+//! - The payload of a large read is received into memory of the arena, and that of a large write is sent from there.
+//!
+//! Must not know: sockets, rings, sessions.
+
+mod link;
+mod op;
+mod plan;
+mod reply;
+mod request;
+mod show;
+mod stat;
+
+use crate::arena::{Arena, Piece, Space};
+use crate::fs::places::Places;
+use crate::fs::{
+    Answer, Ask, AskId, At, Call, Cancel, Done, Error, FileId, Gate, Grant, Incoming, OpId, Outcome, Payload, Remote,
+    Result, Service, Show,
+};
+use crate::session::Users;
+use crate::wire::{Fid, Qid, Tag};
+use link::{Event, Landing, Link, Slot};
+use op::{Flow, Op, Shown, Stage};
+use reply::Reply;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Operations that wait for a tag, beyond which no more may be asked for.
+const WAITING_MAX: usize = 1024;
+/// Bytes of a piece that a payload lands in.
+const PIECE_BYTES: usize = crate::arena::BLOCK_BYTES_MAX;
+/// The payload of a smaller read is copied.
+const LANDING_BYTES_MIN: usize = 16 << 10;
+/// Payloads on their way hold at most one part in so many of the arena. Further ones are copied.
+const GRANTED_SHARE: usize = 2;
+
+/// Where the far server is, and how it is asked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its address.
+    pub to: Remote,
+    /// The tree to attach to. `None`: the one that the client names.
+    pub aname: Option<Box<[u8]>>,
+    /// Largest message in bytes.
+    pub msize: u32,
+    /// Names of users, for dialects that have no numbers.
+    pub users: Arc<Users>,
+}
+
+/// A file of the far server.
+#[derive(Debug, Default)]
+struct File {
+    number: u32,
+    /// The connection that it belongs to.
+    generation: u32,
+    /// `None`: a Tremove has taken it.
+    fid: Option<Fid>,
+    qid: Qid,
+    /// Whose session has it.
+    peer: u32,
+    /// The last element of its path.
+    name: Box<[u8]>,
+    /// Every write goes to the end, which the dialect cannot say.
+    appends: bool,
+    /// The close removes it, which the dialect cannot say.
+    removes: bool,
+    /// What was read of a directory last, in dialects that read it as a stream.
+    listing: Option<Box<Listing>>,
+}
+
+/// Stat records of a directory.
+#[derive(Debug)]
+struct Listing {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Listing {
+    /// Cookies that come first: those of "." and "..", which these dialects do not list.
+    const DOTS: u64 = 2;
+}
+
+/// A tree that is another 9P server.
+#[derive(Debug)]
+pub struct Relay {
+    config: Config,
+    arena: ArenaBox,
+    link: Link,
+    files: Places<File>,
+    /// Of the file that is held next.
+    number: u32,
+    ops: BTreeMap<OpId, Box<Op>>,
+    /// Those that wait for a tag, or for a connection.
+    waiting: VecDeque<OpId>,
+    ready: VecDeque<OpId>,
+}
+
+/// An arena has nothing to print.
+struct ArenaBox(Arena);
+
+impl std::fmt::Debug for ArenaBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Arena")
+    }
+}
+
+impl std::ops::Deref for ArenaBox {
+    type Target = Arena;
+
+    fn deref(&self) -> &Arena {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for ArenaBox {
+    fn deref_mut(&mut self) -> &mut Arena {
+        &mut self.0
+    }
+}
+
+impl Relay {
+    /// The tree of a far server, which the first attach connects to. Payloads go through the arena.
+    pub fn new(config: Config, arena: Arena) -> Relay {
+        let link = Link::new(config.to.clone(), config.msize);
+        let (files, ops) = (Places::default(), BTreeMap::new());
+        let (waiting, ready) = (VecDeque::new(), VecDeque::new());
+        Relay { config, arena: ArenaBox(arena), link, files, number: 0, ops, waiting, ready }
+    }
+
+    /// Files that are held.
+    pub fn held(&self) -> usize {
+        self.files.len()
+    }
+
+    /// EBADF for a name that was not given out, EIO for a file whose connection has failed.
+    fn file(&self, id: FileId) -> Result<&File> {
+        match self.files.get(id.place()) {
+            Some(file) if FileId::new(0, file.number).number() != id.number() => Err(Error::EBADF),
+            Some(file) if file.generation != self.link.generation || !self.link.is_up() => Err(Error::EIO),
+            Some(file) => Ok(file),
+            None => Err(Error::EBADF),
+        }
+    }
+
+    fn file_mut(&mut self, id: FileId) -> Result<&mut File> {
+        self.file(id)?;
+        self.files.get_mut(id.place()).ok_or(Error::EBADF)
+    }
+
+    fn hold(&mut self, file: File) -> FileId {
+        self.number = self.number.wrapping_add(1);
+        let number = self.number;
+        FileId::new(self.files.put(File { number, ..file }) as u32, number)
+    }
+
+    /// Asks for an operation's stage, now or once there is a tag.
+    fn go(&mut self, id: OpId, mut op: Box<Op>) {
+        if op.stage == Stage::List && self.is_listed(&op) {
+            return self.end(id, op, Ok(Done::Nothing));
+        }
+        // Those that wait have come first.
+        if !self.waiting.is_empty() || !self.link.has_room() {
+            if op.stage == Stage::Attach {
+                self.link.want();
+            }
+            self.waiting.push_back(id);
+            self.ops.insert(id, op);
+            return;
+        }
+        match self.go_now(id, &mut op) {
+            Ok(()) => drop(self.ops.insert(id, op)),
+            Err(error) => self.end(id, op, Err(error)),
+        }
+    }
+
+    fn go_now(&mut self, id: OpId, op: &mut Op) -> Result<()> {
+        op.generation = self.link.generation;
+        self.send(id, op)
+    }
+
+    /// Asks for what has waited for a tag.
+    fn pump(&mut self) {
+        self.link.clunk_some();
+        while self.link.has_room()
+            && let Some(id) = self.waiting.pop_front()
+        {
+            if let Some(mut op) = self.ops.remove(&id) {
+                match self.go_now(id, &mut op) {
+                    Ok(()) => drop(self.ops.insert(id, op)),
+                    Err(error) => self.end(id, op, Err(error)),
+                }
+            }
+        }
+    }
+
+    /// The operation has ended: its answer waits until it is asked for.
+    fn end(&mut self, id: OpId, mut op: Box<Op>, result: Result<Done>) {
+        op.tag = None;
+        if op.enters && result.is_ok() {
+            self.enter(&mut op);
+        }
+        self.let_go(&mut op);
+        if result.is_err() {
+            op.shown = Shown::Nothing;
+        }
+        op.result = Some(result);
+        self.ops.insert(id, op);
+        self.ready.push_back(id);
+    }
+
+    /// The file becomes what the new fid is; its old fid is clunked in place of that.
+    fn enter(&mut self, op: &mut Op) {
+        let (Some(id), Some(new), true) = (op.file, op.new, op.lives) else { return };
+        let (qid, name) = (op.new_qid, std::mem::take(&mut op.name));
+        if let Ok(file) = self.file_mut(id) {
+            (file.qid, file.name, file.listing) = (qid, name, None);
+            op.new = file.fid.replace(new);
+        }
+    }
+
+    /// Gives back what an operation has of its own.
+    fn let_go(&mut self, op: &mut Op) {
+        for (block, _) in op.payload.blocks.drain(..) {
+            self.arena.free(block);
+        }
+        let Some(fid) = op.new.take().filter(|_| op.generation == self.link.generation && self.link.is_up()) else {
+            return;
+        };
+        if std::mem::take(&mut op.lives) { self.link.clunk(fid) } else { self.link.free_fid(fid) }
+    }
+
+    /// Bytes have come in: serves all replies that are whole.
+    fn came(&mut self) {
+        loop {
+            match self.next() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    log::warn!(target: "ring9::relay", "{:?}: {error}", self.config.to);
+                    self.link.fail(Error::EIO);
+                    return self.fail(Error::EIO);
+                }
+            }
+        }
+        self.pump();
+    }
+
+    /// Serves the next reply, if it is whole.
+    fn next(&mut self) -> std::result::Result<bool, crate::client::CallError> {
+        if let Some(landing) = self.link.landing.take_if(|landing| landing.into.left() == 0) {
+            self.landed_read(landing);
+            return Ok(true);
+        }
+        if self.link.landing.is_some() {
+            return Ok(false);
+        }
+        let Relay { link, arena, config, .. } = self;
+        let mut begun = None;
+        link.conn.begun_read(LANDING_BYTES_MIN, |tag, size, here| {
+            let mut into = match space(arena, size) {
+                Some(space) => Incoming::space(space),
+                None => Incoming::buffer(vec![0; size]),
+            };
+            let mut rest = here;
+            for room in into.views() {
+                let (part, behind) = rest.split_at(room.len().min(rest.len()));
+                room[..part.len()].copy_from_slice(part);
+                rest = behind;
+            }
+            into.advance(here.len());
+            begun = Some((tag, into));
+        })?;
+        if let Some((tag, into)) = begun {
+            if let Slot::Op(id) = self.link.slot(tag)
+                && let Some(op) = self.ops.get_mut(&id)
+            {
+                // The tag may be another request's from now on.
+                (op.tag, op.has_replies) = (None, true);
+                self.link.landing = Some(Landing { op: id, into });
+            }
+            return Ok(true);
+        }
+        let users = &config.users;
+        let Some((tag, reply)) = link.conn.next_reply(|tag, reply| (tag, Reply::of(reply, users)))? else {
+            return Ok(false);
+        };
+        match self.link.slot(tag) {
+            Slot::Op(id) => self.replied(id, reply),
+            Slot::Flush(id, tag) => self.flushed(id, tag),
+            Slot::Clunk(fid) => self.link.free_fid(fid),
+            Slot::Free => {}
+        }
+        Ok(true)
+    }
+
+    /// A payload is whole.
+    fn landed_read(&mut self, landing: Landing) {
+        let Landing { op: id, into } = landing;
+        let is_read = self.ops.get(&id).is_some_and(|op| op.stage == Stage::Read);
+        let (pieces, _) = into.space.into_parts();
+        if !is_read || pieces.is_empty() {
+            let mut bytes = into.buffer;
+            bytes.extend(pieces.iter().flat_map(Piece::bytes));
+            return self.replied(id, Ok(Reply::Bytes(bytes)));
+        }
+        let slices = pieces.into_iter().map(|piece| {
+            let range = piece.range();
+            let block = self.arena.adopt(piece);
+            let slice = self.arena.slice(&block, range);
+            self.arena.free(block);
+            slice
+        });
+        let slices = slices.collect();
+        if let Some(mut op) = self.ops.remove(&id) {
+            op.shown = Shown::Slices(slices);
+            self.end(id, op, Ok(Done::Nothing));
+        }
+    }
+
+    /// The reply to an operation's request.
+    fn replied(&mut self, id: OpId, reply: Result<Reply>) {
+        let Some(mut op) = self.ops.remove(&id) else { return };
+        (op.tag, op.has_replies) = (None, true);
+        let flow = self.take(&mut op, reply).unwrap_or_else(|error| Flow::End(Err(error)));
+        let stage = match flow {
+            Flow::End(result) => return self.end(id, op, result),
+            Flow::Next(done) => match op.then.pop() {
+                Some(stage) => stage,
+                None => return self.end(id, op, Ok(done)),
+            },
+            Flow::To(stage) => stage,
+        };
+        op.stage = stage;
+        // It goes in front of what has not begun: nothing but a tag ends it.
+        match self.link.has_room().then(|| self.go_now(id, &mut op)) {
+            Some(Err(error)) => return self.end(id, op, Err(error)),
+            Some(Ok(())) => {}
+            None => self.waiting.push_front(id),
+        }
+        self.ops.insert(id, op);
+    }
+
+    /// A Tflush is answered. A request that has no reply by now never gets one (flush(9P)).
+    fn flushed(&mut self, id: OpId, tag: Tag) {
+        let Some(op) = self.ops.get_mut(&id) else { return };
+        op.is_flushed = false;
+        if op.tag == Some(tag)
+            && let Some(op) = self.ops.remove(&id)
+        {
+            self.link.slot(tag);
+            // Parts that were taken before are in the file.
+            let done = if op.stage == Stage::Write { op.payload.done as u32 } else { 0 };
+            self.end(id, op, if done > 0 { Ok(Done::Count(done)) } else { Err(Error::EINTR) });
+        }
+    }
+
+    /// The connection has failed: so has what was asked for on it, and what waits for a connection.
+    fn fail(&mut self, error: Error) {
+        self.waiting.clear();
+        let pending: Vec<OpId> = self.ops.iter().filter(|(_, op)| op.result.is_none()).map(|(&id, _)| id).collect();
+        for id in pending {
+            if let Some(op) = self.ops.remove(&id) {
+                // The file of a close is gone with its connection.
+                let is_close = op.last.is_some();
+                self.end(id, op, if is_close { Ok(Done::Nothing) } else { Err(error) });
+            }
+        }
+    }
+}
+
+/// Memory for a payload. `None`: there is none left, or other payloads have their share.
+fn space(arena: &mut Arena, bytes: usize) -> Option<Space> {
+    if arena.gauge().granted_bytes() + bytes > arena.usable_bytes() / GRANTED_SHARE {
+        return None;
+    }
+    let parts = (0..bytes).step_by(PIECE_BYTES).map(|start| (bytes - start).min(PIECE_BYTES));
+    let pieces: std::result::Result<Vec<Piece>, _> = parts.map(|len| arena.land_fresh(len, 0..len)).collect();
+    pieces.ok().map(|pieces| Space::new(pieces, 0))
+}
+
+impl Service for Relay {
+    /// A file with the longest name that it may have.
+    const FILE_BYTES: usize = Places::<File>::VALUE_BYTES + crate::fs::NAME_BYTES_MAX;
+    const NEEDS_ASKS: bool = true;
+
+    fn call(&mut self, id: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {
+        match self.plan(call, &show, at) {
+            Ok(Some(_)) if !self.link.is_up() && self.waiting.len() >= WAITING_MAX => Outcome::now(Err(Error::EAGAIN)),
+            Ok(Some(op)) => {
+                self.go(id, Box::new(op));
+                Outcome::Pending
+            }
+            Ok(None) => Outcome::now(Ok(Done::Nothing)),
+            Err(error) => Outcome::now(Err(error)),
+        }
+    }
+
+    fn finish(&mut self, id: OpId, show: Show<'_>, _: At) -> Outcome {
+        match self.ops.remove(&id) {
+            Some(op) if op.result.is_none() => {
+                self.ops.insert(id, op);
+                Outcome::Pending
+            }
+            Some(op) => {
+                let result = self.shown(*op, show);
+                Outcome::Done(Answer { result, gate: Gate::OPEN })
+            }
+            None => Outcome::now(Err(Error::EIO)),
+        }
+    }
+
+    /// What the far server has not been asked for is taken back. The rest is flushed there, and answers as usual.
+    fn cancel(&mut self, id: OpId) -> Cancel {
+        let Some(op) = self.ops.get_mut(&id).filter(|op| op.result.is_none()) else { return Cancel::TooLate };
+        match op.tag {
+            Some(tag) if !op.is_flushed => {
+                op.is_flushed = true;
+                self.link.flush(tag, id);
+                Cancel::TooLate
+            }
+            Some(_) => Cancel::TooLate,
+            // Between two requests it may be half done.
+            None if op.has_replies => Cancel::TooLate,
+            None => {
+                self.waiting.retain(|waiting| *waiting != id);
+                if let Some(mut op) = self.ops.remove(&id) {
+                    self.let_go(&mut op);
+                }
+                Cancel::Cancelled
+            }
+        }
+    }
+
+    fn grant(&mut self, file: FileId, offset: u64, count: u32, _: At) -> Result<Payload> {
+        self.file(file)?;
+        let space = space(&mut self.arena, count as usize);
+        Ok(space.map_or(Payload::Parts, |space| Payload::Memory(Grant { space, offset, place: offset, count })))
+    }
+
+    fn ready(&mut self) -> Option<OpId> {
+        self.ready.pop_front()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.link.is_up() && self.waiting.len() >= WAITING_MAX
+    }
+
+    fn file_memory_bytes(&self) -> usize {
+        self.files.bytes() + self.files.len() * crate::fs::NAME_BYTES_MAX
+    }
+
+    fn ask(&mut self) -> Option<(AskId, Ask)> {
+        self.link.ask()
+    }
+
+    fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>, _: At) {
+        match self.link.answered(id, ask, result) {
+            Event::Nothing => {}
+            Event::Up => {
+                log::info!(target: "ring9::relay", "{:?}: {}", self.config.to, self.link.dialect().name());
+                self.pump();
+            }
+            Event::Came => self.came(),
+            Event::Failed(error) => {
+                log::warn!(target: "ring9::relay", "{:?}: {error}", self.config.to);
+                self.fail(error);
+            }
+        }
+    }
+
+    fn has_asks(&self) -> bool {
+        self.link.has_asks()
+    }
+
+    fn retire(&mut self, _: At) {
+        self.link.retire();
+        self.fail(Error::EIO);
+    }
+}
