@@ -1,7 +1,7 @@
 //! A relay and its far server in one process: a real session over a tree, and a loop that executes the relay's asks, in
 //! pieces of random size and in random order. A far server may speak older dialects, vanish, be silent, or send rubbish.
 
-#![allow(dead_code, reason = "each user needs a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each user needs a part of it")]
 
 use ring9::arena::Arena;
 use ring9::fs::{
@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 pub struct Peer<S: Service> {
     session: Session<S>,
     inbox: Vec<u8>,
+    /// The message that is not whole yet.
+    unheard: Vec<u8>,
     outbox: VecDeque<u8>,
     /// Either side has ended it.
     is_shut: bool,
@@ -83,6 +85,11 @@ impl<S: Service> Far<S> {
         }
     }
 
+    /// What it has said and has not arrived never does.
+    pub fn forget(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.outbox.clear());
+    }
+
     /// These bytes come next from the far server.
     pub fn says(&mut self, bytes: &[u8]) {
         self.peers.values_mut().for_each(|peer| peer.outbox.extend(bytes));
@@ -146,9 +153,9 @@ impl<S: Service> Far<S> {
             Ask::Connect { .. } => {
                 let config =
                     session::Config { trust: Trust::All, ..session::Config::new(self.next_fd as u32, self.msize) };
-                let (inbox, outbox) = (Vec::new(), VecDeque::new());
+                let (inbox, unheard, outbox) = (Vec::new(), Vec::new(), VecDeque::new());
                 let session = Session::new(config);
-                let peer = Peer { session, inbox, outbox, is_shut: false, dialect: self.dialect };
+                let peer = Peer { session, inbox, unheard, outbox, is_shut: false, dialect: self.dialect };
                 self.peers.insert(self.next_fd, peer);
                 self.next_fd += 1;
                 Some(Ok(self.next_fd as u32 - 1))
@@ -219,11 +226,13 @@ impl<S: Service> Far<S> {
         let Far { tree, peers, heard, .. } = self;
         let peer = peers.get_mut(&fd).expect("a socket that is open");
         peer.inbox.extend_from_slice(bytes);
+        peer.unheard.extend_from_slice(bytes);
+        while let Some(head) = wire::head(&peer.unheard).filter(|head| head.size as usize <= peer.unheard.len()) {
+            heard.push(head.kind);
+            peer.unheard.drain(..head.size as usize);
+        }
         Self::negotiate(peer);
         loop {
-            if let Some(head) = wire::head(&peer.inbox) {
-                heard.push(head.kind);
-            }
             let Ok(received) = peer.session.receive(tree, at, &peer.inbox) else {
                 peer.is_shut = true;
                 return;
