@@ -191,6 +191,27 @@ fn large_payloads_land_in_the_arena_and_leave_from_it() {
     world.ends();
 }
 
+/// A message of the far server may be smaller than one of the peer.
+#[test]
+fn what_does_not_fit_one_message_goes_in_parts() {
+    let mut world = World::new(11);
+    world.far.msize = 64 << 10;
+    let root = world.attach().expect("the root");
+    let file = world.create(root, b"f");
+    let data = pattern(300_000);
+    let Ok(Payload::Memory(mut grant)) = world.relay.grant(file, 5, data.len() as u32, AT) else { panic!("memory") };
+    grant.space.fill(&data);
+    assert_eq!(world.does(Call::Commit { file, grant }), Ok(Done::Count(data.len() as u32)));
+    assert_eq!(world.far.heard.iter().filter(|kind| **kind == Kind::TWRITE).count(), 5);
+    let mut read = Vec::new();
+    while read.len() < data.len() {
+        let part = world.read(file, 5 + read.len() as u64, 1 << 20).expect("it may");
+        assert!(!part.is_empty());
+        read.extend(part);
+    }
+    assert!(read == data);
+}
+
 /// Each request has its reply, in whatever order they are made and waited for.
 #[test]
 fn many_requests_are_in_flight_and_those_without_a_tag_wait() {
@@ -225,15 +246,20 @@ fn a_far_server_that_vanishes_takes_its_files_with_it() {
         let root = world.attach().expect("the root");
         let file = world.create(root, b"f");
         world.does(Call::Write { file, offset: 0, data: &pattern(1000) }).expect("room");
+        let large = world.create(root, b"large");
+        world.does(Call::Write { file: large, offset: 0, data: &pattern(40_000) }).expect("room");
         let mut unused = Iovec::default();
         let mut ops = Vec::new();
         for offset in 0..20 {
             let out = unused.out(100);
             ops.push(world.ask_to_show(Call::Read { file, offset }, Show::Data(out)).expect("it has to wait"));
         }
+        let out = unused.out(40_000);
+        ops.push(world.ask_to_show(Call::Read { file: large, offset: 0 }, Show::Data(out)).expect("it waits"));
         let names: [&[u8]; 1] = [b"f"];
         ops.push(world.ask(Call::Walk { from: root, names: Names::list(&names), dots: true }).expect("it waits"));
-        for _ in 0..seed * 3 {
+        // The steps of the last seeds end within the large payload.
+        for _ in 0..seed * 5 {
             world.far.step(&mut world.relay, AT);
         }
         world.far.vanish(AT);
@@ -241,7 +267,7 @@ fn a_far_server_that_vanishes_takes_its_files_with_it() {
         let mut ready = world.ready();
         ready.sort();
         assert_eq!(ready, ops, "each has ended once");
-        let results: Vec<_> = ops.iter().map(|&op| world.shown(op, 100).err()).collect();
+        let results: Vec<_> = ops.iter().map(|&op| world.shown(op, 40_000).err()).collect();
         let answered = results.iter().filter(|result| result.is_none()).count();
         assert!(results.iter().skip(answered).all(|error| *error == Some(Error::EIO)), "{results:?}");
         assert_eq!(world.read(file, 0, 10), Err(Error::EIO));
@@ -253,7 +279,7 @@ fn a_far_server_that_vanishes_takes_its_files_with_it() {
         let again = world.walk(new_root, &[b"f"]).expect("the file is still there");
         // The last operations may have answered with a file.
         assert!(world.relay.held() >= 4);
-        for file in [root, file, new_root, again] {
+        for file in [root, file, large, new_root, again] {
             assert_eq!(world.does(Call::Close { file }), Ok(Done::Nothing));
         }
         world.relay.retire(AT);
