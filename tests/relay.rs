@@ -288,6 +288,26 @@ fn a_far_server_that_vanishes_takes_its_files_with_it() {
     }
 }
 
+/// What is left of a payload is not looked for in what the next connection says.
+#[test]
+fn a_payload_that_has_begun_goes_with_its_connection() {
+    let mut world = World::new(12);
+    let root = world.attach().expect("the root");
+    let file = world.create(root, b"f");
+    world.does(Call::Write { file, offset: 0, data: &pattern(900_000) }).expect("room");
+    world.far.stalls_payloads = true;
+    let mut unused = Iovec::default();
+    let read = world.ask_to_show(Call::Read { file, offset: 0 }, Show::Data(unused.out(900_000))).expect("it waits");
+    world.settle();
+    assert_eq!(world.ready(), []);
+    world.far.vanish(AT);
+    world.settle();
+    assert_eq!(world.ready(), [read]);
+    assert_eq!(world.shown(read, 900_000), Err(Error::EIO));
+    let root = world.attach().expect("a new connection");
+    world.does(Call::Stat { file: root }).expect("it speaks 9P");
+}
+
 /// The next attempt waits for a timer, and answers those that want it.
 #[test]
 fn a_connection_that_cannot_be_made_is_tried_again_by_a_timer() {
@@ -468,6 +488,8 @@ fn walks_that_end_early_leave_nothing_behind() {
         assert_eq!(steps(&mut world, &[b"x", b"f"]), (Err(Error::ENOENT), 0));
         assert_eq!(steps(&mut world, &[b".", b"x"]), (Ok(Done::Walked(None)), 1));
         assert_eq!(steps(&mut world, &[b"..", b"x", b"f"]), (Ok(Done::Walked(None)), 1));
+        let clunks = world.far.heard.iter().filter(|kind| **kind == Kind::TCLUNK).count();
+        assert_eq!(clunks, 1, "that of the file: a walk that ends early has made no fid");
         assert_eq!(steps(&mut world, &[b".", b"..", b"a/b"]), (Ok(Done::Walked(None)), 2));
         assert_eq!(world.far.tree.held(), held, "in {dialect:?}");
         let (walked, count) = steps(&mut world, &[b".", b"..", b".", b"f"]);

@@ -36,6 +36,8 @@ pub struct Far<S: Service> {
     pub refuses: bool,
     /// Nothing that it says arrives.
     pub is_silent: bool,
+    /// Large payloads come to nothing: a receive of a whole one does not end.
+    pub stalls_payloads: bool,
     /// The largest piece that is moved at once, in bytes.
     pub piece_max: usize,
     in_flight: Vec<(AskId, Ask)>,
@@ -57,6 +59,7 @@ impl<S: Service> Far<S> {
             msize: 64 << 10,
             refuses: false,
             is_silent: false,
+            stalls_payloads: false,
             piece_max: 100_000,
             in_flight: Vec::new(),
             next_fd: 3,
@@ -179,6 +182,9 @@ impl<S: Service> Far<S> {
                 assert!(left > 0);
                 let there = peer.outbox.len().min(left);
                 let n = if *whole { there } else { there.min(piece) };
+                if *whole && self.stalls_payloads && !peer.is_shut {
+                    return None;
+                }
                 if n < left && *whole && !peer.is_shut || n == 0 && !peer.is_shut || self.is_silent && !peer.is_shut {
                     return None;
                 }
