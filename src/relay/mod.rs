@@ -98,6 +98,8 @@ pub struct Relay {
     files: Places<File>,
     /// Of the file that is held next.
     number: u32,
+    /// Bytes of all listings.
+    listing_bytes: usize,
     ops: BTreeMap<OpId, Box<Op>>,
     /// Those that wait for a tag, or for a connection.
     waiting: VecDeque<OpId>,
@@ -133,7 +135,7 @@ impl Relay {
         let link = Link::new(config.to.clone(), config.msize);
         let (files, ops) = (Places::default(), BTreeMap::new());
         let (waiting, ready) = (VecDeque::new(), VecDeque::new());
-        Relay { config, arena: ArenaBox(arena), link, files, number: 0, ops, waiting, ready }
+        Relay { config, arena: ArenaBox(arena), link, files, number: 0, listing_bytes: 0, ops, waiting, ready }
     }
 
     /// Files that are held.
@@ -222,8 +224,9 @@ impl Relay {
         let (Some(id), Some(new), true) = (op.file, op.new, op.lives) else { return };
         let (qid, name) = (op.new_qid, std::mem::take(&mut op.name));
         if let Ok(file) = self.file_mut(id) {
-            (file.qid, file.name, file.listing) = (qid, name, None);
+            (file.qid, file.name) = (qid, name);
             op.new = file.fid.replace(new);
+            let _ = self.put_listing(id, None);
         }
     }
 

@@ -138,6 +138,7 @@ impl Relay {
     fn close(&mut self, id: FileId) -> Result<Option<Op>> {
         let is_it = |file: &File| FileId::new(0, file.number).number() == id.number();
         let file = self.files.take_if(id.place(), is_it).ok_or(Error::EBADF)?;
+        self.listing_bytes -= file.listing.map_or(0, |listing| listing.bytes.len());
         let Some(fid) = file.fid.filter(|_| file.generation == self.link.generation) else { return Ok(None) };
         let stage = if file.removes { Stage::Remove } else { Stage::Clunk };
         Ok(Some(Op { stage, last: Some(fid), generation: file.generation, ..Op::default() }))

@@ -311,8 +311,7 @@ impl Relay {
         file.qid = qid;
         file.appends = op.flags.append && dialect == Dialect::P9;
         file.removes = op.flags.remove_on_close && dialect == Dialect::L;
-        file.listing = None;
-        Ok(())
+        self.put_listing(id, None).map(|_| ())
     }
 
     fn renamed(&mut self, op: &mut Op) {
@@ -354,10 +353,10 @@ impl Relay {
         while !rest.is_empty() {
             rest = wire::Stat::parse(rest, dialect).map_err(|_| Error::EPROTO)?.1;
         }
-        let file = op.file.map(|file| self.file_mut(file)).transpose()?.ok_or(Error::EIO)?;
-        let start = file.listing.as_deref().map_or(0, |listing| listing.next(op.offset));
+        let id = op.file.ok_or(Error::EIO)?;
+        let start = self.file(id)?.listing.as_deref().map_or(0, |listing| listing.next(op.offset));
         let (is_end, end) = (bytes.is_empty(), start + bytes.len() as u64);
-        file.listing = Some(Box::new(Listing { start, bytes }));
+        self.put_listing(id, Some(Box::new(Listing { start, bytes })))?;
         let has_come = is_end || op.offset < end + Listing::DOTS;
         Ok(if has_come { Flow::Next(Done::Nothing) } else { Flow::To(Stage::List) })
     }

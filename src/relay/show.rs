@@ -5,12 +5,15 @@
 use super::op::{Op, Shown};
 use super::stat::StatBuf;
 use super::{Listing, Relay};
-use crate::fs::{Done, Entry, Error, Lock, Result, Show};
+use crate::fs::{Done, Entry, Error, FileId, Lock, Result, Show};
 use crate::wire::{self, DirEntry};
+
+/// Bytes of directories that are kept for listings to go on, of all files together.
+const LISTING_BYTES_ALL: usize = 8 << 20;
 
 impl Relay {
     /// Shows what has come. Where nobody wants to see it, the answer is the same.
-    pub(super) fn shown(&self, mut op: Op, show: Show<'_>) -> Result<Done> {
+    pub(super) fn shown(&mut self, mut op: Op, show: Show<'_>) -> Result<Done> {
         let done = op.result.unwrap_or(Err(Error::EIO))?;
         match (std::mem::take(&mut op.shown), show) {
             (_, Show::Nothing) => {}
@@ -63,29 +66,51 @@ impl Relay {
         })
     }
 
-    /// Entries behind a cookie in the last part that was read of a directory.
-    fn list(&self, op: &Op, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
-        let file = op.file.map(|file| self.file(file)).transpose()?.ok_or(Error::EIO)?;
+    /// Entries behind a cookie in the last part that was read of a directory. What nobody comes back for is forgotten, and
+    /// where all listings take too much memory, so is the rest: the directory is then read from its start again.
+    fn list(&mut self, op: &Op, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
+        let id = op.file.ok_or(Error::EIO)?;
+        let qid = self.file(id)?.qid;
         for (cookie, name) in [(1, &b"."[..]), (2, b"..")] {
             if op.offset < cookie {
-                let stat = StatBuf::of_dir(file.qid, name);
+                let stat = StatBuf::of_dir(qid, name);
                 if !each(&Entry { cookie, stat: stat.stat() }) {
                     return Ok(());
                 }
             }
         }
-        let Some(Listing { start, bytes }) = file.listing.as_deref() else { return Ok(()) };
-        let mut rest = &**bytes;
+        let Some(mut listing) = self.put_listing(id, None)? else { return Ok(()) };
+        let end = listing.start + listing.bytes.len() as u64;
+        if op.offset.saturating_sub(Listing::DOTS) < listing.start {
+            // Another listing of the same file has gone on meanwhile.
+            self.put_listing(id, Some(listing))?;
+            return Err(Error::EIO);
+        }
+        let mut rest = &*listing.bytes;
+        let mut took_all = true;
         while let Ok((record, behind)) = wire::Stat::parse(rest, self.link.dialect()) {
             rest = behind;
-            let cookie = start + (bytes.len() - rest.len()) as u64 + Listing::DOTS;
+            let cookie = end - rest.len() as u64 + Listing::DOTS;
             if cookie > op.offset {
                 let stat = StatBuf::of_record(&record, &self.config.users);
-                if !each(&Entry { cookie, stat: stat.stat() }) {
+                took_all = each(&Entry { cookie, stat: stat.stat() });
+                if !took_all {
                     break;
                 }
             }
         }
-        Ok(())
+        if took_all || self.listing_bytes + listing.bytes.len() > LISTING_BYTES_ALL {
+            *listing = Listing { start: end, bytes: Vec::new() };
+        }
+        self.put_listing(id, Some(listing)).map(|_| ())
+    }
+
+    /// Exchanges what was read of a directory, and counts its bytes.
+    pub(super) fn put_listing(&mut self, id: FileId, listing: Option<Box<Listing>>) -> Result<Option<Box<Listing>>> {
+        let added = listing.as_ref().map_or(0, |listing| listing.bytes.len());
+        let former = std::mem::replace(&mut self.file_mut(id)?.listing, listing);
+        self.listing_bytes += added;
+        self.listing_bytes -= former.as_ref().map_or(0, |listing| listing.bytes.len());
+        Ok(former)
     }
 }
