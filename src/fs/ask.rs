@@ -11,6 +11,7 @@
 use super::{Iovec, Part};
 use crate::arena::Space;
 use std::ffi::CStr;
+use std::fmt;
 use std::net::SocketAddr;
 
 /// Names an ask from [`Service::ask`](super::Service::ask) until its result. The tree chooses the lower 56 bits. The
@@ -68,6 +69,16 @@ pub enum Remote {
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(Box<[u8]>),
+}
+
+/// As flags take an address: `tcp:HOST:PORT` or `unix:PATH`.
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remote::Tcp(address) => write!(f, "tcp:{address}"),
+            Remote::Unix(path) => write!(f, "unix:{}", String::from_utf8_lossy(path)),
+        }
+    }
 }
 
 /// Bytes that a write or a send takes from the front: plain bytes and pinned slices of the arena, in order.

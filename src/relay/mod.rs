@@ -248,7 +248,7 @@ impl Relay {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    log::warn!(target: "ring9::relay", "{:?}: {error}", self.config.to);
+                    log::warn!(target: "ring9::relay", "{}: {error}", self.config.to);
                     self.link.fail(Error::EIO);
                     return self.fail(Error::EIO);
                 }
@@ -473,12 +473,12 @@ impl Service for Relay {
         match self.link.answered(id, ask, result) {
             Event::Nothing => {}
             Event::Up => {
-                log::info!(target: "ring9::relay", "{:?}: {}", self.config.to, self.link.dialect().name());
+                log::info!(target: "ring9::relay", "{}: {}", self.config.to, self.link.dialect().name());
                 self.pump();
             }
             Event::Came => self.came(),
             Event::Failed(error) => {
-                log::warn!(target: "ring9::relay", "{:?}: {error}", self.config.to);
+                log::warn!(target: "ring9::relay", "{}: {error}", self.config.to);
                 self.fail(error);
             }
         }
