@@ -341,3 +341,45 @@ fn single(views: &[libc::iovec]) -> Option<(*mut u8, u32)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Descriptor;
+    use crate::uring::testring::TestRing;
+
+    #[test]
+    fn the_flags_of_an_open_are_those_of_linux() {
+        let none = OpenHow::default();
+        for (how, flags) in [
+            (none, libc::O_RDONLY),
+            (OpenHow { write: true, ..none }, libc::O_WRONLY),
+            (OpenHow { read: true, write: true, truncate: true, ..none }, libc::O_RDWR | libc::O_TRUNC),
+            (
+                OpenHow { write: true, create: true, exclusive: true, ..none },
+                libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
+            ),
+            (OpenHow { read: true, directory: true, ..none }, libc::O_RDONLY | libc::O_DIRECTORY),
+        ] {
+            assert_eq!(open_flags(how), flags | libc::O_CLOEXEC);
+        }
+    }
+
+    #[test]
+    fn a_connect_has_two_operations_and_the_last_one_gives_the_socket_away() {
+        let to = Remote::Tcp(([127, 0, 0, 1], 9).into());
+        let (mut ring, ask) = (TestRing::default(), Ask::Connect { to });
+        let Ok(mut flight) = Flight::new(AskId(1), ask, None) else { panic!("it is to be submitted") };
+        assert_eq!((flight.ending(), flight.ended(50, &mut ring)), (Ending::Itself, Step::Again));
+        assert_eq!((flight.ending(), flight.ended(0, &mut ring)), (Ending::Cancel, Step::Over(Ok(50))));
+        assert!(ring.closed.is_empty());
+    }
+
+    #[test]
+    fn a_close_ends_with_its_first_completion() {
+        let ask = Ask::Close { descriptor: Descriptor(7) };
+        let Ok(mut flight) = Flight::new(AskId(1), ask, None) else { panic!("it is to be submitted") };
+        let step = flight.ended(-(Errno::EINTR as i32), &mut TestRing::default());
+        assert_eq!(step, Step::Over(Err(Error::EINTR)));
+    }
+}

@@ -4,7 +4,7 @@
 use super::peer::Peer;
 use super::ring::{Features, Ring};
 use super::socket::Socket;
-use crate::fs::{Call, Error, OpId, Outcome, Service, Show, Time};
+use crate::fs::{Ask, AskId, Call, Error, OpId, Outcome, Service, Show, Time};
 use crate::session::{Config, Session};
 use crate::stats::Connection;
 use io_uring::squeue;
@@ -137,6 +137,11 @@ pub(crate) struct TestTree {
     pub(crate) finished: Vec<OpId>,
     /// It has too many changes that are not durable.
     pub(crate) is_behind: bool,
+    /// What it asks for next, and the results that it has had.
+    pub(crate) wants: VecDeque<(AskId, Ask)>,
+    pub(crate) results: Vec<(AskId, crate::fs::Result<u32>)>,
+    /// How often it was told that serving has ended.
+    pub(crate) retired: usize,
 }
 
 impl Service for TestTree {
@@ -157,6 +162,22 @@ impl Service for TestTree {
 
     fn is_behind(&self) -> bool {
         self.is_behind
+    }
+
+    fn ask(&mut self) -> Option<(AskId, Ask)> {
+        self.wants.pop_front()
+    }
+
+    fn answered(&mut self, id: AskId, _: Ask, result: crate::fs::Result<u32>, _: crate::fs::At) {
+        self.results.push((id, result));
+    }
+
+    fn has_asks(&self) -> bool {
+        !self.wants.is_empty()
+    }
+
+    fn retire(&mut self, _: crate::fs::At) {
+        self.retired += 1;
     }
 }
 

@@ -155,3 +155,87 @@ impl Asks {
         self.flights.drain().for_each(std::mem::forget);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+    use crate::uring::testring::{TestRing, TestTree};
+    use std::rc::Rc;
+
+    struct Begun {
+        asks: Asks,
+        tree: TestTree,
+        io: Io<TestRing>,
+        table: Table,
+    }
+
+    impl Begun {
+        fn new() -> Begun {
+            let arena = Arena::new(0).expect("memory");
+            let io = Io::new(TestRing::default(), Rc::default());
+            Begun { asks: Asks::default(), tree: TestTree::default(), io, table: Table::new(arena.memory()) }
+        }
+
+        fn want(&mut self, id: u64, ask: Ask) {
+            self.tree.wants.push_back((AskId(id), ask));
+        }
+
+        /// A turn begins; how many entries that pushes.
+        fn begin(&mut self) -> usize {
+            let before = self.io.ring.pushed.len();
+            self.asks.begin(&mut self.tree, &mut self.io, &self.table, At::default()).expect("the ring works");
+            self.io.ring.pushed.len() - before
+        }
+
+        fn ends(&mut self, slot: u32, res: i32) -> bool {
+            let token = Token::new(Op::Ask, self.asks.flights[slot as usize].generation, slot);
+            self.asks.ended(token, res, &mut self.tree, &mut self.io, At::default())
+        }
+    }
+
+    #[test]
+    fn a_tree_is_not_asked_while_no_place_is_free() {
+        let mut begun = Begun::new();
+        (0..ASKS_MAX as u64 + 2).for_each(|id| begun.want(id, Ask::Timer { ns: 1 }));
+        assert_eq!((begun.begin(), begun.begin(), begun.tree.wants.len()), (ASKS_MAX, 0, 2));
+        assert!(!begun.asks.has_work(), "a completion ends the wait");
+        assert!(begun.ends(7, 0));
+        assert_eq!((begun.begin(), begun.asks.len()), (1, ASKS_MAX));
+    }
+
+    #[test]
+    fn what_ends_without_a_completion_keeps_the_loop_from_waiting_once() {
+        let mut begun = Begun::new();
+        begun.want(1, Ask::Cancel { of: AskId(9) });
+        assert_eq!((begun.begin(), begun.asks.has_work()), (0, true));
+        assert_eq!(begun.tree.results, [(AskId(1), Err(Error::ENOENT))]);
+        assert_eq!((begun.begin(), begun.asks.has_work()), (0, false));
+    }
+
+    #[test]
+    fn a_tree_that_asks_for_nothing_again_and_again_does_not_keep_a_turn() {
+        let mut begun = Begun::new();
+        (0..2 * ASKS_MAX as u64).for_each(|id| begun.want(id, Ask::Cancel { of: AskId(u64::MAX) }));
+        begun.begin();
+        assert_eq!((begun.tree.results.len(), begun.asks.has_work()), (ASKS_MAX, true));
+    }
+
+    #[test]
+    fn asks_are_over_once_the_tree_was_told_and_wants_nothing_more() {
+        let mut begun = Begun::new();
+        begun.want(1, Ask::Timer { ns: 1 });
+        begun.begin();
+        assert!(!begun.asks.are_over(&begun.tree), "it was not told");
+        for _ in 0..2 {
+            begun.asks.retire(&mut begun.tree, At::default());
+        }
+        assert_eq!(begun.tree.retired, 1);
+        assert!(!begun.asks.are_over(&begun.tree), "one is in flight");
+        assert!(begun.ends(0, -62));
+        begun.want(2, Ask::Timer { ns: 1 });
+        assert!(!begun.asks.are_over(&begun.tree), "one is wanted");
+        begun.tree.wants.clear();
+        assert!(begun.asks.are_over(&begun.tree));
+    }
+}
