@@ -146,8 +146,9 @@ fn allowed_iounit(iounit: u32, msize: u32) -> u32 {
 }
 
 impl<S: Service> Session<S> {
-    /// A peer that has said nothing yet.
+    /// A peer that has said nothing yet. Panics where the tree needs a driver that executes asks, and this one does not.
     pub fn new(config: Config) -> Session<S> {
+        assert!(config.asks || !S::NEEDS_ASKS, "this tree asks for I/O, and this driver does none");
         Session {
             dialect: None,
             msize: FIRST_MESSAGE_BYTES_MAX,

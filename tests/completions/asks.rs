@@ -7,6 +7,7 @@ use crate::support::sqe::{ASYNC_CANCEL, SEND, SENDMSG, Sqe, TIMEOUT};
 use crate::{EAGAIN, ECANCELED, EINTR, ETIME};
 use ring9::arena::{Arena, Block, Space};
 use ring9::fs::{Ask, AskId, Descriptor, Error, Incoming, Iovec, OpenHow, Outgoing, Remote, Result};
+use ring9::session::{Config, Session};
 use ring9::uring::{ASKS_MAX, Features, Kernel, Options, Ring, Server};
 use std::ffi::{CStr, CString};
 use std::io::{Read, Write};
@@ -506,4 +507,10 @@ fn the_second_request_to_end_waits_for_no_ask() {
     assert!(!asking.server.is_over(), "the timer is in flight");
     asking.server.begin_drain().expect("the ring works");
     assert!(asking.server.is_over());
+}
+
+#[test]
+#[should_panic(expected = "this tree asks for I/O, and this driver does none")]
+fn a_driver_without_asks_refuses_a_tree_that_needs_them() {
+    let _ = Session::<Asker>::new(Config::new(0, 1 << 20));
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A relay (examples/relay.rs) in front of ring9, and in front of Debian's diod: r9 through it.
 
-Usage: relay.py BIN-FOLDER        (BIN-FOLDER has ring9, r9 and examples/relay; diod is left out where it is not installed)
+Usage: relay.py BIN-FOLDER [RELAY]        (BIN-FOLDER has ring9 and r9, and examples/relay if no RELAY is given; diod is left out where it is not installed)
 """
 import os
 import shutil
@@ -25,7 +25,7 @@ def facts(top: str) -> list[bytes]:
 
 def relay(folder: str, to: str, *more: str) -> tuple[subprocess.Popen, str]:
     """A relay to this address, and where it listens."""
-    words = [os.path.join(folder, "examples", "relay"), "--listen", "tcp:127.0.0.1:0", "--trust", "all", "--to", to, *more]
+    words = [sys.argv[2] if len(sys.argv) > 2 else os.path.join(folder, "examples", "relay"), "--listen", "tcp:127.0.0.1:0", "--trust", "all", "--to", to, *more]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return process, process.stdout.readline().split()[2]
 
