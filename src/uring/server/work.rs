@@ -20,6 +20,8 @@ pub(super) struct Work {
     left: usize,
     /// Peers that are not served until the tree is no longer behind.
     behind: BTreeSet<u32>,
+    /// From which slot on those are listed next.
+    first: u32,
     /// Peers that have had a turn a moment ago.
     busy: Recent,
 }
@@ -85,9 +87,13 @@ impl Work {
         !self.behind.is_empty()
     }
 
-    /// Those that wait for the tree, which wait no longer.
-    pub(super) fn take_behind(&mut self) -> BTreeSet<u32> {
-        std::mem::take(&mut self.behind)
+    /// Those that wait for the tree, which wait no longer. The tree may be behind again after the first of them, so each
+    /// comes first in its turn.
+    pub(super) fn take_behind(&mut self) -> impl Iterator<Item = u32> + use<> {
+        let mut behind = std::mem::take(&mut self.behind);
+        let first = behind.range(self.first..).next().or(behind.first()).copied().unwrap_or(0);
+        self.first = first + 1;
+        behind.split_off(&first).into_iter().chain(behind)
     }
 }
 
@@ -132,7 +138,16 @@ mod tests {
         assert!(!work.has_behind());
         [2, 1, 2].into_iter().for_each(|slot| work.wait_behind(slot));
         assert!(work.has_behind());
-        assert_eq!(work.take_behind().into_iter().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(work.take_behind().collect::<Vec<_>>(), [1, 2]);
         assert!(!work.has_behind());
+    }
+
+    #[test]
+    fn each_peer_that_waits_for_the_tree_comes_first_in_its_turn() {
+        let mut work = Work::default();
+        for order in [[1, 5, 9], [5, 9, 1], [9, 1, 5], [1, 5, 9]] {
+            [9, 1, 5].into_iter().for_each(|slot| work.wait_behind(slot));
+            assert_eq!(work.take_behind().collect::<Vec<_>>(), order);
+        }
     }
 }
