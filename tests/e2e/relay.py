@@ -5,6 +5,7 @@ Usage: relay.py BIN-FOLDER [RELAY]        (BIN-FOLDER has ring9 and r9, and exam
 """
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -117,6 +118,8 @@ def with_diod(folder: str, odd: str, scratch: str) -> None:
 
 
 def main() -> int:
+    # A shell lets what it runs in the background ignore it, and so would what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = os.path.abspath(sys.argv[1])
     os.umask(0o022)
     with tempfile.TemporaryDirectory() as scratch:
