@@ -55,6 +55,7 @@ use pending::Pending;
 pub use pending::discard;
 use queue::Queue;
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// A larger write starts before its payload is there, unless it is whole in what is shown. Other messages may not be
@@ -122,7 +123,7 @@ pub struct Session<S: Service> {
     /// The message that is being served wants to be shown again: a part of its work is left.
     unfinished: bool,
     /// A write of more bytes starts before its payload is there.
-    whole_bytes: usize,
+    whole_bytes: u32,
     /// Bytes of the message that is being served, or of the part of a payload.
     message_bytes: u32,
     tree: PhantomData<fn(&mut S)>,
@@ -134,7 +135,7 @@ struct Begun {
     /// When its first byte was seen.
     at_ns: u64,
     /// All of it, or its head as long as that is incomplete.
-    bytes: usize,
+    bytes: NonZeroU32,
 }
 
 /// What Ropen and Rlopen say: 0 of a tree means that msize is the only bound.
@@ -148,7 +149,12 @@ fn allowed_iounit(iounit: u32, msize: u32) -> u32 {
 impl<S: Service> Session<S> {
     /// A peer that has said nothing yet. Panics where the tree needs a driver that executes asks, and this one does not.
     pub fn new(config: Config) -> Session<S> {
-        assert!(config.asks || !S::NEEDS_ASKS, "this tree asks for I/O, and this driver does none");
+        assert!(!S::NEEDS_ASKS, "this tree asks for I/O, and this driver does none");
+        Session::with_asks(config)
+    }
+
+    /// The same for a driver that executes what the tree asks for.
+    pub fn with_asks(config: Config) -> Session<S> {
         Session {
             dialect: None,
             msize: FIRST_MESSAGE_BYTES_MAX,
@@ -163,7 +169,7 @@ impl<S: Service> Session<S> {
             begun: None,
             work: 0,
             unfinished: false,
-            whole_bytes: BULK_BYTES_MIN,
+            whole_bytes: BULK_BYTES_MIN as u32,
             message_bytes: 0,
             tree: PhantomData,
             config,
@@ -267,13 +273,13 @@ impl<S: Service> Session<S> {
     /// small one: memory of its own would not save that copy.
     #[cold]
     fn is_bulk(&self, kind: Kind, size: usize, whole: bool) -> bool {
-        !(kind == Kind::TWRITE && (whole || size <= self.whole_bytes))
+        !(kind == Kind::TWRITE && (whole || size <= self.whole_bytes as usize))
     }
 
     /// From now on writes whose message has at most `bytes` are served once all of it is there, like other messages: the
     /// driver has room for as much. Never less than [`BULK_BYTES_MIN`], and that much at first.
     pub fn set_whole_bytes(&mut self, bytes: usize) {
-        self.whole_bytes = bytes.max(BULK_BYTES_MIN);
+        self.whole_bytes = bytes.clamp(BULK_BYTES_MIN, u32::MAX as usize) as u32;
     }
 
     /// The peer has another turn, and so [`WORK_MAX`] units of work less what its last message took too much.
@@ -293,6 +299,8 @@ impl<S: Service> Session<S> {
     /// A message of `bytes` has begun, now or some calls ago.
     fn begin(&mut self, bytes: usize, at: At) {
         let at_ns = self.begun.map_or(at.mono_ns, |begun| begun.at_ns);
+        // No message is empty, nor its head.
+        let bytes = NonZeroU32::new(bytes as u32).unwrap_or(NonZeroU32::MIN);
         self.begun = Some(Begun { at_ns, bytes });
     }
 
@@ -432,7 +440,7 @@ impl<S: Service> Session<S> {
     /// Monotonic nanoseconds by which the message that has begun must be whole. `None` between messages, and while the
     /// tree is slow to take a part of a payload.
     pub fn deadline(&self) -> Option<u64> {
-        self.begun.filter(|_| !self.inbound.waits()).map(|begun| begun.at_ns + allowance_ns(begun.bytes))
+        self.begun.filter(|_| !self.inbound.waits()).map(|begun| begun.at_ns + allowance_ns(begun.bytes.get() as usize))
     }
 
     /// Ends everything: what is pending is taken back, fids are closed, queued replies are dropped.

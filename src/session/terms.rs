@@ -37,8 +37,6 @@ pub struct Config {
     pub budget: Arc<Budget>,
     /// The serial of its first operation. Those of an earlier session with the same `peer` must not come up to it.
     pub first_op: u64,
-    /// The driver executes what a tree asks for. Without that a session of a tree that needs it is refused.
-    pub asks: bool,
 }
 
 impl Config {
@@ -57,7 +55,6 @@ impl Config {
             hash_key: 0,
             budget: Arc::default(),
             first_op: 0,
-            asks: false,
         }
     }
 }

@@ -160,12 +160,11 @@ impl<R: Ring, S: Service> Server<R, S> {
             budget: Arc::clone(&self.options.budget),
             // 2^40 operations of each connection before the numbers come to those of the next one.
             first_op: u64::from(generation) << 40,
-            asks: true,
             ..session::Config::new(slot, self.options.msize_max)
         };
         self.options.stats.connected(slot, Rc::clone(&connection));
         let socket = Socket::new(&mut self.io.ring, fd, slot);
-        self.peers.insert(Peer::new(socket, generation, Session::new(config), connection, tcp));
+        self.peers.insert(Peer::new(socket, generation, Session::with_asks(config), connection, tcp));
         self.options.stats.counters.accepted.up();
         self.list(slot);
     }

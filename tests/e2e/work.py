@@ -42,6 +42,8 @@ class Bounds:
         # 32 records of 96 bytes.
         self.units["Tread of latency"] = 32 * 96 // of(session, "LISTED_BYTES_PER_UNIT")
         self.units["Twalk of 16 names"] = 16 // of(session, "NAMES_PER_UNIT")
+        # Map nodes down to a unit that is far away.
+        self.units["Twrite far behind the end"] = 12 // of(waste, "PER_UNIT")
         self.units["Tread of 1 MiB"] = (1 << 20) // of(session, "SHOWN_BYTES_PER_UNIT")
         # All ranges of a file: once for what is in the way, and once for the owner's own, which go or change.
         self.units |= {"Tlock of a range more": 2 * look, "Tlock of all": 2 * look, "Tclunk with locks": 2 * look}

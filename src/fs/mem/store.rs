@@ -22,7 +22,7 @@ pub(super) struct Store {
     /// Lists of pieces to be used again, so that a steady stream of landings allocates nothing.
     pub(super) lists: Vec<Vec<Piece>>,
     waste: Waste,
-    /// Blocks that were freed, and bytes copied between blocks in units of as much work, since [`spent`](Self::spent) was asked.
+    /// Blocks that were freed, map nodes that were made, and bytes copied between blocks in units of as much work, since [`spent`](Self::spent) was asked.
     released: usize,
 }
 
@@ -44,6 +44,8 @@ impl Store {
     /// Whether `nodes` more map nodes stay within the limit. If they do not, frees removed files that
     /// wait, at most [`ALLOC_MAX`] blocks, and looks again.
     pub(super) fn has_node_room(&mut self, nodes: u64) -> bool {
+        // To make one is as much work as to free a block.
+        self.released += nodes as usize;
         let mut blocks = ALLOC_MAX;
         while !self.table.has_room(nodes) && blocks > 0 && !self.waste.is_empty() {
             blocks = blocks.saturating_sub(self.release(AT_ONCE.min(blocks)));
