@@ -518,7 +518,7 @@ impl<S: Service> Session<S> {
                 let took = is_dot
                     || convert::with_record(&entry.stat, dialect, &config.users, |record| {
                         let size = record.size(dialect);
-                        let fits = used + size <= room as usize;
+                        let fits = used + size <= room as usize && size <= FIELD_BYTES_MAX;
                         if fits {
                             record.emit(dialect, &mut iovec.put_small(size));
                             used += size;
@@ -568,11 +568,25 @@ impl<S: Service> Session<S> {
     }
 }
 
+/// Bytes that a field of 16 bits may count.
+const FIELD_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Whether the texts of a tree and the stat record around them fit their sizes on the wire.
+fn fits_its_fields(reply: &Message<'_>, dialect: Dialect) -> bool {
+    let bytes = match reply {
+        Message::Rstat { stat } => stat.size(dialect),
+        Message::Rreadlink { target } => target.len(),
+        Message::Rgetlock { client_id, .. } => client_id.len(),
+        _ => 0,
+    };
+    bytes <= FIELD_BYTES_MAX
+}
+
 /// Appends a reply with a text of the tree: EMSGSIZE if the peer could not receive it. Many end the connection then.
 #[inline]
 fn put_text(out: &mut Outgoing, msize: u32, tag: Tag, dialect: Dialect, reply: &Message<'_>) -> Result<()> {
     let size = reply.size(dialect);
-    if size > msize as usize {
+    if size > msize as usize || !fits_its_fields(reply, dialect) {
         return Err(Error::EMSGSIZE);
     }
     reply.emit(tag, dialect, &mut out.batch().iovec().put_small(size));

@@ -93,7 +93,7 @@ impl Nodes {
         tree
     }
 
-    fn add(&mut self, parent: usize, name: &[u8], mode: u32, data: &[u8]) -> usize {
+    pub(super) fn add(&mut self, parent: usize, name: &[u8], mode: u32, data: &[u8]) -> usize {
         self.nodes.push(Node { name: name.to_vec(), parent, mode, data: data.to_vec(), linked: true });
         self.nodes.len() - 1
     }

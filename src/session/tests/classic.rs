@@ -273,3 +273,25 @@ fn directories_are_read_in_whole_records() {
         peer.ends();
     }
 }
+
+/// A record has 16 bits for its size, whatever the tree shows: a tree may be another server.
+#[test]
+fn a_record_that_does_not_fit_its_size_is_refused() {
+    let mut peer = Peer::unversioned(Config { trust: Trust::All, ..Config::new(3, 1 << 20) });
+    peer.dialect = Dialect::U;
+    let version = Dialect::U.name().as_bytes();
+    let asked = frame(NOTAG, &Message::Tversion { msize: 1 << 20, version }, Dialect::U);
+    peer.feed(&asked).expect("a sound message");
+    peer.replies();
+    peer.says(&attach(0, b"", 1000), &Message::Rattach { qid: peer.tree.qid(0) });
+    peer.tree.add(0, b"long", mode::IFLNK | 0o777, &vec![b'x'; 65_500]);
+    peer.walks(1, &[b"long"]);
+    peer.fails(&Message::Tstat { fid: 1 }, Error::EMSGSIZE);
+    // A listing ends in front of it.
+    peer.walks(2, &[]);
+    peer.send(7, &Message::Topen { fid: 2, mode: 0 }).expect("not broken");
+    peer.replies();
+    peer.send(7, &read(2, 0, 200_000)).expect("not broken");
+    assert!(peer.replies().len() > 100);
+    peer.ends();
+}
