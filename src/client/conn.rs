@@ -11,6 +11,7 @@
 
 use crate::fs::Error as Errno;
 use crate::wire::{self, Dialect, HEAD, IOHDR, Kind, Message, NOTAG, READ_HEAD, Tag};
+use std::collections::VecDeque;
 use std::fmt;
 
 /// What the inbox starts with, in bytes; it grows to the largest reply that is announced.
@@ -97,7 +98,7 @@ pub struct Conn {
     inbox_end: usize,
     /// By tag: the request that waits for its reply.
     waiting: Vec<Option<Asked>>,
-    free: Vec<Tag>,
+    free: VecDeque<Tag>,
     in_flight: usize,
 }
 
@@ -113,7 +114,7 @@ impl Conn {
             inbox_start: 0,
             inbox_end: 0,
             waiting: vec![None; calls_max.into()],
-            free: (0..calls_max).rev().collect(),
+            free: (0..calls_max).collect(),
             in_flight: 0,
         }
     }
@@ -131,6 +132,11 @@ impl Conn {
     /// Requests without a reply.
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Whether bytes of a message have come in that is not handed out yet.
+    pub fn has_begun(&self) -> bool {
+        self.inbox_start < self.inbox_end
     }
 
     /// Whether one more request may be made.
@@ -181,7 +187,7 @@ impl Conn {
 
     /// Queues a request. Panics without [`room`](Self::has_room).
     pub fn call(&mut self, message: &Message<'_>) -> Tag {
-        let tag = self.free.pop().expect("the caller has asked for room");
+        let tag = self.free.pop_front().expect("the caller has asked for room");
         if let Message::Tflush { oldtag } = message
             && let Some(Some(asked)) = self.waiting.get_mut(usize::from(*oldtag))
         {
@@ -300,17 +306,17 @@ impl Conn {
 }
 
 /// The request of a reply. Its tag is free from now on, unless a Tflush names it that is not answered yet.
-fn settle(waiting: &mut [Option<Asked>], free: &mut Vec<Tag>, in_flight: &mut usize, tag: Tag) -> Result<Asked, Error> {
-    let slot = waiting.get_mut(usize::from(tag)).and_then(|slot| slot.as_mut()).filter(|asked| !asked.answered);
+fn settle(slots: &mut [Option<Asked>], free: &mut VecDeque<Tag>, calls: &mut usize, tag: Tag) -> Result<Asked, Error> {
+    let slot = slots.get_mut(usize::from(tag)).and_then(|slot| slot.as_mut()).filter(|asked| !asked.answered);
     let Some(slot) = slot else {
         return Err(Error::Protocol(format!("a reply to tag {tag}, which has no request")));
     };
     slot.answered = true;
     let asked = *slot;
     for tag in [Some(tag).filter(|_| !asked.flushed), asked.flushes].into_iter().flatten() {
-        if waiting.get_mut(usize::from(tag)).and_then(Option::take).is_some() {
-            *in_flight -= 1;
-            free.push(tag);
+        if slots.get_mut(usize::from(tag)).and_then(Option::take).is_some() {
+            *calls -= 1;
+            free.push_back(tag);
         }
     }
     Ok(asked)
