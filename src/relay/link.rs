@@ -11,15 +11,24 @@
 //!
 //! Must not know: files of the tree, operations beyond their names.
 
+use super::share::Shares;
+use super::watch::{WATCH_NS, Watch};
 use crate::client::Conn;
 use crate::fs::{Ask, AskId, Descriptor, Error, Incoming, Iovec, OpId, Outgoing, Remote, Result};
-use crate::wire::{Dialect, Fid, IOHDR, Message, Tag};
+use crate::wire::{Dialect, Fid, IOHDR, Kind, Message, Tag};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Requests in flight at most. Each may have a Tflush beside it.
 pub(super) const CALLS_MAX: u16 = 128;
 /// Bytes of a receive that is no payload of its own.
 const BUFFER_BYTES: usize = 32 << 10;
+/// The smallest msize that a far server may agree to, in bytes: a longest name or target fits. Beyond it is EPROTO.
+const MSIZE_MIN: u32 = 4096;
+/// Bytes of a request that is no write. A far server of another kind may receive a longer one into a small buffer.
+const REQUEST_BYTES_MAX: usize = 16 << 10;
+/// Tclunks in flight that no operation waits for. Further ones wait, so that a client which leaves with many fids leaves
+/// tags to the others.
+const CLUNKS_MAX: usize = 16;
 /// Views of one send, beyond which the next request goes to another one.
 const VIEWS_MAX: usize = 64;
 /// Connections that are being ended. Beyond that no new one is made.
@@ -78,9 +87,12 @@ pub(super) enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
     Free,
-    /// The request of an operation.
-    Op(OpId),
-    /// A Tflush of its request with this tag.
+    /// The request of an operation, and whether it reads a file, which may take any time.
+    Op(OpId, bool),
+    /// A request of this peer that was taken back, and the fid that it may have made. Tag and fid are free once it or its
+    /// Tflush is answered.
+    Orphan(u32, bool, Option<Fid>),
+    /// A Tflush of the operation's request with this tag.
     Flush(OpId, Tag),
     /// A Tclunk of a fid that no file has any more.
     Clunk(Fid),
@@ -89,7 +101,8 @@ pub(super) enum Slot {
 /// The payload of a large read on its way.
 #[derive(Debug)]
 pub(super) struct Landing {
-    pub(super) op: OpId,
+    /// `None`: nobody waits for it any more.
+    pub(super) op: Option<OpId>,
     pub(super) into: Incoming,
 }
 
@@ -112,9 +125,14 @@ pub(super) struct Link {
     pub(super) landing: Option<Landing>,
     slots: Vec<Slot>,
     next_fid: Fid,
-    free_fids: Vec<Fid>,
+    /// The one that has been free for the longest time comes first.
+    free_fids: VecDeque<Fid>,
     /// Fids to be clunked once there is a tag.
     clunks: VecDeque<Fid>,
+    /// Those whose Tclunk is in flight.
+    clunking: usize,
+    shares: Shares,
+    pub(super) watch: Watch,
     asks: BTreeMap<AskId, For>,
     serial: u64,
     leaving: Vec<Leaving>,
@@ -142,8 +160,11 @@ impl Link {
             landing: None,
             slots: Vec::new(),
             next_fid: 0,
-            free_fids: Vec::new(),
+            free_fids: VecDeque::new(),
             clunks: VecDeque::new(),
+            clunking: 0,
+            shares: Shares::default(),
+            watch: Watch::default(),
             asks: BTreeMap::new(),
             serial: 0,
             leaving: Vec::new(),
@@ -162,6 +183,11 @@ impl Link {
     /// Whether a request may be made: there is a tag for it, and one for its Tflush.
     pub(super) fn has_room(&self) -> bool {
         self.is_up() && self.conn.in_flight() < CALLS_MAX.into()
+    }
+
+    /// Whether a peer may have one more request in flight.
+    pub(super) fn has_share(&self, peer: u32, is_read: bool) -> bool {
+        self.shares.has(peer, is_read, self.conn.in_flight())
     }
 
     pub(super) fn dialect(&self) -> Dialect {
@@ -183,7 +209,7 @@ impl Link {
     }
 
     pub(super) fn new_fid(&mut self) -> Fid {
-        self.free_fids.pop().unwrap_or_else(|| {
+        self.free_fids.pop_front().unwrap_or_else(|| {
             self.next_fid += 1;
             self.next_fid - 1
         })
@@ -191,7 +217,7 @@ impl Link {
 
     /// The far server has no such fid.
     pub(super) fn free_fid(&mut self, fid: Fid) {
-        self.free_fids.push(fid);
+        self.free_fids.push_back(fid);
     }
 
     /// Clunks a fid, and nobody waits for that.
@@ -203,20 +229,36 @@ impl Link {
     /// Clunks what waits for a tag.
     pub(super) fn clunk_some(&mut self) {
         while self.has_room()
+            && self.clunking < CLUNKS_MAX
             && let Some(fid) = self.clunks.pop_front()
         {
-            self.call(&Message::Tclunk { fid }, Slot::Clunk(fid));
+            self.clunking += 1;
+            self.put(&Message::Tclunk { fid }, Slot::Clunk(fid));
         }
     }
 
     /// Makes a request. Panics without [`room`](Self::has_room). The payload of a write that is elsewhere follows by
-    /// [`payload`](Self::payload).
-    pub(super) fn call(&mut self, message: &Message<'_>, slot: Slot) -> Tag {
+    /// [`payload`](Self::payload). EMSGSIZE: it is larger than what the far server has agreed to receive.
+    pub(super) fn call(&mut self, message: &Message<'_>, slot: Slot) -> Result<Tag> {
+        let bytes_max = match message.kind() {
+            Kind::TWRITE => self.conn.msize() as usize,
+            _ => REQUEST_BYTES_MAX.min(self.conn.msize() as usize),
+        };
+        if message.size(self.dialect()) > bytes_max {
+            return Err(Error::EMSGSIZE);
+        }
+        Ok(self.put(message, slot))
+    }
+
+    fn put(&mut self, message: &Message<'_>, slot: Slot) -> Tag {
         if self.open.parts().len() > VIEWS_MAX {
             self.out.push_back(std::mem::take(&mut self.open).into());
         }
         let tag = self.conn.call(message);
         self.slots[usize::from(tag)] = slot;
+        if let Slot::Op(OpId { peer, .. }, is_read) = slot {
+            self.shares.take(peer, is_read);
+        }
         self.drain();
         tag
     }
@@ -233,14 +275,49 @@ impl Link {
         &mut self.open
     }
 
-    /// Flushes the request with this tag. There is always a tag for that.
+    /// Flushes the request with this tag, whose operation waits for that. There is always a tag for a Tflush.
     pub(super) fn flush(&mut self, oldtag: Tag, op: OpId) {
-        self.call(&Message::Tflush { oldtag }, Slot::Flush(op, oldtag));
+        let tag = self.put(&Message::Tflush { oldtag }, Slot::Flush(op, oldtag));
+        self.watch.flush(tag);
+    }
+
+    /// Flushes the request with this tag, and nobody waits for that. `fid`: the one that it may have made.
+    pub(super) fn abandon(&mut self, oldtag: Tag, op: OpId, fid: Option<Fid>) {
+        if let Some(slot) = self.slots.get_mut(usize::from(oldtag))
+            && let Slot::Op(OpId { peer, .. }, is_read) = *slot
+        {
+            *slot = Slot::Orphan(peer, is_read, fid);
+        }
+        self.put(&Message::Tflush { oldtag }, Slot::Flush(op, oldtag));
+    }
+
+    /// Nobody waits for the Tclunk with this tag any more.
+    pub(super) fn abandon_clunk(&mut self, tag: Tag, fid: Fid) {
+        self.slot(tag);
+        if let Some(slot) = self.slots.get_mut(usize::from(tag)) {
+            *slot = Slot::Clunk(fid);
+            self.clunking += 1;
+        }
+    }
+
+    /// Notes whether a message has begun.
+    pub(super) fn note_begun(&mut self) {
+        let has_begun = self.landing.is_some() || self.conn.has_begun();
+        self.watch.begun(has_begun);
     }
 
     /// Who gets the reply to this tag.
     pub(super) fn slot(&mut self, tag: Tag) -> Slot {
-        self.slots.get_mut(usize::from(tag)).map_or(Slot::Free, |slot| std::mem::replace(slot, Slot::Free))
+        let slot = self.slots.get_mut(usize::from(tag)).map_or(Slot::Free, |slot| std::mem::replace(slot, Slot::Free));
+        match slot {
+            Slot::Free => {}
+            Slot::Op(OpId { peer, .. }, is_read) | Slot::Orphan(peer, is_read, _) => {
+                self.shares.give_back(peer, is_read)
+            }
+            Slot::Flush(..) => self.watch.flushed(tag),
+            Slot::Clunk(_) => self.clunking -= 1,
+        }
+        slot
     }
 
     /// The next thing to be done.
@@ -268,6 +345,9 @@ impl Link {
             self.state = State::Connecting;
             self.wants_timer = Some(GREETING_NS);
             return Some((For::Connect(generation), Ask::Connect { to: self.to.clone() }));
+        }
+        if self.state == State::Up && self.watch.is_needed() && self.timer.is_none() {
+            self.wants_timer = Some(WATCH_NS);
         }
         if let Some(ns) = self.wants_timer.take() {
             return Some((For::Timer, Ask::Timer { ns }));
@@ -353,6 +433,7 @@ impl Link {
                 Event::Nothing
             }
             State::Connecting | State::Greeting => self.fail(Error::EIO),
+            State::Up if self.watch.is_late(self.conn.msize()) => self.fail(Error::EIO),
             _ => Event::Nothing,
         }
     }
@@ -394,6 +475,7 @@ impl Link {
     fn agree(&mut self) -> Event {
         let next = match (self.conn.answer_to_version(), self.conn.dialect()) {
             (Ok(None), _) => return Event::Nothing,
+            (Ok(Some(Ok(()))), _) if self.conn.msize() < MSIZE_MIN => return self.fail(Error::EPROTO),
             (Ok(Some(Ok(()))), _) => {
                 self.state = State::Up;
                 self.failures = 0;
@@ -441,7 +523,9 @@ impl Link {
         self.open = Iovec::default();
         self.slots.clear();
         self.clunks.clear();
-        (self.next_fid, self.free_fids) = (0, Vec::new());
+        self.clunking = 0;
+        (self.shares, self.watch) = (Shares::default(), Watch::default());
+        (self.next_fid, self.free_fids) = (0, VecDeque::new());
         Event::Failed(error)
     }
 

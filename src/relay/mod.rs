@@ -17,8 +17,10 @@ mod op;
 mod plan;
 mod reply;
 mod request;
+mod share;
 mod show;
 mod stat;
+mod watch;
 
 use crate::arena::{Arena, Piece, Space};
 use crate::fs::places::Places;
@@ -43,6 +45,13 @@ const LANDING_BYTES_MIN: usize = 16 << 10;
 /// Payloads on their way hold at most one part in so many of the arena. Further ones are copied.
 const GRANTED_SHARE: usize = 2;
 
+/// Bytes of the heap that a relay takes at most beside its arena: a payload in each direction for each request in flight,
+/// the message that arrives, and directories that were read in part.
+pub const fn heap_bytes_max(msize: u32) -> u64 {
+    let messages = 2 * link::CALLS_MAX as u64 + 2;
+    messages * msize as u64 + show::LISTING_BYTES_ALL as u64
+}
+
 /// Where the far server is, and how it is asked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -62,7 +71,7 @@ struct File {
     number: u32,
     /// The connection that it belongs to.
     generation: u32,
-    /// `None`: a Tremove has taken it.
+    /// `None`: a Tremove has taken it, or it stands for an attribute that was read.
     fid: Option<Fid>,
     qid: Qid,
     /// Whose session has it.
@@ -169,8 +178,8 @@ impl Relay {
         if op.stage == Stage::List && self.is_listed(&op) {
             return self.end(id, op, Ok(Done::Nothing));
         }
-        // Those that wait have come first.
-        if !self.waiting.is_empty() || !self.link.has_room() {
+        // What waits goes first as soon as it may, so this overtakes only what may not.
+        if !self.link.has_room() || !self.link.has_share(id.peer, op.stage == Stage::Read) {
             if op.stage == Stage::Attach {
                 self.link.want();
             }
@@ -180,25 +189,44 @@ impl Relay {
         }
         match self.go_now(id, &mut op) {
             Ok(()) => drop(self.ops.insert(id, op)),
-            Err(error) => self.end(id, op, Err(error)),
+            Err(result) => self.end(id, op, result),
         }
     }
 
-    fn go_now(&mut self, id: OpId, op: &mut Op) -> Result<()> {
+    /// Asks for an operation's stage, or says how the operation has ended.
+    fn go_now(&mut self, id: OpId, op: &mut Op) -> std::result::Result<(), Result<Done>> {
+        if op.is_given_up && matches!(op.stage, Stage::Write | Stage::XattrWrite) {
+            return Err(op.interrupted());
+        }
         op.generation = self.link.generation;
-        self.send(id, op)
+        op.has_changed |= !op.stage.changes_nothing();
+        self.send(id, op).map_err(Err)?;
+        // Whoever has given up waits for it all the same.
+        if let (true, Some(tag)) = (op.is_given_up, op.tag) {
+            self.link.flush(tag, id);
+        }
+        Ok(())
     }
 
     /// Asks for what has waited for a tag.
     fn pump(&mut self) {
         self.link.clunk_some();
+        // A peer that has its share, and the next one in the queue that may go.
+        let (mut sated, mut place) = (None, 0);
         while self.link.has_room()
-            && let Some(id) = self.waiting.pop_front()
+            && let Some(&id) = self.waiting.get(place)
         {
+            let is_read = || self.ops.get(&id).is_some_and(|op| op.stage == Stage::Read);
+            if sated == Some(id.peer) || !self.link.has_share(id.peer, is_read()) {
+                sated = sated.or((!self.link.has_share(id.peer, false)).then_some(id.peer));
+                place += 1;
+                continue;
+            }
+            self.waiting.remove(place);
             if let Some(mut op) = self.ops.remove(&id) {
                 match self.go_now(id, &mut op) {
                     Ok(()) => drop(self.ops.insert(id, op)),
-                    Err(error) => self.end(id, op, Err(error)),
+                    Err(result) => self.end(id, op, result),
                 }
             }
         }
@@ -223,8 +251,12 @@ impl Relay {
     fn enter(&mut self, op: &mut Op) {
         let (Some(id), Some(new), true) = (op.file, op.new, op.lives) else { return };
         let (qid, name) = (op.new_qid, std::mem::take(&mut op.name));
+        let dialect = self.link.dialect();
         if let Ok(file) = self.file_mut(id) {
             (file.qid, file.name) = (qid, name);
+            if op.stage == Stage::OpenNew {
+                file.opened(op.flags, dialect);
+            }
             op.new = file.fid.replace(new);
             let _ = self.put_listing(id, None);
         }
@@ -246,7 +278,7 @@ impl Relay {
         loop {
             match self.next() {
                 Ok(true) => {}
-                Ok(false) => break,
+                Ok(false) => break self.link.note_begun(),
                 Err(error) => {
                     log::warn!(target: "ring9::relay", "{}: {error}", self.config.to);
                     self.link.fail(Error::EIO);
@@ -260,6 +292,7 @@ impl Relay {
     /// Serves the next reply, if it is whole.
     fn next(&mut self) -> std::result::Result<bool, crate::client::CallError> {
         if let Some(landing) = self.link.landing.take_if(|landing| landing.into.left() == 0) {
+            self.link.watch.whole();
             self.landed_read(landing);
             return Ok(true);
         }
@@ -283,22 +316,31 @@ impl Relay {
             begun = Some((tag, into));
         })?;
         if let Some((tag, into)) = begun {
-            if let Slot::Op(id) = self.link.slot(tag)
-                && let Some(op) = self.ops.get_mut(&id)
-            {
+            let slot = self.link.slot(tag);
+            let op = if let Slot::Op(id, _) = slot { Some(id) } else { None };
+            if let Slot::Orphan(_, _, Some(fid)) = slot {
+                self.link.clunk(fid);
+            }
+            if let Some(op) = op.and_then(|id| self.ops.get_mut(&id)) {
                 // The tag may be another request's from now on.
                 (op.tag, op.has_replies) = (None, true);
-                self.link.landing = Some(Landing { op: id, into });
             }
+            // What was taken back is received, too: it is in front of the next message.
+            self.link.landing = Some(Landing { op, into });
             return Ok(true);
         }
         let users = &config.users;
         let Some((tag, reply)) = link.conn.next_reply(|tag, reply| (tag, Reply::of(reply, users)))? else {
             return Ok(false);
         };
+        self.link.watch.whole();
         match self.link.slot(tag) {
-            Slot::Op(id) => self.replied(id, reply),
-            Slot::Flush(id, tag) => self.flushed(id, tag),
+            Slot::Op(id, _) => self.replied(id, reply),
+            Slot::Flush(id, oldtag) => match self.link.slot(oldtag) {
+                Slot::Orphan(_, _, fid) => fid.into_iter().for_each(|fid| self.link.clunk(fid)),
+                _ => self.flushed(id, oldtag),
+            },
+            Slot::Orphan(_, _, fid) => fid.into_iter().for_each(|fid| self.link.clunk(fid)),
             Slot::Clunk(fid) => self.link.free_fid(fid),
             Slot::Free => {}
         }
@@ -307,7 +349,8 @@ impl Relay {
 
     /// A payload is whole.
     fn landed_read(&mut self, landing: Landing) {
-        let Landing { op: id, into } = landing;
+        let Landing { op, into } = landing;
+        let Some(id) = op else { return };
         let is_read = self.ops.get(&id).is_some_and(|op| op.stage == Stage::Read);
         let (pieces, _) = into.space.into_parts();
         if !is_read || pieces.is_empty() {
@@ -345,7 +388,7 @@ impl Relay {
         op.stage = stage;
         // It goes in front of what has not begun: nothing but a tag ends it.
         match self.link.has_room().then(|| self.go_now(id, &mut op)) {
-            Some(Err(error)) => return self.end(id, op, Err(error)),
+            Some(Err(result)) => return self.end(id, op, result),
             Some(Ok(())) => {}
             None => self.waiting.push_front(id),
         }
@@ -355,14 +398,13 @@ impl Relay {
     /// A Tflush is answered. A request that has no reply by now never gets one (flush(9P)).
     fn flushed(&mut self, id: OpId, tag: Tag) {
         let Some(op) = self.ops.get_mut(&id) else { return };
-        op.is_flushed = false;
+        // A walk may have made its fid nonetheless, so it is clunked before its number is used again.
+        op.lives |= op.tag == Some(tag) && op.stage.makes_fid();
         if op.tag == Some(tag)
             && let Some(op) = self.ops.remove(&id)
         {
-            self.link.slot(tag);
-            // Parts that were taken before are in the file.
-            let done = if op.stage == Stage::Write { op.payload.done as u32 } else { 0 };
-            self.end(id, op, if done > 0 { Ok(Done::Count(done)) } else { Err(Error::EINTR) });
+            let result = op.interrupted();
+            self.end(id, op, result);
         }
     }
 
@@ -399,8 +441,9 @@ impl Service for Relay {
         match self.plan(call, &show, at) {
             Ok(Some(_)) if !self.link.is_up() && self.waiting.len() >= WAITING_MAX => Outcome::now(Err(Error::EAGAIN)),
             Ok(Some(op)) => {
+                let outcome = op.unended();
                 self.go(id, Box::new(op));
-                Outcome::Pending
+                outcome
             }
             Ok(None) => Outcome::now(Ok(Done::Nothing)),
             Err(error) => Outcome::now(Err(error)),
@@ -410,8 +453,9 @@ impl Service for Relay {
     fn finish(&mut self, id: OpId, show: Show<'_>, _: At) -> Outcome {
         match self.ops.remove(&id) {
             Some(op) if op.result.is_none() => {
+                let outcome = op.unended();
                 self.ops.insert(id, op);
-                Outcome::Pending
+                outcome
             }
             Some(op) => {
                 let result = self.shown(*op, show);
@@ -421,26 +465,28 @@ impl Service for Relay {
         }
     }
 
-    /// What the far server has not been asked for is taken back. The rest is flushed there, and answers as usual.
+    /// What has changed nothing so far is taken back, whenever the far server says so. The rest is flushed there, and
+    /// answers as usual.
     fn cancel(&mut self, id: OpId) -> Cancel {
         let Some(op) = self.ops.get_mut(&id).filter(|op| op.result.is_none()) else { return Cancel::TooLate };
-        match op.tag {
-            Some(tag) if !op.is_flushed => {
-                op.is_flushed = true;
+        // The payload of a read is arriving: its tag may be another request's.
+        let is_landing = op.stage == Stage::Read && op.tag.is_none() && op.has_replies;
+        if op.has_changed || is_landing {
+            if let (false, Some(tag)) = (std::mem::replace(&mut op.is_given_up, true), op.tag) {
                 self.link.flush(tag, id);
-                Cancel::TooLate
             }
-            Some(_) => Cancel::TooLate,
-            // Between two requests it may be half done.
-            None if op.has_replies => Cancel::TooLate,
-            None => {
-                self.waiting.retain(|waiting| *waiting != id);
-                if let Some(mut op) = self.ops.remove(&id) {
-                    self.let_go(&mut op);
-                }
-                Cancel::Cancelled
-            }
+            return Cancel::TooLate;
         }
+        let Some(mut op) = self.ops.remove(&id) else { return Cancel::TooLate };
+        match (op.tag, op.stage) {
+            (Some(tag), Stage::EntryClunk) => {
+                op.new.take().into_iter().for_each(|fid| self.link.abandon_clunk(tag, fid));
+            }
+            (Some(tag), _) => self.link.abandon(tag, id, op.new.take()),
+            (None, _) => self.waiting.retain(|waiting| *waiting != id),
+        }
+        self.let_go(&mut op);
+        Cancel::Cancelled
     }
 
     fn grant(&mut self, file: FileId, offset: u64, count: u32, _: At) -> Result<Payload> {

@@ -4,7 +4,7 @@
 
 use super::stat::StatBuf;
 use crate::arena::{Block, Slice};
-use crate::fs::{Change, Done, FileId, LockKind, Make, Open, Result, SetXattr, StatFs};
+use crate::fs::{Change, Done, Error, FileId, LockKind, Make, Open, Outcome, Result, SetXattr, StatFs};
 use crate::wire::{Fid, Qid, Tag};
 use std::ops::Range;
 
@@ -61,7 +61,6 @@ pub(super) enum Stage {
     Unlink,
     Remove,
     RemoveNew,
-    Clunk,
     ClunkNew,
     Fsync,
     XattrWalk,
@@ -151,8 +150,10 @@ pub(super) struct Op {
     pub(super) tag: Option<Tag>,
     /// One of its requests was answered.
     pub(super) has_replies: bool,
-    /// A Tflush is on its way.
-    pub(super) is_flushed: bool,
+    /// A request was made that [changes](Stage::changes_nothing) something.
+    pub(super) has_changed: bool,
+    /// A client has tried to take it back, too late.
+    pub(super) is_given_up: bool,
     pub(super) file: Option<FileId>,
     pub(super) other: Option<FileId>,
     /// A fid of its own, and whether the far server has it.
@@ -206,4 +207,18 @@ pub(super) enum Flow {
     Next(Done),
     /// It has ended.
     End(Result<Done>),
+}
+
+impl Op {
+    /// How far it has come before its end. A file of the far server may be a log whose next line nobody is certain to
+    /// write.
+    pub(super) fn unended(&self) -> Outcome {
+        if self.stage == Stage::Read { Outcome::Waiting } else { Outcome::Pending }
+    }
+
+    /// What has become of it where it does not go on. Parts that were taken before are in the file.
+    pub(super) fn interrupted(&self) -> Result<Done> {
+        let done = if self.stage == Stage::Write { self.payload.done as u32 } else { 0 };
+        if done > 0 { Ok(Done::Count(done)) } else { Err(Error::EINTR) }
+    }
 }

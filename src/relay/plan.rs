@@ -3,8 +3,12 @@
 //! Must not know: replies.
 
 use super::op::{LockBuf, Op, Payload, Stage, Thing};
+use super::reply::same_file;
 use super::{File, Relay};
-use crate::fs::{At, Call, Change, Error, FileId, Grant, Lock, New, Result, SetTime, SetXattr, Show, check_step, mode};
+use crate::fs::{
+    At, Call, Change, Error, FileId, Grant, Lock, NAME_BYTES_MAX, New, Result, SetTime, SetXattr, Show,
+    TARGET_BYTES_MAX, XATTR_NAME_BYTES_MAX, check_step, mode,
+};
 use crate::wire::{Dialect, Fid, Names, qt};
 
 /// What no group is called.
@@ -14,6 +18,9 @@ impl Relay {
     /// The operation of a call, or `None` if nothing has to be asked for.
     pub(super) fn plan(&mut self, call: Call<'_>, show: &Show<'_>, at: At) -> Result<Option<Op>> {
         if let Call::Attach { user, aname } = call {
+            if aname.len() > TARGET_BYTES_MAX {
+                return Err(Error::ENAMETOOLONG);
+            }
             let name = self.config.aname.clone().unwrap_or_else(|| aname.into());
             let stage = Stage::Attach;
             return Ok(Some(Op { stage, uid: user.uid, peer: user.peer, name, ..Op::default() }));
@@ -23,6 +30,11 @@ impl Relay {
         }
         let mut op = Op { generation: self.link.generation, ..Op::default() };
         let is_linux = self.link.dialect() == Dialect::L;
+        if let Call::Xattr { name, .. } | Call::CheckXattr { name, .. } | Call::SetXattr { name, .. } = call
+            && name.len() > XATTR_NAME_BYTES_MAX
+        {
+            return Err(Error::ERANGE);
+        }
         match call {
             Call::Attach { .. } | Call::Close { .. } => {}
             Call::Walk { from, names, dots } => {
@@ -92,7 +104,7 @@ impl Relay {
                 (op.file, op.name, op.other, op.new_name) = (Some(from), name.into(), Some(to), new_name.into());
                 op.start(if is_linux { &[Stage::Rename] } else { &[Stage::Step, Stage::NameNew] });
                 // A stat record changes a name within its directory.
-                if !is_linux && self.file(from)?.qid.path != self.file(to)?.qid.path {
+                if !is_linux && !same_file(self.file(from)?.qid, self.file(to)?.qid) {
                     return Err(Error::EXDEV);
                 }
             }
@@ -134,14 +146,19 @@ impl Relay {
         Ok(Some(op))
     }
 
-    /// The file goes whatever the far server says. Its fid may have gone with a Tremove, or with its connection.
-    fn close(&mut self, id: FileId) -> Result<Option<Op>> {
+    /// The file goes whatever the far server says, so nobody waits for its Tclunk. Its fid may have gone with a Tremove,
+    /// or with its connection.
+    pub(super) fn close(&mut self, id: FileId) -> Result<Option<Op>> {
         let is_it = |file: &File| FileId::new(0, file.number).number() == id.number();
         let file = self.files.take_if(id.place(), is_it).ok_or(Error::EBADF)?;
         self.listing_bytes -= file.listing.map_or(0, |listing| listing.bytes.len());
         let Some(fid) = file.fid.filter(|_| file.generation == self.link.generation) else { return Ok(None) };
-        let stage = if file.removes { Stage::Remove } else { Stage::Clunk };
-        Ok(Some(Op { stage, last: Some(fid), generation: file.generation, ..Op::default() }))
+        if file.removes {
+            let stage = Stage::Remove;
+            return Ok(Some(Op { stage, last: Some(fid), generation: file.generation, ..Op::default() }));
+        }
+        self.link.clunk(fid);
+        Ok(None)
     }
 
     fn write(&mut self, op: &mut Op, file: FileId, offset: u64) -> Result<()> {
@@ -172,15 +189,15 @@ impl Relay {
             Dialect::L if change.name.is_some() && self.file(file)?.qid.kind & qt::DIR == 0 => {
                 return Err(Error::EOPNOTSUPP);
             }
+            // Two requests, of which the second one may be refused: then the first one has changed something.
+            Dialect::L if change.name.is_some() && rest != Change::default() => return Err(Error::EOPNOTSUPP),
             Dialect::L => {
-                let renames: &[Stage] = match change.name {
-                    None => &[],
+                let stages: &[Stage] = match change.name {
+                    None => &[Stage::Wstat],
                     Some(_) if change.replace => &[Stage::StepUp, Stage::RenameUp],
                     Some(_) => &[Stage::Probe, Stage::StepUp, Stage::RenameUp],
                 };
-                let wstat = change.name.is_none() || rest != Change::default();
-                let stages: Vec<Stage> = renames.iter().copied().chain(wstat.then_some(Stage::Wstat)).collect();
-                op.start(&stages);
+                op.start(stages);
             }
             dialect => {
                 if dialect == Dialect::P9 {
@@ -218,6 +235,9 @@ impl Relay {
 
     fn lock(&mut self, op: &mut Op, stage: Stage, file: FileId, lock: &Lock<'_>) -> Result<()> {
         let peer = self.file(file)?.peer;
+        if lock.client.len() > NAME_BYTES_MAX {
+            return Err(Error::ENAMETOOLONG);
+        }
         // The far server sees one connection for all peers, so their names have to differ.
         let client = [format!("{peer:x}:").as_bytes(), lock.client].concat();
         let Lock { kind, range, process, .. } = lock;

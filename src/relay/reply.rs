@@ -3,10 +3,13 @@
 //! Must not know: how a request is made.
 
 use super::op::{Flow, Op, Shown, Stage};
-use super::stat::StatBuf;
+use super::stat::{StatBuf, check_text};
 use super::{File, Listing, Relay};
 use crate::client::CallError;
-use crate::fs::{Done, Error, FileId, LockKind, Result, SetXattr, StatFs, XATTR_BYTES_MAX, limited, mode};
+use crate::fs::{
+    Done, Error, FileId, LockKind, NAME_BYTES_MAX, Open, Result, SetXattr, StatFs, TARGET_BYTES_MAX, XATTR_BYTES_MAX,
+    limited, mode,
+};
 use crate::session::Users;
 use crate::wire::{self, Data, Dialect, DirEntry, Message, Qid, lock_status, lock_type, qt};
 use std::ops::Range;
@@ -40,11 +43,14 @@ impl Reply {
             Ok(Message::Rread { data: Data::Here(bytes) } | Message::Rreaddir { data: Data::Here(bytes) }) => {
                 Reply::Bytes(bytes.to_vec())
             }
-            Ok(Message::Rreadlink { target }) => Reply::Bytes(target.to_vec()),
+            Ok(Message::Rreadlink { target }) => {
+                check_text(target, TARGET_BYTES_MAX)?;
+                Reply::Bytes(target.to_vec())
+            }
             Ok(message @ Message::Rgetattr { .. }) => {
                 Reply::Stat(Box::new(StatBuf::of_attributes(&message).ok_or(Error::EPROTO)?))
             }
-            Ok(Message::Rstat { stat }) => Reply::Stat(Box::new(StatBuf::of_record(&stat, users))),
+            Ok(Message::Rstat { stat }) => Reply::Stat(Box::new(StatBuf::of_record(&stat, users)?)),
             Ok(Message::Rxattrwalk { size }) => Reply::Size(size),
             Ok(Message::Rlock { status }) => Reply::Status(status),
             Ok(Message::Rgetlock { type_, start, length, proc_id, client_id }) => {
@@ -70,7 +76,7 @@ impl Relay {
         let stage = op.stage;
         match stage {
             // The fid is gone whatever the far server says.
-            Stage::Clunk | Stage::Remove => {
+            Stage::Remove => {
                 let file = op.file.and_then(|file| self.file_mut(file).ok());
                 let fid = op.last.or_else(|| file.and_then(|file| file.fid.take()));
                 fid.into_iter().for_each(|fid| self.link.free_fid(fid));
@@ -104,18 +110,18 @@ impl Relay {
             }
             (Stage::Open, Reply::Qid(qid, iounit)) => {
                 self.opened(op, qid)?;
-                Ok(Flow::Next(Done::Opened { qid, iounit }))
+                Ok(Flow::Next(Done::Opened { qid, iounit: self.iounit(iounit) }))
             }
             (Stage::Create, Reply::Qid(qid, iounit)) => {
                 self.opened(op, qid)?;
                 op.file.map(|file| self.file_mut(file)).transpose()?.into_iter().for_each(|file| {
                     file.name = std::mem::take(&mut op.name);
                 });
-                Ok(Flow::Next(Done::Opened { qid, iounit }))
+                Ok(Flow::Next(Done::Opened { qid, iounit: self.iounit(iounit) }))
             }
             (Stage::OpenNew, Reply::Qid(qid, iounit)) => {
                 op.new_qid = qid;
-                Ok(Flow::Next(Done::Opened { qid, iounit }))
+                Ok(Flow::Next(Done::Opened { qid, iounit: self.iounit(iounit) }))
             }
             (Stage::CreateNew, Reply::Qid(qid, _)) => {
                 op.new_qid = qid;
@@ -223,7 +229,8 @@ impl Relay {
     /// The far server has refused a stage.
     fn refused(&mut self, op: &mut Op, error: Error) -> Result<Flow> {
         match op.stage {
-            Stage::Walk if op.steps.first() == Some(&false) => self.walked(op, &[]),
+            // The steps in front of the first name were taken. A walk of no name is a clone, which has failed.
+            Stage::Walk if op.steps.first() == Some(&false) && !op.names.is_empty() => self.walked(op, &[]),
             // What is there already is opened instead.
             Stage::Create if error == Error::EEXIST && op.or_open => {
                 op.enters = true;
@@ -239,7 +246,7 @@ impl Relay {
             }
             Stage::EntryTarget => Ok(Flow::To(Stage::EntryClunk)),
             Stage::EntryClunk => Ok(next_entry(op)),
-            Stage::Target => Ok(Flow::Next(Done::Nothing)),
+            Stage::Target if error != Error::EPROTO => Ok(Flow::Next(Done::Nothing)),
             // The file is closed, whether its name was there or not.
             Stage::Remove if op.last.is_some() => Ok(Flow::End(Ok(Done::Nothing))),
             // .L removes what must be there, but this may be there or not.
@@ -297,7 +304,7 @@ impl Relay {
             Some(Stage::Name) => {
                 let to = op.other.map(|other| self.file(other)).transpose()?.ok_or(Error::EIO)?;
                 // A stat record changes a name within its directory.
-                if to.qid.path == op.new_qid.path { Ok(Flow::Next(Done::Nothing)) } else { Err(Error::EXDEV) }
+                if same_file(to.qid, op.new_qid) { Ok(Flow::Next(Done::Nothing)) } else { Err(Error::EXDEV) }
             }
             _ => Ok(Flow::Next(Done::Opened { qid: op.new_qid, iounit: 0 })),
         }
@@ -309,9 +316,14 @@ impl Relay {
         let Some(id) = op.file else { return Err(Error::EIO) };
         let file = self.file_mut(id)?;
         file.qid = qid;
-        file.appends = op.flags.append && dialect == Dialect::P9;
-        file.removes = op.flags.remove_on_close && dialect == Dialect::L;
+        file.opened(op.flags, dialect);
         self.put_listing(id, None).map(|_| ())
+    }
+
+    /// Bytes of an atomic read or write. A larger one takes several messages.
+    fn iounit(&self, iounit: u32) -> u32 {
+        let chunk = self.link.chunk();
+        if iounit == 0 { chunk } else { iounit.min(chunk) }
     }
 
     fn renamed(&mut self, op: &mut Op) {
@@ -320,11 +332,13 @@ impl Relay {
         }
     }
 
-    /// The file that stands for an attribute which was read.
+    /// The file that stands for an attribute which was read. It has no fid: the value is here, so that of the far server
+    /// is clunked at once, since a far server may allow few of them for a peer.
     fn attribute(&mut self, op: &mut Op) -> Result<Flow> {
         let from = op.file.map(|file| self.file(file)).transpose()?.ok_or(Error::EIO)?;
         let (qid, name, peer) = (from.qid, from.name.clone(), from.peer);
-        let file = self.adopt(op, qid, name, peer);
+        let generation = self.link.generation;
+        let file = self.hold(File { fid: None, qid, name, peer, generation, ..File::default() });
         Ok(Flow::End(Ok(Done::File { file, qid })))
     }
 
@@ -336,6 +350,7 @@ impl Relay {
             let mut entries = Vec::new();
             while !rest.is_empty() {
                 let (entry, behind) = DirEntry::parse(rest).map_err(|_| Error::EPROTO)?;
+                check_text(entry.name, NAME_BYTES_MAX)?;
                 if op.stats {
                     entries.push((entry.offset, entry.qid, entry.name.into()));
                 }
@@ -351,7 +366,9 @@ impl Relay {
         }
         let mut rest = &*bytes;
         while !rest.is_empty() {
-            rest = wire::Stat::parse(rest, dialect).map_err(|_| Error::EPROTO)?.1;
+            let (record, behind) = wire::Stat::parse(rest, dialect).map_err(|_| Error::EPROTO)?;
+            StatBuf::of_record(&record, &self.config.users)?;
+            rest = behind;
         }
         let id = op.file.ok_or(Error::EIO)?;
         let start = self.file(id)?.listing.as_deref().map_or(0, |listing| listing.next(op.offset));
@@ -360,6 +377,19 @@ impl Relay {
         let has_come = is_end || op.offset < end + Listing::DOTS;
         Ok(if has_come { Flow::Next(Done::Nothing) } else { Flow::To(Stage::List) })
     }
+}
+
+impl File {
+    /// Notes what the dialect cannot say of an open file.
+    pub(super) fn opened(&mut self, flags: Open, dialect: Dialect) {
+        self.appends = flags.append && dialect == Dialect::P9;
+        self.removes = flags.remove_on_close && dialect == Dialect::L;
+    }
+}
+
+/// Whether two qids are those of one file. Their versions may be of different times.
+pub(super) fn same_file(one: Qid, other: Qid) -> bool {
+    (one.kind, one.path) == (other.kind, other.path)
 }
 
 /// Whether the far server has the new fid now: a walk has come to its end (walk(9P)).

@@ -21,7 +21,7 @@ const STATS_BYTES: u32 = 2 << 10;
 const STATS_ALL: u64 = 0x3fff;
 
 impl Relay {
-    /// Makes the request of the operation's stage. There is room for it.
+    /// Makes the request of the operation's stage. There is room for it. EMSGSIZE: the far server could not receive it.
     pub(super) fn send(&mut self, id: OpId, op: &mut Op) -> Result<()> {
         let fid = match (op.last, op.file) {
             (Some(last), _) => last,
@@ -38,7 +38,7 @@ impl Relay {
         let dialect = self.link.dialect();
         let is_linux = dialect == Dialect::L;
         let chunk = self.link.chunk();
-        let slot = Slot::Op(id);
+        let slot = Slot::Op(id, op.stage == Stage::Read);
         let (name, new_name) = (&*op.name, &*op.new_name);
         let tag = match op.stage {
             Stage::Attach => {
@@ -107,9 +107,9 @@ impl Relay {
                 let (fid, offset) = if op.stage == Stage::Write { (fid, op.offset) } else { (new, 0) };
                 let n = (op.payload.len - op.payload.done).min(chunk as usize);
                 let offset = offset.saturating_add(op.payload.done as u64);
-                let tag = self.link.call(&Message::Twrite { fid, offset, data: Data::Away(n as u32) }, slot);
+                let tag = self.link.call(&Message::Twrite { fid, offset, data: Data::Away(n as u32) }, slot)?;
                 op.payload.put(&mut self.arena, n, self.link.payload());
-                tag
+                Ok(tag)
             }
             Stage::Wstat if is_linux => self.link.call(&setattr_message(fid, &op.change), slot),
             Stage::Wstat => {
@@ -138,7 +138,6 @@ impl Relay {
             }
             Stage::Remove => self.link.call(&Message::Tremove { fid }, slot),
             Stage::RemoveNew => self.link.call(&Message::Tremove { fid: new }, slot),
-            Stage::Clunk => self.link.call(&Message::Tclunk { fid }, slot),
             Stage::ClunkNew | Stage::EntryClunk => self.link.call(&Message::Tclunk { fid: new }, slot),
             Stage::Fsync if is_linux => {
                 self.link.call(&Message::Tfsync { fid, datasync: Opt(op.data_only.into()) }, slot)
@@ -165,19 +164,27 @@ impl Relay {
                 self.link.call(&lock_message(fid, lock, op.stage == Stage::Conflict), slot)
             }
             Stage::StatFs => self.link.call(&Message::Tstatfs { fid }, slot),
-        };
+        }?;
         op.tag = Some(tag);
         Ok(())
     }
 
-    fn walk(&mut self, fid: Fid, newfid: Fid, names: &[&[u8]], slot: Slot) -> wire::Tag {
+    fn walk(&mut self, fid: Fid, newfid: Fid, names: &[&[u8]], slot: Slot) -> Result<wire::Tag> {
         self.link.call(&Message::Twalk { fid, newfid, wnames: Names::list(names) }, slot)
     }
 }
 
 impl Stage {
+    /// Whether nobody can tell that the request was made, once a fid that it has made is clunked.
+    pub(super) fn changes_nothing(self) -> bool {
+        use Stage::{Conflict, EntryClunk, EntryStat, EntryTarget, List, Parent, Read, ReadLink, Stat, StatFs};
+        matches!(self, Parent | Read | List | EntryStat | EntryTarget | EntryClunk | Stat | Stage::Target | ReadLink)
+            || matches!(self, Conflict | StatFs | Stage::XattrRead)
+            || self.makes_fid()
+    }
+
     /// Whether the request names a fid that the far server does not have yet.
-    fn makes_fid(self) -> bool {
+    pub(super) fn makes_fid(self) -> bool {
         use Stage::{Attach, Clone, EntryStep, Probe, Step, StepUp, Walk, XattrWalk};
         matches!(self, Attach | Walk | Clone | Step | StepUp | Probe | EntryStep | XattrWalk)
     }

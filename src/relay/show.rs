@@ -9,7 +9,7 @@ use crate::fs::{Done, Entry, Error, FileId, Lock, Result, Show};
 use crate::wire::{self, DirEntry};
 
 /// Bytes of directories that are kept for listings to go on, of all files together.
-const LISTING_BYTES_ALL: usize = 8 << 20;
+pub(super) const LISTING_BYTES_ALL: usize = 8 << 20;
 
 impl Relay {
     /// Shows what has come. Where nobody wants to see it, the answer is the same.
@@ -20,7 +20,15 @@ impl Relay {
             (Shown::Steps(qids), Show::Steps(step)) => qids.into_iter().for_each(step),
             (Shown::Bytes(bytes), Show::Data(mut out)) => out.bytes(&bytes),
             (Shown::Slices(slices), Show::Data(mut out)) => slices.into_iter().for_each(|slice| out.slice(slice)),
-            (Shown::Bytes(bytes), Show::Bytes(show)) => show(&bytes)?,
+            (Shown::Bytes(bytes), Show::Bytes(show)) => {
+                if let Err(error) = show(&bytes) {
+                    // Nobody gets the file that stands for an attribute, so nobody would close it.
+                    if let Done::File { file, .. } = done {
+                        let _ = self.close(file);
+                    }
+                    return Err(error);
+                }
+            }
             (Shown::Stat(mut stat), Show::Stat(show)) => {
                 if stat.name.is_empty()
                     && let Some(Ok(file)) = op.file.map(|file| self.file(file))
@@ -57,13 +65,15 @@ impl Relay {
         Ok(done)
     }
 
-    /// Whether all that there is behind the cookie of a listing has been read before.
+    /// Whether all that there is behind the cookie of a listing has been read before. A listing from the start is read
+    /// anew.
     pub(super) fn is_listed(&self, op: &Op) -> bool {
         let listing = op.file.and_then(|file| self.file(file).ok()).and_then(|file| file.listing.as_deref());
-        listing.is_some_and(|Listing { start, bytes }| {
-            let from = op.offset.saturating_sub(Listing::DOTS);
-            (*start..start + bytes.len() as u64).contains(&from)
-        })
+        op.offset > 0
+            && listing.is_some_and(|Listing { start, bytes }| {
+                let from = op.offset.saturating_sub(Listing::DOTS);
+                (*start..start + bytes.len() as u64).contains(&from)
+            })
     }
 
     /// Entries behind a cookie in the last part that was read of a directory. What nobody comes back for is forgotten, and
@@ -92,7 +102,7 @@ impl Relay {
             rest = behind;
             let cookie = end - rest.len() as u64 + Listing::DOTS;
             if cookie > op.offset {
-                let stat = StatBuf::of_record(&record, &self.config.users);
+                let stat = StatBuf::of_record(&record, &self.config.users)?;
                 took_all = each(&Entry { cookie, stat: stat.stat() });
                 if !took_all {
                     break;

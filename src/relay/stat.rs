@@ -3,7 +3,7 @@
 //! Must not know: connections, operations.
 
 use crate::client::{device_numbers, posix_mode};
-use crate::fs::{Open, Stat, Time, mode};
+use crate::fs::{Error, NAME_BYTES_MAX, Open, Result, Stat, TARGET_BYTES_MAX, Time, mode};
 use crate::session::Users;
 use crate::wire::{self, Dialect, Message, Qid, lopen, open, qt};
 
@@ -63,8 +63,10 @@ impl StatBuf {
         Some(StatBuf { stat, name: Box::default(), target: Box::default() })
     }
 
-    /// What a stat record says. Names without a number are those of nobody here.
-    pub(super) fn of_record(record: &wire::Stat<'_>, users: &Users) -> StatBuf {
+    /// What a stat record says. Names without a number are those of nobody here. EPROTO for a name or a target that is
+    /// longer than any that this server shows.
+    pub(super) fn of_record(record: &wire::Stat<'_>, users: &Users) -> Result<StatBuf> {
+        check_text(record.name, NAME_BYTES_MAX)?;
         let (mode, rdev) = posix_mode(record);
         let user = |name: &[u8], number: u32| if number != !0 { number } else { users.uid(name).unwrap_or(NOBODY) };
         let group = |name: &[u8], number: u32| if number != !0 { number } else { users.gid(name).unwrap_or(NOBODY) };
@@ -86,8 +88,9 @@ impl StatBuf {
             btime: time(record.mtime),
             ..UNKNOWN
         };
-        let target = if is_link { record.extension.0.into() } else { Box::default() };
-        StatBuf { stat, name: record.name.into(), target }
+        let target: Box<[u8]> = if is_link { record.extension.0.into() } else { Box::default() };
+        check_text(&target, TARGET_BYTES_MAX)?;
+        Ok(StatBuf { stat, name: record.name.into(), target })
     }
 
     /// An entry of which only the type is known.
@@ -123,6 +126,11 @@ impl StatBuf {
     pub(super) fn stat(&self) -> Stat<'_> {
         Stat { name: &self.name, target: &self.target, ..self.stat }
     }
+}
+
+/// Refuses a text of the far server that is too long: a stat record with it may not fit its size of 16 bits.
+pub(super) fn check_text(text: &[u8], bytes_max: usize) -> Result<()> {
+    if text.len() > bytes_max { Err(Error::EPROTO) } else { Ok(()) }
 }
 
 /// Everyone who has a name that is not known here (Linux: overflowuid).

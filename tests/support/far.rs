@@ -45,6 +45,8 @@ pub struct Far<S: Service> {
     random: u64,
     /// Requests that have come, by their types.
     pub heard: Vec<Kind>,
+    /// The tag of the last one.
+    pub tag: u16,
     /// Sizes of receives into memory of the arena, and of views of it that were sent.
     pub landed: Vec<usize>,
     pub gathered: usize,
@@ -65,6 +67,7 @@ impl<S: Service> Far<S> {
             next_fd: 3,
             random: seed,
             heard: Vec::new(),
+            tag: 0,
             landed: Vec::new(),
             gathered: 0,
         }
@@ -229,12 +232,13 @@ impl<S: Service> Far<S> {
 
     /// Shows bytes to the session, and takes its replies.
     fn feed(&mut self, fd: i32, bytes: &[u8], at: At) {
-        let Far { tree, peers, heard, .. } = self;
+        let Far { tree, peers, heard, tag, .. } = self;
         let peer = peers.get_mut(&fd).expect("a socket that is open");
         peer.inbox.extend_from_slice(bytes);
         peer.unheard.extend_from_slice(bytes);
         while let Some(head) = wire::head(&peer.unheard).filter(|head| head.size as usize <= peer.unheard.len()) {
             heard.push(head.kind);
+            *tag = u16::from_le_bytes([peer.unheard[5], peer.unheard[6]]);
             peer.unheard.drain(..head.size as usize);
         }
         Self::negotiate(peer);
@@ -328,6 +332,8 @@ impl<S: Service> Relayed<S> {
         match self.relay.call(op, call, first, at) {
             Outcome::Done(Answer { result, gate }) => {
                 assert!(unused.is_empty());
+                // A close answers before the far server has heard of it.
+                self.far.settle(&mut self.relay, at);
                 Outcome::Done(Answer { result, gate })
             }
             _ => {

@@ -1,0 +1,65 @@
+//! Deadlines of a connection: of a Tflush that an operation waits for, and of a message that has begun.
+//!
+//! There is no clock here. While something has a deadline a timer is in flight, and each time it ends is a look.
+//!
+//! Must not know: asks, messages.
+
+use crate::wire::Tag;
+
+/// Time between two looks.
+pub(super) const WATCH_NS: u64 = 5_000_000_000;
+/// Looks that a Tflush may take whose operation waits for it: 15 s to 20 s. Beyond it the connection fails.
+const FLUSH_LOOKS: u64 = 3;
+
+/// What has a deadline.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    looks: u64,
+    /// Tags of Tflushes, and the look before each.
+    flushes: Vec<(Tag, u64)>,
+    /// Messages that have come whole.
+    messages: u64,
+    /// The number of the message that has begun, and the look before it.
+    begun: Option<(u64, u64)>,
+}
+
+impl Watch {
+    /// A Tflush with this tag was sent.
+    pub(super) fn flush(&mut self, tag: Tag) {
+        self.flushes.push((tag, self.looks));
+    }
+
+    /// It is answered.
+    pub(super) fn flushed(&mut self, tag: Tag) {
+        self.flushes.retain(|(flush, _)| *flush != tag);
+    }
+
+    /// A message has come whole.
+    pub(super) fn whole(&mut self) {
+        self.messages += 1;
+    }
+
+    /// Whether the next message has begun.
+    pub(super) fn begun(&mut self, has_begun: bool) {
+        let is_same = self.begun.is_some_and(|(message, _)| message == self.messages);
+        if !has_begun {
+            self.begun = None;
+        } else if !is_same {
+            self.begun = Some((self.messages, self.looks));
+        }
+    }
+
+    /// Whether something has a deadline.
+    pub(super) fn is_needed(&self) -> bool {
+        self.begun.is_some() || !self.flushes.is_empty()
+    }
+
+    /// Looks at all of them: whether one has passed. A message that has begun may take 30 s, and a second for each 64 KiB
+    /// of a largest one.
+    pub(super) fn is_late(&mut self, msize: u32) -> bool {
+        self.looks += 1;
+        let begun_looks = (30 + u64::from(msize >> 16)) / (WATCH_NS / 1_000_000_000);
+        self.begun.is_some_and(|(_, since)| self.looks - since > begun_looks)
+            || self.flushes.iter().any(|(_, since)| self.looks - since > FLUSH_LOOKS)
+    }
+}
