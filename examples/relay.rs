@@ -13,7 +13,7 @@ use ring9::client::Address;
 use ring9::fs::Remote;
 use ring9::limits::{self, Bounds};
 use ring9::logging::{self, Log, Logger};
-use ring9::relay::{Config, Relay};
+use ring9::relay::{self, Config, Relay};
 use ring9::session::{Budget, Users};
 use ring9::stats::{Lines, Stats};
 use ring9::uring::{self, Kernel, Listener, LogTo, Server, Signals, Trust};
@@ -104,7 +104,7 @@ fn main() -> anyhow::Result<()> {
     let tree = Relay::new(config, arena);
     let bounds = Bounds { memory: MEMORY_BYTES as u64, inodes: 0, connections };
     let stats = Rc::new(Stats::default());
-    stats.counters.memory_bound_bytes.add(bounds.total());
+    stats.counters.memory_bound_bytes.add(bounds.total() + relay::heap_bytes_max(limits::MSIZE_MAX));
     let signals = Signals::new()?;
     let options = uring::Options {
         msize_max: limits::MSIZE_MAX,
