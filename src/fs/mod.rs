@@ -14,6 +14,7 @@
 //! and the names of a walk, and in `ctl` the types of messages.
 
 mod ask;
+mod callbuf;
 pub mod catalog;
 pub mod ctl;
 pub mod dev;
@@ -28,10 +29,11 @@ mod simple;
 pub mod wrap;
 
 pub use ask::{Ask, AskId, Descriptor, Incoming, OpenHow, Outgoing, Remote};
+pub use callbuf::CallBuf;
 pub use error::{Error, Result};
 pub use filesystem::Filesystem;
 pub use iovec::{Iovec, Mark, Out, Part};
-pub use service::{Answer, Call, CallBuf, Cancel, Done, FileId, Gate, New, OpId, Outcome, Payload, Service, Show};
+pub use service::{Answer, Call, Cancel, Done, FileId, Gate, New, OpId, Outcome, Payload, Service, Show};
 pub use simple::Simple;
 
 use crate::arena::Space;
@@ -334,7 +336,7 @@ pub(crate) fn check_step(name: &[u8], dots: bool) -> Result<()> {
     }
 }
 
-/// open(9P): the permissions of what is made in a directory whose mode is `parent`.
+/// The permissions of a file or directory that is made in a directory of mode `parent` (open(9P)).
 pub(crate) fn limited(asked: u32, parent: u32, is_dir: bool) -> u32 {
     let kept = if is_dir { !0o777 } else { !0o666 };
     asked & mode::PERM & (kept | parent & 0o777)
