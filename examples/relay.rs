@@ -1,4 +1,4 @@
-//! A server whose only tree is another 9P server: `relay --listen ADDR --to ADDR [--aname NAME] [--trust WHO]`.
+//! A relay: it serves the tree of another 9P server. `relay --listen ADDR --to ADDR [--aname NAME] [--trust WHO]`.
 //!
 //! ```text
 //! cargo run --release --example relay -- --listen tcp:127.0.0.1:5650 --trust all --to tcp:127.0.0.1:5640
@@ -39,7 +39,7 @@ fn flags() -> anyhow::Result<Flags> {
     let (mut listen, mut to, mut aname, mut trust) = (None, None, None, None);
     let mut words = std::env::args().skip(1);
     while let Some(flag) = words.next() {
-        let value = words.next().with_context(|| format!("{flag} wants a value"))?;
+        let value = words.next().with_context(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
             "--listen" => listen = Some(address(&value)?),
             "--to" => to = Some(address(&value)?),

@@ -147,7 +147,7 @@ pub(crate) fn record_of(change: &Change<'_>, (kind, qid): (u32, Qid), dialect: D
     let is_u = dialect == Dialect::U;
     Stat {
         mode: change.mode.map_or(!0, |bits| dm_bits(kind | bits, dialect) | kept_bits(qid)),
-        // stat(9P) lets nobody change atime; .u has it from utimes(2).
+        // In 9P2000 no request changes atime (stat(9P)). In .u one does, as utimes(2).
         atime: change.atime.filter(|_| is_u).map_or(!0, seconds),
         mtime: change.mtime.map_or(!0, seconds),
         length: change.size.unwrap_or(!0),

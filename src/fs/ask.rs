@@ -200,7 +200,7 @@ pub enum Ask {
     /// recvmsg(2): the result is how many bytes came, 0 once the other side has ended. `whole`: MSG_WAITALL, so that the
     /// result is short only where the connection ends. One receive at a time is in flight on a socket.
     Receive { socket: Descriptor, into: Incoming, whole: bool },
-    /// Ends after so many nanoseconds, with the result 0.
+    /// A wait of `ns` nanoseconds. The result is 0.
     Timer { ns: u64 },
     /// Ends another ask of this tree early, which then has its own result: ECANCELED for a timer or a connect. The socket of
     /// a send or a receive is shut down in both directions. The result is ENOENT if the other ask is not in flight.

@@ -40,14 +40,14 @@ const BACK_OFF_NS: (u64, u64) = (100_000_000, 5_000_000_000);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// There is no connection, and nobody wants one.
+    /// There is no connection, and no request for one.
     Down,
-    /// To be made.
+    /// A connection is to be made.
     Wanted,
     Connecting,
     Greeting,
     Up,
-    /// The last attempt has failed. True: somebody wants the next one.
+    /// The last attempt has failed. True: an attach waits for the next one.
     BackOff(bool),
 }
 
@@ -101,7 +101,7 @@ pub(super) enum Slot {
 /// The payload of a large read on its way.
 #[derive(Debug)]
 pub(super) struct Landing {
-    /// `None`: nobody waits for it any more.
+    /// `None`: the read was taken back.
     pub(super) op: Option<OpId>,
     pub(super) into: Incoming,
 }
@@ -129,7 +129,7 @@ pub(super) struct Link {
     free_fids: VecDeque<Fid>,
     /// Fids to be clunked once there is a tag.
     clunks: VecDeque<Fid>,
-    /// Those whose Tclunk is in flight.
+    /// Fids whose Tclunk is in flight.
     clunking: usize,
     shares: Shares,
     pub(super) watch: Watch,
@@ -199,7 +199,7 @@ impl Link {
         self.conn.msize() - IOHDR
     }
 
-    /// Somebody wants a connection.
+    /// An attach needs a connection.
     pub(super) fn want(&mut self) {
         match self.state {
             State::Down => self.state = State::Wanted,
@@ -220,7 +220,7 @@ impl Link {
         self.free_fids.push_back(fid);
     }
 
-    /// Clunks a fid, and nobody waits for that.
+    /// Clunks a fid. No operation waits for the reply.
     pub(super) fn clunk(&mut self, fid: Fid) {
         self.clunks.push_back(fid);
         self.clunk_some();
@@ -281,7 +281,7 @@ impl Link {
         self.watch.flush(tag);
     }
 
-    /// Flushes the request with this tag, and nobody waits for that. `fid`: the one that it may have made.
+    /// Flushes the request with this tag for an operation that has ended. `fid`: the one that the request may have made.
     pub(super) fn abandon(&mut self, oldtag: Tag, op: OpId, fid: Option<Fid>) {
         if let Some(slot) = self.slots.get_mut(usize::from(oldtag))
             && let Slot::Op(OpId { peer, .. }, is_read) = *slot
@@ -291,7 +291,7 @@ impl Link {
         self.put(&Message::Tflush { oldtag }, Slot::Flush(op, oldtag));
     }
 
-    /// Nobody waits for the Tclunk with this tag any more.
+    /// The operation that waits for the Tclunk with this tag has ended.
     pub(super) fn abandon_clunk(&mut self, tag: Tag, fid: Fid) {
         self.slot(tag);
         if let Some(slot) = self.slots.get_mut(usize::from(tag)) {

@@ -201,7 +201,7 @@ impl Relay {
         op.generation = self.link.generation;
         op.has_changed |= !op.stage.changes_nothing();
         self.send(id, op).map_err(Err)?;
-        // Whoever has given up waits for it all the same.
+        // The operation waits for the reply to this request, although it was given up.
         if let (true, Some(tag)) = (op.is_given_up, op.tag) {
             self.link.flush(tag, id);
         }

@@ -210,8 +210,8 @@ pub(super) enum Flow {
 }
 
 impl Op {
-    /// How far it has come before its end. A file of the far server may be a log whose next line nobody is certain to
-    /// write.
+    /// How far it has come before its end. A file of the far server may be a log, and nothing is certain to write its next
+    /// line.
     pub(super) fn unended(&self) -> Outcome {
         if self.stage == Stage::Read { Outcome::Waiting } else { Outcome::Pending }
     }

@@ -146,7 +146,7 @@ impl Relay {
         Ok(Some(op))
     }
 
-    /// The file goes whatever the far server says, so nobody waits for its Tclunk. Its fid may have gone with a Tremove,
+    /// The file goes whatever the far server says, so no operation waits for its Tclunk. Its fid may have gone with a Tremove,
     /// or with its connection.
     pub(super) fn close(&mut self, id: FileId) -> Result<Option<Op>> {
         let is_it = |file: &File| FileId::new(0, file.number).number() == id.number();

@@ -405,7 +405,7 @@ fn has_come(op: &Op, reply: &Reply) -> bool {
 
 /// The next entry of a listing whose attributes are asked for.
 fn next_entry(op: &mut Op) -> Flow {
-    // Nobody looks at the attributes of these two.
+    // The attributes of these two are not shown.
     while op.entries.last().is_some_and(|(_, _, name)| matches!(&**name, b"." | b"..")) {
         if let (Some((cookie, qid, name)), Shown::Stats(stats)) = (op.entries.pop(), &mut op.shown) {
             stats.push((cookie, StatBuf::of_dir(qid, &name)));

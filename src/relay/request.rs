@@ -175,7 +175,7 @@ impl Relay {
 }
 
 impl Stage {
-    /// Whether nobody can tell that the request was made, once a fid that it has made is clunked.
+    /// Whether the request leaves no trace once the fid that it has made, if any, is clunked.
     pub(super) fn changes_nothing(self) -> bool {
         use Stage::{Conflict, EntryClunk, EntryStat, EntryTarget, List, Parent, Read, ReadLink, Stat, StatFs};
         matches!(self, Parent | Read | List | EntryStat | EntryTarget | EntryClunk | Stat | Stage::Target | ReadLink)

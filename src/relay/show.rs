@@ -12,7 +12,7 @@ use crate::wire::{self, DirEntry};
 pub(super) const LISTING_BYTES_ALL: usize = 8 << 20;
 
 impl Relay {
-    /// Shows what has come. Where nobody wants to see it, the answer is the same.
+    /// Shows what has come. The answer is the same where nothing is to be shown.
     pub(super) fn shown(&mut self, mut op: Op, show: Show<'_>) -> Result<Done> {
         let done = op.result.unwrap_or(Err(Error::EIO))?;
         match (std::mem::take(&mut op.shown), show) {
@@ -22,7 +22,7 @@ impl Relay {
             (Shown::Slices(slices), Show::Data(mut out)) => slices.into_iter().for_each(|slice| out.slice(slice)),
             (Shown::Bytes(bytes), Show::Bytes(show)) => {
                 if let Err(error) = show(&bytes) {
-                    // Nobody gets the file that stands for an attribute, so nobody would close it.
+                    // The caller does not learn of the file that stands for the attribute, so it cannot close it.
                     if let Done::File { file, .. } = done {
                         let _ = self.close(file);
                     }
@@ -76,8 +76,8 @@ impl Relay {
             })
     }
 
-    /// Entries behind a cookie in the last part that was read of a directory. What nobody comes back for is forgotten, and
-    /// where all listings take too much memory, so is the rest: the directory is then read from its start again.
+    /// Entries behind a cookie, in the last part that was read of a directory. That part is forgotten once all of it was
+    /// taken, and also where all listings take too much memory: then the directory is read from its start again.
     fn list(&mut self, op: &Op, each: &mut dyn FnMut(&Entry<'_>) -> bool) -> Result<()> {
         let id = op.file.ok_or(Error::EIO)?;
         let qid = self.file(id)?.qid;

@@ -63,7 +63,7 @@ impl StatBuf {
         Some(StatBuf { stat, name: Box::default(), target: Box::default() })
     }
 
-    /// What a stat record says. Names without a number are those of nobody here. EPROTO for a name or a target that is
+    /// What a stat record says. A name without a number here stands for the user 65534. EPROTO for a name or a target that is
     /// longer than any that this server shows.
     pub(super) fn of_record(record: &wire::Stat<'_>, users: &Users) -> Result<StatBuf> {
         check_text(record.name, NAME_BYTES_MAX)?;

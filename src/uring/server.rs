@@ -263,7 +263,7 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.turn_with(false)
     }
 
-    /// Stops accepting and lets replies leave, for a while. Asked twice, it waits for nobody.
+    /// Stops accepting and lets replies leave, for a while. At the second call it waits for no connection any more.
     pub fn begin_drain(&mut self) -> std::io::Result<()> {
         if !self.drain.begin(self.clock.at.mono_ns) {
             self.sweep()?;

@@ -1,6 +1,7 @@
 //! Cookies by the hashes of their names: one search finds most of them.
 //!
-//! A cookie whose hash is taken has the next free number behind it. Hashes are keyed, so such runs are as short as chance makes them.
+//! A cookie stands at the hash of its name, or at the first free number behind it if another cookie has that hash. Hashes are
+//! keyed, so a client cannot make such runs long.
 //!
 //! Must not know: entries, nodes.
 
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::hash::{DefaultHasher, Hasher};
 
-/// Hashes of names under a secret: nobody can choose names whose hashes meet.
+/// Hashes of names with a secret key. A client that does not know the key cannot choose names with equal hashes.
 pub(super) struct Hashes {
     /// It has taken in the secret.
     keyed: DefaultHasher,
@@ -36,7 +37,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// What `look` makes of the first cookie of a run that it wants: it sees all cookies with this hash, and maybe others.
+    /// The first answer of `look` that is not `None`. It is asked about each cookie with this hash, and about others of the run.
     #[inline]
     pub(super) fn find<T>(&self, hash: u64, mut look: impl FnMut(u64) -> Option<T>) -> Option<T> {
         let mut at = hash;

@@ -170,7 +170,7 @@ impl Hook for Late {
         if gate.0 & OWN != 0 { gate.0 <= self.opened } else { tree.is_open(gate) }
     }
 
-    /// What was put off is done first: nobody asks for it any more.
+    /// Calls that were put off are made first. No turn comes for them.
     fn cleanup<T: Service>(&mut self, tree: &mut T) -> Result<()> {
         self.due.clear();
         for (op, kept) in std::mem::take(&mut self.kept) {

@@ -1,4 +1,4 @@
-//! Asks of the tree: system calls that it wants done, a bounded number of them in flight.
+//! Asks: system calls that the tree asks for, a bounded number of them in flight.
 //!
 //! Once a turn, before the enter, the tree is asked for as many as there are free places; with no free place it is not asked,
 //! which is the backpressure. The CQE of an ask gives it back to the tree with its memory, unless it is to be submitted again
@@ -41,7 +41,7 @@ impl Asks {
         self.is_restless || !self.again.is_empty()
     }
 
-    /// Submits what is to be submitted again, and what the tree wants while there are free places.
+    /// Submits what is to be submitted again, and new asks while there are free places.
     pub(super) fn begin<R: Ring, S: Service>(
         &mut self,
         fs: &mut S,
@@ -145,7 +145,7 @@ impl Asks {
         }
     }
 
-    /// The tree was told that serving has ended, wants nothing more, and nothing is in flight.
+    /// The tree was told that serving has ended, it has no further ask, and none is in flight.
     pub(super) fn are_over<S: Service>(&self, fs: &S) -> bool {
         self.is_retired && self.flights.is_empty() && !fs.has_asks()
     }

@@ -98,7 +98,7 @@ impl<F: Filesystem> Slow<F> {
         faults.has(Fault::TreeLate) || faults.has(Fault::ReplyGated)
     }
 
-    /// Everybody is gone: what waits for nobody any more is done, and what could be finished has been.
+    /// All sessions have ended: operations that wait are done now, and none that could be finished is left.
     pub(crate) fn let_go(&mut self) {
         assert!(!self.waiting.iter().any(|waiting| waiting.told), "leaks: an operation that could be finished");
         let at = self.tree.now();
@@ -276,7 +276,7 @@ impl<F: Filesystem> Service for Slow<F> {
             Kept::Call(call) => call.with(|call| self.make(op, whose, call, show, at)),
             Kept::Done(result, found) => {
                 let before = self.ledger.borrow_mut().shown(whose.number);
-                // Where nothing is to be shown, nobody wants it any more.
+                // Where nothing is to be shown, the request was taken back.
                 if let (Some(found), Show::Data(mut out)) = (found, show) {
                     self.show(whose.number, found, &mut out);
                 }
