@@ -5,11 +5,15 @@
 //!
 //! Where memfs has no memory the model, which knows of none, stays as it was.
 
+mod end;
+mod play;
+
 use crate::kernel::faults::{Fault, Faults};
 use crate::ledger::{Answer, File as Shown, Ledger};
-use crate::model::{self, Model, What};
+use crate::model::{self, Model};
 use crate::random::Random;
 use crate::slow::hand_over;
+use play::{Play, same};
 use ring9::arena::Space;
 use ring9::fs::{
     At, Change, Entry, Error, Filesystem, Grant, Iovec, Lock, Make, Open, Out, Result, SetXattr, Stat, StatFs, User,
@@ -39,14 +43,6 @@ struct Listing {
     count: usize,
 }
 
-struct Play {
-    model: Model,
-    /// By file of the model: qid.path, and the version after so many changes.
-    qids: BTreeMap<usize, (u64, u32, u64)>,
-    random: Random,
-    faults: Faults,
-}
-
 /// The tree.
 pub struct Watch<F: Filesystem> {
     fs: F,
@@ -59,69 +55,6 @@ pub struct Watch<F: Filesystem> {
 
 /// Largest file of [`Watch::alone`], in bytes.
 pub const FAR: u64 = 1 << 20;
-
-macro_rules! same {
-    ($ours:expr, $models:expr, $($what:tt)*) => {{
-        let (ours, models) = (&$ours, &$models);
-        assert!(ours == models, "model: {}: {ours:?}, by the model {models:?}", format_args!($($what)*));
-    }};
-}
-
-impl Play {
-    /// A file keeps its number, and its version is new exactly when its content is.
-    fn check_qid(&mut self, node: usize, qid: Qid) {
-        let changes = self.model.inodes[node].changes;
-        if let Some(&(path, version, as_of)) = self.qids.get(&node) {
-            same!(qid.path, path, "qid.path of file {node}");
-            same!(qid.version != version, changes != as_of, "a new version of file {node}");
-        } else {
-            let taken = self.qids.values().any(|&(path, ..)| path == qid.path);
-            assert!(!taken, "model: qid.path {} is used again", qid.path);
-        }
-        assert!(qid.version != 0, "model: version 0 of file {node}");
-        self.qids.insert(node, (qid.path, qid.version, changes));
-    }
-
-    /// Compares two results. Where memfs alone has no memory the model is left as it was.
-    fn agree<T, U>(
-        &mut self,
-        what: &str,
-        ours: &Result<T>,
-        needs_memory: bool,
-        does: impl FnOnce(&mut Model) -> Result<U>,
-    ) -> Option<U> {
-        if needs_memory && ours.as_ref().is_err_and(|&error| error == Error::ENOSPC) {
-            return None;
-        }
-        match (ours, does(&mut self.model)) {
-            (Ok(_), Ok(models)) => Some(models),
-            (Err(ours), Err(models)) if *ours == models => None,
-            (ours, models) => {
-                panic!("model: {what}: {:?}, by the model {:?}", ours.as_ref().map(|_| ()), models.map(|_| ()))
-            }
-        }
-    }
-
-    fn compare(&self, stat: &Stat<'_>, id: usize) {
-        let handle = self.model.handle(id);
-        let node = handle.node;
-        let inode = &self.model.inodes[node];
-        let (size, rdev, target) = match &inode.what {
-            What::File => (inode.data.len(), (0, 0), &b""[..]),
-            What::Symlink(target) => (target.len(), (0, 0), &target[..]),
-            What::Device { major, minor, .. } => (0, (*major, *minor), &b""[..]),
-            _ => (0, (0, 0), &b""[..]),
-        };
-        same!(stat.mode, self.model.mode(node), "mode of file {node}");
-        same!((stat.uid, stat.gid, stat.muid), (inode.uid, inode.gid, inode.muid), "owners of file {node}");
-        same!(stat.nlink, self.model.nlink(node), "links of file {node}");
-        same!((stat.size, stat.rdev), (size as u64, rdev), "size and device of file {node}");
-        same!(stat.target, target, "target of file {node}");
-        same!(stat.name, &self.model.name_of(&handle)[..], "name of file {node}");
-        let times = [inode.atime, inode.mtime, inode.ctime, inode.btime];
-        same!([stat.atime, stat.mtime, stat.ctime, stat.btime], times, "times of file {node}");
-    }
-}
 
 impl<F: Filesystem> Watch<F> {
     /// Watches a tree that is empty but for a root of mode 0777 that root has, with room for so many files.
@@ -209,78 +142,6 @@ impl<F: Filesystem> Watch<F> {
         let mut play = self.play.borrow_mut();
         let Play { random, faults, .. } = &mut *play;
         faults.fires(fault, random)
-    }
-
-    /// Every name and every byte is as in the model; then all of it goes. Nobody else has a file any more.
-    pub fn check_all_and_remove(&mut self, at: At) {
-        let user = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
-        let root = self.fs.attach(user, b"").expect("the root is there");
-        let mut dirs = vec![(root, model::ROOT)];
-        let mut play = self.play.borrow_mut();
-        let mut done = Vec::new();
-        while let Some((mut dir, node)) = dirs.pop() {
-            let mut names = Vec::new();
-            let each = &mut |entry: &Entry<'_>| {
-                names.push(entry.stat.name.to_vec());
-                true
-            };
-            self.fs.list(&mut dir, 0, at, each).expect("model: a directory can be listed");
-            let mut names = names.split_off(2);
-            names.sort();
-            let entries = play.model.entries(node);
-            same!(names, entries.keys().cloned().collect::<Vec<_>>(), "names of directory {node}");
-            for (name, &below) in &entries {
-                let mut file = self.fs.lookup(&dir, name).expect("model: what is listed is there");
-                play.check_qid(below, self.fs.attr(&file));
-                check_xattrs(&mut self.fs, &file, &play.model.inodes[below].xattrs);
-                match play.model.inodes[below].what {
-                    What::Dir => {
-                        dirs.push((file, below));
-                        continue;
-                    }
-                    What::File => {
-                        let read = Open { read: true, ..Open::default() };
-                        self.fs.open(&mut file, read, at).expect("model: nobody has it open");
-                        let mut all = Iovec::default();
-                        let done = self.fs.read(&mut file, 0, all.out(u32::MAX), at);
-                        same!(done, Ok(()), "a read");
-                        assert!(all.to_vec() == play.model.inodes[below].data, "model: content of file {below}");
-                    }
-                    _ => {}
-                }
-                let _ = self.fs.close(file, at);
-            }
-            done.push((dir, entries));
-        }
-        while let Some((dir, entries)) = done.pop() {
-            for (name, below) in entries {
-                let is_dir = play.model.inodes[below].what == What::Dir;
-                self.fs.unlink(&dir, &name, is_dir, at).expect("model: what is there can be removed");
-            }
-            let _ = self.fs.close(dir, at);
-        }
-        // The root stays; only its attributes go.
-        let root = self.fs.attach(user, b"").expect("the root is there");
-        let of_root = &play.model.inodes[model::ROOT].xattrs;
-        check_xattrs(&mut self.fs, &root, of_root);
-        for name in of_root.keys() {
-            self.fs.set_xattr(&root, name, None, SetXattr::Replace, at).expect("model: what is there can be removed");
-        }
-        // What was given back last is collected when something is needed next.
-        self.fs.make(&root, b"last", Make::Symlink(b"target"), 0o777, None, at).expect("leaks: there is room now");
-        self.fs.unlink(&root, b"last", false, at).expect("it is there");
-        let _ = self.fs.close(root, at);
-    }
-}
-
-/// Every attribute is as in the model.
-fn check_xattrs<F: Filesystem>(fs: &mut F, file: &F::File, wanted: &BTreeMap<Vec<u8>, Vec<u8>>) {
-    let mut names = Vec::new();
-    // A tree without any need not know of them.
-    let _ = fs.xattrs(file, &mut |name| names.push(name.to_vec()));
-    same!(names, wanted.keys().cloned().collect::<Vec<_>>(), "names of attributes");
-    for (name, value) in wanted {
-        assert!(fs.xattr(file, name) == Ok(&value[..]), "model: the value of {name:?}");
     }
 }
 

@@ -5,6 +5,8 @@
 //! - `socket`: the queues between client and server.
 //! - `faults`: what goes wrong, and how often.
 //! - `asks`: files and remote sockets, for what a tree asks.
+//! - `buffers`: the group of shared receive buffers.
+//! - `calls`: what the loop does with descriptors by calls of its own.
 //! - `ops`: what each operation does, when it runs.
 //!
 //! An operation that is submitted runs when the scheduler picks it, as late and in as many parts as it likes; its completion is handed out later still. What a send
@@ -14,6 +16,8 @@
 //! Must not know: 9P, sessions, trees.
 
 mod asks;
+mod buffers;
+mod calls;
 pub(crate) mod faults;
 pub(crate) mod memory;
 mod ops;
@@ -22,6 +26,7 @@ mod sqe;
 
 use crate::random::Random;
 use asks::Disk;
+use buffers::Buffers;
 use faults::{Fault, Faults};
 use io_uring::{cqueue, squeue::Entry};
 use memory::View;
@@ -79,24 +84,6 @@ enum Fd {
     /// Of what a tree asks: a file, and a socket to another server.
     File(usize),
     Remote(usize),
-}
-
-/// The group of shared receive buffers.
-#[derive(Debug)]
-struct Buffers {
-    start: usize,
-    bytes: usize,
-    /// With the kernel, in the order in which they were given.
-    free: VecDeque<u16>,
-    /// Named by a completion that was handed out, and not given back yet.
-    lent: Vec<u16>,
-    poisoned: Vec<bool>,
-}
-
-impl Buffers {
-    fn view(&self, id: u16) -> View {
-        View { at: self.start + usize::from(id) * self.bytes, len: self.bytes }
-    }
 }
 
 /// Items of task work that an enter runs: fewer than in a real one, so that there are soon too many.
@@ -308,16 +295,6 @@ impl Kernel {
         self.writes.len() + self.queued.iter().filter(|sqe| matches!(sqe.kind, Kind::Write { .. })).count()
     }
 
-    /// Shared buffers that the program has.
-    pub(crate) fn lent_buffers(&self) -> usize {
-        self.buffers.as_ref().map_or(0, |buffers| buffers.lent.len())
-    }
-
-    /// Shared buffers that are not with the kernel, whoever has them.
-    pub(crate) fn missing_buffers(&self) -> usize {
-        self.buffers.as_ref().map_or(0, |buffers| buffers.poisoned.len() - buffers.free.len())
-    }
-
     // Submission.
 
     pub(crate) fn push(&mut self, build: impl FnOnce() -> Entry) -> bool {
@@ -417,7 +394,7 @@ impl Kernel {
             op.sums = memory::sums(&op.views, 0, total).map(|(_, sum)| sum).collect();
             op.stuck = self.fires(Fault::LogStuck);
         }
-        trace!(self, "submitted {:x} {} of {total} bytes on {}", sqe.user_data, name(&sqe.kind), sqe.fd);
+        trace!(self, "submitted {:x} {} of {total} bytes on {}", sqe.user_data, sqe.kind.name(), sqe.fd);
         if sqe.is_receive() && sqe.kind != Kind::ReceiveShared {
             memory::poison(&op.views, 0);
         } else if let Kind::Ask(Call::Read { .. }) = sqe.kind {
@@ -466,7 +443,7 @@ impl Kernel {
             if !sqe.is_receive() || !other.sqe.is_receive() {
                 continue;
             }
-            if is_sink(sqe, &other.sqe) {
+            if sqe.is_same_sink(&other.sqe) {
                 self.sinks.push(views[0].at);
                 continue;
             }
@@ -595,7 +572,7 @@ impl Kernel {
         timers.map(|op| op.due).min()
     }
 
-    // Registration and the rest.
+    // Registration.
 
     pub(crate) fn register_table(&mut self, entries: u32) -> io::Result<()> {
         assert!(self.table.is_empty(), "registration: one table");
@@ -610,117 +587,5 @@ impl Kernel {
         assert!(len <= 1 << 30, "registration: an entry has at most 1 GiB");
         self.table[slot as usize] = View { at: start, len };
         Ok(())
-    }
-
-    pub(crate) fn share_buffers(&mut self, start: *mut u8, count: u16, bytes: u32) {
-        assert!(count.is_power_of_two() && self.buffers.is_none(), "registration: one group, of a power of two");
-        let lent = (0..count).collect();
-        let poisoned = vec![false; usize::from(count)];
-        self.buffers =
-            Some(Buffers { start: start as usize, bytes: bytes as usize, free: VecDeque::new(), lent, poisoned });
-    }
-
-    pub(crate) fn give_buffer(&mut self, id: u16) {
-        let buffers = self.buffers.as_mut().expect("registration: buffers are shared before they are given back");
-        let lent = buffers.lent.iter().position(|&lent| lent == id);
-        buffers.lent.swap_remove(lent.expect("shared buffers: one is given back that was not lent, or twice"));
-        memory::poison(&[buffers.view(id)], 0);
-        buffers.poisoned[usize::from(id)] = true;
-        buffers.free.push_back(id);
-    }
-
-    /// Lets go of the memory of the shared buffers, at the end of it all.
-    pub(crate) fn forget_buffers(&self) {
-        if let Some(buffers) = &self.buffers {
-            memory::forget(buffers.start, buffers.bytes * buffers.poisoned.len());
-        }
-    }
-
-    pub(crate) fn adopt(&mut self, place: u32, fd: i32) -> bool {
-        self.socket(fd);
-        let Some(there) = self.places.get_mut(place as usize) else { return false };
-        assert!(there.is_none(), "registration: place {place} of the table of files is not empty");
-        *there = Some(fd);
-        true
-    }
-
-    pub(crate) fn let_go(&mut self, place: u32) {
-        let there = self.places.get_mut(place as usize).and_then(Option::take);
-        assert!(there.is_some(), "registration: place {place} of the table of files is empty");
-    }
-
-    pub(crate) fn shutdown(&mut self, fd: i32) {
-        if self.shutdown_remote(fd) {
-            return;
-        }
-        let number = self.socket(fd);
-        trace!(self, "connection {number}: shut down");
-        self.sockets[number].shut = true;
-    }
-
-    /// The client says nothing more.
-    pub(crate) fn has_hung_up(&self, fd: i32) -> bool {
-        let socket = &self.sockets[self.socket(fd)];
-        socket.finished || socket.gone || socket.reset
-    }
-
-    /// It could not take all of the last send.
-    pub(crate) fn was_full(&self, fd: i32) -> bool {
-        self.sockets[self.socket(fd)].was_full
-    }
-
-    /// The server has a reason to end this connection.
-    pub(crate) fn excuse(&mut self, fd: i32, why: &'static str) {
-        let number = self.socket(fd);
-        self.sockets[number].excuse = Some(why);
-    }
-
-    pub(crate) fn close(&mut self, fd: i32) {
-        let Some(was) = self.fds.remove(&fd) else { panic!("descriptors: {fd} is closed and is not open") };
-        let under_way = self.in_flight.iter().any(|op| op.sqe.fd == fd)
-            || self.late.iter().chain(self.deferred.iter().flatten()).any(|cqe| cqe.fd == fd);
-        assert!(!under_way, "descriptors: {fd} is closed with operations in flight");
-        assert!(!self.places.contains(&Some(fd)), "descriptors: {fd} is closed and keeps its place in the table");
-        if let Fd::Socket(number) = was {
-            trace!(self, "connection {number}: closed");
-            let socket = &mut self.sockets[number];
-            (socket.closed, socket.fd) = (true, None);
-            if !socket.shut {
-                self.refused += 1;
-                socket.excuse = Some("it was refused");
-            }
-            // What named its operations is never used again.
-            let names = std::mem::take(&mut self.sockets[number].names);
-            self.past.extend(names);
-            let excess = self.past.len().saturating_sub(64);
-            self.past.drain(..excess);
-        }
-    }
-
-    pub(crate) fn peer_identity(&self, fd: i32) -> Option<(u32, u32)> {
-        self.sockets[self.socket(fd)].uid.map(|uid| (uid, uid))
-    }
-}
-
-/// The sink is one buffer for all: receives into it start at the same place, with at most its length.
-fn is_sink(a: &Sqe, b: &Sqe) -> bool {
-    matches!((a.kind, b.kind), (Kind::Receive { at: a, .. }, Kind::Receive { at: b, .. }) if a == b)
-}
-
-fn name(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Receive { .. } => "receive",
-        Kind::ReceiveShared => "receive into shared buffers",
-        Kind::ReceiveList { .. } => "receive into a list",
-        Kind::Send { .. } => "send",
-        Kind::SendList { .. } | Kind::SendViews { .. } => "send of a list",
-        Kind::WriteFixed { .. } => "write through the table",
-        Kind::Accept => "accept",
-        Kind::Poll => "poll",
-        Kind::Cancel { .. } => "cancel",
-        Kind::Timeout { .. } => "time-out",
-        Kind::Populate { .. } => "populate",
-        Kind::Write { .. } => "write",
-        Kind::Ask(_) => "call",
     }
 }

@@ -86,7 +86,33 @@ pub(crate) struct Sqe {
     pub(crate) waits_for_all: bool,
 }
 
+impl Kind {
+    /// For traces.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Kind::Receive { .. } => "receive",
+            Kind::ReceiveShared => "receive into shared buffers",
+            Kind::ReceiveList { .. } => "receive into a list",
+            Kind::Send { .. } => "send",
+            Kind::SendList { .. } | Kind::SendViews { .. } => "send of a list",
+            Kind::WriteFixed { .. } => "write through the table",
+            Kind::Accept => "accept",
+            Kind::Poll => "poll",
+            Kind::Cancel { .. } => "cancel",
+            Kind::Timeout { .. } => "time-out",
+            Kind::Populate { .. } => "populate",
+            Kind::Write { .. } => "write",
+            Kind::Ask(_) => "call",
+        }
+    }
+}
+
 impl Sqe {
+    /// The sink is one buffer for all: receives into it start at the same place, with at most its length.
+    pub(super) fn is_same_sink(&self, other: &Sqe) -> bool {
+        matches!((self.kind, other.kind), (Kind::Receive { at: a, .. }, Kind::Receive { at: b, .. }) if a == b)
+    }
+
     pub(crate) fn is_receive(&self) -> bool {
         matches!(self.kind, Kind::Receive { .. } | Kind::ReceiveShared | Kind::ReceiveList { .. })
     }
