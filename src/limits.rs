@@ -113,13 +113,13 @@ impl Bounds {
                     + BACKLOG_BYTES_ALL as u64,
             ),
             ("attributes on their way", ATTR_BYTES_ALL as u64),
-            // One more of each connection is in place of what its window would have.
+            // Beyond the bound a connection may have one more request, in the room that its window is counted with.
             ("requests that wait", LATE_BYTES_ALL as u64),
             ("locks", (locks::LOCKS_MAX * locks::BYTES_MAX) as u64),
             ("figures and log", FIGURES_BYTES),
             ("log lines on their way", LOG_WAITING_BYTES_MAX as u64),
             ("replies", REPLY_BYTES_MAX as u64 + batches + connections * 2 * SHORT_REPLY_BYTES),
-            // What an ask reads and writes is the tree's.
+            // Only a tree that asks takes it; ring9's own trees do not. What an ask reads and writes is the tree's.
             ("asks in flight", (ASKS_MAX * ASK_BYTES) as u64),
             // A connection has one receive and one send in flight.
             ("lists of views", (connections * 2 + KEPT_GATHERS as u64) * GATHER_BYTES as u64),

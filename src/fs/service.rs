@@ -409,7 +409,7 @@ pub trait Service {
         0
     }
 
-    /// The next ask of this tree, if it has one. The loop calls this at most once for each of its free places, so a tree
+    /// The next ask of this tree, if it has one. The loop calls this only while it has a free place, so a tree
     /// may have to wait until an earlier ask has its result. A name may be used again once [`answered`](Self::answered) had it.
     fn ask(&mut self) -> Option<(AskId, Ask)> {
         None

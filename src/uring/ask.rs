@@ -1,8 +1,8 @@
 //! An ask of the tree in flight: the SQE of its system call, and all memory that the SQE names. **Unsafe.**
 //!
 //! Ownership: a [`Flight`] is boxed, and owns the ask with its memory, the list of views, the message header, the address and
-//! the time. The loop keeps it until the terminal CQE, and reads and changes nothing of it between `start` and that CQE; so every
-//! `push` in here is sound. An ask whose file the loop does not know is the tree's responsibility: its descriptors are numbers.
+//! the time. The loop keeps it until the terminal CQE, and changes nothing that the SQE names between `start` and that CQE; so
+//! every `push` in here is sound. Descriptors are numbers that the tree gives: the loop checks none of them.
 //!
 //! All opcodes are those of Linux 5.19, but for READV_FIXED and WRITEV_FIXED (6.15) and sends of lists (6.17). Before these the
 //! plain forms are used: READV, WRITEV, SENDMSG.

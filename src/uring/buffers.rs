@@ -246,7 +246,7 @@ impl Spares {
     }
 }
 
-/// Memory for payload that nobody wants. All peers share it: nobody ever reads it.
+/// Memory for payload that is thrown away. All peers share it, and it is never read.
 pub(crate) struct Sink(&'static mut [u8]);
 
 impl Sink {

@@ -1,5 +1,5 @@
 //! What the kernel may be touching: the memory behind each operation in flight, and the SQEs that
-//! name it. **Unsafe**: the loop calls [`Ring::push`] only here and in `buffers.rs`.
+//! name it. **Unsafe**: the loop calls [`Ring::push`] only here, in `buffers.rs` and in `ask.rs`.
 //!
 //! Ownership: a value of [`PayloadReceive`] or [`Outbound`] owns the memory that its SQE names, on the
 //! heap or in the arena, so that the value itself may move. Its peer keeps it until the terminal

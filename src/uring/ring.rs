@@ -5,7 +5,7 @@
 //! the real one.
 //!
 //! Ownership: the caller of [`Ring::push`] keeps the memory that the SQE names until the terminal
-//! CQE (`flight.rs` and `buffers.rs` do). The arena, the sink and the shared buffers are never
+//! CQE (`flight.rs`, `buffers.rs` and `ask.rs` do). The arena, the sink and the shared buffers are never
 //! unmapped.
 
 use super::ask::ASKS_MAX;

@@ -6,7 +6,7 @@
 //! | `peers`, `work` | who is there; who has a turn |
 //! | `accepts`, `receives`, `sends`, `quiet` | listeners; bytes of a peer, in and out; sends without a CQE |
 //! | `kept` | memory of replies and lists of views, for the next ones |
-//! | `asks` | system calls that the tree wants done |
+//! | `asks` | system calls that the tree asks for |
 //! | `late` | what the tree answers later (`gates`: whose replies wait for it) |
 //! | `reclaim`, `growth` | whose memory is taken back; memory for more files |
 //! | `outlet`, `drain` | log lines; the end, with signals and the timer |
@@ -71,7 +71,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A peer with so many unserved bytes is not received from.
+/// A peer with this many unserved bytes is not received from.
 const BACKLOG_BYTES: usize = 64 << 10;
 /// What all windows together may have beyond one of the usual size for each peer.
 pub const BACKLOG_BYTES_ALL: usize = 64 << 20;
@@ -258,12 +258,12 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.turn_with(true)
     }
 
-    /// One turn that does not wait, for who drives both ends from one thread.
+    /// One turn that does not wait, for a caller that drives both ends from one thread.
     pub fn turn_now(&mut self) -> std::io::Result<()> {
         self.turn_with(false)
     }
 
-    /// Stops accepting and lets replies leave, for a while. At the second call it waits for no connection any more.
+    /// Stops accepting and lets replies leave, for a while. The second call closes all connections at once.
     pub fn begin_drain(&mut self) -> std::io::Result<()> {
         if !self.drain.begin(self.clock.at.mono_ns) {
             self.sweep()?;

@@ -283,7 +283,7 @@ fn timers_end_and_are_cancelled() {
         let cancel = asking.want(Ask::Cancel { of: long });
         let (ask, result) = asking.wait(cancel);
         assert!(matches!(ask, Ask::Cancel { of } if of == long) && result == Ok(0));
-        assert_eq!(asking.wait(long).1, Err(Error(ECANCELED as u16)));
+        assert_eq!(asking.wait(long).1, Err(Error::ECANCELED));
         assert_eq!(asking.result(Ask::Cancel { of: long }), Err(Error::ENOENT));
     });
 }
@@ -421,7 +421,7 @@ fn a_connect_is_cancelled_whichever_operation_it_is_at() {
     let socket = asking.only();
     asking.ends(socket.user_data, 50);
     assert_eq!(asking.server.ring().closed, [50]);
-    assert_eq!(asking.take(id).map(|(_, result)| result), Some(Err(Error(ECANCELED as u16))));
+    assert_eq!(asking.take(id).map(|(_, result)| result), Some(Err(Error::ECANCELED)));
 
     let id = asking.want(Ask::Connect { to: Remote::Unix(b"/there"[..].into()) });
     asking.turns();
@@ -435,7 +435,7 @@ fn a_connect_is_cancelled_whichever_operation_it_is_at() {
     assert_eq!(asking.take(cancel).map(|(_, result)| result), Some(Ok(0)));
     asking.ends(connect.user_data, -ECANCELED);
     assert_eq!(asking.server.ring().closed, [50, 51]);
-    assert_eq!(asking.take(id).map(|(_, result)| result), Some(Err(Error(ECANCELED as u16))));
+    assert_eq!(asking.take(id).map(|(_, result)| result), Some(Err(Error::ECANCELED)));
 }
 
 #[test]
@@ -513,4 +513,18 @@ fn the_second_request_to_end_waits_for_no_ask() {
 #[should_panic(expected = "this tree asks for I/O, and this driver does none")]
 fn a_driver_without_asks_refuses_a_tree_that_needs_them() {
     let _ = Session::<Asker>::new(Config::new(0, 1 << 20));
+}
+
+/// The kernel may still read what an ask names when its loop is gone.
+#[test]
+fn a_loop_that_ends_early_leaves_the_memory_of_its_asks() {
+    let mut asking = by_hand();
+    let block = asking.block(b"data");
+    let mut data = Iovec::default();
+    data.put_slice(asking.arena.slice(&block, 0..4));
+    asking.want(Ask::Write { file: Descriptor(7), offset: 0, data: data.into() });
+    asking.turns();
+    let Asking { server, arena, .. } = asking;
+    drop(server);
+    assert_eq!(arena.gauge().pins(), 1);
 }

@@ -16,6 +16,9 @@ use super::{Ask, AskId, At, Grant, Result};
 
 /// What a wrapper does with a call, and with what follows from calls that it has put off.
 pub trait Hook {
+    /// As [`Service::NEEDS_ASKS`], for what the hook itself asks.
+    const NEEDS_ASKS: bool = false;
+
     /// Makes the call of the tree inside, or answers by itself.
     fn call<T: Service>(&mut self, tree: &mut T, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome;
 
@@ -96,7 +99,7 @@ impl<T, H> Wrapped<T, H> {
 
 impl<T: Service, H: Hook> Service for Wrapped<T, H> {
     const FILE_BYTES: usize = T::FILE_BYTES;
-    const NEEDS_ASKS: bool = T::NEEDS_ASKS;
+    const NEEDS_ASKS: bool = T::NEEDS_ASKS || H::NEEDS_ASKS;
 
     #[inline(always)]
     fn call(&mut self, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {

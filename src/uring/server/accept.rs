@@ -22,7 +22,7 @@ pub enum Trust {
     All,
     /// The user at the other end of the unix socket is who it must be; root may act for anyone.
     PeerUid,
-    /// Everyone is nobody.
+    /// Every user is nobody, 65534.
     Squash,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Accepts {
     hash_key: u64,
 }
 
-/// How a session is told whom to trust, and who the server is.
+/// What a session is told of trust, and of the server's own user.
 pub(super) struct Identity {
     pub(super) trust: session::Trust,
     pub(super) owner: Option<u32>,

@@ -46,7 +46,7 @@ impl Drain {
         self.until_ns.is_some_and(|until| now >= until)
     }
 
-    /// The drain was asked for twice: nothing is waited for.
+    /// The drain was asked for twice: connections are closed at once, and asks are not waited for.
     pub(super) fn is_hurried(&self) -> bool {
         self.is_hurried
     }
@@ -79,7 +79,7 @@ impl Drain {
             ),
         });
         if let Some(signal) = ends {
-            let waits = if self.is_on() { " again; nothing is waited for" } else { "; replies have 5 s to leave" };
+            let waits = if self.is_on() { " again; connections are closed now" } else { "; replies have 5 s to leave" };
             log::info!(target: "end", "{}: the server ends{waits}", name_of(signal));
         }
         ends.is_some()

@@ -34,8 +34,8 @@ impl Late {
         self.gates.note(slot, gates);
     }
 
-    /// Ends what the tree can end by now, and lists the peers whose replies that brings about. Where this round is over, they
-    /// have a turn in the next one, which does not wait then.
+    /// Ends what the tree can end by now, 64 operations at most, and lists the peers that have a reply. Where this round is over,
+    /// they have a turn in the next one, which starts without waiting.
     #[inline]
     pub(super) fn complete<S: Service>(
         &mut self,
@@ -62,19 +62,17 @@ impl Late {
             }
         }
         // A peer that waited may be gone by now. If its slot is another one's, that one has a turn for nothing.
-        let mut list = |slot| {
+        let mut list = |work: &mut Work, slot| {
             if let Some(peer) = peers.get_mut(slot) {
                 work.list(slot, &mut peer.listed);
             }
         };
         while let Some(slot) = self.gates.next_open(|gate| fs.is_open(gate)) {
-            list(slot);
+            list(work, slot);
         }
         if work.has_behind() && !fs.is_behind() {
             for slot in work.take_behind() {
-                if let Some(peer) = peers.get_mut(slot) {
-                    work.list(slot, &mut peer.listed);
-                }
+                list(work, slot);
             }
         }
     }
@@ -117,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_tree_has_a_turn_once_it_is_no_longer_behind() {
+    fn a_peer_that_waits_for_the_tree_has_a_turn_once_it_is_no_longer_behind() {
         let (mut late, mut tree, mut peers, mut work) = begun();
         [1, 9].into_iter().for_each(|slot| work.wait_behind(slot));
         for is_behind in [true, false] {

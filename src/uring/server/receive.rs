@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn payload_that_nobody_wants_goes_to_the_sink() {
+    fn payload_that_is_thrown_away_goes_to_the_sink() {
         let mut begun = Begun::new();
         begun.peer.need.skip = 100;
         assert_eq!(begun.arm(), (Armed::Done, 1));

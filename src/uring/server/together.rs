@@ -18,10 +18,12 @@ const TOGETHER_MAX: usize = 16;
 /// How often the peer may be received from again in its turn, which has begun.
 #[inline]
 pub(super) fn times<S: Service>(slot: u32, peer: &Peer<S>, work: &Work, now: u64) -> usize {
-    match peer.readable {
-        false => 0,
-        true if work.is_shared(slot, now) => AGAIN_MAX,
-        true => TOGETHER_MAX,
+    if !peer.readable {
+        0
+    } else if work.is_shared(slot, now) {
+        AGAIN_MAX
+    } else {
+        TOGETHER_MAX
     }
 }
 

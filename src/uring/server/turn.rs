@@ -5,8 +5,8 @@
 //!   -> for each listed peer: serve -> (receive again: enter -> drain -> serve) -> answer
 //!   -> timer, growth, shared buffers -> ask the tree once more -> log lines
 //! ```
-//! Only the turn enters and drains. What a CQE and a peer's turn do (handlers) pushes entries at most; a queue that is full is
-//! submitted at the push, without a drain.
+//! Only the turn enters to wait, and only the turn drains. Handlers (what a CQE does, and serve and answer of a peer) push
+//! entries. A push into a full queue submits it, and does not drain.
 //!
 //! Must not know: how bytes are received, served and sent.
 

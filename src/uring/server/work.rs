@@ -20,7 +20,7 @@ pub(super) struct Work {
     left: usize,
     /// Peers that are not served until the tree is no longer behind.
     behind: BTreeSet<u32>,
-    /// From which slot on those are listed next.
+    /// The slot from which the next list of these starts.
     first: u32,
     /// Peers that have had a turn a moment ago.
     busy: Recent,
@@ -87,8 +87,8 @@ impl Work {
         !self.behind.is_empty()
     }
 
-    /// Those that wait for the tree, which wait no longer. The tree may be behind again after the first of them, so each
-    /// comes first in its turn.
+    /// Takes the peers that wait for the tree. Each list starts one of them later, since the tree may be behind again after the
+    /// first.
     pub(super) fn take_behind(&mut self) -> impl Iterator<Item = u32> + use<> {
         let mut behind = std::mem::take(&mut self.behind);
         let first = behind.range(self.first..).next().or(behind.first()).copied().unwrap_or(0);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_tree_comes_once() {
+    fn a_peer_that_waits_for_the_tree_comes_once() {
         let mut work = Work::default();
         assert!(!work.has_behind());
         [2, 1, 2].into_iter().for_each(|slot| work.wait_behind(slot));

@@ -21,8 +21,7 @@ use std::rc::Rc;
 const JOBS_AT_ONCE: usize = 6;
 /// The bytes of the block of which slices are written.
 const BLOCK_BYTES: usize = 4096;
-const ECANCELED: Error = Error(125);
-/// Errors of a kernel that are nobody's fault.
+/// Errors that a sound ask may have.
 const PASSING: [u16; 9] = [5, 12, 28, 101, 104, 110, 111, 122, 125];
 
 /// What a job does.
@@ -98,7 +97,7 @@ impl Asking {
         assert_eq!(state.world.borrow().kernel.files(), 0, "asks: files that were to be removed");
     }
 
-    /// It was abandoned: asks in flight keep what they name.
+    /// Whether no job, no wanted ask and no ask in flight is left.
     pub(crate) fn is_idle(&self) -> bool {
         self.0.borrow().is_idle()
     }
@@ -360,7 +359,8 @@ impl State {
                     Ok(0) => assert!(now >= asked_ns + ns, "asks: a timer has ended early"),
                     // A kernel without memory cancels it, too.
                     error => assert!(
-                        error == Err(ECANCELED) && (is_cancelled || self.world.borrow().kernel.fails_at.is_some()),
+                        error == Err(Error::ECANCELED)
+                            && (is_cancelled || self.world.borrow().kernel.fails_at.is_some()),
                         "asks: {error:?} of a timer"
                     ),
                 }
@@ -437,6 +437,8 @@ impl State {
 }
 
 impl Hook for Asking {
+    const NEEDS_ASKS: bool = true;
+
     fn call<T: Service>(&mut self, tree: &mut T, op: OpId, call: Call<'_>, show: Show<'_>, at: At) -> Outcome {
         tree.call(op, call, show, at)
     }

@@ -15,7 +15,7 @@
 //! - `shrink`: the shortest plan that still fails.
 //!
 //! An oracle says its name in front of what it has found: submission, registration, descriptors, memory, "shared buffers", replies, flush, writes, model, bounds, leaks,
-//! stall, trust, gates. A panic of the server without such a name is its own assertion.
+//! stall, trust, gates, log, asks. A panic of the server without such a name is its own assertion.
 
 mod asking;
 mod client;

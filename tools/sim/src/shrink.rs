@@ -20,6 +20,8 @@ const ORACLES: &[&str] = &[
     "stall",
     "trust",
     "gates",
+    "log",
+    "asks",
 ];
 
 /// Which oracle has found it.

@@ -226,8 +226,6 @@ impl<F: Filesystem> Slow<F> {
 
 impl<F: Filesystem> Service for Slow<F> {
     const FILE_BYTES: usize = Simple::<Watch<F>>::FILE_BYTES;
-    /// It is inside of a tree that asks (`asking.rs`).
-    const NEEDS_ASKS: bool = true;
 
     fn init(&mut self, at: At) -> Result<()> {
         Service::init(&mut self.tree, at)

@@ -65,10 +65,10 @@ impl Kernel {
 
     /// What must be true of an ask that is submitted.
     pub(super) fn check_asked(&self, sqe: &Sqe, total: usize) {
-        let others = self.in_flight.iter().filter(|other| other.sqe.fd == sqe.fd);
+        let mut others = self.in_flight.iter().filter(|other| other.sqe.fd == sqe.fd);
         match sqe.kind {
             Kind::Ask(Call::Close) => {
-                let names_none = others.filter(|other| self.names_fd(&other.sqe)).count() == 0;
+                let names_none = !others.any(|other| self.names_fd(&other.sqe));
                 assert!(names_none, "descriptors: {} is closed with asks in flight", sqe.fd);
             }
             Kind::Ask(Call::Write { .. } | Call::Read { .. } | Call::Sync | Call::Allocate { .. }) => {
@@ -83,8 +83,8 @@ impl Kernel {
                     self.disk.remotes[self.remote(sqe.fd)].is_connected,
                     "submission: {sqe:?} before it is connected"
                 );
-                let same = |other: &&Op| other.sqe.is_receive() == sqe.is_receive() && self.is_asked(&other.sqe);
-                assert!(others.filter(same).count() == 0, "submission: {sqe:?} while another is under way");
+                let same = |other: &Op| other.sqe.is_receive() == sqe.is_receive() && self.is_asked(&other.sqe);
+                assert!(!others.any(same), "submission: {sqe:?} while another is under way");
             }
         }
         let moves =

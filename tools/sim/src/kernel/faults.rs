@@ -90,7 +90,7 @@ impl Faults {
             let rate = match fault {
                 Fault::ReceiveFails | Fault::SendFails => random.of(&[0, 0, 1, 5, 20]),
                 Fault::TreeWaits => random.of(&[0, 0, 5, 50, 900]),
-                // Two of five seeds have a tree that is as late as that in all that it does, or has gates.
+                // Each of the two happens in two of five seeds.
                 Fault::TreeLate | Fault::ReplyGated => random.of(&[0, 0, 0, 60, 500]),
                 // Only counted.
                 Fault::GateHolds | Fault::ReplyOvertakes => 0,
