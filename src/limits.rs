@@ -95,6 +95,8 @@ impl Bounds {
     pub fn holders(&self) -> [(&'static str, u64); 14] {
         let windows = WINDOW_BYTES as u64;
         let connections = self.connections + CLOSING_MAX as u64;
+        // As many may have left and be waited for by the tree.
+        let sessions = connections + self.connections;
         // The reply that passes the bound is in one batch, and what is kept for the next ones is not counted there.
         let batches = (BATCH_BYTES_MAX + KEPT_BATCH_BYTES_ALL) as u64;
         // A file has at most one block that is smaller than a page.
@@ -104,7 +106,7 @@ impl Bounds {
             ("files", self.memory),
             ("block tables", blocks * TABLE_BYTES_PER_BLOCK as u64 + pages * (NODE_BYTES + PARTS_BYTES) as u64),
             ("inodes and names", self.inodes * INODE_BYTES),
-            ("connections", connections * CONNECTION_BYTES),
+            ("connections", sessions * CONNECTION_BYTES),
             ("fids", FID_BYTES_MAX as u64 + connections * 2 * FID_BYTES_OWN as u64),
             (
                 "receive buffers",

@@ -334,7 +334,8 @@ pub trait Service {
         Ok(())
     }
 
-    /// After serving ended and every file is closed: everything is released.
+    /// After serving ended: everything is released. Every file is closed, unless the tree has not ended the last operations
+    /// when it was not waited for any more.
     fn cleanup(&mut self) -> Result<()> {
         Ok(())
     }
@@ -425,7 +426,8 @@ pub trait Service {
         false
     }
 
-    /// Serving ends and every file is closed. From now on the tree asks only for what it needs in order to end.
+    /// Serving ends, and every file is closed; or the time that a drain has is over, and files are open only because this tree
+    /// has not ended their operations. It is to end these now. From now on it asks only for what it needs in order to end.
     fn retire(&mut self, at: At) {
         let _ = at;
     }

@@ -109,7 +109,7 @@ impl Budget {
     }
 
     /// Whether requests that wait are to be few.
-    pub(super) fn is_late(&self) -> bool {
+    pub fn is_late(&self) -> bool {
         self.late_bytes() >= LATE_BYTES_ALL
     }
 

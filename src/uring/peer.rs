@@ -4,9 +4,11 @@
 //! Open --EOF--> Finishing --all served and sent--> Closing --nothing in flight--> gone
 //!   `-----------error, broken message, drain over------^
 //! ```
+//! A closing peer has left once nothing is in flight: its socket is closed. It is gone once the tree has ended its last
+//! operation, too.
+//!
 //! "In flight" means that the kernel may still touch the memory of that operation. It ends with the
-//! terminal CQE, or for a quiet send once that is known to have ended. A peer is gone only when
-//! nothing is in flight.
+//! terminal CQE, or for a quiet send once that is known to have ended.
 
 use super::buffers::{WINDOW_BYTES, Window};
 use super::flight::{Outbound, PayloadReceive};
@@ -28,7 +30,7 @@ pub(crate) enum Life {
     Open,
     /// Nothing more will arrive; what has arrived is served, and replies leave.
     Finishing,
-    /// Shut down; waits until nothing is in flight.
+    /// Shut down; waits until nothing is in flight, and until the tree has ended its last operation.
     Closing,
 }
 
@@ -76,6 +78,8 @@ pub(crate) struct Peer<S: Service> {
     turn: u64,
     /// All fids of a peer that is closing are closed.
     pub(crate) closed: bool,
+    /// Its socket is closed.
+    pub(crate) has_left: bool,
     /// The window has bytes that the session has not seen.
     pub(crate) fresh: bool,
     /// Until when it receives into a window of its own, where payloads can land, in monotonic nanoseconds: for a while after a large payload has begun.
@@ -117,6 +121,7 @@ impl<S: Service> Peer<S> {
             need: Need::default(),
             turn: 0,
             closed: false,
+            has_left: false,
             fresh: false,
             bulk_until_ns: 0,
             intake: Intake::default(),

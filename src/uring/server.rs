@@ -179,9 +179,14 @@ impl<R: Ring, S: Service> Server<R, S> {
         &mut self.io.ring
     }
 
-    /// Connections that are not gone yet.
+    /// Connections whose sockets are not closed yet.
     pub fn peers(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Sessions whose sockets are closed, and of which the tree has an operation.
+    pub fn left(&self) -> usize {
+        self.peers.left()
     }
 
     /// Connections that were overdue at the last sweep and are not closed for it yet.
@@ -237,20 +242,23 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.is_drained() && self.outlet.is_done()
     }
 
-    /// Whether connections and listeners are gone for good, and the tree asks for nothing more. Asks are not waited for once
-    /// the drain was asked for twice.
+    /// Whether connections and listeners are gone for good, and the tree has ended everything and asks for nothing more. Once
+    /// the drain was asked for twice the tree is not waited for.
     fn is_drained(&self) -> bool {
-        let serves_nobody = self.serves_nobody();
-        if S::NEEDS_ASKS {
-            serves_nobody && (self.drain.is_hurried() || self.asks.are_over(&self.fs))
-        } else {
-            serves_nobody
+        if self.drain.is_hurried() {
+            return self.has_no_peers();
         }
+        self.serves_nobody() && (!S::NEEDS_ASKS || self.asks.are_over(&self.fs))
+    }
+
+    /// Whether connections and listeners are gone for good, and the tree has ended every operation.
+    fn serves_nobody(&self) -> bool {
+        self.has_no_peers() && self.peers.is_empty()
     }
 
     /// Whether connections and listeners are gone for good.
-    fn serves_nobody(&self) -> bool {
-        self.drain.is_on() && self.peers.is_empty() && self.accepts.are_closed()
+    fn has_no_peers(&self) -> bool {
+        self.drain.is_on() && self.peers.len() == 0 && self.accepts.are_closed()
     }
 
     /// One turn of the loop; waits until there is something to do.
@@ -377,13 +385,13 @@ impl<R: Ring, S: Service> Server<R, S> {
         }
     }
 
-    /// Looks at all peers, once a second.
+    /// Looks at all peers that have a socket, once a second.
     fn sweep(&mut self) -> std::io::Result<()> {
         let now = self.clock.at.mono_ns;
         let rules = (self.drain.is_over(now), self.receives.is_shared());
         let mut sweep = self.reclaim.begin_sweep(&self.peers, &mut self.io.ring, now, rules);
         for slot in 0..self.peers.slots() {
-            let Some(peer) = self.peers.get_mut(slot) else { continue };
+            let Some(peer) = self.peers.get_mut(slot).filter(|peer| !peer.has_left) else { continue };
             match self.reclaim.look(slot, peer, &mut self.io.ring, &mut sweep) {
                 Look::Well => {}
                 Look::TooSlow => {
@@ -413,7 +421,7 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.work.list(slot, &mut self.peers[slot].listed);
     }
 
-    /// Ends a peer: what it had asked for is abandoned, and it is gone once nothing is in flight.
+    /// Ends a peer: what it had asked for is abandoned, and it leaves once nothing is in flight.
     fn end(&mut self, slot: u32) {
         self.peers.end(slot, &mut self.fs, self.clock.at, &mut self.io.ring);
     }
@@ -496,7 +504,10 @@ impl<R: Ring, S: Service> Drop for Server<R, S> {
         self.outlet.forget_in_flight();
         self.asks.forget_in_flight();
         for peer in self.peers.drain() {
-            peer.socket.shutdown(&mut self.io.ring);
+            // The descriptor of one that has left may be another one's.
+            if !peer.has_left {
+                peer.socket.shutdown(&mut self.io.ring);
+            }
             if peer.in_flight() {
                 std::mem::forget(peer);
             }

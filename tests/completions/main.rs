@@ -5,6 +5,7 @@ mod gates;
 mod host;
 mod identity;
 mod lines;
+mod silent;
 #[path = "../support/mod.rs"]
 mod support;
 mod windows;

@@ -41,7 +41,7 @@ impl Drain {
         self.until_ns
     }
 
-    /// The drain is to be over.
+    /// The drain is to be over: its time has passed, or it was asked for twice.
     pub(super) fn is_over(&self, now: u64) -> bool {
         self.until_ns.is_some_and(|until| now >= until)
     }

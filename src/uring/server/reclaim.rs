@@ -54,7 +54,7 @@ pub(super) struct Reclaim {
     /// Memory of replies, windows and fids in bytes: now, and the most since the allocator last gave memory back.
     held: usize,
     held_most: usize,
-    /// A peer that was ended to have its blocks back, until it is gone.
+    /// A peer that was ended to have its blocks back, until it has left.
     evicted: Option<u32>,
     overdue: Overdue,
     stats: Rc<Stats>,
@@ -225,7 +225,7 @@ impl Reclaim {
         self.evicted
     }
 
-    /// A peer is gone.
+    /// A peer has left: what it held is free.
     pub(super) fn gone(&mut self, slot: u32) {
         self.evicted = self.evicted.filter(|&evicted| evicted != slot);
     }
@@ -239,7 +239,13 @@ impl Reclaim {
 
     /// Whether one more connection may come. Where there are as many as there may be, the one that is overdue for longest
     /// is closed for it.
+    ///
+    /// Peers that have left hold what their tree has not ended. Beyond as many as there may be connections, or once requests
+    /// that wait take all the memory that they may, no further connection comes.
     pub(super) fn place<S: Service>(&mut self, peers: &Peers<S>, ring: &mut impl Ring, now: u64) -> Place {
+        if peers.left() >= self.peers_max || peers.left() > 0 && self.budget.is_late() {
+            return Place::None;
+        }
         if peers.len() - peers.closing() < self.peers_max {
             return if peers.closing() <= CLOSING_MAX { Place::Free } else { Place::None };
         }

@@ -41,7 +41,7 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.receives.turned(&mut self.io.ring);
         // What this turn has set off (a line of the log, say) must not wait until something else ends the sleep.
         self.complete();
-        if S::NEEDS_ASKS && self.serves_nobody() {
+        if S::NEEDS_ASKS && (self.serves_nobody() || self.has_no_peers() && self.drain.is_over(self.clock.at.mono_ns)) {
             self.asks.retire(&mut self.fs, self.clock.at);
         }
         if self.outlet.has_news() || self.drain.is_on() {
@@ -184,13 +184,8 @@ impl<R: Ring, S: Service> Server<R, S> {
         if peer.life == Life::Closing && !peer.closed {
             // Its fids are closed in parts. No CQE will come for the next part.
             self.work.list(slot, &mut peer.listed);
-        } else if peer.life == Life::Closing && !peer.in_flight() && !peer.session.is_ending() {
-            let mut peer = self.peers.remove(slot);
-            peer.window.discard(&mut self.receives.spares);
-            peer.socket.close(&mut self.io.ring);
-            self.options.stats.disconnected(slot);
-            self.options.stats.counters.closed.up();
-            self.reclaim.gone(slot);
+        } else if peer.life == Life::Closing && !peer.in_flight() {
+            self.leave(slot);
         } else if peer.life != Life::Closing {
             // What is open already leaves when the send that is in flight has ended.
             let fs = &self.fs;
@@ -212,6 +207,21 @@ impl<R: Ring, S: Service> Server<R, S> {
             }
         }
         Ok(())
+    }
+
+    /// Nothing of a closing peer is in flight: its socket is closed, and it is gone unless the tree has an operation of it.
+    fn leave(&mut self, slot: u32) {
+        if let Some(peer) = self.peers.leave(slot) {
+            peer.window.discard(&mut self.receives.spares);
+            peer.session.trim();
+            peer.socket.close(&mut self.io.ring);
+            self.options.stats.disconnected(slot);
+            self.options.stats.counters.closed.up();
+            self.reclaim.gone(slot);
+        }
+        if !self.peers[slot].session.is_ending() {
+            self.peers.remove(slot);
+        }
     }
 
     /// The requests of a peer that are served must not wait for news behind which it can ask for nothing more: its

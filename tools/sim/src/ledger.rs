@@ -348,11 +348,6 @@ impl Ledger {
         account.told.iter().find(|&(_, gate)| !begins && *gate <= opened).map(|(&tag, _)| tag)
     }
 
-    /// Whether operations wait in a tree that is late in more than reads, writes and fsyncs.
-    pub(crate) fn waits_late(&self) -> bool {
-        self.is_late && self.accounts.iter().any(|account| account.waiting > 0)
-    }
-
     /// Whether a client may have to wait: for an operation, for a gate, or because the tree is behind.
     pub(crate) fn may_wait(&mut self, number: u32) -> bool {
         let (opened, is_behind) = (self.opened, self.is_behind);
