@@ -203,7 +203,8 @@ pub enum Ask {
     /// A wait of `ns` nanoseconds. The result is 0.
     Timer { ns: u64 },
     /// Ends another ask of this tree early, which then has its own result: ECANCELED for a timer or a connect. The socket of
-    /// a send or a receive is shut down in both directions. The result is ENOENT if the other ask is not in flight.
+    /// a send or a receive is shut down in both directions. What a signal interrupts then is not repeated: ECANCELED, too. The
+    /// result is ENOENT if the other ask is not in flight.
     Cancel { of: AskId },
 }
 

@@ -38,7 +38,7 @@ impl Address {
     fn new(remote: &Remote) -> Result<Address> {
         match remote {
             Remote::Tcp(address) => Ok(Address::Inet(SockaddrStorage::from(*address))),
-            Remote::Unix(path) => UnixAddr::new(&**path).map(Address::Unix).map_err(error_of),
+            Remote::Unix(path) => UnixAddr::new(&**path).map(Address::Unix).map_err(|errno| error_of(errno as i32)),
         }
     }
 
@@ -90,7 +90,7 @@ pub(crate) struct Flight {
     time: types::Timespec,
     /// The socket of a connect, once it is made.
     socket: Option<RawFd>,
-    /// A connect whose socket is not made yet is to end once it is.
+    /// It is to end with the operation in flight.
     is_cancelled: bool,
     repeats: u16,
 }
@@ -125,11 +125,6 @@ impl Flight {
         self.ask
     }
 
-    /// Whether a wake-up may leave its operation without a CQE.
-    pub(crate) fn is_patient(&self) -> bool {
-        matches!(self.ask, Ask::Send { .. } | Ask::Receive { whole: true, .. })
-    }
-
     /// How it is ended early.
     pub(crate) fn ending(&self) -> Ending {
         match self.ask {
@@ -141,7 +136,7 @@ impl Flight {
         }
     }
 
-    /// It is to end with the operation in flight.
+    /// It is to end with the operation in flight, which its [`ending`](Self::ending) may hasten.
     pub(crate) fn cancel(&mut self) {
         self.is_cancelled = true;
     }
@@ -231,13 +226,19 @@ impl Flight {
     pub(crate) fn ended(&mut self, res: i32, ring: &mut impl Ring) -> Step {
         let failed = errno(res);
         // A close has closed its descriptor, however it ends (close(2)).
-        let may_repeat = self.repeats < REPEATS_MAX && !matches!(self.ask, Ask::Close { .. });
+        let may_repeat = !matches!(self.ask, Ask::Close { .. });
         if may_repeat && matches!(failed, Some(Errno::EINTR | Errno::EAGAIN)) {
-            self.repeats += 1;
-            self.close_socket(ring);
-            return if self.is_cancelled { Step::Over(Err(error_of(Errno::ECANCELED))) } else { Step::Again };
+            if self.is_cancelled {
+                self.close_socket(ring);
+                return Step::Over(Err(error_of(libc::ECANCELED)));
+            }
+            if self.repeats < REPEATS_MAX {
+                self.repeats += 1;
+                self.close_socket(ring);
+                return Step::Again;
+            }
         }
-        let result = failed.map_or(Ok(res as u32), |failed| Err(error_of(failed)));
+        let result = if res < 0 { Err(error_of(-res)) } else { Ok(res as u32) };
         match (&self.ask, failed) {
             (Ask::Timer { .. }, Some(Errno::ETIME)) => Step::Over(Ok(0)),
             // The target is running, and ends by itself.
@@ -249,7 +250,7 @@ impl Flight {
                 }
                 if self.is_cancelled {
                     self.close_socket(ring);
-                    return Step::Over(Err(error_of(Errno::ECANCELED)));
+                    return Step::Over(Err(error_of(libc::ECANCELED)));
                 }
                 Step::Again
             }
@@ -270,8 +271,12 @@ impl Flight {
     }
 }
 
-fn error_of(errno: Errno) -> Error {
-    Error(errno as u16)
+/// The error of this number. EIO for one that Linux has no name for.
+fn error_of(number: i32) -> Error {
+    match number {
+        1..=libc::EHWPOISON => Error(number as u16),
+        _ => Error::EIO,
+    }
 }
 
 fn open_flags(how: OpenHow) -> i32 {
@@ -373,6 +378,15 @@ mod tests {
         assert_eq!((flight.ending(), flight.ended(50, &mut ring)), (Ending::Itself, Step::Again));
         assert_eq!((flight.ending(), flight.ended(0, &mut ring)), (Ending::Cancel, Step::Over(Ok(50))));
         assert!(ring.closed.is_empty());
+    }
+
+    #[test]
+    fn an_error_has_the_number_that_linux_gives_it() {
+        for (res, error) in [(-1, 1), (-41, 41), (-133, 133), (-134, 5), (-512, 5), (-4095, 5)] {
+            let ask = Ask::Sync { file: Descriptor(7), data_only: true };
+            let Ok(mut flight) = Flight::new(AskId(1), ask, None) else { panic!("it is to be submitted") };
+            assert_eq!(flight.ended(res, &mut TestRing::default()), Step::Over(Err(Error(error))));
+        }
     }
 
     #[test]

@@ -438,6 +438,33 @@ fn a_connect_is_cancelled_whichever_operation_it_is_at() {
     assert_eq!(asking.take(id).map(|(_, result)| result), Some(Err(Error::ECANCELED)));
 }
 
+/// Where the kernel runs an operation in another thread, its cancellation is a signal to that thread. Or the operation has been
+/// interrupted just before.
+#[test]
+fn what_is_cancelled_and_interrupted_is_not_submitted_again() {
+    let file = Descriptor(7);
+    let read = || Ask::Read { file, offset: 0, into: Incoming::buffer(vec![0; 8]) };
+    let receive = || Ask::Receive { socket: file, into: Incoming::buffer(vec![0; 8]), whole: false };
+    for error in [EINTR, EAGAIN] {
+        for (ask, is_shut) in [(read(), false), (receive(), true)] {
+            let mut asking = by_hand();
+            let id = asking.want(ask);
+            asking.turns();
+            let target = asking.only();
+            let cancel = asking.want(Ask::Cancel { of: id });
+            asking.turns();
+            assert_eq!(asking.server.ring().shut, if is_shut { vec![7] } else { vec![] });
+            if let Some(cancellation) = asking.server.ring().of(ASYNC_CANCEL).first().copied() {
+                asking.server.ring().ends(cancellation.user_data, -EALREADY, 0);
+            }
+            asking.ends(target.user_data, -error);
+            assert_eq!(asking.take(cancel).map(|(_, result)| result), Some(Ok(0)));
+            assert_eq!(asking.take(id).map(|(_, result)| result), Some(Err(Error(ECANCELED as u16))));
+            assert_eq!((asking.server.asks(), asking.server.patient()), (0, 0));
+        }
+    }
+}
+
 #[test]
 fn a_cancellation_that_comes_too_late_says_so() {
     let mut asking = by_hand();

@@ -70,7 +70,6 @@ impl Asks {
                 }
             }
         }
-        self.is_restless = true;
         Ok(())
     }
 
@@ -85,6 +84,8 @@ impl Asks {
         let Some((slot, target)) = self.flights.iter_mut().find(|(_, flight)| flight.id == of) else {
             return Err((ask, Err(Error::ENOENT)));
         };
+        // It may end with EINTR or EAGAIN before the cancellation comes to it, or because of it.
+        target.cancel();
         match target.ending() {
             Ending::Cancel => {
                 let target = Token::new(Op::Ask, target.generation, slot as u32);
@@ -94,10 +95,7 @@ impl Asks {
                 ring.shutdown(fd);
                 Err((ask, Ok(0)))
             }
-            Ending::Itself => {
-                target.cancel();
-                Err((ask, Ok(0)))
-            }
+            Ending::Itself => Err((ask, Ok(0))),
         }
     }
 
@@ -110,7 +108,7 @@ impl Asks {
     fn submit<R: Ring>(&mut self, slot: u32, io: &mut Io<R>, table: &Table) -> io::Result<()> {
         let flight = &mut self.flights[slot as usize];
         let token = Token::new(Op::Ask, flight.generation, slot);
-        io.begin_patient(usize::from(flight.is_patient()));
+        io.begin_patient(1);
         io.push(|ring| flight.start(ring, token, table))
     }
 
@@ -127,7 +125,7 @@ impl Asks {
         let Some(flight) = self.flights.get_mut(slot).filter(|flight| flight.generation == token.generation) else {
             return false;
         };
-        io.end_patient(usize::from(flight.is_patient()));
+        io.end_patient(1);
         match flight.ended(res, &mut io.ring) {
             Step::Again => self.again.push(token.slot),
             Step::Over(result) => {
@@ -198,8 +196,11 @@ mod tests {
     fn a_tree_is_not_asked_while_no_place_is_free() {
         let mut begun = Begun::new();
         (0..ASKS_MAX as u64 + 2).for_each(|id| begun.want(id, Ask::Timer { ns: 1 }));
-        assert_eq!((begun.begin(), begun.begin(), begun.tree.wants.len()), (ASKS_MAX, 0, 2));
-        assert!(!begun.asks.has_work(), "a completion ends the wait");
+        for pushed in [ASKS_MAX, 0] {
+            assert_eq!((begun.begin(), begun.tree.wants.len()), (pushed, 2));
+            assert!(!begun.asks.has_work(), "a completion ends the wait");
+        }
+        assert_eq!(begun.io.patient(), ASKS_MAX);
         assert!(begun.ends(7, 0));
         assert_eq!((begun.begin(), begun.asks.len()), (1, ASKS_MAX));
     }

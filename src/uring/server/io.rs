@@ -18,8 +18,8 @@ pub(super) struct Io<R: Ring> {
     entered: usize,
     /// CQEs drained so far.
     drained: usize,
-    /// Operations in flight that a wake-up may leave without a CQE: receives into blocks, sends that wait for room, and writes
-    /// of log lines.
+    /// Operations in flight that a wake-up may leave without a CQE: receives into blocks, sends that wait for room, writes of
+    /// log lines, and all asks of the tree: each kind may wait for something, be it a page (buffered reads) or another machine.
     patient: usize,
     /// The memory of the last list of CQEs.
     events: Vec<Event>,
