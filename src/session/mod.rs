@@ -488,9 +488,9 @@ impl<S: Service> Session<S> {
         self.queue.is_cut()
     }
 
-    /// Whether operations of requests that nobody waits for any more have not ended. Their files are still open.
+    /// Whether operations have not ended that nobody waits for any more, closes of files among them.
     pub fn is_ending(&self) -> bool {
-        !self.pending.is_empty()
+        self.pending.is_ending()
     }
 
     /// The gates that replies wait for: the first one of each tree.

@@ -55,6 +55,8 @@ struct Leaving {
 pub(super) struct Pending {
     waiting: Vec<Waiting>,
     leaving: Vec<Leaving>,
+    /// Closes of files whose end is told to nobody, and that have not ended. A session that ends may have one for each fid.
+    closes: usize,
 }
 
 impl Pending {
@@ -72,7 +74,12 @@ impl Pending {
         self.waiting.len() + self.leaving.len() + flushes.chain(leaving).sum::<usize>()
     }
 
-    /// Nothing at all.
+    /// Whether something has not ended in the tree, be it a close that nobody is told of.
+    pub(super) fn is_ending(&self) -> bool {
+        !self.is_empty() || self.closes > 0
+    }
+
+    /// Nothing at all, but for closes that nobody is told of.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.leaving.is_empty()
@@ -221,6 +228,7 @@ impl<S: Service> Session<S> {
             None => {
                 if !matches!(fs.call(self.op(), Call::Close { file }, Show::Nothing, at), Outcome::Done(_)) {
                     self.serial += 1;
+                    self.pending.closes += 1;
                 }
             }
         }
@@ -278,18 +286,22 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// Goes on with an operation that the tree has named. If it is none of what waits, its answer is for nobody.
+    /// Goes on with an operation that the tree has named. If it is none of what waits, it is a close that nobody is told of.
     pub(super) fn go_on(&mut self, fs: &mut S, op: OpId, at: At) {
         let Some(found) = self.pending.waiting.iter().position(|waiting| waiting.op == op) else {
-            discard(fs, op, at);
+            if discard(fs, op, at) {
+                self.pending.closes = self.pending.closes.saturating_sub(1);
+            }
             return;
         };
         let waiting = self.pending.waiting.remove(found);
         let Some(request) = waiting.request else {
-            if !discard(fs, op, at) && !waiting.is_taken_back(fs) {
+            let ended = end_for_nobody(fs, op, at);
+            if ended.is_none() && !waiting.is_taken_back(fs) {
                 return self.pending.add(waiting);
             }
-            if let What::Remove { file } = waiting.what {
+            let removed = if let What::Remove { file } = waiting.what { Some(file) } else { None };
+            for file in [ended.flatten(), removed].into_iter().flatten() {
                 self.drop_file(fs, file, None, at);
             }
             return self.ended(fs, at);
@@ -304,10 +316,19 @@ impl<S: Service> Session<S> {
 
 /// Ends an operation that nobody waits for any more, if it can end by now: whether it has. A file that it gives out is closed.
 pub fn discard<S: Service>(fs: &mut S, op: OpId, at: At) -> bool {
-    let Outcome::Done(answer) = fs.finish(op, Show::Nothing, at) else { return false };
-    if let Ok(Done::File { file, .. } | Done::Walked(Some(file))) = answer.result {
+    let Some(file) = end_for_nobody(fs, op, at) else { return false };
+    if let Some(file) = file {
         // The name of the operation is free again.
         fs.call(op, Call::Close { file }, Show::Nothing, at);
     }
     true
+}
+
+/// The same, but a file that it gives out is to be closed by the caller. `None` if it cannot end by now.
+fn end_for_nobody<S: Service>(fs: &mut S, op: OpId, at: At) -> Option<Option<FileId>> {
+    let Outcome::Done(answer) = fs.finish(op, Show::Nothing, at) else { return None };
+    Some(match answer.result {
+        Ok(Done::File { file, .. } | Done::Walked(Some(file))) => Some(file),
+        _ => None,
+    })
 }

@@ -120,6 +120,29 @@ fn a_walk_that_ends_for_nobody_gives_its_file_back() {
     }
 }
 
+/// The session is not over before the tree has closed its files, also those that only the end of a walk gives out.
+#[test]
+fn a_session_ends_after_its_last_close() {
+    for walks in [false, true] {
+        let mut late = Late::new(Dialect::L);
+        late.send(1, &walk(0, 1, &[b"f"]));
+        late.kinds();
+        late.tree.holds = |call| matches!(call, Call::Close { .. } | Call::Walk { .. });
+        late.tree.eager = true;
+        if walks {
+            late.send(1, &walk(0, 2, &[b"f"]));
+        }
+        late.session.close(&mut late.tree, AT);
+        assert_eq!((late.session.is_ending(), late.tree.tree.held()), (true, 2 + usize::from(walks)));
+        while let Some(&op) = late.tree.kept.keys().next() {
+            assert!(late.session.is_ending());
+            late.finish(op);
+        }
+        assert!(!late.session.is_ending());
+        late.ends();
+    }
+}
+
 /// What has begun to end a file ends it, with whoever has asked or without.
 #[test]
 fn the_end_of_a_file_is_never_taken_back() {
