@@ -50,6 +50,7 @@ pub const REPLY_BYTES_MAX: usize = 64 << 20;
 // fs::ctl LINES_MAX        128   lines of `connections` for each read
 // uring COMPLETIONS_MAX     64   operations that the tree ends in half a turn
 // uring ASKS_MAX           256   asks of the tree in flight, and those that it is asked for in a turn
+// uring LONG_ASKS_MAX      192   those of them that may take any time, in flight
 
 // A peer that sends ordinary messages alone reaches the bound of messages first.
 const _: () = assert!(crate::session::WORK_MAX >= 64);

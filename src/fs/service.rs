@@ -412,6 +412,10 @@ pub trait Service {
 
     /// The next ask of this tree, if it has one. The loop calls this only while it has a free place, so a tree
     /// may have to wait until an earlier ask has its result. A name may be used again once [`answered`](Self::answered) had it.
+    ///
+    /// Connects, sends, receives and timers may take any time. The loop holds 192 of these, and refuses one with EAGAIN where
+    /// the tree has as many in flight as are left for others: a tree alone has 96. Other asks, and cancellations, have a place
+    /// after a while.
     fn ask(&mut self) -> Option<(AskId, Ask)> {
         None
     }

@@ -21,6 +21,9 @@ use std::os::fd::RawFd;
 
 /// Limit on asks in flight. Beyond it the tree is not asked for more until one has ended.
 pub const ASKS_MAX: usize = 256;
+/// Limit on those of them that may take any time ([`Flight::is_long`]). The other places are for what ends by itself, and for
+/// cancellations. A tree may have one more while it has fewer than are free for all: alone it has half of them.
+pub(crate) const LONG_ASKS_MAX: usize = ASKS_MAX * 3 / 4;
 /// Limit on the views of an ask; an operation on more of them is short (Linux: UIO_MAXIOV).
 const VIEWS_MAX: usize = 1024;
 /// Limit on how often an ask is submitted again after EINTR or EAGAIN. Beyond it the tree has the error.
@@ -123,6 +126,11 @@ impl Flight {
 
     pub(crate) fn into_ask(self) -> Ask {
         self.ask
+    }
+
+    /// Whether it may take any time: it waits for another machine, or until a time has come.
+    pub(crate) fn is_long(&self) -> bool {
+        matches!(self.ask, Ask::Connect { .. } | Ask::Send { .. } | Ask::Receive { .. } | Ask::Timer { .. })
     }
 
     /// How it is ended early.

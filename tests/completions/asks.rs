@@ -292,7 +292,7 @@ fn timers_end_and_are_cancelled() {
 fn a_tree_is_asked_once_for_each_free_place() {
     on_each_kernel(|mut asking, _| {
         for _ in 0..3 * ASKS_MAX {
-            asking.want(Ask::Timer { ns: 1_000_000 });
+            asking.want(Ask::Sync { file: Descriptor(-1), data_only: true });
         }
         while asking.server.fs().answers.len() < 3 * ASKS_MAX {
             asking.server.turn().expect("the ring works");

@@ -1,14 +1,15 @@
 //! Asks: system calls that the tree asks for, a bounded number of them in flight.
 //!
 //! Once a turn, before the enter, the tree is asked for as many as there are free places; with no free place it is not asked,
-//! which is the backpressure. The CQE of an ask gives it back to the tree with its memory, unless it is to be submitted again
+//! which is the backpressure. Asks that may take any time have a bound below that, beyond which they end at once (EAGAIN): so
+//! there is always a place for a cancellation, soon. The CQE of an ask gives it back to the tree with its memory, unless it is to be submitted again
 //! (EINTR, EAGAIN, the second operation of a connect).
 //!
 //! Must not know: what a system call is for, and which memory it names (`uring/ask.rs`).
 
 use super::io::Io;
 use crate::fs::{Ask, AskId, At, Error, Service};
-use crate::uring::ask::{ASKS_MAX, Ending, Flight, Step};
+use crate::uring::ask::{ASKS_MAX, Ending, Flight, LONG_ASKS_MAX, Step};
 use crate::uring::ring::Ring;
 use crate::uring::table::Table;
 use crate::uring::token::{Op, Token};
@@ -80,7 +81,14 @@ impl Asks {
         ask: Ask,
         ring: &mut impl Ring,
     ) -> Result<Box<Flight>, (Ask, crate::fs::Result<u32>)> {
-        let Ask::Cancel { of } = ask else { return Flight::new(id, ask, None) };
+        let Ask::Cancel { of } = ask else {
+            let flight = Flight::new(id, ask, None)?;
+            return if flight.is_long() && !self.has_long_place(id.tree()) {
+                Err((flight.into_ask(), Err(Error::EAGAIN)))
+            } else {
+                Ok(flight)
+            };
+        };
         let Some((slot, target)) = self.flights.iter_mut().find(|(_, flight)| flight.id == of) else {
             return Err((ask, Err(Error::ENOENT)));
         };
@@ -97,6 +105,16 @@ impl Asks {
             }
             Ending::Itself => Err((ask, Ok(0))),
         }
+    }
+
+    /// Whether a tree may have one more ask that may take any time.
+    fn has_long_place(&self, tree: u8) -> bool {
+        let (mut all, mut own) = (0, 0);
+        for (_, flight) in self.flights.iter().filter(|(_, flight)| flight.is_long()) {
+            all += 1;
+            own += usize::from(flight.id.tree() == tree);
+        }
+        own < LONG_ASKS_MAX.saturating_sub(all)
     }
 
     fn insert(&mut self, mut flight: Box<Flight>) -> u32 {
@@ -158,8 +176,12 @@ impl Asks {
 mod tests {
     use super::*;
     use crate::arena::Arena;
+    use crate::fs::Descriptor;
     use crate::uring::testring::{TestRing, TestTree};
     use std::rc::Rc;
+
+    /// It does not take long.
+    const SYNC: Ask = Ask::Sync { file: Descriptor(7), data_only: true };
 
     struct Begun {
         asks: Asks,
@@ -195,7 +217,7 @@ mod tests {
     #[test]
     fn a_tree_is_not_asked_while_no_place_is_free() {
         let mut begun = Begun::new();
-        (0..ASKS_MAX as u64 + 2).for_each(|id| begun.want(id, Ask::Timer { ns: 1 }));
+        (0..ASKS_MAX as u64 + 2).for_each(|id| begun.want(id, SYNC));
         for pushed in [ASKS_MAX, 0] {
             assert_eq!((begun.begin(), begun.tree.wants.len()), (pushed, 2));
             assert!(!begun.asks.has_work(), "a completion ends the wait");
@@ -203,6 +225,31 @@ mod tests {
         assert_eq!(begun.io.patient(), ASKS_MAX);
         assert!(begun.ends(7, 0));
         assert_eq!((begun.begin(), begun.asks.len()), (1, ASKS_MAX));
+    }
+
+    #[test]
+    fn asks_that_may_take_any_time_leave_places_for_others_and_for_cancellations() {
+        let mut begun = Begun::new();
+        let timer = || Ask::Timer { ns: 1 };
+        let alone = LONG_ASKS_MAX as u64 / 2;
+        (0..ASKS_MAX as u64).for_each(|id| begun.want(id, timer()));
+        assert_eq!(begun.begin() as u64, alone);
+        let refused = begun.tree.results.drain(..).collect::<Vec<_>>();
+        assert!(refused.iter().map(|(id, _)| id.0).eq(alone..ASKS_MAX as u64));
+        assert!(refused.iter().all(|(_, result)| *result == Err(Error::EAGAIN)));
+        // Of another tree.
+        let other = |id: u64| 1 << 56 | id;
+        (0..ASKS_MAX as u64).for_each(|id| begun.want(other(id), timer()));
+        assert_eq!(begun.begin() as u64, alone / 2);
+        begun.tree.results.clear();
+        begun.want(1000, SYNC);
+        begun.want(1001, Ask::Cancel { of: AskId(0) });
+        assert_eq!(begun.begin(), 2);
+        assert!(begun.ends(0, -125));
+        (1002..1004).for_each(|id| begun.want(id, timer()));
+        assert_eq!(begun.begin(), 0, "it still has more than are free");
+        (1002..1004).for_each(|id| begun.want(other(id), timer()));
+        assert_eq!(begun.begin(), 1, "the place of the one that has ended");
     }
 
     #[test]
