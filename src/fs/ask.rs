@@ -65,7 +65,7 @@ pub struct OpenHow {
 /// The address of another server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remote {
-    /// TCP. The loop sets TCP_NODELAY.
+    /// TCP. The loop sets TCP_NODELAY, keepalives and TCP_USER_TIMEOUT, as for accepted connections.
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(Box<[u8]>),

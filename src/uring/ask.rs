@@ -1,8 +1,8 @@
 //! An ask of the tree in flight: the SQE of its system call, and all memory that the SQE names. **Unsafe.**
 //!
 //! Ownership: a [`Flight`] is boxed, and owns the ask with its memory, the list of views, the message header, the address and
-//! the time. The loop keeps it until the terminal CQE, and changes nothing that the SQE names between `start` and that CQE; so
-//! every `push` in here is sound. Descriptors are numbers that the tree gives: the loop checks none of them.
+//! the time. The loop keeps it until the terminal CQE. Between `start` and that CQE it changes nothing that the SQE names, and reads
+//! nothing that the kernel writes; so every `push` in here is sound. Descriptors are numbers that the tree gives: the loop checks none of them.
 //!
 //! All opcodes are those of Linux 5.19, but for READV_FIXED and WRITEV_FIXED (6.15) and sends of lists (6.17). Before these the
 //! plain forms are used: READV, WRITEV, SENDMSG.
@@ -254,7 +254,7 @@ impl Flight {
             (Ask::Connect { to }, None) if self.socket.is_none() => {
                 self.socket = Some(res);
                 if matches!(to, Remote::Tcp(_)) {
-                    ring.set_nodelay(res);
+                    ring.prepare_tcp(res);
                 }
                 if self.is_cancelled {
                     self.close_socket(ring);
@@ -386,6 +386,7 @@ mod tests {
         assert_eq!((flight.ending(), flight.ended(50, &mut ring)), (Ending::Itself, Step::Again));
         assert_eq!((flight.ending(), flight.ended(0, &mut ring)), (Ending::Cancel, Step::Over(Ok(50))));
         assert!(ring.closed.is_empty());
+        assert_eq!(ring.prepared, [50]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! lock of that path (`PATH.lock`, flock(2)) from the look until the new socket listens. So of
 //! several servers that start over one path exactly one gets it.
 
+use super::ring::set_tcp_options;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
@@ -160,14 +161,8 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    // A reply must not wait for the acknowledgement of the one before it.
-    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
-    let (idle, interval) = KEEPALIVE;
-    setsockopt(&fd, sockopt::KeepAlive, &true)?;
-    setsockopt(&fd, sockopt::TcpKeepIdle, &idle)?;
-    setsockopt(&fd, sockopt::TcpKeepInterval, &interval)?;
-    // With this the number of keepalives does not matter (Linux: `net/ipv4/tcp_timer.c`, tcp_keepalive_timer).
-    setsockopt(&fd, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)?;
+    // Accepted sockets inherit them.
+    set_tcp_options(&fd)?;
     match address {
         SocketAddr::V4(v4) => socket::bind(fd.as_raw_fd(), &SockaddrIn::from(v4))?,
         SocketAddr::V6(v6) => socket::bind(fd.as_raw_fd(), &SockaddrIn6::from(v6))?,
@@ -346,6 +341,18 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("ring9-listen-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder in the temporary directory");
         folder
+    }
+
+    #[test]
+    fn a_connection_of_tcp_ends_when_its_machine_is_gone_for_long() {
+        let listener = listen_tcp(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let made = std::net::TcpStream::connect(listener.local.expect("of TCP")).expect("it listens");
+        set_tcp_options(&made).expect("a connection of TCP");
+        for fd in [&listener.fd, &OwnedFd::from(made)] {
+            assert!(socket::getsockopt(fd, sockopt::TcpNoDelay).expect("an option of TCP"));
+            assert!(socket::getsockopt(fd, sockopt::KeepAlive).expect("an option of sockets"));
+            assert_eq!(socket::getsockopt(fd, sockopt::TcpUserTimeout), Ok(USER_TIMEOUT_MS));
+        }
     }
 
     #[test]

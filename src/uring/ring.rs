@@ -9,6 +9,7 @@
 //! unmapped.
 
 use super::ask::ASKS_MAX;
+use super::listen::{KEEPALIVE, USER_TIMEOUT_MS};
 use crate::fs::Time;
 use io_uring::types::BufRingEntry;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
@@ -18,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, getsockopt, setsockopt, sockopt};
 use std::alloc::Layout;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -123,8 +124,8 @@ pub trait Ring {
     /// Ends both directions of a socket; operations in flight complete.
     fn shutdown(&mut self, fd: RawFd);
 
-    /// Lets a socket of TCP send small messages at once (TCP_NODELAY, tcp(7)).
-    fn set_nodelay(&mut self, fd: RawFd) {
+    /// Sets the options that connections of TCP have: see [`set_tcp_options`].
+    fn prepare_tcp(&mut self, fd: RawFd) {
         let _ = fd;
     }
 
@@ -159,6 +160,18 @@ pub trait Ring {
 
     /// Randomness; the only source.
     fn entropy(&mut self) -> u64;
+}
+
+/// Sets the options of a connection of TCP, of those that are accepted from a listener and of those that the loop makes.
+pub(super) fn set_tcp_options(fd: &impl AsFd) -> nix::Result<()> {
+    // A message must not wait for the acknowledgement of the one before it.
+    setsockopt(fd, sockopt::TcpNoDelay, &true)?;
+    let (idle, interval) = KEEPALIVE;
+    setsockopt(fd, sockopt::KeepAlive, &true)?;
+    setsockopt(fd, sockopt::TcpKeepIdle, &idle)?;
+    setsockopt(fd, sockopt::TcpKeepInterval, &interval)?;
+    // With this the number of keepalives does not matter (Linux: `net/ipv4/tcp_timer.c`, tcp_keepalive_timer).
+    setsockopt(fd, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)
 }
 
 /// The ring of this kernel. Belongs to the thread that made it (SINGLE_ISSUER).
@@ -375,11 +388,11 @@ impl Ring for Kernel {
         let _ = nix::sys::socket::shutdown(fd, Shutdown::Both);
     }
 
-    fn set_nodelay(&mut self, fd: RawFd) {
+    fn prepare_tcp(&mut self, fd: RawFd) {
         // SAFETY: the descriptor is the socket that a connect of the loop has just made.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        // Without it the connection is slower, and works.
-        let _ = setsockopt(&fd, sockopt::TcpNoDelay, &true);
+        // Without them the connection is slower, or ends later than it should, and works.
+        let _ = set_tcp_options(&fd);
     }
 
     fn has_hung_up(&mut self, fd: RawFd) -> bool {

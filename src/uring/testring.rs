@@ -30,6 +30,8 @@ pub(crate) struct TestRing {
     pub(crate) task_work: bool,
     /// Descriptors that were closed.
     pub(crate) closed: Vec<RawFd>,
+    /// Sockets that were given the options of TCP.
+    pub(crate) prepared: Vec<RawFd>,
     /// Signals that the descriptor of signals has.
     pub(crate) signals: Vec<i32>,
     /// Registering memory fails.
@@ -94,6 +96,10 @@ impl Ring for TestRing {
     fn let_go(&mut self, _place: u32) {}
 
     fn shutdown(&mut self, _fd: RawFd) {}
+
+    fn prepare_tcp(&mut self, fd: RawFd) {
+        self.prepared.push(fd);
+    }
 
     fn has_hung_up(&mut self, _fd: RawFd) -> bool {
         false
