@@ -286,7 +286,12 @@ impl<R: Ring, S: Service> Server<R, S> {
 
     /// How far the loop has come with its end.
     fn ending(&self) -> Ending {
-        Ending { is_drained: self.is_drained(), until_ns: self.drain.until_ns(), now_ns: self.clock.at.mono_ns }
+        Ending {
+            is_drained: self.is_drained(),
+            is_hurried: self.drain.is_hurried(),
+            until_ns: self.drain.until_ns(),
+            now_ns: self.clock.at.mono_ns,
+        }
     }
 
     // CQEs.

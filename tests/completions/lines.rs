@@ -9,11 +9,17 @@ use ring9::stats::Lines;
 use ring9::uring::{LogTo, Trust};
 use std::sync::{Arc, Mutex};
 
-/// A server whose log has these bounds.
-fn with_lines(bytes_max: usize, lines_per_second: u32) -> (Host, Arc<Log>) {
+/// A log with these bounds.
+pub(crate) fn log(bytes_max: usize, lines_per_second: u32) -> (Arc<Log>, LogTo) {
     let options = logging::Options { bytes_max, lines_per_second };
     let log = Arc::new(Log::new(Arc::new(Mutex::new(Lines::new(10_000))), options));
     let to = LogTo { log: Arc::clone(&log), fd: STDERR };
+    (log, to)
+}
+
+/// A server whose log has these bounds.
+fn with_lines(bytes_max: usize, lines_per_second: u32) -> (Host, Arc<Log>) {
+    let (log, to) = log(bytes_max, lines_per_second);
     (Host::with_log(HandRing::default(), 2, Some(to)), log)
 }
 

@@ -1,13 +1,15 @@
 //! A tree that does not end its operations, and cannot take them back: what its clients have left behind blocks nobody.
 
+use crate::lines::log;
 use crate::support::asker::Asker;
 use crate::support::hand_ring::{ACCEPT, HandRing};
 use crate::support::script::Script;
-use crate::support::sqe::{CQE_F_MORE, TIMEOUT};
+use crate::support::sqe::{CQE_F_MORE, TIMEOUT, WRITE};
 use crate::{ECANCELED, ECONNRESET, ETIME, LISTENER};
 use ring9::arena::Arena;
+use ring9::logging::Level;
 use ring9::stats::Stats;
-use ring9::uring::{CLOSING_MAX, Listener, Options, Server, Trust};
+use ring9::uring::{CLOSING_MAX, Listener, LogTo, Options, Server, Trust};
 use ring9::wire::Dialect;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -20,10 +22,14 @@ struct Silent {
 impl Silent {
     /// For so many connections.
     fn new(connections: usize) -> Silent {
+        Silent::with_log(connections, None)
+    }
+
+    fn with_log(connections: usize, log: Option<LogTo>) -> Silent {
         let arena = Arena::new(4 << 20).expect("a small mapping");
         let parts = (arena.memory(), arena.heads(), arena.gauge());
         let stats = Rc::new(Stats::default());
-        let options = Options { stats: Rc::clone(&stats), ..Options::new(1 << 16, connections) };
+        let options = Options { stats: Rc::clone(&stats), log, ..Options::new(1 << 16, connections) };
         let tree = Asker { is_silent: true, ..Asker::default() };
         let mut server = Server::new(HandRing::default(), tree, parts, options);
         server.start().expect("the ring works");
@@ -122,6 +128,30 @@ fn a_tree_that_ends_nothing_does_not_keep_the_server_from_its_end() {
     assert!(silent.server.fs().is_retired, "once the time is over");
     assert!(!silent.server.is_over(), "its operations are waited for");
     silent.server.begin_drain().expect("the ring works");
+    assert!(silent.server.is_over());
+}
+
+/// While the tree is waited for, a write of log lines may take its time as well.
+#[test]
+fn the_log_is_not_given_up_before_the_tree_has_ended() {
+    let (log, to) = log(1000, 5);
+    let mut silent = Silent::with_log(4, Some(to));
+    silent.asks(100);
+    log.say(Level::Info, "first", format_args!("first"), 0);
+    silent.turns();
+    let write = silent.server.ring().of(WRITE)[0];
+    silent.drains();
+    silent.server.fs().ends();
+    silent.turns();
+    assert!(silent.server.fs().is_retired && silent.server.left() == 0);
+    assert!(!silent.server.is_over(), "the line has not left");
+    silent.server.ring().ends(write.user_data, b"ring9: first\n".len() as i32, 0);
+    silent.turns();
+    for write in silent.server.ring().of(WRITE) {
+        let len = silent.server.ring().offered(&write).len();
+        silent.server.ring().ends(write.user_data, len as i32, 0);
+        silent.turns();
+    }
     assert!(silent.server.is_over());
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Outlet {
 pub(super) struct Ending {
     /// Connections and listeners are gone for good.
     pub(super) is_drained: bool,
+    /// The drain was asked for twice.
+    pub(super) is_hurried: bool,
     /// By when the drain is to be over, in monotonic nanoseconds.
     pub(super) until_ns: Option<u64>,
     /// The time of this turn.
@@ -181,7 +183,9 @@ impl Outlet {
         }
         let now_ns = ending.now_ns;
         let is_late = self.last_since_ns.is_some_and(|since| now_ns >= since + LAST_LINES_NS);
-        let is_stuck = self.state == State::InFlight && ending.until_ns.is_some_and(|until| now_ns >= until);
+        // While something else keeps the loop from ending, the write may end, too.
+        let is_last = ending.is_drained || ending.is_hurried;
+        let is_stuck = is_last && self.state == State::InFlight && ending.until_ns.is_some_and(|until| now_ns >= until);
         if is_late || is_stuck {
             self.is_abandoned = true;
             log.abandon();
