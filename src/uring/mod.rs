@@ -1,6 +1,6 @@
 //! The completion loop: one thread, one ring.
 //!
-//! A turn: enter; read the clocks once; drain all CQEs into a list, and let each change its peer.
+//! A turn: take what the tree asks for; enter; read the clocks once; drain all CQEs into a list, and let each change its peer.
 //! Bytes in a shared buffer are served at their CQE, since the buffer goes back before the next
 //! one. Then each listed peer has its turn: serve what else has arrived, queue one send for all its
 //! replies, arm its receive.
