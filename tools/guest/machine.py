@@ -102,6 +102,40 @@ class Diod:
         return f"diod has ended with {died}: {self.log.read()[-500:].decode(errors='replace')}" if died is not None else ""
 
 
+class Relay:
+    """A relay (examples/relay.rs) on this host, in front of another server of this host, which ends with it."""
+
+    def __init__(self, program: str, far: "Server | Diod") -> None:
+        self.far = far
+        self.aname = far.aname
+        self.log = tempfile.TemporaryFile()
+        words = [program, "--listen", "tcp:127.0.0.1:0", "--trust", "all", "--to", f"tcp:127.0.0.1:{far.port}"]
+        try:
+            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log)
+        except OSError as error:
+            far.end()
+            raise image.Unavailable(f"{program}: {error.strerror}: cargo build --profile sim --example relay") from error
+        ready = self.process.stdout.readline()
+        if not ready.startswith(b"relay ready tcp:"):
+            self.end()
+            raise image.Unavailable(f"{program} does not start: {self.text()}")
+        self.port = int(ready.rsplit(b":", 1)[1])
+
+    def text(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def end(self) -> str:
+        """What it and the other server have to complain of."""
+        died = self.process.poll()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        far = self.far.end()
+        if died is not None or code != 0:
+            return f"the relay has ended with {died if died is not None else code}: {self.text()}{far}"
+        return far
+
+
 class Guest:
     """A machine that runs one command."""
 
