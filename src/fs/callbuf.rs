@@ -133,7 +133,7 @@ impl From<Call<'_>> for CallBuf {
             Call::Read { file, offset } => Kept::Plain(Call::Read { file, offset }),
             Call::List { dir, cookie, stats } => Kept::Plain(Call::List { dir, cookie, stats }),
             Call::Commit { file, grant } => Kept::Plain(Call::Commit { file, grant }),
-            Call::Stat { file } => Kept::Plain(Call::Stat { file }),
+            Call::Stat { file, target } => Kept::Plain(Call::Stat { file, target }),
             Call::ReadLink { file } => Kept::Plain(Call::ReadLink { file }),
             Call::Remove { file } => Kept::Plain(Call::Remove { file }),
             Call::Close { file } => Kept::Plain(Call::Close { file }),

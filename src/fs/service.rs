@@ -123,8 +123,9 @@ pub enum Call<'a> {
     Write { file: FileId, offset: u64, data: &'a [u8] },
     /// Publishes a payload that has landed whole: [`Done::Count`]. Cannot fail for want of memory.
     Commit { file: FileId, grant: Grant },
-    /// What the file shows, in [`Show::Stat`]: [`Done::Nothing`].
-    Stat { file: FileId },
+    /// What the file shows, in [`Show::Stat`]: [`Done::Nothing`]. `target`: the target of a symbolic link is looked at. Otherwise
+    /// it may be empty.
+    Stat { file: FileId, target: bool },
     /// Changes what is not `None`, all or nothing: [`Done::Nothing`].
     Wstat { file: FileId, change: Change<'a> },
     /// The target of a symbolic link in [`Show::Bytes`]: [`Done::Nothing`]. It is a read of it; EINVAL for other files.
@@ -174,7 +175,7 @@ impl Call<'_> {
             | Call::List { dir: file, .. }
             | Call::Write { file, .. }
             | Call::Commit { file, .. }
-            | Call::Stat { file }
+            | Call::Stat { file, .. }
             | Call::Wstat { file, .. }
             | Call::ReadLink { file }
             | Call::Make { dir: file, .. }

@@ -326,7 +326,7 @@ impl<F: Filesystem> Service for Simple<F> {
             Call::Commit { file, grant } => {
                 self.at(file).and_then(|(tree, file)| tree.commit(file, grant, at)).map(Done::Count)
             }
-            Call::Stat { file } => match (self.at(file), show) {
+            Call::Stat { file, .. } => match (self.at(file), show) {
                 (Ok((tree, file)), Show::Stat(show)) => tree.stat(file).map(|stat| {
                     show(&stat);
                     Done::Nothing

@@ -186,6 +186,8 @@ pub(super) struct Op {
     pub(super) room: u32,
     /// The listing shows all attributes.
     pub(super) stats: bool,
+    /// The target of a link is to be shown among its attributes.
+    pub(super) wants_target: bool,
     /// Entries whose attributes are not there yet.
     pub(super) entries: Vec<(u64, Qid, Box<[u8]>)>,
     pub(super) change: Change<'static>,

@@ -72,7 +72,7 @@ impl Relay {
                     return Err(error);
                 }
             }
-            Call::Stat { file } => op.file = Some(file),
+            Call::Stat { file, target } => (op.file, op.wants_target) = (Some(file), target),
             Call::Wstat { file, change } => {
                 op.file = Some(file);
                 self.wstat(&mut op, file, &change, at)?;

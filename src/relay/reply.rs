@@ -135,7 +135,7 @@ impl Relay {
             (Stage::List, Reply::Bytes(bytes)) => self.listed(op, bytes),
             (Stage::Parent, Reply::Stat(stat)) => looked_at(op, &stat),
             (Stage::Stat, Reply::Stat(stat)) => {
-                let needs_target = stat.is_link() && stat.target.is_empty() && self.link.dialect() == Dialect::L;
+                let needs_target = op.wants_target && stat.is_link() && self.link.dialect() == Dialect::L;
                 op.shown = Shown::Stat(stat);
                 Ok(if needs_target { Flow::To(Stage::Target) } else { Flow::Next(Done::Nothing) })
             }

@@ -22,15 +22,16 @@ impl<S: Service> Session<S> {
                 self.create(fs, request, fid, (name, perm, mode, extension.0), at)
             }
             Message::Tstat { fid } => {
-                let file = self.fids.file(fid)?;
-                self.ask::<{ kind::STAT }>(fs, request, What::Stat, Call::Stat { file }, at);
+                let (file, target) = (self.fids.file(fid)?, self.is_u());
+                self.ask::<{ kind::STAT }>(fs, request, What::Stat, Call::Stat { file, target }, at);
                 Ok(())
             }
             // What it changes depends on what the file shows.
             Message::Twstat { fid, .. } => {
                 let file = self.fids.file(fid)?;
                 let message = Some((message, frame));
-                self.ask_about::<{ kind::LOOK }>(fs, request, What::Look { file }, Call::Stat { file }, message, at);
+                let call = Call::Stat { file, target: false };
+                self.ask_about::<{ kind::LOOK }>(fs, request, What::Look { file }, call, message, at);
                 Ok(())
             }
             _ => Err(Error::EOPNOTSUPP),

@@ -38,7 +38,8 @@ impl<S: Service> Session<S> {
             Message::Tgetlock { .. } => self.getlock(fs, request, (message, frame), at),
             Message::Tgetattr { fid, request_mask: mask } => {
                 let file = self.fids.file(fid)?;
-                self.ask::<{ kind::ATTRIBUTES }>(fs, request, What::Attributes { mask }, Call::Stat { file }, at);
+                let call = Call::Stat { file, target: false };
+                self.ask::<{ kind::ATTRIBUTES }>(fs, request, What::Attributes { mask }, call, at);
                 Ok(())
             }
             Message::Tsetattr { fid, .. } => {

@@ -211,7 +211,7 @@ impl<S: Service> Filesystem for Through<S> {
             let stat = Stat { name: kept(stat.name), target: kept(stat.target), ..*stat };
             assert!(shown.replace(stat).is_none(), "it is shown once");
         };
-        self.does(Call::Stat { file: *file }, Show::Stat(show), At::default())?;
+        self.does(Call::Stat { file: *file, target: true }, Show::Stat(show), At::default())?;
         Ok(shown.expect("it was shown"))
     }
 

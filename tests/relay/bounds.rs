@@ -54,7 +54,7 @@ fn texts_that_are_too_long_are_refused() {
     world.symlink(root, b"l", b"target").expect("room");
     let link = world.walk(root, &[b"l"]).expect("it is there");
     let long = vec![b'x'; LONG];
-    for call in [Call::ReadLink { file: link }, Call::Stat { file: link }] {
+    for call in [Call::ReadLink { file: link }, Call::Stat { file: link, target: true }] {
         let op = world.ask(call).expect("it waits");
         world.until(Kind::TREADLINK);
         world.says_instead(&Message::Rreadlink { target: &long });
@@ -65,7 +65,7 @@ fn texts_that_are_too_long_are_refused() {
         world.far.dialect = dialect;
         let root = world.attach().expect("the root");
         for is_link in [false, true] {
-            let op = world.ask(Call::Stat { file: root }).expect("it waits");
+            let op = world.ask(Call::Stat { file: root, target: false }).expect("it waits");
             world.until(Kind::TSTAT);
             let (name, extension) = if is_link { (&b"l"[..], &long[..60_000]) } else { (&long[..60_000], &b""[..]) };
             let mode = if is_link { ring9::wire::dm::SYMLINK } else { 0 };
@@ -91,7 +91,7 @@ fn what_changes_nothing_is_taken_back_whatever_the_far_server_says() {
         let names: [&[u8]; 1] = [b"f"];
         let calls = [
             Call::Read { file, offset: 0 },
-            Call::Stat { file },
+            Call::Stat { file, target: false },
             Call::List { dir: root, cookie: 0, stats: true },
             Call::Walk { from: root, names: Names::list(&names), dots: true },
             Call::Xattr { file, name: b"user.a" },
@@ -176,11 +176,11 @@ fn one_peer_leaves_tags_to_the_others() {
     world.settle();
     assert_eq!(world.count(Kind::TREAD), 32);
     for _ in 0..200 {
-        world.ask(Call::Stat { file }).expect("it waits");
+        world.ask(Call::Stat { file, target: false }).expect("it waits");
     }
     world.settle();
     assert_eq!(world.count(Kind::TGETATTR), 32);
-    for (serial, call) in [(1, Call::Stat { file }), (2, Call::Read { file, offset: 0 })] {
+    for (serial, call) in [(1, Call::Stat { file, target: false }), (2, Call::Read { file, offset: 0 })] {
         let op = OpId { peer: 2, serial };
         assert!(!matches!(world.relay.call(op, call, Show::Nothing, AT), Outcome::Done(_)));
     }
@@ -212,7 +212,7 @@ fn requests_that_are_too_large_are_refused() {
     let data = pattern(10_000);
     assert_eq!(world.does(Call::Write { file, offset: 0, data: &data }), Ok(Done::Count(10_000)));
     assert_eq!(world.far.connections(), 1);
-    world.does(Call::Stat { file }).expect("the connection stands");
+    world.does(Call::Stat { file, target: false }).expect("the connection stands");
     let mut world = World::new(27);
     world.far.msize = 4095;
     assert_eq!(world.attach(), Err(Error::EPROTO));

@@ -314,7 +314,7 @@ fn a_payload_that_has_begun_goes_with_its_connection() {
     assert_eq!(world.ready(), [read]);
     assert_eq!(world.shown(read, 900_000), Err(Error::EIO));
     let root = world.attach().expect("a new connection");
-    world.does(Call::Stat { file: root }).expect("it speaks 9P");
+    world.does(Call::Stat { file: root, target: false }).expect("it speaks 9P");
 }
 
 /// The next attempt waits for a timer, and answers those that want it.
@@ -379,7 +379,7 @@ fn a_flushed_request_ends_and_its_tag_is_used_again() {
     assert_eq!(world.ready(), [lost]);
     assert_eq!(world.finish(lost, Show::Nothing), Err(Error::EINTR));
     for _ in 0..1000 {
-        world.does(Call::Stat { file: root }).expect("tags are left");
+        world.does(Call::Stat { file: root, target: false }).expect("tags are left");
     }
     world.does(Call::Close { file: root }).expect("nothing to do");
     world.ends();
@@ -411,7 +411,8 @@ fn a_read_whose_payload_is_arriving_is_not_flushed() {
 fn what_waits_for_a_tag_is_taken_back() {
     let mut world = World::new(6);
     let root = world.attach().expect("the root");
-    let ops: Vec<OpId> = (0..130).map(|_| world.ask(Call::Stat { file: root }).expect("it waits")).collect();
+    let ops: Vec<OpId> =
+        (0..130).map(|_| world.ask(Call::Stat { file: root, target: false }).expect("it waits")).collect();
     assert_eq!(world.relay.cancel(ops[129]), Cancel::Cancelled);
     world.settle();
     assert_eq!(world.ready(), ops[..129]);
@@ -494,7 +495,7 @@ fn a_close_behind_a_removal_clunks_nothing() {
     let next = world.walk(root, &[]).expect("it may have the number of the one that was removed");
     assert_eq!(world.does(Call::Close { file }), Ok(Done::Nothing));
     assert_eq!(clunks(&world), before);
-    world.does(Call::Stat { file: next }).expect("it is not clunked");
+    world.does(Call::Stat { file: next, target: false }).expect("it is not clunked");
     assert_eq!(world.walk(root, &[b"f"]), Err(Error::ENOENT));
     for file in [next, root] {
         world.does(Call::Close { file }).expect("nothing to do");

@@ -72,7 +72,7 @@ impl Soak {
             6 if uses == 0 => self.ask(Call::Open { file, flags: BOTH }),
             7 | 8 => self.ask(Call::Read { file, offset: at }),
             9 => self.ask(Call::Write { file, offset: at, data: &data }),
-            10 => self.ask(Call::Stat { file }),
+            10 => self.ask(Call::Stat { file, target: false }),
             11 => self.ask(Call::List { dir: file, cookie: 0, stats: at.is_multiple_of(2) }),
             12 => self.ask(Call::Xattr { file, name: b"user.a" }),
             13 => {

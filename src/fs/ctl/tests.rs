@@ -96,7 +96,8 @@ impl Fixture {
     /// The length that is shown.
     fn size(&mut self, file: FileId) -> u64 {
         let mut size = None;
-        let shown = self.call(Call::Stat { file }, Show::Stat(&mut |stat| size = Some(stat.size)), at(0));
+        let shown =
+            self.call(Call::Stat { file, target: false }, Show::Stat(&mut |stat| size = Some(stat.size)), at(0));
         assert_eq!(shown, Ok(Done::Nothing));
         size.expect("shown")
     }

@@ -49,7 +49,9 @@ fn files(call: &Call<'_>) -> Vec<FileId> {
         Call::Open { file, .. } | Call::Read { file, .. } | Call::Write { file, .. } | Call::Commit { file, .. } => {
             vec![file]
         }
-        Call::Stat { file } | Call::Wstat { file, .. } | Call::ReadLink { file } | Call::Remove { file } => vec![file],
+        Call::Stat { file, .. } | Call::Wstat { file, .. } | Call::ReadLink { file } | Call::Remove { file } => {
+            vec![file]
+        }
         Call::Close { file } | Call::Fsync { file, .. } | Call::StatFs { file } => vec![file],
         Call::Xattr { file, .. } | Call::CheckXattr { file, .. } | Call::SetXattr { file, .. } => vec![file],
         Call::Lock { file, .. } | Call::Conflict { file, .. } => vec![file],
