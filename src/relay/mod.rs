@@ -302,17 +302,18 @@ impl Relay {
         let Relay { link, arena, config, .. } = self;
         let mut begun = None;
         link.conn.begun_read(LANDING_BYTES_MIN, |tag, size, here| {
-            let mut into = match space(arena, size) {
-                Some(space) => Incoming::space(space),
-                None => Incoming::buffer(vec![0; size]),
+            let into = match space(arena, size) {
+                Some(mut space) => {
+                    space.fill(here);
+                    Incoming::space(space)
+                }
+                None => {
+                    let mut into = Incoming::buffer(vec![0; size]);
+                    into.buffer[..here.len()].copy_from_slice(here);
+                    into.advance(here.len());
+                    into
+                }
             };
-            let mut rest = here;
-            for room in into.views() {
-                let (part, behind) = rest.split_at(room.len().min(rest.len()));
-                room[..part.len()].copy_from_slice(part);
-                rest = behind;
-            }
-            into.advance(here.len());
             begun = Some((tag, into));
         })?;
         if let Some((tag, into)) = begun {

@@ -8,7 +8,7 @@ mod far;
 mod soak;
 
 use far::Far;
-use ring9::arena::Arena;
+use ring9::arena::{Arena, Gauge};
 use ring9::fs::mem::{Mem, Options};
 use ring9::fs::{
     Answer, At, Call, Cancel, Done, Error, FileId, Iovec, Lock, LockKind, New, OpId, Open, Outcome, Payload, Remote,
@@ -24,6 +24,8 @@ const BOTH: Open = Open { read: true, write: true, ..Open::NONE };
 struct World {
     relay: Relay,
     far: Far<Simple<Mem>>,
+    /// What the arena of the relay counts.
+    gauge: Gauge,
     serial: u64,
 }
 
@@ -35,8 +37,9 @@ impl World {
         far.msize = 1 << 20;
         let to = Remote::Unix(b"/far".as_slice().into());
         let config = Config { to, aname: None, msize: 1 << 20, users: std::sync::Arc::default() };
-        let relay = Relay::new(config, Arena::new(32 << 20).expect("a mapping"));
-        let mut world = World { relay, far, serial: 0 };
+        let arena = Arena::new(32 << 20).expect("a mapping");
+        let gauge = arena.gauge();
+        let mut world = World { relay: Relay::new(config, arena), far, gauge, serial: 0 };
         world.far.tree.init(AT).expect("a fresh tree starts");
         world
     }
@@ -192,8 +195,15 @@ fn large_payloads_land_in_the_arena_and_leave_from_it() {
     assert_eq!(grant.space.fill(&data), data.len());
     assert_eq!(world.does(Call::Commit { file, grant }), Ok(Done::Count(data.len() as u32)));
     assert!(world.far.gathered >= 700_000 / (64 << 10), "{} views", world.far.gathered);
+    let counts = |world: &World| (world.gauge.landed_bytes(), world.gauge.filled_bytes());
+    let (landed_before, filled_before) = counts(&world);
     assert_eq!(world.read(file, 0, 1 << 20), Ok(data.clone()));
-    assert!(world.far.landed.iter().sum::<usize>() > 600_000, "{:?}", world.far.landed);
+    let landed: usize = world.far.landed.iter().sum();
+    assert!(landed > 600_000, "{:?}", world.far.landed);
+    // What came along with the head was copied.
+    let (landed_now, filled_now) = counts(&world);
+    assert!(landed < data.len());
+    assert_eq!((landed_now - landed_before, filled_now - filled_before), (landed, data.len() - landed));
     for file in [file, root] {
         world.does(Call::Close { file }).expect("nothing to do");
     }
