@@ -43,6 +43,12 @@ impl FileId {
         self.check & Self::CHECK
     }
 
+    /// Whether it was made with this number, of which the lower 24 bits count.
+    #[inline]
+    pub fn has_number(self, number: u32) -> bool {
+        self.number() == number & Self::CHECK
+    }
+
     /// Which of the trees that are joined has it: 0 is the first one.
     #[inline]
     pub fn tree(self) -> u8 {

@@ -80,7 +80,7 @@ impl<F: Filesystem> Simple<F> {
     #[inline]
     fn at(&mut self, id: FileId) -> Result<(&mut F, &mut F::File)> {
         match self.files.get_mut(id.place()) {
-            Some((number, file)) if FileId::new(0, *number).number() == id.number() => Ok((&mut self.tree, file)),
+            Some((number, file)) if id.has_number(*number) => Ok((&mut self.tree, file)),
             _ => Err(Error::EBADF),
         }
     }
@@ -241,7 +241,7 @@ impl<F: Filesystem> Simple<F> {
 
     fn close(&mut self, id: FileId, at: At) -> Result<Done> {
         debug_assert!(self.waiting.values().all(|waiting| waiting.file != id), "what waits is taken back first");
-        let is_it = |(number, _): &(u32, F::File)| FileId::new(0, *number).number() == id.number();
+        let is_it = |(number, _): &(u32, F::File)| id.has_number(*number);
         let (_, file) = self.files.take_if(id.place(), is_it).ok_or(Error::EBADF)?;
         self.tree.close(file, at).map(|()| Done::Nothing)
     }

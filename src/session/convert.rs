@@ -3,11 +3,8 @@
 
 use super::users::Users;
 use crate::fs::{Change, Error, Result, SetTime, Stat, Time, mode};
-use crate::wire::{self, Dialect, Message, UOnly, dm, qt, setattr};
+use crate::wire::{self, Dialect, Message, STATS_ALL, UOnly, dm, qt, setattr};
 use std::io::Write;
-
-/// Bits of Tgetattr and Rgetattr (Linux: P9_STATS_ALL).
-const STATS_ALL: u64 = 0x3fff;
 
 /// The set-id and sticky bits of a mode in their .u places.
 const SPECIAL: [(u32, u32); 3] = [(mode::ISUID, dm::SETUID), (mode::ISGID, dm::SETGID), (mode::ISVTX, dm::SETVTX)];

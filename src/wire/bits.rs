@@ -91,6 +91,9 @@ pub mod lopen {
     pub const DIRECTORY: u32 = 0o200000;
 }
 
+/// All that Tgetattr can ask for, and Rgetattr can have (Linux: P9_STATS_ALL).
+pub const STATS_ALL: u64 = 0x3fff;
+
 /// The flag of Tunlinkat for a directory (Linux: P9_DOTL_AT_REMOVEDIR).
 pub const REMOVEDIR: u32 = 0x200;
 

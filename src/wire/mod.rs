@@ -15,7 +15,7 @@ mod table;
 mod text;
 mod types;
 
-pub use bits::{REMOVEDIR, dm, lock_status, lock_type, lopen, open, qt, setattr, xattr};
+pub use bits::{REMOVEDIR, STATS_ALL, dm, lock_status, lock_type, lopen, open, qt, setattr, xattr};
 pub use error::Error;
 pub use kind::Kind;
 pub use lists::{Names, Qids};
