@@ -67,8 +67,6 @@ enum For {
 struct Leaving {
     generation: u32,
     socket: Descriptor,
-    /// Its receive and its send that have not ended.
-    in_flight: usize,
 }
 
 /// What has become of the connection.
@@ -293,7 +291,7 @@ impl Link {
 
     /// The operation that waits for the Tclunk with this tag has ended.
     pub(super) fn abandon_clunk(&mut self, tag: Tag, fid: Fid) {
-        self.slot(tag);
+        self.take_slot(tag);
         if let Some(slot) = self.slots.get_mut(usize::from(tag)) {
             *slot = Slot::Clunk(fid);
             self.clunking += 1;
@@ -306,8 +304,8 @@ impl Link {
         self.watch.begun(has_begun);
     }
 
-    /// Who gets the reply to this tag.
-    pub(super) fn slot(&mut self, tag: Tag) -> Slot {
+    /// Returns who gets the reply to this tag. The slot is free from then on.
+    pub(super) fn take_slot(&mut self, tag: Tag) -> Slot {
         let slot = self.slots.get_mut(usize::from(tag)).map_or(Slot::Free, |slot| std::mem::replace(slot, Slot::Free));
         match slot {
             Slot::Free => {}
@@ -336,7 +334,9 @@ impl Link {
         if let Some(of) = self.cancels.pop_front() {
             return Some((For::Cancel, Ask::Cancel { of }));
         }
-        if let Some(gone) = self.leaving.iter().position(|leaving| leaving.in_flight == 0) {
+        // A socket is closed once its receive and its send have ended.
+        let is_idle = |leaving: &Leaving| self.in_flight(leaving.generation).next().is_none();
+        if let Some(gone) = self.leaving.iter().position(is_idle) {
             let descriptor = self.leaving.swap_remove(gone).socket;
             return Some((For::Close, Ask::Close { descriptor }));
         }
@@ -389,17 +389,18 @@ impl Link {
                 self.is_receiving = false;
                 self.came(ask, result)
             }
-            Some(For::Send(generation) | For::Receive(generation)) => {
-                let leaving = self.leaving.iter_mut().find(|leaving| leaving.generation == generation);
-                leaving.into_iter().for_each(|leaving| leaving.in_flight -= 1);
-                Event::Nothing
-            }
             Some(For::Timer) if self.timer == Some(id) => {
                 self.timer = None;
                 self.timed_out()
             }
-            Some(For::Close | For::Timer | For::Cancel) | None => Event::Nothing,
+            Some(_) | None => Event::Nothing,
         }
+    }
+
+    /// The receive and the send of a connection that have not ended.
+    fn in_flight(&self, generation: u32) -> impl Iterator<Item = AskId> {
+        let is_of = move |what: &For| matches!(*what, For::Send(of) | For::Receive(of) if of == generation);
+        self.asks.iter().filter(move |(_, what)| is_of(what)).map(|(&id, _)| id)
     }
 
     fn connected(&mut self, generation: u32, result: Result<u32>) -> Event {
@@ -412,7 +413,7 @@ impl Link {
                 Event::Nothing
             }
             Ok(socket) => {
-                self.leaving.push(Leaving { generation, socket: Descriptor(socket as i32), in_flight: 0 });
+                self.leaving.push(Leaving { generation, socket: Descriptor(socket as i32) });
                 Event::Nothing
             }
             Err(error) if is_current => self.fail(error),
@@ -500,11 +501,10 @@ impl Link {
     pub(super) fn fail(&mut self, error: Error) -> Event {
         self.end_timer();
         if let Some(socket) = self.socket.take() {
-            let of = |what: &For| matches!(what, For::Send(of) | For::Receive(of) if *of == self.generation);
-            let in_flight: Vec<AskId> = self.asks.iter().filter(|(_, what)| of(what)).map(|(&id, _)| id).collect();
             // One shutdown ends both, but one of them may have ended by itself.
-            self.cancels.extend(&in_flight);
-            self.leaving.push(Leaving { generation: self.generation, socket, in_flight: in_flight.len() });
+            let in_flight: Vec<AskId> = self.in_flight(self.generation).collect();
+            self.cancels.extend(in_flight);
+            self.leaving.push(Leaving { generation: self.generation, socket });
         } else if self.state == State::Connecting {
             let connect = self.asks.iter().find(|(_, what)| **what == For::Connect(self.generation));
             self.cancels.extend(connect.map(|(&id, _)| id));

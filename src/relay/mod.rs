@@ -33,7 +33,7 @@ use crate::wire::{Fid, Qid, Tag};
 use link::{Event, Landing, Link, Slot};
 use op::{Flow, Op, Shown, Stage};
 use reply::Reply;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Operations that wait for a tag, beyond which no more may be asked for.
@@ -99,10 +99,9 @@ impl Listing {
 }
 
 /// A tree that is another 9P server.
-#[derive(Debug)]
 pub struct Relay {
     config: Config,
-    arena: ArenaBox,
+    arena: Arena,
     link: Link,
     files: Places<File>,
     /// Of the file that is held next.
@@ -115,36 +114,13 @@ pub struct Relay {
     ready: VecDeque<OpId>,
 }
 
-/// An arena has nothing to print.
-struct ArenaBox(Arena);
-
-impl std::fmt::Debug for ArenaBox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Arena")
-    }
-}
-
-impl std::ops::Deref for ArenaBox {
-    type Target = Arena;
-
-    fn deref(&self) -> &Arena {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for ArenaBox {
-    fn deref_mut(&mut self) -> &mut Arena {
-        &mut self.0
-    }
-}
-
 impl Relay {
     /// The tree of a far server, which the first attach connects to. Payloads go through the arena.
     pub fn new(config: Config, arena: Arena) -> Relay {
         let link = Link::new(config.to.clone(), config.msize);
         let (files, ops) = (Places::default(), BTreeMap::new());
         let (waiting, ready) = (VecDeque::new(), VecDeque::new());
-        Relay { config, arena: ArenaBox(arena), link, files, number: 0, listing_bytes: 0, ops, waiting, ready }
+        Relay { config, arena, link, files, number: 0, listing_bytes: 0, ops, waiting, ready }
     }
 
     /// Files that are held.
@@ -155,7 +131,7 @@ impl Relay {
     /// EBADF for a name that was not given out, EIO for a file whose connection has failed.
     fn file(&self, id: FileId) -> Result<&File> {
         match self.files.get(id.place()) {
-            Some(file) if FileId::new(0, file.number).number() != id.number() => Err(Error::EBADF),
+            Some(file) if !id.has_number(file.number) => Err(Error::EBADF),
             Some(file) if file.generation != self.link.generation || !self.link.is_up() => Err(Error::EIO),
             Some(file) => Ok(file),
             None => Err(Error::EBADF),
@@ -167,6 +143,16 @@ impl Relay {
         self.files.get_mut(id.place()).ok_or(Error::EBADF)
     }
 
+    /// The file that an operation names.
+    fn named(&self, op: &Op) -> Result<&File> {
+        self.file(op.file.ok_or(Error::EIO)?)
+    }
+
+    /// The listing of that file.
+    fn listing(&self, op: &Op) -> Option<&Listing> {
+        self.named(op).ok()?.listing.as_deref()
+    }
+
     fn hold(&mut self, file: File) -> FileId {
         self.number = self.number.wrapping_add(1);
         let number = self.number;
@@ -174,11 +160,11 @@ impl Relay {
     }
 
     /// Asks for an operation's stage, now or once there is a tag.
-    fn go(&mut self, id: OpId, mut op: Box<Op>) {
+    fn go(&mut self, id: OpId, op: Box<Op>) {
         if op.stage == Stage::List && self.is_listed(&op) {
             return self.end(id, op, Ok(Done::Nothing));
         }
-        // What waits goes first as soon as it may, so this overtakes only what may not.
+        // `pump` has asked for each waiting operation that may go, so this one overtakes none of those.
         if !self.link.has_room() || !self.link.has_share(id.peer, op.stage == Stage::Read) {
             if op.stage == Stage::Attach {
                 self.link.want();
@@ -187,47 +173,46 @@ impl Relay {
             self.ops.insert(id, op);
             return;
         }
-        match self.go_now(id, &mut op) {
-            Ok(()) => drop(self.ops.insert(id, op)),
-            Err(result) => self.end(id, op, result),
-        }
+        self.request(id, op);
     }
 
-    /// Asks for an operation's stage, or says how the operation has ended.
-    fn go_now(&mut self, id: OpId, op: &mut Op) -> std::result::Result<(), Result<Done>> {
+    /// Makes the request of an operation's stage, for which there is room. Where it cannot be made the operation ends.
+    fn request(&mut self, id: OpId, mut op: Box<Op>) {
         if op.is_given_up && matches!(op.stage, Stage::Write | Stage::XattrWrite) {
-            return Err(op.interrupted());
+            let result = op.interrupted();
+            return self.end(id, op, result);
         }
         op.generation = self.link.generation;
         op.has_changed |= !op.stage.changes_nothing();
-        self.send(id, op).map_err(Err)?;
+        if let Err(error) = self.send(id, &mut op) {
+            return self.end(id, op, Err(error));
+        }
         // The operation waits for the reply to this request, although it was given up.
         if let (true, Some(tag)) = (op.is_given_up, op.tag) {
             self.link.flush(tag, id);
         }
-        Ok(())
+        self.ops.insert(id, op);
     }
 
     /// Asks for what has waited for a tag.
     fn pump(&mut self) {
         self.link.clunk_some();
-        // A peer that has its share, and the next one in the queue that may go.
-        let (mut sated, mut place) = (None, 0);
+        // Peers that have their share of requests, and the place of the next operation that may go.
+        let (mut sated, mut place) = (BTreeSet::new(), 0);
         while self.link.has_room()
             && let Some(&id) = self.waiting.get(place)
         {
             let is_read = || self.ops.get(&id).is_some_and(|op| op.stage == Stage::Read);
-            if sated == Some(id.peer) || !self.link.has_share(id.peer, is_read()) {
-                sated = sated.or((!self.link.has_share(id.peer, false)).then_some(id.peer));
+            if sated.contains(&id.peer) || !self.link.has_share(id.peer, is_read()) {
+                if !self.link.has_share(id.peer, false) {
+                    sated.insert(id.peer);
+                }
                 place += 1;
                 continue;
             }
             self.waiting.remove(place);
-            if let Some(mut op) = self.ops.remove(&id) {
-                match self.go_now(id, &mut op) {
-                    Ok(()) => drop(self.ops.insert(id, op)),
-                    Err(result) => self.end(id, op, result),
-                }
+            if let Some(op) = self.ops.remove(&id) {
+                self.request(id, op);
             }
         }
     }
@@ -317,16 +302,16 @@ impl Relay {
             begun = Some((tag, into));
         })?;
         if let Some((tag, into)) = begun {
-            let slot = self.link.slot(tag);
+            let slot = self.link.take_slot(tag);
             let op = if let Slot::Op(id, _) = slot { Some(id) } else { None };
             if let Slot::Orphan(_, _, Some(fid)) = slot {
                 self.link.clunk(fid);
             }
             if let Some(op) = op.and_then(|id| self.ops.get_mut(&id)) {
-                // The tag may be another request's from now on.
-                (op.tag, op.has_replies) = (None, true);
+                // From now on another request may have the tag.
+                op.tag = None;
             }
-            // What was taken back is received, too: it is in front of the next message.
+            // The payload of a request that was taken back is received, too: it is in front of the next message.
             self.link.landing = Some(Landing { op, into });
             return Ok(true);
         }
@@ -335,9 +320,9 @@ impl Relay {
             return Ok(false);
         };
         self.link.watch.whole();
-        match self.link.slot(tag) {
+        match self.link.take_slot(tag) {
             Slot::Op(id, _) => self.replied(id, reply),
-            Slot::Flush(id, oldtag) => match self.link.slot(oldtag) {
+            Slot::Flush(id, oldtag) => match self.link.take_slot(oldtag) {
                 Slot::Orphan(_, _, fid) => fid.into_iter().for_each(|fid| self.link.clunk(fid)),
                 _ => self.flushed(id, oldtag),
             },
@@ -376,7 +361,7 @@ impl Relay {
     /// The reply to an operation's request.
     fn replied(&mut self, id: OpId, reply: Result<Reply>) {
         let Some(mut op) = self.ops.remove(&id) else { return };
-        (op.tag, op.has_replies) = (None, true);
+        op.tag = None;
         let flow = self.take(&mut op, reply).unwrap_or_else(|error| Flow::End(Err(error)));
         let stage = match flow {
             Flow::End(result) => return self.end(id, op, result),
@@ -387,12 +372,11 @@ impl Relay {
             Flow::To(stage) => stage,
         };
         op.stage = stage;
-        // It goes in front of what has not begun: nothing but a tag ends it.
-        match self.link.has_room().then(|| self.go_now(id, &mut op)) {
-            Some(Err(result)) => return self.end(id, op, result),
-            Some(Ok(())) => {}
-            None => self.waiting.push_front(id),
+        if self.link.has_room() {
+            return self.request(id, op);
         }
+        // An operation that has begun goes in front of those that have not.
+        self.waiting.push_front(id);
         self.ops.insert(id, op);
     }
 
@@ -470,8 +454,9 @@ impl Service for Relay {
     /// answers as usual.
     fn cancel(&mut self, id: OpId) -> Cancel {
         let Some(op) = self.ops.get_mut(&id).filter(|op| op.result.is_none()) else { return Cancel::TooLate };
-        // The payload of a read is arriving: its tag may be another request's.
-        let is_landing = op.stage == Stage::Read && op.tag.is_none() && op.has_replies;
+        // The payload of the read is arriving, and another request may have its tag.
+        let is_landing =
+            op.stage == Stage::Read && self.link.landing.as_ref().is_some_and(|landing| landing.op == Some(id));
         if op.has_changed || is_landing {
             if let (false, Some(tag)) = (std::mem::replace(&mut op.is_given_up, true), op.tag) {
                 self.link.flush(tag, id);

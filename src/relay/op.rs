@@ -87,7 +87,7 @@ pub(super) enum Shown {
     Entries(Vec<u8>),
     /// Entries with their attributes, each with its cookie.
     Stats(Vec<(u64, StatBuf)>),
-    Lock(LockKind, Range<u64>, u32, Box<[u8]>),
+    Lock(LockBuf),
     StatFs(StatFs),
 }
 
@@ -101,13 +101,13 @@ pub(super) struct Payload {
     pub(super) done: usize,
 }
 
-/// The lock that is asked for.
+/// A lock that is asked for, or one that is in its way.
 #[derive(Debug)]
 pub(super) struct LockBuf {
     pub(super) kind: LockKind,
     pub(super) range: Range<u64>,
     pub(super) process: u32,
-    pub(super) client: Vec<u8>,
+    pub(super) client: Box<[u8]>,
 }
 
 /// What [`Stage::Create`] and [`Stage::Make`] make.
@@ -148,8 +148,6 @@ pub(super) struct Op {
     /// The connection on which it is asked for.
     pub(super) generation: u32,
     pub(super) tag: Option<Tag>,
-    /// One of its requests was answered.
-    pub(super) has_replies: bool,
     /// A request was made that [changes](Stage::changes_nothing) something.
     pub(super) has_changed: bool,
     /// A client has tried to take it back, too late.

@@ -3,7 +3,7 @@
 //! Must not know: replies.
 
 use super::op::{LockBuf, Op, Payload, Stage, Thing};
-use super::reply::same_file;
+use super::stat::same_file;
 use super::{File, Relay};
 use crate::fs::{
     At, Call, Change, Error, FileId, Grant, Lock, NAME_BYTES_MAX, New, Result, SetTime, SetXattr, Show,
@@ -149,7 +149,7 @@ impl Relay {
     /// The file goes whatever the far server says, so no operation waits for its Tclunk. Its fid may have gone with a Tremove,
     /// or with its connection.
     pub(super) fn close(&mut self, id: FileId) -> Result<Option<Op>> {
-        let is_it = |file: &File| FileId::new(0, file.number).number() == id.number();
+        let is_it = |file: &File| id.has_number(file.number);
         let file = self.files.take_if(id.place(), is_it).ok_or(Error::EBADF)?;
         self.listing_bytes -= file.listing.map_or(0, |listing| listing.bytes.len());
         let Some(fid) = file.fid.filter(|_| file.generation == self.link.generation) else { return Ok(None) };
@@ -241,7 +241,7 @@ impl Relay {
         // The far server sees one connection for all peers, so their names have to differ.
         let client = [format!("{peer:x}:").as_bytes(), lock.client].concat();
         let Lock { kind, range, process, .. } = lock;
-        op.lock = Some(LockBuf { kind: *kind, range: range.clone(), process: *process, client });
+        op.lock = Some(LockBuf { kind: *kind, range: range.clone(), process: *process, client: client.into() });
         (op.stage, op.file) = (stage, Some(file));
         Ok(())
     }

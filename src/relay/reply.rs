@@ -2,8 +2,8 @@
 //!
 //! Must not know: how a request is made.
 
-use super::op::{Flow, Op, Shown, Stage};
-use super::stat::{StatBuf, check_text};
+use super::op::{Flow, LockBuf, Op, Shown, Stage, Thing};
+use super::stat::{StatBuf, check_record, check_text, same_file};
 use super::{File, Listing, Relay};
 use crate::client::CallError;
 use crate::fs::{
@@ -12,7 +12,6 @@ use crate::fs::{
 };
 use crate::session::Users;
 use crate::wire::{self, Data, Dialect, DirEntry, Message, Qid, lock_status, lock_type, qt};
-use std::ops::Range;
 
 /// A reply as it outlives its message.
 #[derive(Debug)]
@@ -25,7 +24,8 @@ pub(super) enum Reply {
     Stat(Box<StatBuf>),
     Size(u64),
     Status(u8),
-    Lock(Option<LockKind>, Range<u64>, u32, Box<[u8]>),
+    /// `None`: the range is free.
+    Lock(Option<LockBuf>),
     StatFs(StatFs),
 }
 
@@ -54,13 +54,10 @@ impl Reply {
             Ok(Message::Rxattrwalk { size }) => Reply::Size(size),
             Ok(Message::Rlock { status }) => Reply::Status(status),
             Ok(Message::Rgetlock { type_, start, length, proc_id, client_id }) => {
-                let kind = match type_ {
-                    lock_type::NONE => None,
-                    lock_type::SHARED => Some(LockKind::Shared),
-                    _ => Some(LockKind::Exclusive),
-                };
+                let kind = if type_ == lock_type::SHARED { LockKind::Shared } else { LockKind::Exclusive };
                 let end = if length == 0 { u64::MAX } else { start.saturating_add(length) };
-                Reply::Lock(kind, start..end, proc_id, client_id.into())
+                let lock = LockBuf { kind, range: start..end, process: proc_id, client: unprefixed(client_id).into() };
+                Reply::Lock(Some(lock).filter(|_| type_ != lock_type::NONE))
             }
             Ok(Message::Rstatfs { bsize, blocks, bfree, files, ffree, fsid, .. }) => {
                 Reply::StatFs(StatFs { bsize, blocks, bfree, files, ffree, fsid })
@@ -128,7 +125,7 @@ impl Relay {
                 Ok(Flow::Next(if op.enters { Done::Opened { qid, iounit: 0 } } else { made(op, qid) }))
             }
             (Stage::Make, Reply::Qid(qid, _)) => Ok(Flow::Next(Done::Made(qid))),
-            (Stage::Read, Reply::Bytes(bytes)) => {
+            (Stage::Read | Stage::ReadLink, Reply::Bytes(bytes)) => {
                 op.shown = Shown::Bytes(bytes);
                 Ok(Flow::Next(Done::Nothing))
             }
@@ -163,10 +160,6 @@ impl Relay {
                 Ok(Flow::To(Stage::EntryClunk))
             }
             (Stage::EntryClunk, _) => Ok(next_entry(op)),
-            (Stage::ReadLink, Reply::Bytes(target)) => {
-                op.shown = Shown::Bytes(target);
-                Ok(Flow::Next(Done::Nothing))
-            }
             (Stage::ReadLink, Reply::Stat(stat)) => {
                 op.shown = Shown::Bytes(stat.target.to_vec());
                 Ok(Flow::Next(Done::Nothing))
@@ -211,10 +204,8 @@ impl Relay {
                 lock_status::BLOCKED => Ok(Flow::Next(Done::Locked(false))),
                 _ => Err(Error::ENOLCK),
             },
-            (Stage::Conflict, Reply::Lock(kind, range, process, client)) => {
-                if let Some(kind) = kind {
-                    op.shown = Shown::Lock(kind, range, process, unprefixed(&client).into());
-                }
+            (Stage::Conflict, Reply::Lock(lock)) => {
+                op.shown = lock.map_or(Shown::Nothing, Shown::Lock);
                 Ok(Flow::Next(Done::Nothing))
             }
             (Stage::StatFs, Reply::StatFs(of)) => {
@@ -272,7 +263,7 @@ impl Relay {
     }
 
     fn walked(&mut self, op: &mut Op, wire: &[Qid]) -> Result<Flow> {
-        let from = op.file.map(|file| self.file(file)).transpose()?.ok_or(Error::EIO)?;
+        let from = self.named(op)?;
         let (mut last, mut name, peer) = (from.qid, from.name.clone(), from.peer);
         let mut wire = wire.iter();
         let mut steps = Vec::new();
@@ -335,7 +326,7 @@ impl Relay {
     /// The file that stands for an attribute which was read. It has no fid: the value is here, so that of the far server
     /// is clunked at once, since a far server may allow few of them for a peer.
     fn attribute(&mut self, op: &mut Op) -> Result<Flow> {
-        let from = op.file.map(|file| self.file(file)).transpose()?.ok_or(Error::EIO)?;
+        let from = self.named(op)?;
         let (qid, name, peer) = (from.qid, from.name.clone(), from.peer);
         let generation = self.link.generation;
         let file = self.hold(File { fid: None, qid, name, peer, generation, ..File::default() });
@@ -367,11 +358,11 @@ impl Relay {
         let mut rest = &*bytes;
         while !rest.is_empty() {
             let (record, behind) = wire::Stat::parse(rest, dialect).map_err(|_| Error::EPROTO)?;
-            StatBuf::of_record(&record, &self.config.users)?;
+            check_record(&record)?;
             rest = behind;
         }
         let id = op.file.ok_or(Error::EIO)?;
-        let start = self.file(id)?.listing.as_deref().map_or(0, |listing| listing.next(op.offset));
+        let start = self.listing(op).map_or(0, |listing| listing.next(op.offset));
         let (is_end, end) = (bytes.is_empty(), start + bytes.len() as u64);
         self.put_listing(id, Some(Box::new(Listing { start, bytes })))?;
         let has_come = is_end || op.offset < end + Listing::DOTS;
@@ -385,11 +376,6 @@ impl File {
         self.appends = flags.append && dialect == Dialect::P9;
         self.removes = flags.remove_on_close && dialect == Dialect::L;
     }
-}
-
-/// Whether two qids are those of one file. Their versions may be of different times.
-pub(super) fn same_file(one: Qid, other: Qid) -> bool {
-    (one.kind, one.path) == (other.kind, other.path)
 }
 
 /// Whether the far server has the new fid now: a walk has come to its end (walk(9P)).
@@ -442,14 +428,14 @@ fn looked_at(op: &mut Op, stat: &StatBuf) -> Result<Flow> {
         Some(Stage::Write) => op.offset = stat.stat().size,
         Some(Stage::Wstat) => op.change.mode = Some(stat.mode() & mode::PERM),
         _ if stat.mode() & mode::IFMT != mode::IFDIR => return Err(Error::ENOTDIR),
-        _ => op.mode = limited(op.mode, stat.mode(), op.thing == super::op::Thing::Dir),
+        _ => op.mode = limited(op.mode, stat.mode(), op.thing == Thing::Dir),
     }
     Ok(Flow::Next(Done::Nothing))
 }
 
 /// What the answer to a call that makes something is.
 fn made(op: &Op, qid: Qid) -> Done {
-    if op.thing == super::op::Thing::Link { Done::Nothing } else { Done::Made(qid) }
+    if op.thing == Thing::Link { Done::Nothing } else { Done::Made(qid) }
 }
 
 /// The client's own name in a lock that this relay has asked for. Others are shown as they are.

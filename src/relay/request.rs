@@ -10,15 +10,14 @@ use crate::arena::Arena;
 use crate::client::{dm_bits, record_of, setattr_message};
 use crate::fs::{Iovec, LockKind, OpId, Open, Result, SetXattr, mode};
 use crate::wire::{
-    self, Data, Dialect, Ext, Fid, Message, NOFID, Names, Opt, REMOVEDIR, UOnly, dm, lock_type, lopen, qt, xattr,
+    self, Data, Dialect, Ext, Fid, Message, NOFID, Names, Opt, REMOVEDIR, STATS_ALL, UOnly, dm, lock_type, lopen, qt,
+    xattr,
 };
 
 /// Bytes of a listing that are asked for at once.
 const LIST_BYTES: u32 = 32 << 10;
 /// The same where three more requests follow for each entry.
 const STATS_BYTES: u32 = 2 << 10;
-/// All that Tgetattr can ask for (Linux: P9_STATS_ALL).
-const STATS_ALL: u64 = 0x3fff;
 
 impl Relay {
     /// Makes the request of the operation's stage. There is room for it. EMSGSIZE: the far server could not receive it.
@@ -93,8 +92,7 @@ impl Relay {
                 self.link.call(&Message::Treaddir { fid, offset: op.offset, count }, slot)
             }
             Stage::List => {
-                let listing = op.file.and_then(|file| self.file(file).ok()).and_then(|file| file.listing.as_deref());
-                let offset = listing.map_or(0, |listing| listing.next(op.offset));
+                let offset = self.listing(op).map_or(0, |listing| listing.next(op.offset));
                 self.link.call(&Message::Tread { fid, offset, count: chunk.min(LIST_BYTES) }, slot)
             }
             Stage::Parent | Stage::Stat => self.link.call(&stat(fid, is_linux), slot),
@@ -113,7 +111,7 @@ impl Relay {
             }
             Stage::Wstat if is_linux => self.link.call(&setattr_message(fid, &op.change), slot),
             Stage::Wstat => {
-                let qid = op.file.map(|file| self.file(file)).transpose()?.map(|file| file.qid).unwrap_or_default();
+                let qid = self.named(op)?.qid;
                 let kind = if qid.kind & qt::DIR != 0 { mode::IFDIR } else { mode::IFREG };
                 let mut stat = record_of(&op.change, (kind, qid), dialect);
                 if let (Some(bits), true) = (op.change.bits, stat.mode != !0) {

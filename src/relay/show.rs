@@ -2,7 +2,7 @@
 //!
 //! Must not know: requests, replies.
 
-use super::op::{Op, Shown};
+use super::op::{LockBuf, Op, Shown};
 use super::stat::StatBuf;
 use super::{Listing, Relay};
 use crate::fs::{Done, Entry, Error, FileId, Lock, Result, Show};
@@ -55,7 +55,7 @@ impl Relay {
                 }
             }
             (Shown::Nothing, Show::Entries(each)) => self.list(&op, each)?,
-            (Shown::Lock(kind, range, process, client), Show::Lock(show)) => {
+            (Shown::Lock(LockBuf { kind, range, process, client }), Show::Lock(show)) => {
                 show(&Lock { kind, range, process, client: &client });
             }
             (Shown::StatFs(now), Show::StatFs(of)) => *of = now,
@@ -68,9 +68,8 @@ impl Relay {
     /// Whether all that there is behind the cookie of a listing has been read before. A listing from the start is read
     /// anew.
     pub(super) fn is_listed(&self, op: &Op) -> bool {
-        let listing = op.file.and_then(|file| self.file(file).ok()).and_then(|file| file.listing.as_deref());
         op.offset > 0
-            && listing.is_some_and(|Listing { start, bytes }| {
+            && self.listing(op).is_some_and(|Listing { start, bytes }| {
                 let from = op.offset.saturating_sub(Listing::DOTS);
                 (*start..start + bytes.len() as u64).contains(&from)
             })

@@ -4,6 +4,7 @@
 
 use crate::client::{device_numbers, posix_mode};
 use crate::fs::{Error, NAME_BYTES_MAX, Open, Result, Stat, TARGET_BYTES_MAX, Time, mode};
+use crate::session::NOBODY;
 use crate::session::Users;
 use crate::wire::{self, Dialect, Message, Qid, lopen, open, qt};
 
@@ -63,16 +64,16 @@ impl StatBuf {
         Some(StatBuf { stat, name: Box::default(), target: Box::default() })
     }
 
-    /// What a stat record says. A name without a number here stands for the user 65534. EPROTO for a name or a target that is
-    /// longer than any that this server shows.
+    /// What a stat record says. A user whose name has no number here is user 65534 (Linux: overflowuid). EPROTO where
+    /// [`check_record`] refuses it.
     pub(super) fn of_record(record: &wire::Stat<'_>, users: &Users) -> Result<StatBuf> {
-        check_text(record.name, NAME_BYTES_MAX)?;
+        check_record(record)?;
         let (mode, rdev) = posix_mode(record);
         let user = |name: &[u8], number: u32| if number != !0 { number } else { users.uid(name).unwrap_or(NOBODY) };
         let group = |name: &[u8], number: u32| if number != !0 { number } else { users.gid(name).unwrap_or(NOBODY) };
         let time = |sec: u32| Time { sec: sec.into(), nsec: 0 };
         let is_link = mode & mode::IFMT == mode::IFLNK;
-        let size = if is_link { record.extension.0.len() as u64 } else { record.length };
+        let size = if is_link { target(record).len() as u64 } else { record.length };
         let stat = Stat {
             qid: record.qid,
             mode,
@@ -88,9 +89,7 @@ impl StatBuf {
             btime: time(record.mtime),
             ..UNKNOWN
         };
-        let target: Box<[u8]> = if is_link { record.extension.0.into() } else { Box::default() };
-        check_text(&target, TARGET_BYTES_MAX)?;
-        Ok(StatBuf { stat, name: record.name.into(), target })
+        Ok(StatBuf { stat, name: record.name.into(), target: target(record).into() })
     }
 
     /// An entry of which only the type is known.
@@ -128,13 +127,26 @@ impl StatBuf {
     }
 }
 
+/// Whether two qids are those of one file. Their versions may be of different times.
+pub(super) fn same_file(one: Qid, other: Qid) -> bool {
+    (one.kind, one.path) == (other.kind, other.path)
+}
+
+/// Refuses a stat record with a name or a target that is longer than any that this server shows.
+pub(super) fn check_record(record: &wire::Stat<'_>) -> Result<()> {
+    check_text(record.name, NAME_BYTES_MAX)?;
+    check_text(target(record), TARGET_BYTES_MAX)
+}
+
+/// The target of a symbolic link. It is empty for other files, whose extension is something else.
+fn target<'a>(record: &wire::Stat<'a>) -> &'a [u8] {
+    if posix_mode(record).0 & mode::IFMT == mode::IFLNK { record.extension.0 } else { b"" }
+}
+
 /// Refuses a text of the far server that is too long: a stat record with it may not fit its size of 16 bits.
 pub(super) fn check_text(text: &[u8], bytes_max: usize) -> Result<()> {
     if text.len() > bytes_max { Err(Error::EPROTO) } else { Ok(()) }
 }
-
-/// Everyone who has a name that is not known here (Linux: overflowuid).
-const NOBODY: u32 = crate::session::NOBODY;
 
 /// Flags of Tlopen. An open for execution reads: .L has no flag for it.
 pub(super) fn linux_flags(open: Open) -> u32 {

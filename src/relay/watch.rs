@@ -17,10 +17,8 @@ pub(super) struct Watch {
     looks: u64,
     /// Tags of Tflushes, and the look before each.
     flushes: Vec<(Tag, u64)>,
-    /// Messages that have come whole.
-    messages: u64,
-    /// The number of the message that has begun, and the look before it.
-    begun: Option<(u64, u64)>,
+    /// The look before the message that has begun.
+    begun: Option<u64>,
 }
 
 impl Watch {
@@ -36,17 +34,12 @@ impl Watch {
 
     /// A message has come whole.
     pub(super) fn whole(&mut self) {
-        self.messages += 1;
+        self.begun = None;
     }
 
     /// Whether the next message has begun.
     pub(super) fn begun(&mut self, has_begun: bool) {
-        let is_same = self.begun.is_some_and(|(message, _)| message == self.messages);
-        if !has_begun {
-            self.begun = None;
-        } else if !is_same {
-            self.begun = Some((self.messages, self.looks));
-        }
+        self.begun = has_begun.then(|| self.begun.unwrap_or(self.looks));
     }
 
     /// Whether something has a deadline.
@@ -59,7 +52,7 @@ impl Watch {
     pub(super) fn is_late(&mut self, msize: u32) -> bool {
         self.looks += 1;
         let begun_looks = (30 + u64::from(msize >> 16)) / (WATCH_NS / 1_000_000_000);
-        self.begun.is_some_and(|(_, since)| self.looks - since > begun_looks)
+        self.begun.is_some_and(|since| self.looks - since > begun_looks)
             || self.flushes.iter().any(|(_, since)| self.looks - since > FLUSH_LOOKS)
     }
 }
