@@ -3,6 +3,7 @@
 //! ```text
 //! call(message) -> tag      queues bytes;  outgoing() / sent(n) move them out
 //! space() / filled(n)       bytes come in, straight into the inbox (received(bytes) copies them there)
+//! lend(n) / give_back(..)   the same for a receive that has to own its buffer
 //! next_reply()              hands out whole replies in the server's order
 //! ```
 //! In steady state nothing is allocated: the buffers keep what they once grew to, a tag is an index.
@@ -156,8 +157,9 @@ impl Conn {
         self.answer_to_version().and_then(|answer| answer.map_or(Ok(false), |agreed| agreed.map(|()| true)))
     }
 
-    /// The same for a caller that tries another dialect where the server does not speak this one: the inner error, after
-    /// which a connection for the other dialect may begin with a new Tversion on the same socket.
+    /// Takes in the answer to the first message, for a caller that tries several dialects. `None`: it is not whole yet. The
+    /// inner error says that the server does not speak this dialect. A new `Conn` may then ask for another one on the same
+    /// socket.
     pub fn answer_to_version(&mut self) -> Result<Option<Result<(), Error>>, Error> {
         let Some(size) = self.whole(VERSION_BYTES_MAX)? else { return Ok(None) };
         let frame = &self.inbox[self.inbox_start..][..size];
@@ -185,7 +187,7 @@ impl Conn {
         Ok(Some(Ok(())))
     }
 
-    /// Queues a request. Panics without [`room`](Self::has_room).
+    /// Queues a request. Panics where [`has_room`](Self::has_room) is false.
     pub fn call(&mut self, message: &Message<'_>) -> Tag {
         let tag = self.free.pop_front().expect("the caller has asked for room");
         if let Message::Tflush { oldtag } = message
@@ -243,6 +245,23 @@ impl Conn {
     pub fn filled(&mut self, n: usize) {
         self.inbox_end += n;
         debug_assert!(self.inbox_end <= self.inbox.len());
+    }
+
+    /// Lends the inbox to a receive that may take any time: a buffer with `room` bytes of room, and how many
+    /// bytes in front of that are filled. Until it is [given back](Self::give_back) no reply is there.
+    pub fn lend(&mut self, room: usize) -> (Vec<u8>, usize) {
+        let mut buffer = std::mem::take(&mut self.inbox);
+        let filled = self.inbox_end - self.inbox_start;
+        buffer.copy_within(self.inbox_start..self.inbox_end, 0);
+        (self.inbox_start, self.inbox_end) = (0, 0);
+        buffer.resize(filled + room, 0);
+        (buffer, filled)
+    }
+
+    /// Takes back what was [lent](Self::lend): the bytes at its front that are filled now are those that came in.
+    pub fn give_back(&mut self, buffer: Vec<u8>, filled: usize) {
+        debug_assert!(self.inbox.is_empty() && filled <= buffer.len());
+        (self.inbox, self.inbox_end) = (buffer, filled);
     }
 
     /// Takes in bytes from elsewhere.
@@ -405,6 +424,24 @@ mod tests {
         let mut out = Vec::new();
         message.emit(tag, Dialect::L, &mut out);
         out
+    }
+
+    #[test]
+    fn an_inbox_that_is_lent_keeps_what_is_there() {
+        let mut conn = Conn::new(Dialect::L, 1 << 20, 8);
+        let tags = [0; 2].map(|_| conn.call(&Message::Tclunk { fid: 1 }));
+        let bytes: Vec<u8> = tags.iter().flat_map(|tag| frame(&Message::Rclunk {}, *tag)).collect();
+        conn.received(&bytes[..10]);
+        let see = |tag, _: Result<Message<'_>, Error>| tag;
+        assert_eq!(conn.next_reply(see), Ok(Some(tags[0])));
+        let (mut buffer, filled) = conn.lend(100);
+        assert_eq!((buffer.len(), filled, conn.next_reply(see)), (103, 3, Ok(None)));
+        buffer[3..7].copy_from_slice(&bytes[10..]);
+        conn.give_back(buffer, 7);
+        assert_eq!(conn.next_reply(see), Ok(Some(tags[1])));
+        // The room is no larger than was asked for, whatever the inbox has grown to.
+        let (buffer, filled) = conn.lend(50);
+        assert_eq!((buffer.len(), filled), (50, 0));
     }
 
     #[test]

@@ -20,8 +20,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Requests in flight at most. Each may have a Tflush beside it.
 pub(super) const CALLS_MAX: u16 = 128;
-/// Bytes of a receive that is no payload of its own.
-const BUFFER_BYTES: usize = 32 << 10;
+/// Bytes of a receive that is no payload of its own: 16 replies to reads of 4 KiB, and some more. A large payload that
+/// arrives together with its head is copied up to here.
+pub(super) const BUFFER_BYTES: usize = 72 << 10;
 /// The smallest msize that a far server may agree to, in bytes: a longest name or target fits. Beyond it is EPROTO.
 const MSIZE_MIN: u32 = 4096;
 /// Bytes of a request that is no write. A far server of another kind may receive a longer one into a small buffer.
@@ -118,7 +119,6 @@ pub(super) struct Link {
     open: Iovec,
     is_sending: bool,
     is_receiving: bool,
-    buffer: Vec<u8>,
     /// While a receive into it is in flight the ask has its memory, and this is empty.
     pub(super) landing: Option<Landing>,
     slots: Vec<Slot>,
@@ -154,7 +154,6 @@ impl Link {
             open: Iovec::default(),
             is_sending: false,
             is_receiving: false,
-            buffer: Vec::new(),
             landing: None,
             slots: Vec::new(),
             next_fid: 0,
@@ -369,9 +368,8 @@ impl Link {
         let into = match &mut self.landing {
             Some(landing) => std::mem::take(&mut landing.into),
             None => {
-                let mut buffer = std::mem::take(&mut self.buffer);
-                buffer.resize(BUFFER_BYTES, 0);
-                Incoming::buffer(buffer)
+                let (buffer, filled) = self.conn.lend(BUFFER_BYTES);
+                Incoming { filled, ..Incoming::buffer(buffer) }
             }
         };
         Some((For::Receive(generation), Ask::Receive { socket, into, whole }))
@@ -455,17 +453,15 @@ impl Link {
 
     fn came(&mut self, ask: Ask, result: Result<u32>) -> Event {
         let Ask::Receive { mut into, .. } = ask else { return self.fail(Error::EIO) };
-        let n = match result {
-            Ok(n) if n > 0 && n as usize <= into.left() => n as usize,
+        match result {
+            Ok(n) if n > 0 && n as usize <= into.left() => into.advance(n as usize),
             _ => return self.fail(Error::EIO),
-        };
-        into.advance(n);
+        }
         if let Some(landing) = &mut self.landing {
             landing.into = into;
             return Event::Came;
         }
-        self.conn.received(&into.buffer[..into.filled]);
-        self.buffer = into.buffer;
+        self.conn.give_back(into.buffer, into.filled);
         if self.state == State::Up {
             return Event::Came;
         }

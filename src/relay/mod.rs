@@ -46,10 +46,10 @@ const LANDING_BYTES_MIN: usize = 16 << 10;
 const GRANTED_SHARE: usize = 2;
 
 /// Bytes of the heap that a relay takes at most beside its arena: a payload in each direction for each request in flight,
-/// the message that arrives, and directories that were read in part.
+/// the message that arrives with the receive behind it, and directories that were read in part.
 pub const fn heap_bytes_max(msize: u32) -> u64 {
     let messages = 2 * link::CALLS_MAX as u64 + 2;
-    messages * msize as u64 + show::LISTING_BYTES_ALL as u64
+    messages * msize as u64 + (link::BUFFER_BYTES + show::LISTING_BYTES_ALL) as u64
 }
 
 /// Where the far server is, and how it is asked.
