@@ -1,6 +1,7 @@
 //! Deadlines of a connection: of a Tflush that an operation waits for, and of a message that has begun.
 //!
-//! There is no clock here. While something has a deadline a timer is in flight, and each time it ends is a look.
+//! There is no clock here. While something has a deadline a timer is in flight. Each time it ends, all deadlines are
+//! looked at.
 //!
 //! Must not know: asks, messages.
 
@@ -8,7 +9,8 @@ use crate::wire::Tag;
 
 /// Time between two looks.
 pub(super) const WATCH_NS: u64 = 5_000_000_000;
-/// Looks that a Tflush may take whose operation waits for it: 15 s to 20 s. Beyond it the connection fails.
+/// Looks that a Tflush may take whose operation waits for it, which is 15 s to 20 s. At the next look the connection
+/// fails.
 const FLUSH_LOOKS: u64 = 3;
 
 /// What has a deadline.
@@ -27,7 +29,7 @@ impl Watch {
         self.flushes.push((tag, self.looks));
     }
 
-    /// It is answered.
+    /// The Tflush with this tag is answered.
     pub(super) fn flushed(&mut self, tag: Tag) {
         self.flushes.retain(|(flush, _)| *flush != tag);
     }
@@ -37,7 +39,7 @@ impl Watch {
         self.begun = None;
     }
 
-    /// Whether the next message has begun.
+    /// Notes whether a message has begun that is not whole yet.
     pub(super) fn begun(&mut self, has_begun: bool) {
         self.begun = has_begun.then(|| self.begun.unwrap_or(self.looks));
     }
@@ -47,11 +49,11 @@ impl Watch {
         self.begun.is_some() || !self.flushes.is_empty()
     }
 
-    /// Looks at all of them: whether one has passed. A message that has begun may take 30 s, and a second for each 64 KiB
-    /// of a largest one.
+    /// Looks at all deadlines. Returns whether one has passed. A message that has begun may take 30 s, and a second for
+    /// each 64 KiB of msize. That is rounded up to whole looks.
     pub(super) fn is_late(&mut self, msize: u32) -> bool {
         self.looks += 1;
-        let begun_looks = (30 + u64::from(msize >> 16)) / (WATCH_NS / 1_000_000_000);
+        let begun_looks = (30 + u64::from(msize >> 16)).div_ceil(WATCH_NS / 1_000_000_000);
         self.begun.is_some_and(|since| self.looks - since > begun_looks)
             || self.flushes.iter().any(|(_, since)| self.looks - since > FLUSH_LOOKS)
     }

@@ -5,16 +5,17 @@
 mod bounds;
 #[path = "../support/far.rs"]
 mod far;
+mod limits;
 mod soak;
 
-use far::Far;
+use far::{Far, relay_to};
 use ring9::arena::{Arena, Gauge};
 use ring9::fs::mem::{Mem, Options};
 use ring9::fs::{
-    Answer, At, Call, Cancel, Done, Error, FileId, Iovec, Lock, LockKind, New, OpId, Open, Outcome, Payload, Remote,
-    Result, Service, Show, Simple, User, mode,
+    Answer, At, Call, Cancel, Done, Error, FileId, Iovec, Lock, LockKind, New, OpId, Open, Outcome, Payload, Result,
+    Service, Show, Simple, User, mode,
 };
-use ring9::relay::{Config, Relay};
+use ring9::relay::Relay;
 use ring9::wire::{Data, Dialect, Kind, Message, Names};
 
 const AT: At = At { wall: ring9::fs::Time { sec: 1_000, nsec: 0 }, mono_ns: 1_000 };
@@ -35,11 +36,9 @@ impl World {
         let mem = Mem::new(Arena::new(64 << 20).expect("a mapping"), options);
         let mut far = Far::new(Simple::from(mem), seed);
         far.msize = 1 << 20;
-        let to = Remote::Unix(b"/far".as_slice().into());
-        let config = Config { to, aname: None, msize: 1 << 20, users: std::sync::Arc::default() };
         let arena = Arena::new(32 << 20).expect("a mapping");
         let gauge = arena.gauge();
-        let mut world = World { relay: Relay::new(config, arena), far, gauge, serial: 0 };
+        let mut world = World { relay: relay_to(1 << 20, arena), far, gauge, serial: 0 };
         world.far.tree.init(AT).expect("a fresh tree starts");
         world
     }
@@ -52,7 +51,7 @@ impl World {
     fn ask_to_show(&mut self, call: Call<'_>, show: Show<'_>) -> std::result::Result<OpId, Result<Done>> {
         self.serial += 1;
         let op = OpId { peer: 1, serial: self.serial };
-        // Nobody is certain to write what a read of a file waits for.
+        // A read may wait for a line that is never written.
         let unended = if let Call::Read { .. } = call { Outcome::Waiting } else { Outcome::Pending };
         match self.relay.call(op, call, show, AT) {
             Outcome::Done(Answer { result, .. }) => Err(result),
@@ -61,6 +60,11 @@ impl World {
                 Ok(op)
             }
         }
+    }
+
+    /// Requests of this kind that have come to the far server.
+    fn count(&self, kind: Kind) -> usize {
+        self.far.heard.iter().filter(|heard| **heard == kind).count()
     }
 
     fn settle(&mut self) {
@@ -176,8 +180,7 @@ fn files_are_made_and_read_in_each_dialect_and_in_pieces_of_any_size() {
                 assert_eq!(world.does(Call::Close { file }), Ok(Done::Nothing));
             }
             assert_eq!((world.relay.held(), world.far.tree.held()), (0, 0));
-            let versions = world.far.heard.iter().filter(|kind| **kind == Kind::TVERSION).count();
-            assert_eq!(versions, 3 - dialect as usize);
+            assert_eq!(world.count(Kind::TVERSION), 3 - dialect as usize);
             world.ends();
         }
     }
@@ -221,7 +224,7 @@ fn what_does_not_fit_one_message_goes_in_parts() {
     let Ok(Payload::Memory(mut grant)) = world.relay.grant(file, 5, data.len() as u32, AT) else { panic!("memory") };
     grant.space.fill(&data);
     assert_eq!(world.does(Call::Commit { file, grant }), Ok(Done::Count(data.len() as u32)));
-    assert_eq!(world.far.heard.iter().filter(|kind| **kind == Kind::TWRITE).count(), 5);
+    assert_eq!(world.count(Kind::TWRITE), 5);
     let mut read = Vec::new();
     while read.len() < data.len() {
         let part = world.read(file, 5 + read.len() as u64, 1 << 20).expect("it may");
@@ -337,7 +340,7 @@ fn a_connection_that_cannot_be_made_is_tried_again_by_a_timer() {
     world.settle();
     assert_eq!((world.ready(), world.far.connections()), (vec![], 0));
     world.far.refuses = false;
-    assert!(world.far.ring(&mut world.relay, AT) > 0);
+    assert_eq!(world.far.ring(&mut world.relay, AT), [100_000_000]);
     world.settle();
     assert_eq!(world.ready(), [waits]);
     assert!(matches!(world.finish(waits, Show::Nothing), Ok(Done::File { .. })));
@@ -346,7 +349,7 @@ fn a_connection_that_cannot_be_made_is_tried_again_by_a_timer() {
     assert!(!world.relay.has_asks());
 }
 
-/// A server that accepts and says nothing is none.
+/// A server that accepts a connection and says nothing is given up after 10 s.
 #[test]
 fn a_silent_greeting_ends_with_a_timer() {
     let mut world = World::new(4);
@@ -354,7 +357,7 @@ fn a_silent_greeting_ends_with_a_timer() {
     let attach = world.ask(Call::Attach { user: USER, aname: b"" }).expect("it waits");
     world.settle();
     assert_eq!(world.ready(), []);
-    assert!(world.far.ring(&mut world.relay, AT) > 0);
+    assert_eq!(world.far.ring(&mut world.relay, AT), [10_000_000_000]);
     world.settle();
     assert_eq!(world.ready(), [attach]);
     assert_eq!(world.finish(attach, Show::Nothing), Err(Error::EIO));
@@ -371,7 +374,7 @@ fn a_flushed_request_ends_and_its_tag_is_used_again() {
     world.settle();
     assert_eq!((world.relay.cancel(fsync), world.relay.cancel(fsync)), (Cancel::TooLate, Cancel::TooLate));
     world.settle();
-    assert_eq!(world.far.heard.iter().filter(|kind| **kind == Kind::TFLUSH).count(), 1);
+    assert_eq!(world.count(Kind::TFLUSH), 1);
     assert_eq!(world.ready(), []);
     // Its reply was on its way: it is answered, and the flush behind it changes nothing.
     world.far.is_silent = false;
@@ -427,7 +430,7 @@ fn what_waits_for_a_tag_is_taken_back() {
     world.settle();
     assert_eq!(world.ready(), ops[..129]);
     assert!(!world.far.heard.contains(&Kind::TFLUSH));
-    assert_eq!(world.far.heard.iter().filter(|kind| **kind == Kind::TGETATTR).count(), 129);
+    assert_eq!(world.count(Kind::TGETATTR), 129);
 }
 
 /// Sizes, tags, types and counts that were not agreed on or asked for end the connection.
@@ -500,11 +503,10 @@ fn a_close_behind_a_removal_clunks_nothing() {
     let root = world.attach().expect("the root");
     let file = world.create(root, b"f");
     assert_eq!(world.does(Call::Remove { file }), Ok(Done::Nothing));
-    let clunks = |world: &World| world.far.heard.iter().filter(|kind| **kind == Kind::TCLUNK).count();
-    let before = clunks(&world);
+    let before = world.count(Kind::TCLUNK);
     let next = world.walk(root, &[]).expect("it may have the number of the one that was removed");
     assert_eq!(world.does(Call::Close { file }), Ok(Done::Nothing));
-    assert_eq!(clunks(&world), before);
+    assert_eq!(world.count(Kind::TCLUNK), before);
     world.does(Call::Stat { file: next, target: false }).expect("it is not clunked");
     assert_eq!(world.walk(root, &[b"f"]), Err(Error::ENOENT));
     for file in [next, root] {
@@ -532,8 +534,7 @@ fn walks_that_end_early_leave_nothing_behind() {
         assert_eq!(steps(&mut world, &[b"x", b"f"]), (Err(Error::ENOENT), 0));
         assert_eq!(steps(&mut world, &[b".", b"x"]), (Ok(Done::Walked(None)), 1));
         assert_eq!(steps(&mut world, &[b"..", b"x", b"f"]), (Ok(Done::Walked(None)), 1));
-        let clunks = world.far.heard.iter().filter(|kind| **kind == Kind::TCLUNK).count();
-        assert_eq!(clunks, 1, "that of the file: a walk that ends early has made no fid");
+        assert_eq!(world.count(Kind::TCLUNK), 1, "that of the file: a walk that ends early has made no fid");
         assert_eq!(steps(&mut world, &[b".", b"..", b"a/b"]), (Ok(Done::Walked(None)), 2));
         assert_eq!(world.far.tree.held(), held, "in {dialect:?}");
         let (walked, count) = steps(&mut world, &[b".", b"..", b".", b"f"]);

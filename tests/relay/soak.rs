@@ -4,21 +4,19 @@ use super::{AT, BOTH, USER, World, pattern};
 use ring9::fs::{Call, Cancel, Done, FileId, Iovec, New, OpId, Service, Show, mode};
 use ring9::wire::{Dialect, Names};
 
-/// What an operation that is under way may lead to.
+/// A relay, its files, and the operations that have not ended.
 struct Soak {
     world: World,
-    random: u64,
     /// Files, and how many operations name each.
     files: Vec<(FileId, usize)>,
-    /// Operations that have not ended, the files that they name, and whether they close one, which nobody takes back.
+    /// Operations that have not ended, the files that they name, and whether they close a file: sessions take no close back.
     pending: Vec<(OpId, Vec<FileId>, bool)>,
     ended: usize,
 }
 
 impl Soak {
     fn below(&mut self, end: usize) -> usize {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) as usize % end.max(1)
+        self.world.far.below(end)
     }
 
     fn ask(&mut self, mut call: Call<'_>) {
@@ -110,7 +108,7 @@ fn random_operations_end_once_and_leave_nothing() {
         world.far.dialect = Dialect::ALL[2 - seed as usize % 3];
         world.far.msize = [8 << 10, 64 << 10, 1 << 20][seed as usize / 3 % 3];
         world.far.piece_max = [300, 5000, 200_000][seed as usize / 9 % 3];
-        let mut soak = Soak { world, random: seed, files: Vec::new(), pending: Vec::new(), ended: 0 };
+        let mut soak = Soak { world, files: Vec::new(), pending: Vec::new(), ended: 0 };
         for turn in 0..600 {
             soak.turn();
             if seed % 2 == 1 && turn % 200 == 199 {

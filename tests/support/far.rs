@@ -74,7 +74,7 @@ impl<S: Service> Far<S> {
     }
 
     /// A number below `end` (splitmix64).
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -142,15 +142,17 @@ impl<S: Service> Far<S> {
         while self.step(relay, at) {}
     }
 
-    /// All timers end.
-    pub fn ring(&mut self, relay: &mut Relay, at: At) -> usize {
-        let (timers, rest) =
+    /// All timers end. Returns how long each was to run, in nanoseconds.
+    pub fn ring(&mut self, relay: &mut Relay, at: At) -> Vec<u64> {
+        let (timers, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.in_flight).into_iter().partition(|(_, ask)| matches!(ask, Ask::Timer { .. }));
         self.in_flight = rest;
-        let timers: Vec<_> = timers;
-        let count = timers.len();
-        timers.into_iter().for_each(|(id, ask)| relay.answered(id, ask, Ok(0), at));
-        count
+        let ring = |(id, ask): (AskId, Ask)| {
+            let Ask::Timer { ns } = ask else { unreachable!("only timers are taken out") };
+            relay.answered(id, ask, Ok(0), at);
+            ns
+        };
+        timers.into_iter().map(ring).collect()
     }
 
     fn execute(&mut self, ask: &mut Ask, at: At) -> Option<Result<u32>> {
@@ -278,6 +280,12 @@ impl<S: Service> Far<S> {
     }
 }
 
+/// A relay to the far server of a test.
+pub fn relay_to(msize: u32, arena: Arena) -> Relay {
+    let to = Remote::Unix(b"/far".as_slice().into());
+    Relay::new(Config { to, aname: None, msize, users: std::sync::Arc::default() }, arena)
+}
+
 /// A relay that answers at once: its far server is served in between.
 pub struct Relayed<S: Service> {
     pub relay: Relay,
@@ -286,13 +294,7 @@ pub struct Relayed<S: Service> {
 
 impl<S: Service> Relayed<S> {
     pub fn new(far: Far<S>) -> Relayed<S> {
-        let config = Config {
-            to: Remote::Unix(b"/far".as_slice().into()),
-            aname: None,
-            msize: far.msize,
-            users: std::sync::Arc::default(),
-        };
-        Relayed { relay: Relay::new(config, Arena::new(32 << 20).expect("a mapping")), far }
+        Relayed { relay: relay_to(far.msize, Arena::new(32 << 20).expect("a mapping")), far }
     }
 
     /// Executes asks until this operation can go on.
