@@ -396,7 +396,8 @@ pub trait Service {
         true
     }
 
-    /// Whether so many changes are not durable yet that no more may be asked for.
+    /// Whether sessions must not ask for more now: too many changes are not durable yet, or too many operations wait.
+    /// Tflush, Tclunk and Tversion are served nonetheless.
     fn is_behind(&self) -> bool {
         false
     }

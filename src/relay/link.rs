@@ -23,20 +23,22 @@ pub(super) const CALLS_MAX: u16 = 128;
 /// Bytes of a receive that is no payload of its own: 16 replies to reads of 4 KiB, and some more. A large payload that
 /// arrives together with its head is copied up to here.
 pub(super) const BUFFER_BYTES: usize = 72 << 10;
-/// The smallest msize that a far server may agree to, in bytes: a longest name or target fits. Beyond it is EPROTO.
+/// The smallest msize that a far server may agree to, in bytes. A reply with 16 qids and a request with two names of 255
+/// bytes fit. Below it the connection is not used, and attaches answer EPROTO.
 const MSIZE_MIN: u32 = 4096;
-/// Bytes of a request that is no write. A far server of another kind may receive a longer one into a small buffer.
+/// Bytes of a request that is no write. Beyond that is EMSGSIZE: other servers than ring9 may have no larger buffer for
+/// such a request, whatever their msize is.
 const REQUEST_BYTES_MAX: usize = 16 << 10;
 /// Tclunks in flight that no operation waits for. Further ones wait, so that a client which leaves with many fids leaves
 /// tags to the others.
 const CLUNKS_MAX: usize = 16;
 /// Views of one send, beyond which the next request goes to another one.
 const VIEWS_MAX: usize = 64;
-/// Connections that are being ended. Beyond that no new one is made.
+/// Connections that have failed and are not closed yet. At this many no new one is made until one is closed.
 const LEAVING_MAX: usize = 4;
 /// How long the far server may take to connect and to agree on a version.
 const GREETING_NS: u64 = 10_000_000_000;
-/// How long the next attempt waits after the first failure, and at most.
+/// The pause before the next attempt, after the first failure and at most. It doubles with each failure in a row.
 const BACK_OFF_NS: (u64, u64) = (100_000_000, 5_000_000_000);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +90,8 @@ pub(super) enum Slot {
     Free,
     /// The request of an operation, and whether it reads a file, which may take any time.
     Op(OpId, bool),
-    /// A request of this peer that was taken back, and the fid that it may have made. Tag and fid are free once it or its
-    /// Tflush is answered.
+    /// A request of this peer that was taken back, whether it reads a file, and the fid that it may have made. The fid is
+    /// clunked once the request or its Tflush is answered.
     Orphan(u32, bool, Option<Fid>),
     /// A Tflush of the operation's request with this tag.
     Flush(OpId, Tag),
@@ -109,7 +111,7 @@ pub(super) struct Landing {
 pub(super) struct Link {
     to: Remote,
     msize_max: u32,
-    /// Told apart from those before it.
+    /// The number of the connection. It grows by one at each failure.
     pub(super) generation: u32,
     state: State,
     socket: Option<Descriptor>,
@@ -119,7 +121,7 @@ pub(super) struct Link {
     open: Iovec,
     is_sending: bool,
     is_receiving: bool,
-    /// While a receive into it is in flight the ask has its memory, and this is empty.
+    /// While a receive into it is in flight the ask has its memory, and `into` is empty.
     pub(super) landing: Option<Landing>,
     slots: Vec<Slot>,
     next_fid: Fid,
@@ -234,8 +236,8 @@ impl Link {
         }
     }
 
-    /// Makes a request. Panics without [`room`](Self::has_room). The payload of a write that is elsewhere follows by
-    /// [`payload`](Self::payload). EMSGSIZE: it is larger than what the far server has agreed to receive.
+    /// Makes a request. Panics where [`has_room`](Self::has_room) is false. The payload of a write that is elsewhere follows
+    /// by [`payload`](Self::payload). EMSGSIZE: it is larger than what the far server has agreed to receive.
     pub(super) fn call(&mut self, message: &Message<'_>, slot: Slot) -> Result<Tag> {
         let bytes_max = match message.kind() {
             Kind::TWRITE => self.conn.msize() as usize,
@@ -267,7 +269,7 @@ impl Link {
         self.conn.sent(n);
     }
 
-    /// Where the payload of the request goes that was made last.
+    /// Where the caller appends the payload of the write that was made last.
     pub(super) fn payload(&mut self) -> &mut Iovec {
         &mut self.open
     }
@@ -288,7 +290,7 @@ impl Link {
         self.put(&Message::Tflush { oldtag }, Slot::Flush(op, oldtag));
     }
 
-    /// The operation that waits for the Tclunk with this tag has ended.
+    /// The operation that waits for the Tclunk with this tag was taken back. The reply frees the fid.
     pub(super) fn abandon_clunk(&mut self, tag: Tag, fid: Fid) {
         self.take_slot(tag);
         if let Some(slot) = self.slots.get_mut(usize::from(tag)) {
@@ -493,7 +495,7 @@ impl Link {
         self.cancels.extend(self.timer.take());
     }
 
-    /// The connection is not used any more.
+    /// Gives up the connection, or the attempt to make one. Everything that belongs to it is forgotten.
     pub(super) fn fail(&mut self, error: Error) -> Event {
         self.end_timer();
         if let Some(socket) = self.socket.take() {

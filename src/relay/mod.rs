@@ -36,13 +36,13 @@ use reply::Reply;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Operations that wait for a tag, beyond which no more may be asked for.
+/// Operations that wait for a tag or for a connection. Beyond that the tree is behind, or refuses attaches.
 const WAITING_MAX: usize = 1024;
 /// Bytes of a piece that a payload lands in.
 const PIECE_BYTES: usize = crate::arena::BLOCK_BYTES_MAX;
 /// The payload of a smaller read is copied.
 const LANDING_BYTES_MIN: usize = 16 << 10;
-/// Payloads on their way hold at most one part in so many of the arena. Further ones are copied.
+/// Payloads on their way hold at most 1/2 of the arena. Further ones go through the heap.
 const GRANTED_SHARE: usize = 2;
 
 /// Bytes of the heap that a relay takes at most beside its arena: a payload in each direction for each request in flight,
@@ -71,16 +71,16 @@ struct File {
     number: u32,
     /// The connection that it belongs to.
     generation: u32,
-    /// `None`: a Tremove has taken it, or it stands for an attribute that was read.
+    /// `None`: a Tremove has clunked it, or the file stands for an attribute that was read.
     fid: Option<Fid>,
     qid: Qid,
-    /// Whose session has it.
+    /// The peer whose session has the file.
     peer: u32,
     /// The last element of its path.
     name: Box<[u8]>,
-    /// Every write goes to the end, which the dialect cannot say.
+    /// Each write goes to the end of the file, and the dialect has no flag for it.
     appends: bool,
-    /// The close removes it, which the dialect cannot say.
+    /// The close removes the file, and the dialect has no flag for it.
     removes: bool,
     /// What was read of a directory last, in dialects that read it as a stream.
     listing: Option<Box<Listing>>,
@@ -94,7 +94,7 @@ struct Listing {
 }
 
 impl Listing {
-    /// Cookies that come first: those of "." and "..", which these dialects do not list.
+    /// Number of cookies that come first: those of "." and "..", which these dialects do not list.
     const DOTS: u64 = 2;
 }
 
@@ -104,12 +104,12 @@ pub struct Relay {
     arena: Arena,
     link: Link,
     files: Places<File>,
-    /// Of the file that is held next.
+    /// The number of the file that was held last.
     number: u32,
     /// Bytes of all listings.
     listing_bytes: usize,
     ops: BTreeMap<OpId, Box<Op>>,
-    /// Those that wait for a tag, or for a connection.
+    /// Operations that wait for a tag, or for a connection.
     waiting: VecDeque<OpId>,
     ready: VecDeque<OpId>,
 }
@@ -128,7 +128,7 @@ impl Relay {
         self.files.len()
     }
 
-    /// EBADF for a name that was not given out, EIO for a file whose connection has failed.
+    /// A file that is held. EBADF for a name that was not given out, EIO for a file whose connection has failed.
     fn file(&self, id: FileId) -> Result<&File> {
         match self.files.get(id.place()) {
             Some(file) if !id.has_number(file.number) => Err(Error::EBADF),
@@ -232,7 +232,7 @@ impl Relay {
         self.ready.push_back(id);
     }
 
-    /// The file becomes what the new fid is; its old fid is clunked in place of that.
+    /// The file gets the new fid. Its old fid becomes the operation's own, which `let_go` clunks.
     fn enter(&mut self, op: &mut Op) {
         let (Some(id), Some(new), true) = (op.file, op.new, op.lives) else { return };
         let (qid, name) = (op.new_qid, std::mem::take(&mut op.name));
@@ -393,7 +393,8 @@ impl Relay {
         }
     }
 
-    /// The connection has failed: so has what was asked for on it, and what waits for a connection.
+    /// The connection has failed. All operations that have not ended end now: those that were asked for on it, and those
+    /// that wait.
     fn fail(&mut self, error: Error) {
         self.waiting.clear();
         let pending: Vec<OpId> = self.ops.iter().filter(|(_, op)| op.result.is_none()).map(|(&id, _)| id).collect();
@@ -407,7 +408,7 @@ impl Relay {
     }
 }
 
-/// Memory for a payload. `None`: there is none left, or other payloads have their share.
+/// Memory for a payload. `None`: there is none left, or payloads already hold [their share](GRANTED_SHARE).
 fn space(arena: &mut Arena, bytes: usize) -> Option<Space> {
     if arena.gauge().granted_bytes() + bytes > arena.usable_bytes() / GRANTED_SHARE {
         return None;
@@ -450,8 +451,8 @@ impl Service for Relay {
         }
     }
 
-    /// What has changed nothing so far is taken back, whenever the far server says so. The rest is flushed there, and
-    /// answers as usual.
+    /// An operation that has changed nothing so far is taken back at once. The far server is told by a Tflush, whose reply
+    /// no operation waits for. Any other operation is flushed there, too, and answers as usual.
     fn cancel(&mut self, id: OpId) -> Cancel {
         let Some(op) = self.ops.get_mut(&id).filter(|op| op.result.is_none()) else { return Cancel::TooLate };
         // The payload of the read is arriving, and another request may have its tag.

@@ -8,7 +8,7 @@ use crate::fs::{Change, Done, Error, FileId, LockKind, Make, Open, Outcome, Resu
 use crate::wire::{Fid, Qid, Tag};
 use std::ops::Range;
 
-/// A request of an operation. `New` in a name: it is made of the operation's own fid, not of that of its file.
+/// A request of an operation. `New` at the end of a name: the request names the operation's own fid, not that of its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Tattach of the new fid.
@@ -21,9 +21,10 @@ pub(super) enum Stage {
     Step,
     /// Twalk of ".." to the new fid.
     StepUp,
-    /// Twalk of ".." and the new name: it must not be there.
+    /// Twalk of ".." and the new name, which must not be there.
     Probe,
-    /// Tstat or Tgetattr of the directory: permissions of what is made are limited by it.
+    /// Tstat or Tgetattr in front of another stage: of the directory whose permissions limit those of a new file, or of
+    /// the file itself, for the offset of a write that appends or the permissions that a Twstat keeps.
     Parent,
     Open,
     OpenNew,
@@ -139,7 +140,7 @@ impl Thing {
     }
 }
 
-/// An operation. What a field is for, the stages that use it say.
+/// An operation. Which fields count depends on its stages: `request.rs` and `reply.rs` say which stage uses which field.
 #[derive(Debug, Default)]
 pub(super) struct Op {
     pub(super) stage: Stage,
@@ -150,7 +151,7 @@ pub(super) struct Op {
     pub(super) tag: Option<Tag>,
     /// A request was made that [changes](Stage::changes_nothing) something.
     pub(super) has_changed: bool,
-    /// A client has tried to take it back, too late.
+    /// A client has taken it back, but it had changed something, or its payload was arriving.
     pub(super) is_given_up: bool,
     pub(super) file: Option<FileId>,
     pub(super) other: Option<FileId>,
@@ -210,13 +211,13 @@ pub(super) enum Flow {
 }
 
 impl Op {
-    /// How far it has come before its end. A file of the far server may be a log, and nothing is certain to write its next
-    /// line.
+    /// What a call answers while the operation goes on. A read waits: a file of the far server may be a log, whose next
+    /// line may never be written.
     pub(super) fn unended(&self) -> Outcome {
         if self.stage == Stage::Read { Outcome::Waiting } else { Outcome::Pending }
     }
 
-    /// What has become of it where it does not go on. Parts that were taken before are in the file.
+    /// The result of an operation that is given up. Parts of a write that the far server has taken are in the file.
     pub(super) fn interrupted(&self) -> Result<Done> {
         let done = if self.stage == Stage::Write { self.payload.done as u32 } else { 0 };
         if done > 0 { Ok(Done::Count(done)) } else { Err(Error::EINTR) }

@@ -11,7 +11,7 @@ use crate::fs::{
 };
 use crate::wire::{Dialect, Fid, Names, qt};
 
-/// What no group is called.
+/// The number that stands for no group (Linux: -1).
 const NO_GROUP: u32 = !0;
 
 impl Relay {
@@ -146,8 +146,9 @@ impl Relay {
         Ok(Some(op))
     }
 
-    /// The file goes whatever the far server says, so no operation waits for its Tclunk. Its fid may have gone with a Tremove,
-    /// or with its connection.
+    /// Closes a file. No operation waits for the Tclunk: the file is gone whatever the far server says. A file that its
+    /// close removes has an operation, which waits for the Tremove. Nothing is asked for where a Tremove or the end of the
+    /// connection has taken the fid.
     pub(super) fn close(&mut self, id: FileId) -> Result<Option<Op>> {
         let is_it = |file: &File| id.has_number(file.number);
         let file = self.files.take_if(id.place(), is_it).ok_or(Error::EBADF)?;

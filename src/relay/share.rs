@@ -15,7 +15,7 @@ struct Share {
     reads: usize,
 }
 
-/// Those of all peers, with the requests that were taken back and have no reply yet.
+/// The shares of all peers. Requests that were taken back count until they have a reply.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     of: BTreeMap<u32, Share>,
@@ -23,15 +23,15 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Whether a peer may have one more request in flight: while as many tags are free as it has. The same rule holds for
-    /// reads of files among themselves.
+    /// Whether a peer may have one more request in flight: it may while it has fewer in flight than tags are free. The same
+    /// rule holds for reads of files, of which [`READS_MAX`] may be in flight.
     pub(super) fn has(&self, peer: u32, is_read: bool, in_flight: usize) -> bool {
         let Share { calls, reads } = self.of.get(&peer).copied().unwrap_or_default();
         let has_calls = calls + in_flight < CALLS_MAX.into();
         has_calls && (!is_read || reads + self.reads < READS_MAX)
     }
 
-    /// One more is in flight.
+    /// One more request of this peer is in flight.
     pub(super) fn take(&mut self, peer: u32, is_read: bool) {
         let share = self.of.entry(peer).or_default();
         share.calls += 1;
@@ -39,7 +39,7 @@ impl Shares {
         self.reads += usize::from(is_read);
     }
 
-    /// It has ended.
+    /// A request of this peer has its reply.
     pub(super) fn give_back(&mut self, peer: u32, is_read: bool) {
         self.reads -= usize::from(is_read);
         if let Some(share) = self.of.get_mut(&peer) {

@@ -12,7 +12,7 @@ use crate::wire::{self, DirEntry};
 pub(super) const LISTING_BYTES_ALL: usize = 8 << 20;
 
 impl Relay {
-    /// Shows what has come. The answer is the same where nothing is to be shown.
+    /// Shows what has come, and returns the answer. The caller may want to see nothing.
     pub(super) fn shown(&mut self, mut op: Op, show: Show<'_>) -> Result<Done> {
         let done = op.result.unwrap_or(Err(Error::EIO))?;
         match (std::mem::take(&mut op.shown), show) {
@@ -65,7 +65,7 @@ impl Relay {
         Ok(done)
     }
 
-    /// Whether all that there is behind the cookie of a listing has been read before. A listing from the start is read
+    /// Whether the part of a directory that is kept has the entry behind the cookie. A listing from the start is read
     /// anew.
     pub(super) fn is_listed(&self, op: &Op) -> bool {
         op.offset > 0

@@ -159,7 +159,7 @@ pub(super) fn linux_flags(open: Open) -> u32 {
     access | bit(open.truncate, lopen::TRUNC) | bit(open.append, lopen::APPEND) | bit(open.directory, lopen::DIRECTORY)
 }
 
-/// Mode of Topen. The caller has looked at what it cannot say.
+/// Mode of Topen. It has no bit for a directory, and in 9P2000 none to append.
 pub(super) fn classic_mode(flags: Open, dialect: Dialect) -> u8 {
     let access = match (flags.read, flags.write) {
         (true, true) => open::READ_WRITE,
