@@ -17,10 +17,10 @@ use ring9::relay::{self, Config, Relay};
 use ring9::session::{Budget, Users};
 use ring9::stats::{Lines, Stats};
 use ring9::uring::{self, Kernel, Listener, LogTo, Server, Signals, Trust};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,47 +41,67 @@ fn flags() -> anyhow::Result<Flags> {
     while let Some(flag) = words.next() {
         let value = words.next().with_context(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
-            "--listen" => listen = Some(address(&value)?),
-            "--to" => to = Some(address(&value)?),
+            "--listen" => listen = Some(address(&flag, &value)?),
+            "--to" => to = Some(address(&flag, &value)?),
             "--aname" => aname = Some(value.into_bytes().into()),
             "--trust" => {
                 trust = Some(match value.as_str() {
                     "all" => Trust::All,
                     "peer-uid" => Trust::PeerUid,
                     "squash" => Trust::Squash,
-                    other => bail!("--trust {other}: all, peer-uid or squash"),
+                    other => bail!("--trust {other}: it is all, peer-uid or squash"),
                 })
             }
-            other => bail!("{other}: --listen, --to, --aname or --trust"),
+            other => bail!("unknown flag {other}: --listen, --to, --aname or --trust"),
         }
     }
-    let (listen, to) = (listen.context("--listen ADDR")?, to.context("--to ADDR")?);
+    let (listen, to) = (listen.context("--listen ADDR is missing")?, to.context("--to ADDR is missing")?);
     Ok(Flags { listen, to, aname, trust })
 }
 
-fn address(text: &str) -> anyhow::Result<Address> {
-    Ok(match (text.strip_prefix("unix:"), text.strip_prefix("tcp:").and_then(|rest| rest.rsplit_once(':'))) {
-        (Some(path), _) => Address::Unix(PathBuf::from(path)),
-        (None, Some((host, port))) => {
-            Address::Tcp { host: host.trim_matches(['[', ']']).to_owned(), port: port.parse()? }
+fn address(flag: &str, text: &str) -> anyhow::Result<Address> {
+    text.parse().map_err(|error: String| anyhow::anyhow!("{flag} {text}: {error}"))
+}
+
+/// Who users are on the listener: as for ring9, whoever connects over TCP is not known.
+fn trust_of(listen: &Address, flag: Option<Trust>) -> anyhow::Result<Trust> {
+    match (flag, listen) {
+        (Some(Trust::PeerUid), Address::Tcp { .. }) => {
+            bail!("--trust peer-uid: {listen} does not tell who connects, unix sockets do; use --trust squash or all")
         }
-        (None, None) => bail!("{text}: tcp:HOST:PORT or unix:PATH"),
-    })
+        (Some(trust), _) => Ok(trust),
+        (None, Address::Tcp { .. }) => Ok(Trust::Squash),
+        (None, Address::Unix(_)) => Ok(Trust::PeerUid),
+    }
+}
+
+/// The first address of a name.
+fn look_up(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    let mut found = (host, port).to_socket_addrs().with_context(|| format!("looking up {host}"))?;
+    found.next().with_context(|| format!("{host} has no address"))
 }
 
 /// The far server's address, which is looked up once.
 fn remote(to: &Address) -> anyhow::Result<Remote> {
     Ok(match to {
-        Address::Tcp { host, port } => {
-            let mut found = (host.as_str(), *port).to_socket_addrs()?;
-            Remote::Tcp(found.next().context("the name has no address")?)
-        }
+        Address::Tcp { host, port } => Remote::Tcp(look_up(host, *port)?),
         Address::Unix(path) => Remote::Unix(path.as_os_str().as_bytes().into()),
     })
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let flags = flags()?;
+    let trust = trust_of(&flags.listen, flags.trust)?;
     let kept = Arc::new(Mutex::new(Lines::new(limits::LOG_BYTES_MAX)));
     let options =
         logging::Options { bytes_max: limits::LOG_WAITING_BYTES_MAX, lines_per_second: limits::LOG_LINES_PER_SECOND };
@@ -122,21 +142,18 @@ fn main() -> anyhow::Result<()> {
     if let Err(error) = server.register(MEMORY_BYTES) {
         log::warn!("serving without registered memory: {error}");
     }
-    let (bound, usual, tcp) = match &flags.listen {
-        Address::Tcp { host, port } => {
-            let mut found = (host.as_str(), *port).to_socket_addrs()?;
-            let bound = uring::listen_tcp(found.next().context("the name has no address")?)?;
-            (bound, Trust::Squash, true)
-        }
-        Address::Unix(path) => (uring::listen_unix(path)?, Trust::PeerUid, false),
+    let bound = match &flags.listen {
+        Address::Tcp { host, port } => uring::listen_tcp(look_up(host, *port)?),
+        Address::Unix(path) => uring::listen_unix(path),
     };
+    let bound = bound.with_context(|| format!("--listen {}", flags.listen))?;
+    let tcp = matches!(flags.listen, Address::Tcp { .. });
     let shown = match (bound.local, &flags.listen) {
         (Some(local), _) => Address::Tcp { host: local.ip().to_string(), port: local.port() },
         (None, named) => named.clone(),
     };
     // The path of a Unix socket is removed at the end.
     let (fd, _removal) = bound.into_raw();
-    let trust = flags.trust.unwrap_or(usual);
     server.listen(Listener { fd, name: shown.to_string().into(), trust, tcp });
     println!("relay ready {shown}");
     let ended = server.run(|_| ()).context("io_uring");

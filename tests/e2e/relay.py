@@ -16,18 +16,28 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import commands
 from commands import R9, check
+from others import facts
 from p9 import stats
 
 
-def facts(top: str) -> list[bytes]:
-    every = subprocess.run(["find", top, "-type", "d", "-printf", r"%P %y %m %T@\n", "-o", "-printf", r"%P %y %m %T@ %l %s\n"], capture_output=True, check=True)
-    return sorted(every.stdout.splitlines())
+# All servers that were started here.
+servers: list[subprocess.Popen] = []
+
+
+def start(words: list[str], stderr: int = subprocess.PIPE) -> subprocess.Popen:
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    servers.append(process)
+    return process
+
+
+def program(folder: str) -> str:
+    return sys.argv[2] if len(sys.argv) > 2 else os.path.join(folder, "examples", "relay")
 
 
 def relay(folder: str, to: str, *more: str) -> tuple[subprocess.Popen, str]:
     """A relay to this address, and where it listens."""
-    words = [sys.argv[2] if len(sys.argv) > 2 else os.path.join(folder, "examples", "relay"), "--listen", "tcp:127.0.0.1:0", "--trust", "all", "--to", to, *more]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [program(folder), "--listen", "tcp:127.0.0.1:0", "--trust", "all", "--to", to, *more]
+    process = start(words)
     return process, process.stdout.readline().split()[2]
 
 
@@ -50,14 +60,14 @@ def tree(r9: R9, odd: str, back: str, name: str) -> None:
 
 
 def with_ring9(folder: str, odd: str, scratch: str) -> None:
-    server = subprocess.Popen([os.path.join(folder, "ring9"), "--memory", "256MiB", "--trust", "all", "--listen", f"unix:{scratch}/sock", "--listen", "tcp:127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    server = start([os.path.join(folder, "ring9"), "--memory", "256MiB", "--trust", "all", "--listen", f"unix:{scratch}/sock", "--listen", "tcp:127.0.0.1:0"])
     addresses = server.stdout.readline().split()[2:]
     for address in addresses:
         front, here = relay(folder, address)
-        program = os.path.join(folder, "r9")
+        client = os.path.join(folder, "r9")
         # The far side speaks .L: what a stat record can say and .L cannot has no way through.
         for dialect in ("9P2000.L",):
-            r9 = R9(program, here, dialect)
+            r9 = R9(client, here, dialect)
             commands.names_and_bytes(r9, scratch)
             commands.lines(r9)
             commands.times_and_owners(r9, dialect)
@@ -66,7 +76,7 @@ def with_ring9(folder: str, odd: str, scratch: str) -> None:
             commands.attributes_and_locks(r9, dialect)
             r9.does("rm", "-r", "/d")
         for dialect in ("9P2000.u", "9P2000"):
-            r9 = R9(program, here, dialect)
+            r9 = R9(client, here, dialect)
             r9.does("mkdir", "-p", "/d/x")
             r9.does("write", "/d/f", data=b"one\ntwo\n")
             r9.does("cat", "/d/f", out=b"one\ntwo\n")
@@ -76,8 +86,8 @@ def with_ring9(folder: str, odd: str, scratch: str) -> None:
             r9.does("mv", "/d/x", "/d/y")
             r9.does("ls", "/d", out=b"f\ny\n")
             r9.does("rm", "-r", "/d")
-        tree(R9(program, here), odd, os.path.join(scratch, "back"), f"ring9 behind a relay over {address.partition(':')[0]}")
-        R9(program, here).does("rm", "-r", "/odd")
+        tree(R9(client, here), odd, os.path.join(scratch, "back"), f"ring9 behind a relay over {address.partition(':')[0]}")
+        R9(client, here).does("rm", "-r", "/odd")
         ends(front, "a relay")
     now = stats(addresses[0])
     check("the far server has all of it back", now["arena_used_bytes"] == 0 and now["accepted"] - now["closed"] <= 1, now)
@@ -87,7 +97,7 @@ def with_ring9(folder: str, odd: str, scratch: str) -> None:
     r9.does("mkdir", "/d")
     ends(server, "ring9")
     r9.refuses("ls", "/", says="")
-    server = subprocess.Popen([os.path.join(folder, "ring9"), "--memory", "16MiB", "--trust", "all", "--listen", addresses[0]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    server = start([os.path.join(folder, "ring9"), "--memory", "16MiB", "--trust", "all", "--listen", addresses[0]])
     server.stdout.readline()
     r9.does("ls", "/")
     ends(front, "a relay whose far server was another one in between")
@@ -104,17 +114,33 @@ def with_diod(folder: str, odd: str, scratch: str) -> None:
     export = os.path.join(scratch, "export")
     os.mkdir(export)
     words = [diod, "-f", "-n", "-N", "-L", "stderr", "-l", f"127.0.0.1:{port}", "-e", export]
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as server:
-        for _ in range(50):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        front, here = relay(folder, f"tcp:127.0.0.1:{port}", "--aname", export)
-        tree(R9(os.path.join(folder, "r9"), here), odd, os.path.join(scratch, "back"), "diod behind a relay")
-        ends(front, "a relay in front of diod")
-        server.terminate()
+    start(words, stderr=subprocess.DEVNULL)
+    for _ in range(50):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    front, here = relay(folder, f"tcp:127.0.0.1:{port}", "--aname", export)
+    tree(R9(os.path.join(folder, "r9"), here), odd, os.path.join(scratch, "back"), "diod behind a relay")
+    ends(front, "a relay in front of diod")
+
+
+def refuses(program: str, scratch: str) -> None:
+    """What is wrong with its flags is said in one line."""
+    path = f"unix:{scratch}/front"
+    for words, says in [
+        (["--listen", "tcp:127.0.0.1:0", "--trust", "peer-uid", "--to", path], "--trust peer-uid: tcp:127.0.0.1:0 does not tell who connects"),
+        (["--listen", "tcp:localhost", "--to", path], "--listen tcp:localhost: the port is missing"),
+        (["--listen", path, "--to", "udp:a:1"], "--to udp:a:1: unknown kind"),
+        (["--listen", path, "--to", path, "--trust", "me"], "--trust me: it is all"),
+        (["--listen", path, "--to"], "--to needs a value"),
+        (["--listen", path], "--to ADDR is missing"),
+        (["--listen", f"unix:{scratch}/none/front", "--to", path], f"--listen unix:{scratch}/none/front"),
+    ]:
+        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=30)
+        ok = done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("relay: ") and says in done.stderr
+        check(f"a relay with {' '.join(words[:4])} is refused", ok, f"{done.returncode} {done.stderr[:500]}")
 
 
 def main() -> int:
@@ -125,8 +151,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         odd = os.path.join(scratch, "odd")
         subprocess.run([sys.executable, os.path.join(HERE, "odd_tree.py"), odd], check=True)
-        with_ring9(folder, odd, scratch)
-        with_diod(folder, odd, scratch)
+        refuses(program(folder), scratch)
+        try:
+            with_ring9(folder, odd, scratch)
+            with_diod(folder, odd, scratch)
+        finally:
+            for process in servers:
+                process.kill()
+                process.wait()
         subprocess.run(["chmod", "-R", "u+rwX", scratch], check=True)
     print(f"{commands.passed} passed, {commands.failed} failed")
     return 1 if commands.failed else 0
