@@ -128,6 +128,12 @@ impl Relay {
         self.files.len()
     }
 
+    /// Bytes of the arena that operations hold, or replies that show what they have read.
+    pub fn arena_bytes(&mut self) -> usize {
+        self.arena.collect();
+        self.arena.usable_bytes() - self.arena.free_bytes()
+    }
+
     /// A file that is held. EBADF for a name that was not given out, EIO for a file whose connection has failed.
     fn file(&self, id: FileId) -> Result<&File> {
         match self.files.get(id.place()) {
