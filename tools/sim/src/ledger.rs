@@ -7,9 +7,10 @@
 //! Which request a call is made for is known where only one that has no reply can ask for it: while the tree is called for a request, that one has no reply. So the gate
 //! of the reply with that tag is known, whatever the reply says.
 
+use crate::relayed::Relayed;
 use ring9::fs::{Call, Gate, Stat, Time};
 use ring9::session::ATTRS_MAX;
-use ring9::wire::{Kind, Qid, Tag};
+use ring9::wire::{Dialect, Kind, Qid, Tag};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A file as it was shown.
@@ -103,6 +104,8 @@ struct Account {
     versions: u32,
     /// The last gate of all that a reply of this connection has.
     last_gate: Gate,
+    /// Behind a relay.
+    relayed: Relayed,
 }
 
 /// All of them, by number; and figures.
@@ -111,6 +114,10 @@ pub(crate) struct Ledger {
     accounts: Vec<Account>,
     /// There are no clients to account for.
     is_idle: bool,
+    /// The server relays to a far one, which speaks this dialect. What that executes is what there is.
+    far: Option<Dialect>,
+    /// What has gone wrong so far with the connections to it. `None`: something is wrong with them now.
+    pub(crate) troubles: Option<u64>,
     /// The tree may have no memory to lend: then payloads are written in parts.
     pub(crate) in_parts: bool,
     /// Calls may be made later than they were asked for, in another order; replies may have gates.
@@ -133,6 +140,44 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new(in_parts: bool, is_late: bool) -> Ledger {
         Ledger { in_parts, is_late, ..Ledger::default() }
+    }
+
+    /// That of a relay.
+    pub(crate) fn relayed(far: Dialect) -> Ledger {
+        Ledger { in_parts: true, far: Some(far), ..Ledger::default() }
+    }
+
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.far.is_some()
+    }
+
+    /// The dialect of the far server, if there is one.
+    pub(crate) fn far(&self) -> Option<Dialect> {
+        self.far
+    }
+
+    /// The far server shows a connection what it reads.
+    pub(crate) fn shows_read(&mut self, number: u32, offset: u64, bytes: Vec<u8>) {
+        self.account(number).relayed.shows_read(offset, bytes);
+    }
+
+    /// Whether the far server has shown a connection these bytes, at this offset if one is known.
+    pub(crate) fn hears_read(&mut self, number: u32, offset: Option<u64>, bytes: &[u8]) -> bool {
+        let has = self.account(number).relayed.hears_read(offset, bytes);
+        self.answers += u64::from(has);
+        has
+    }
+
+    /// Whether the far server has shown a connection a file in a state of which this is so.
+    pub(crate) fn knows(&mut self, number: u32, path: u64, is_it: impl Fn(&File) -> bool) -> bool {
+        let knows = self.account(number).relayed.knows(path, is_it);
+        self.answers += u64::from(knows);
+        knows
+    }
+
+    /// What the far server has told a connection of files.
+    pub(crate) fn of_far(&mut self, number: u32) -> &mut Relayed {
+        &mut self.account(number).relayed
     }
 
     /// One that only counts.
@@ -173,8 +218,12 @@ impl Ledger {
         if self.is_idle {
             return;
         }
-        let is_late = self.is_late;
-        let writes = &mut self.account(number).writes;
+        let (is_late, far) = (self.is_late, self.far);
+        let account = self.account(number);
+        if far.is_some() {
+            return account.relayed.writes(number, &mut account.writes, offset, bytes, far == Some(Dialect::P9));
+        }
+        let writes = &mut account.writes;
         if let Some(at) = writes.iter().position(|(place, said)| *place == offset && said == bytes) {
             // Those in front of it have failed, unless they are still to come.
             writes.drain(if is_late { at } else { 0 }..=at);
@@ -192,7 +241,11 @@ impl Ledger {
         if self.is_idle {
             return;
         }
+        let is_relayed = self.is_relayed();
         let account = self.account(number);
+        if is_relayed {
+            return account.relayed.shows(answer);
+        }
         let shown = Shown { answer, gate: Gate::OPEN, tag: None };
         if let Answer::Attr(_) = shown.answer {
             account.attrs.push_back(shown);
@@ -226,6 +279,9 @@ impl Ledger {
     /// A client hears something that was shown.
     pub(crate) fn hears(&mut self, number: u32, tag: Tag, what: &str, is_it: impl Fn(&Answer) -> bool) -> Answer {
         self.answers += 1;
+        if self.is_relayed() {
+            return self.account(number).relayed.hears(number, what, is_it);
+        }
         let opened = self.opened;
         let Account { answers, attrs, .. } = self.account(number);
         // What is read of an attribute was shown when its fid was made, and is heard before or behind what has waited meanwhile.

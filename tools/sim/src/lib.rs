@@ -9,16 +9,20 @@
 //! - `client`: requests in all dialects, habits, and what must be true of replies.
 //! - `watch`: the tree under test and a naive model, operation by operation.
 //! - `slow`: what the server serves: the watched tree, which is late and whose replies have gates now and then.
+//! - `far`: instead of the watched tree the server may have a relay; then the watched tree is that of the far server.
 //! - `ledger`: what was asked to be written and what was shown, by connection.
+//! - `relayed`: the same where a relay is in between.
 //! - `world`: whether the kernel or a client acts next.
+//! - `relaying`: the relay as what the server serves.
 //! - `run`: one simulation, what is checked in each turn and at the end.
 //! - `shrink`: the shortest plan that still fails.
 //!
 //! An oracle says its name in front of what it has found: submission, registration, descriptors, memory, "shared buffers", replies, flush, writes, model, bounds, leaks,
-//! stall, trust, gates, log, asks. A panic of the server without such a name is its own assertion.
+//! stall, trust, gates, log, asks, relay. A panic of the server without such a name is its own assertion.
 
 mod asking;
 mod client;
+mod far;
 mod kernel;
 mod ledger;
 #[path = "../../../tests/histories/model.rs"]
@@ -30,6 +34,8 @@ mod ledger;
 )]
 mod model;
 mod random;
+mod relayed;
+mod relaying;
 mod run;
 mod scribe;
 mod shrink;

@@ -37,6 +37,9 @@ struct Flags {
     /// Lets the submission of this number fail.
     #[arg(long)]
     fails_at: Option<u64>,
+    /// The server relays to another one, which is late, fails, vanishes and talks rubbish.
+    #[arg(long)]
+    relay: bool,
     /// Says everything that happens.
     #[arg(long)]
     trace: bool,
@@ -80,6 +83,7 @@ impl Flags {
             clients: self.clients,
             without: self.without.iter().flat_map(|faults| faults.0.clone()).collect(),
             fails_at: self.fails_at,
+            relay: self.relay,
             traces: self.trace,
             ..Plan::new(seed, self.steps.unwrap_or(6000))
         }
@@ -107,7 +111,7 @@ fn main() -> ExitCode {
         many::work(seeds.clone(), |seed| flags.plan(seed), flags.first)
     } else if let Some(seeds) = &flags.seeds {
         let jobs = flags.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-        Many { seeds: seeds.clone(), jobs, first: flags.first, all_faults: flags.all_faults }.run()
+        Many { seeds: seeds.clone(), jobs, first: flags.first, all_faults: flags.all_faults, relay: flags.relay }.run()
     } else {
         many::sweep(flags.sweep.clone().expect("one of the three"), |seed| flags.plan(seed))
     };

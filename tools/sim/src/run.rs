@@ -1,19 +1,21 @@
 //! One simulation: a server, a world, and what must be true in every turn and at the end.
 
 use crate::asking::Asking;
+use crate::far::Far;
 use crate::kernel::Kernel;
-use crate::kernel::faults::Fault;
+use crate::kernel::faults::{Fault, Faults};
 use crate::kernel::memory;
 use crate::ledger::Ledger;
 use crate::random::Random;
+use crate::relaying::Relaying;
 use crate::scribe::Scribe;
 use crate::slow::Slow;
 use crate::watch::Watch;
 use crate::world::{Phase, SimKernel, World, faults_of, places_of};
 use ring9::arena::{Arena, Gauge};
-use ring9::fs::At;
 use ring9::fs::mem::{Mem, Options as MemOptions};
 use ring9::fs::wrap::Wrapped;
+use ring9::fs::{At, Service};
 use ring9::limits::Bounds;
 use ring9::session::Budget;
 use ring9::stats::Stats;
@@ -32,6 +34,11 @@ const DISTURBED_STEPS: u64 = 64;
 const ASKING_JOBS: usize = 60;
 /// How long the server may take to end once it was told so twice, in virtual nanoseconds: less than a drain.
 const URGED_NS_MAX: u64 = 3_000_000_000;
+/// Turns for each thing that happens, and for others.
+const TURNS_EACH: u64 = 4;
+const TURNS_MORE: u64 = 2_000;
+/// Turns in which all that is under way without clients comes to its end.
+const SETTLING_TURNS: u64 = 100_000;
 
 /// Steps of a simulation whose first choices are an input of the fuzz target.
 pub const INPUT_STEPS: u64 = 300;
@@ -51,6 +58,8 @@ pub struct Plan {
     pub without: Vec<Fault>,
     /// The submission of this number fails.
     pub fails_at: Option<u64>,
+    /// The server relays to a far one.
+    pub relay: bool,
     /// A line for everything that happens.
     pub traces: bool,
 }
@@ -58,7 +67,8 @@ pub struct Plan {
 impl Plan {
     /// The usual one.
     pub fn new(seed: u64, steps: u64) -> Plan {
-        Plan { seed, schedule: Vec::new(), steps, clients: None, without: Vec::new(), fails_at: None, traces: false }
+        let (schedule, without) = (Vec::new(), Vec::new());
+        Plan { seed, schedule, steps, clients: None, without, fails_at: None, relay: false, traces: false }
     }
 
     /// What any bytes stand for: two of a seed, which has the kinds of fault and what comes last; then choices.
@@ -172,24 +182,122 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
     })
 }
 
-struct Simulation {
-    server: Server<SimKernel, Wrapped<Slow<Mem>, Asking>>,
-    asking: Asking,
+/// What the server serves, and what must be true of it.
+pub(crate) trait Served {
+    type Tree: Service;
+
+    /// Everybody has gone: what they had of the tree is back, but for what was left.
+    fn check_given_back(&self, tree: &mut Self::Tree, left: Left);
+
+    /// The tree wants nothing more of the loop.
+    fn is_idle(&self, tree: &Self::Tree) -> bool;
+
+    /// What must be true when all is over, and how often faults have happened out of sight of the kernel.
+    fn check_end(&self, tree: &mut Self::Tree, at: At, left: Left) -> Vec<(Fault, u64)>;
+
+    /// Asks that were answered, or requests to a far server.
+    fn asks(&self) -> u64;
+}
+
+/// What a server leaves where it is that was told twice to end.
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    /// Asks in flight.
+    pub(crate) asks: bool,
+    /// Sessions of which the tree has an operation.
+    pub(crate) sessions: bool,
+}
+
+/// What a world is made of before there is a kernel.
+pub(crate) struct Parts<'a> {
+    pub(crate) seed: u64,
+    pub(crate) arena: Arena,
+    pub(crate) files: usize,
+    pub(crate) random: &'a mut Random,
+    pub(crate) faults: &'a Faults,
+    pub(crate) ledger: &'a Rc<RefCell<Ledger>>,
+}
+
+struct Simulation<S: Served> {
+    server: Server<SimKernel, S::Tree>,
+    served: S,
     world: Rc<RefCell<World>>,
     gauge: Gauge,
     budget: Arc<Budget>,
     stats: Rc<Stats>,
     bounds: Bounds,
+    /// Where its memory is, and how many bytes.
+    memory: (usize, usize),
     /// Signals without a meaning come now and then.
     disturbed: bool,
     /// The server was told twice to end.
     urged: bool,
+    /// Turns so far.
+    turns: u64,
 }
 
-impl Simulation {
-    fn new(plan: &Plan) -> Simulation {
+/// The watched tree, which is late, and asks for itself.
+struct Watched(Asking);
+
+type WatchedTree = Wrapped<Slow<Mem>, Asking>;
+
+impl Watched {
+    fn begin(parts: Parts<'_>) -> impl FnOnce(&Rc<RefCell<World>>) -> (WatchedTree, Watched) + use<> {
+        let Parts { seed, arena, files, random, faults, ledger } = parts;
+        let hash_key = random.number();
+        let options = MemOptions { inodes_max: files, hash_key, root: (0, 0, 0o777), ..MemOptions::default() };
+        let mem = Mem::new(arena, options);
+        let watch = Watch::new(mem, files, Random::new(random.number()), faults.clone(), Rc::clone(ledger));
+        let tree = Slow::new(watch, Rc::clone(ledger), seed);
+        move |world| {
+            // In some simulations, as for signals.
+            let jobs = if seed % 4 == 2 { ASKING_JOBS } else { 0 };
+            let asking = Asking::new(seed, jobs, Rc::clone(world));
+            (Wrapped::new(tree, asking.clone()), Watched(asking))
+        }
+    }
+}
+
+impl Served for Watched {
+    type Tree = WatchedTree;
+
+    fn check_given_back(&self, tree: &mut Self::Tree, left: Left) {
+        tree.inner().let_go();
+        let held = (tree.inner().handles(), tree.inner().inner().locks());
+        assert!(left.sessions || held == (0, 0), "leaks: {held:?} file values, locks");
+    }
+
+    fn is_idle(&self, _: &Self::Tree) -> bool {
+        self.0.is_idle()
+    }
+
+    fn check_end(&self, tree: &mut Self::Tree, at: At, left: Left) -> Vec<(Fault, u64)> {
+        if !left.asks {
+            self.0.check_end();
+        }
+        let tree = tree.inner();
+        tree.check_all_and_remove(at);
+        let arena = tree.inner().arena();
+        let (free, usable) = (arena.free_bytes(), arena.usable_bytes());
+        let lost = usable - free;
+        assert!(left.sessions || lost == 0, "leaks: {lost} bytes of blocks that no file and no operation has");
+        let kinds = [Fault::TreeWaits, Fault::TreeLendsNothing, Fault::TreeLate, Fault::ReplyGated, Fault::TreeBehind];
+        kinds.map(|fault| (fault, tree.fired(fault))).to_vec()
+    }
+
+    fn asks(&self) -> u64 {
+        self.0.0.borrow().answered
+    }
+}
+
+impl<S: Served> Simulation<S> {
+    fn new<F: FnOnce(&Rc<RefCell<World>>) -> (S::Tree, S)>(
+        plan: &Plan,
+        ledger: Ledger,
+        faults: Faults,
+        begin: impl FnOnce(Parts<'_>) -> F,
+    ) -> Simulation<S> {
         let mut random = Random::following(plan.seed, plan.schedule.clone());
-        let faults = faults_of(plan.seed, &plan.without);
         let memory_bytes = random.of(&[1 << 20, 2 << 20, 4 << 20, 16 << 20]);
         let region_bytes = random.of(&[512 << 10, 1 << 30, 1 << 30]);
         let files = random.of(&[10, 40, 40]);
@@ -203,14 +311,9 @@ impl Simulation {
         let arena = Arena::with_regions(memory_bytes, region_bytes).expect("a small mapping");
         let (memory, gauge) = (arena.memory(), arena.gauge());
         let parts = (memory, arena.heads(), gauge);
-        let hash_key = random.number();
-        let options = MemOptions { inodes_max: files, hash_key, root: (0, 0, 0o777), ..MemOptions::default() };
-        let mem = Mem::new(arena, options);
-        let ledger =
-            Rc::new(RefCell::new(Ledger::new(faults.has(Fault::TreeLendsNothing), Slow::<Mem>::is_late(&faults))));
-        let tree_faults = faults.clone();
-        let watch = Watch::new(mem, files, Random::new(random.number()), tree_faults, Rc::clone(&ledger));
-        let tree = Slow::new(watch, Rc::clone(&ledger), plan.seed);
+        let ledger = Rc::new(RefCell::new(ledger));
+        let made =
+            begin(Parts { seed: plan.seed, arena, files, random: &mut random, faults: &faults, ledger: &ledger });
         let clients_max = random.of(&[1, 2, 4, 8]);
         let grows = random.one_in(4);
         let trust = random.of(&[Trust::All, Trust::All, Trust::All, Trust::PeerUid, Trust::PeerUid, Trust::Squash]);
@@ -243,18 +346,16 @@ impl Simulation {
             log: Some(log),
             ..Options::new(1 << 20, peers_max)
         };
-        // In some simulations, as above.
-        let jobs = if plan.seed % 4 == 2 { ASKING_JOBS } else { 0 };
-        let asking = Asking::new(plan.seed, jobs, Rc::clone(&world));
-        let tree = Wrapped::new(tree, asking.clone());
+        let (tree, served) = made(&world);
         let mut server = Server::new(SimKernel(Rc::clone(&world)), tree, parts, options);
         // Where it cannot be registered everything goes by address.
         let _ = server.register(registered);
         server.listen(Listener { fd: crate::kernel::LISTENER, name: "sim".into(), trust, tcp: true });
         let bounds = Bounds { memory: memory.len() as u64, inodes: files as u64, connections: peers_max as u64 };
+        let memory = (memory.address(), memory.len());
         // In some simulations, so that the seeds that were kept play as before in the others.
         let disturbed = plan.seed % 4 == 1;
-        Simulation { server, asking, world, gauge, budget, stats, bounds, disturbed, urged: false }
+        Simulation { server, served, world, gauge, budget, stats, bounds, memory, disturbed, urged: false, turns: 0 }
     }
 
     /// What must be true after every turn.
@@ -296,6 +397,10 @@ impl Simulation {
     fn turn(&mut self) {
         self.server.turn().expect("the simulated ring works");
         self.check();
+        self.turns += 1;
+        let world = self.world.borrow();
+        let happened = world.kernel.events + world.kernel.submitted + world.steps;
+        assert!(self.turns <= TURNS_MORE + TURNS_EACH * happened, "stall: {} turns for {happened} events", self.turns);
     }
 
     fn storm(&mut self) {
@@ -358,9 +463,35 @@ impl Simulation {
         assert_eq!(self.server.peers(), 0, "leaks: connections whose clients are gone");
     }
 
+    /// Everybody is gone: what the tree still asks for comes to its end.
+    fn settle(&mut self) {
+        self.world.borrow_mut().at_rest = false;
+        let last = self.turns + SETTLING_TURNS;
+        while !self.world.borrow().at_rest {
+            assert!(self.turns < last, "stall: nobody is there, and the server goes on");
+            self.turn();
+        }
+    }
+
+    /// Behind a relay everything works again once nothing goes wrong any more.
+    fn works_again(&mut self) {
+        self.settle();
+        self.world.borrow_mut().arrive_gently();
+        while !self.world.borrow().is_over() || self.server.peers() > 0 {
+            self.turn();
+            assert!(!self.world.borrow().at_rest, "stall: the last client waits and nothing happens any more");
+        }
+        let attached = self.world.borrow().clients.last().is_some_and(|client| client.attached);
+        assert!(attached, "relay: nobody can attach any more");
+        self.settle();
+    }
+
     /// Everybody is gone: so must be all that they had. Then the server ends.
     fn end(mut self) -> Figures {
         if !self.server.is_over() {
+            if self.world.borrow().far.is_some() && !self.world.borrow().kernel.is_signalled() {
+                self.works_again();
+            }
             self.given_back();
             self.urged |= self.world.borrow().kernel.is_signalled();
             self.world.borrow_mut().kernel.signal();
@@ -375,25 +506,13 @@ impl Simulation {
         }
         self.given_back();
         // A server that was told twice to end leaves its asks where they are, and the operations that the tree has not ended.
-        let left = self.server.left() > 0;
-        let abandoned = !self.asking.is_idle();
+        let left = Left { asks: !self.served.is_idle(self.server.fs()), sessions: self.server.left() > 0 };
         let kernel = &mut *self.server.ring();
-        assert!(abandoned || kernel.0.borrow().kernel.open_files() == 0, "leaks: descriptors");
         let at = At { wall: kernel.wall(), mono_ns: kernel.monotonic() };
-        if abandoned {
-            assert!(self.urged, "asks: the loop has ended, and the tree wants more");
-        } else {
-            self.asking.check_end();
-        }
-        let tree = self.server.fs().inner();
-        tree.check_all_and_remove(at);
-        let arena = tree.inner().arena();
-        let (free, usable) = (arena.free_bytes(), arena.usable_bytes());
-        assert!(left || free == usable, "leaks: {} bytes of blocks that no file and no operation has", usable - free);
-        let kinds = [Fault::TreeWaits, Fault::TreeLendsNothing, Fault::TreeLate, Fault::ReplyGated, Fault::TreeBehind];
-        let of_tree = kinds.map(|fault| (fault, tree.fired(fault)));
-        let memory = arena.memory();
-        memory::forget(memory.address(), memory.len());
+        assert!(!left.asks || self.urged, "asks: the loop has ended, and the tree wants more");
+        assert!(left.asks || self.world.borrow().kernel.open_files() == 0, "leaks: descriptors");
+        let of_tree = self.served.check_end(self.server.fs(), at, left);
+        memory::forget(self.memory.0, self.memory.1);
         let world = self.world.borrow();
         if let Some(scribe) = &world.scribe {
             let nothing_under_way = world.kernel.writes() == 0 && world.kernel.last_write_took_all;
@@ -415,7 +534,7 @@ impl Simulation {
             replies: world.clients.iter().map(|client| client.replies).sum(),
             operations: ledger.operations,
             checked: ledger.writes + ledger.answers,
-            asks: self.asking.0.borrow().answered,
+            asks: self.served.asks(),
             accepted: self.stats.counters.accepted.get(),
             lasted_ns: world.kernel.now - 5_000_000_000,
             fired,
@@ -424,21 +543,21 @@ impl Simulation {
 
     fn given_back(&mut self) {
         let gauge = self.gauge;
-        self.server.fs().inner().let_go();
-        let left = self.server.left() > 0;
-        assert!(!left || self.urged, "leaks: sessions whose operations the tree has not ended");
+        let left = Left { asks: !self.served.is_idle(self.server.fs()), sessions: self.server.left() > 0 };
+        assert!(!left.sessions || self.urged, "leaks: sessions whose operations the tree has not ended");
+        self.served.check_given_back(self.server.fs(), left);
         assert_eq!(self.server.peers(), 0, "leaks: connections");
-        assert_eq!((gauge.pins(), gauge.granted_bytes()), (0, 0), "leaks: pins, bytes of grants");
+        if !left.asks || self.world.borrow().far.is_none() {
+            assert_eq!((gauge.pins(), gauge.granted_bytes()), (0, 0), "leaks: pins, bytes of grants");
+        }
         let held = (self.server.fids(), self.budget.fids(), self.budget.reply_bytes(), self.budget.attr_bytes());
-        assert!(left || held == (0, 0, 0, 0), "leaks: {held:?} fids, replies, attributes");
+        assert!(left.sessions || held == (0, 0, 0, 0), "leaks: {held:?} fids, replies, attributes");
         assert_eq!(self.server.window_bytes(), 0, "leaks: windows");
         let writes = self.world.borrow().kernel.writes();
         assert!(
             self.server.asks() > 0 || self.server.patient() == writes,
             "leaks: operations that may be woken before they end"
         );
-        let held = (self.server.fs().inner().handles(), self.server.fs().inner().inner().locks());
-        assert!(left || held == (0, 0), "leaks: {held:?} file values, locks");
         let world = self.world.borrow();
         assert_eq!(
             (world.kernel.touching(), world.kernel.missing_buffers()),
@@ -449,7 +568,16 @@ impl Simulation {
 }
 
 fn simulate(plan: &Plan) -> Figures {
-    let mut simulation = Simulation::new(plan);
+    let faults = faults_of(plan.seed, &plan.without);
+    if plan.relay {
+        let ledger = Ledger::relayed(Far::dialect_of(plan.seed));
+        return play(Simulation::new(plan, ledger, faults, Relaying::begin));
+    }
+    let ledger = Ledger::new(faults.has(Fault::TreeLendsNothing), Slow::<Mem>::is_late(&faults));
+    play(Simulation::new(plan, ledger, faults, Watched::begin))
+}
+
+fn play<S: Served>(mut simulation: Simulation<S>) -> Figures {
     simulation.server.start().expect("the tree starts");
     simulation.storm();
     simulation.end()

@@ -22,6 +22,7 @@ const ORACLES: &[&str] = &[
     "gates",
     "log",
     "asks",
+    "relay",
 ];
 
 /// Which oracle has found it.

@@ -233,7 +233,7 @@ impl<F: Filesystem> Filesystem for Watch<F> {
         ours
     }
 
-    /// What is read goes into the ledger once it is shown.
+    /// What is read goes into the ledger once it is shown; by a far server, at once.
     fn read(&mut self, file: &mut Self::File, offset: u64, mut out: Out<'_>, at: At) -> Result<()> {
         self.now = at;
         let room = out.room();
@@ -247,6 +247,11 @@ impl<F: Filesystem> Filesystem for Watch<F> {
             ours.len(),
             want.len()
         );
+        let mut ledger = self.ledger.borrow_mut();
+        if ledger.is_relayed() {
+            ledger.shows_read(file.number, offset as u64, want);
+        }
+        drop(ledger);
         hand_over(ours, &mut out);
         Ok(())
     }

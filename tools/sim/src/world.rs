@@ -3,6 +3,7 @@
 
 use crate::client::scripted::Scripted;
 use crate::client::{Client, Surroundings};
+use crate::far::Far;
 use crate::kernel::faults::{Fault, Faults};
 use crate::kernel::{Kernel, TASK_WORK_MAX, trace};
 use crate::ledger::Ledger;
@@ -34,6 +35,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     /// Or one that has nothing of its own to say.
     pub(crate) scripted: Option<Scripted>,
+    /// The server that a relay has behind it.
+    pub(crate) far: Option<Far>,
     pub(crate) ledger: Rc<RefCell<Ledger>>,
     pub(crate) phase: Phase,
     /// Clients that are still to come.
@@ -75,6 +78,7 @@ impl World {
             kernel,
             clients: Vec::new(),
             scripted: None,
+            far: None,
             ledger,
             phase: Phase::Storm,
             to_come: 0,
@@ -121,11 +125,24 @@ impl World {
         self.clients.push(client);
     }
 
+    /// One more client in the calm: everything works again.
+    pub(crate) fn arrive_gently(&mut self) {
+        let number = self.kernel.connect(self.identities.then_some(0));
+        let acts_for = if self.trust == Some(Trust::All) || self.identities { 0 } else { NOBODY };
+        self.ledger.borrow_mut().is(number as u32, acts_for);
+        let mut client = Client::gentle(number as u32, 0, &mut self.kernel.random);
+        client.trace = self.kernel.traces.then(Vec::new);
+        self.clients.push(client);
+    }
+
     pub(crate) fn become_calm(&mut self) {
         trace!(self.kernel, "calm");
         self.phase = Phase::Calm;
         self.to_come = 0;
         self.kernel.calm();
+        if let Some(far) = &mut self.far {
+            far.calm(&mut self.kernel);
+        }
         for client in self.clients.iter_mut().filter(|client| !client.is_gone()) {
             client.wind_down(&mut self.kernel.sockets[client.number as usize]);
         }
@@ -152,7 +169,8 @@ impl World {
         let talkers: usize = self.clients.iter().filter(able).count();
         let arrivals = usize::from(self.to_come > 0 && self.here() < self.clients_max);
         let scripted = usize::from(self.can_speak());
-        let choices = operations * 2 + late + talkers * 2 + arrivals + scripted * 2;
+        let far = usize::from(self.far_acts());
+        let choices = operations * 2 + late + talkers * 2 + arrivals + scripted * 2 + far * 4;
         if choices == 0 {
             self.runnable = runnable;
             return self.wait();
@@ -168,12 +186,19 @@ impl World {
             self.act(talker);
         } else if choice < operations * 2 + late + talkers * 2 + arrivals {
             self.arrive();
+        } else if let Some(far) = self.far.as_mut().filter(|_| far > 0) {
+            far.act(&mut self.kernel);
         } else if let Some(scripted) = &mut self.scripted {
             let Kernel { sockets, random, .. } = &mut self.kernel;
             scripted.act(&mut sockets[scripted.number], random);
         }
         self.runnable = runnable;
         true
+    }
+
+    /// The far server can do something.
+    fn far_acts(&self) -> bool {
+        self.far.as_ref().is_some_and(|far| far.can_act(&self.kernel))
     }
 
     /// Whoever says a script can go on.
@@ -183,7 +208,10 @@ impl World {
 
     /// The client of this number among those that can act does something.
     fn act(&mut self, talker: usize) {
-        let World { kernel, clients, ledger, .. } = self;
+        let World { kernel, clients, ledger, far, .. } = self;
+        if let Some(far) = far {
+            ledger.borrow_mut().troubles = far.is_talking(kernel).then(|| Far::troubles(kernel));
+        }
         let Kernel { sockets, random, .. } = kernel;
         let mut able = clients.iter_mut().filter(|client| client.can_act(&sockets[client.number as usize]));
         let client = able.nth(talker).expect("counted just now");
@@ -196,12 +224,18 @@ impl World {
 
     /// Nothing happens before the next timer ends.
     fn wait(&mut self) -> bool {
-        let Some(due) = self.kernel.next_timer() else {
+        let change = self.far.as_ref().and_then(Far::next_change).filter(|&due| due > self.kernel.now);
+        let Some(due) = self.kernel.next_timer().into_iter().chain(change).min() else {
             self.at_rest = true;
             return false;
         };
         self.check_nobody_waits();
+        self.far.iter().for_each(|far| far.check_rubbish(&self.kernel));
         let calm = self.phase == Phase::Calm;
+        if let Some(far) = self.far.as_mut().filter(|far| calm && far.held() > 0) {
+            far.free_held();
+            return true;
+        }
         assert!(!calm || due < self.kernel.now + CALM_NS_MAX, "stall: a timer far away");
         self.kernel.now = self.kernel.now.max(due);
         true
@@ -215,10 +249,20 @@ impl World {
         let silent = self.scripted.is_none();
         assert!(silent, "stall: the server waits for a timer in the middle of a conversation");
         let mut ledger = self.ledger.borrow_mut();
+        if let Some(far) = self.far.as_ref().filter(|far| far.is_talking(&self.kernel)) {
+            // A read that its client has flushed, or whose client has left, is flushed at the far server.
+            let reads: usize = self.clients.iter().filter(|client| !client.is_gone()).map(Client::reads).sum();
+            assert!(
+                far.held() <= reads,
+                "relay: {} reads wait at the far server, and clients wait for {reads}",
+                far.held()
+            );
+        }
         for client in self.clients.iter().filter(|client| !client.is_gone()) {
             let socket = &self.kernel.sockets[client.number as usize];
             let served = socket.fd.is_some() && socket.excuse.is_none() && !client.is_stalled();
-            let waits = ledger.may_wait(client.number);
+            let waits = ledger.may_wait(client.number)
+                || self.far.as_ref().is_some_and(|far| !far.is_talking(&self.kernel) || far.held() > 0);
             let overdue = ledger.overdue(client.number);
             assert!(
                 !(served && client.is_owed() && overdue.is_some()),
@@ -314,6 +358,7 @@ impl World {
             || self.kernel.late() > 0
             || self.to_come > 0 && self.here() < self.clients_max
             || self.can_speak()
+            || self.far_acts()
             || self.clients.iter().any(|client| client.can_act(&sockets[client.number as usize]));
         self.runnable = runnable;
         can

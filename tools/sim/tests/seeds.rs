@@ -25,6 +25,12 @@ fn some_seeds() {
 }
 
 #[test]
+fn some_seeds_with_a_relay() {
+    let text = sim(&["--relay", "--seeds", "1..40", "--steps", "1500"]);
+    assert!(text.contains("39 seeds, each twice, 0 failed"), "{text}");
+}
+
+#[test]
 fn every_submission_fails_once() {
     let text = sim(&["--sweep", "1..4", "--steps", "200"]);
     assert!(text.contains(", 0 failed"), "{text}");

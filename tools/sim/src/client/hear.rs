@@ -2,7 +2,9 @@
 //! and asked for, and that it shows what was executed.
 
 use super::{Ask, Client, Fid};
+use crate::far::error_of;
 use crate::ledger::{Answer, File as Shown, Ledger};
+use ring9::fs::Error;
 use ring9::wire::{self, Dialect, DirEntry, Kind, Message, Stat, Tag, qt};
 
 impl Client {
@@ -59,6 +61,9 @@ impl Client {
             if let Some((fid, before)) = ask.changes {
                 self.fids[fid] = before;
             }
+            if ledger.is_relayed() && !self.lenient {
+                self.is_refused(&ask, error_of(&message), ledger);
+            }
             return;
         }
         match message {
@@ -67,6 +72,7 @@ impl Client {
                 self.msize = msize;
                 ledger.begins(number);
                 self.agreed = true;
+                self.troubles[0] = self.troubles[1].take();
                 // Nothing of the old session is answered any more.
                 let of_old = at.min(self.asks.len());
                 self.asks.drain(..of_old);
@@ -90,12 +96,25 @@ impl Client {
             Message::Rwrite { count } => {
                 let whole = count == ask.count || ledger.in_parts && count < ask.count;
                 assert!(whole, "replies: {count} bytes written of {}", ask.count);
+                if ledger.is_relayed() && !ask.of_attr && !self.lenient {
+                    ledger.of_far(number).is_told(number, count);
+                }
             }
-            Message::Rread { data } => self.was_read(tag, ask.count, data.here().expect("in the message"), ledger),
+            Message::Rread { data } => self.was_read(&ask, data.here().expect("in the message"), ledger),
             Message::Rreaddir { data } => {
                 let data = data.here().expect("in the message");
                 assert!(data.len() <= ask.count as usize, "replies: more than was asked for");
                 self.listed(tag, data, ledger);
+            }
+            Message::Rattach { .. } => self.attached = true,
+            // A stat record of the far server says less.
+            Message::Rgetattr { qid, size, mtime_sec, .. } if ledger.far().is_some_and(|far| far != Dialect::L) => {
+                let is_dir = qid.kind & qt::DIR != 0;
+                let known = ledger.knows(number, qid.path, |shown| {
+                    let [_, mtime, ..] = shown.times;
+                    shown.qid == qid && (is_dir || shown.size == size) && mtime.sec as u64 == mtime_sec
+                });
+                assert!(known, "replies: connection {number} hears attributes that the far server has not shown it");
             }
             Message::Rgetattr { qid, mode, uid, gid, nlink, size, blocks, mtime_sec, mtime_nsec, .. } => {
                 ledger.hears(number, tag, "the attributes of a file", |answer| match answer {
@@ -109,11 +128,14 @@ impl Client {
                 });
             }
             Message::Rstat { stat } => {
+                // The attributes of the far server have no name, nor has a file that was removed; the relay adds the one that it knows.
+                let far = ledger.far();
+                let names_it = |shown: &Shown| far == Some(Dialect::L) || far.is_some() && shown.name.is_empty();
                 ledger.hears(
                     number,
                     tag,
                     "the stat of a file",
-                    |answer| matches!(answer, Answer::File(shown) if is_of(&stat, shown)),
+                    |answer| matches!(answer, Answer::File(shown) if is_of(&stat, shown, names_it(shown))),
                 );
             }
             Message::Rreadlink { target } => {
@@ -133,10 +155,42 @@ impl Client {
         }
     }
 
-    fn was_read(&mut self, tag: Tag, count: u32, data: &[u8], ledger: &mut Ledger) {
-        let number = self.number;
-        assert!(data.len() <= count as usize, "replies: more than was asked for");
+    /// A relay answers EIO where the connection to the far server has failed, and EPROTO where that says what it should not.
+    fn is_refused(&mut self, ask: &Ask, error: Option<Error>, ledger: &Ledger) {
+        if !matches!(error, Some(Error::EIO | Error::EPROTO)) {
+            return;
+        }
+        self.has_lost = true;
+        // A value may have changed while it was read, and two listings of one fid end each other.
+        let may_fail = match ask.kind {
+            Some(Kind::TXATTRWALK) => true,
+            Some(Kind::TREAD | Kind::TREADDIR) => error == Some(Error::EIO) && ledger.far() != Some(Dialect::L),
+            _ => false,
+        };
+        let [since, _] = self.troubles;
+        assert!(
+            may_fail || since.is_none() || since != ledger.troubles,
+            "relay: connection {} hears {error:?} for {:?}, and nothing is wrong with the connection to the far server",
+            self.number,
+            ask.kind
+        );
+    }
+
+    fn was_read(&mut self, ask: &Ask, data: &[u8], ledger: &mut Ledger) {
+        let (number, tag) = (self.number, ask.tag);
+        assert!(data.len() <= ask.count as usize, "replies: more than was asked for");
         let dialect = self.dialect;
+        // With a tag that is used twice it may be either.
+        let offset = Some(ask.offset).filter(|_| !self.lenient);
+        if ledger.is_relayed() && ledger.hears_read(number, offset, data) {
+            return;
+        }
+        // What is empty may be the end of a listing only where there was one.
+        let may_list = ledger.is_relayed() && dialect != Dialect::L;
+        let may_list = may_list && (!data.is_empty() || ledger.of_far(number).has_listed());
+        if may_list && self.is_relayed_listing(data, ledger) {
+            return self.go_on_listing(|cookie| if data.is_empty() { 0 } else { cookie + data.len() as u64 });
+        }
         let heard = ledger.hears(number, tag, "bytes of a file", |answer| match answer {
             Answer::Bytes(bytes) => bytes == data,
             Answer::Attr(value) => value.starts_with(data) && data.is_empty() == value.is_empty(),
@@ -158,11 +212,36 @@ impl Client {
             rest = behind;
         }
         let last = found.last().map_or(0, |&(cookie, ..)| cookie);
+        if let Some(far) = ledger.far() {
+            let number = self.number;
+            // Other dialects do not list the first two.
+            let mut named =
+                found.iter().filter(|(_, _, name)| far == Dialect::L || *name != &b"."[..] && *name != &b".."[..]);
+            let all_known = named
+                .all(|(_, qid, name)| ledger.knows(number, qid.path, |shown| shown.qid == *qid && shown.name == *name));
+            assert!(all_known, "replies: connection {number} hears of entries that the far server has not shown it");
+            return self.go_on_listing(|_| last);
+        }
         ledger.hears(self.number, tag, "a listing", |answer| {
             matches!(answer, Answer::Entries(listed) if listed.len() == found.len()
                 && listed.iter().zip(&found).all(|((cookie, shown), (at, qid, name))| cookie == at && shown.qid == *qid && shown.name == *name))
         });
         self.go_on_listing(|_| last);
+    }
+
+    /// Whether these bytes are a listing of files that the far server has shown, each by its name, or nothing.
+    fn is_relayed_listing(&self, data: &[u8], ledger: &mut Ledger) -> bool {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let Ok((stat, behind)) = Stat::parse(rest, self.dialect) else { return false };
+            let path = stat.qid.path;
+            let named = ledger.knows(self.number, path, |shown| shown.name == stat.name);
+            if !named || !ledger.knows(self.number, path, |shown| is_of(&stat, shown, true)) {
+                return false;
+            }
+            rest = behind;
+        }
+        true
     }
 
     /// Where the next listing goes on. With several directories open it may be another one's: then it is refused.
@@ -175,10 +254,10 @@ impl Client {
     }
 }
 
-fn is_of(stat: &Stat<'_>, shown: &Shown) -> bool {
+fn is_of(stat: &Stat<'_>, shown: &Shown, of_any_name: bool) -> bool {
     let length = if shown.qid.kind & qt::DIR != 0 { 0 } else { shown.size };
     stat.qid == shown.qid
-        && stat.name == shown.name
+        && (of_any_name || stat.name == shown.name)
         && stat.length == length
         && i64::from(stat.mtime) == shown.times[1].sec
 }
@@ -189,7 +268,7 @@ fn is_listing(data: &[u8], dialect: Dialect, listed: &[(u64, Shown)]) -> bool {
     let mut wanted = listed.iter().map(|(_, shown)| shown).filter(|shown| shown.name != b"." && shown.name != b"..");
     while !rest.is_empty() {
         let Ok((stat, behind)) = Stat::parse(rest, dialect) else { return false };
-        if !wanted.next().is_some_and(|shown| is_of(&stat, shown)) {
+        if !wanted.next().is_some_and(|shown| is_of(&stat, shown, false)) {
             return false;
         }
         rest = behind;

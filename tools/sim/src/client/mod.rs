@@ -39,11 +39,13 @@ struct Ask {
     kind: Option<Kind>,
     /// Most bytes that may be read, or that were to be written.
     count: u32,
+    /// Where a read begins.
+    offset: u64,
     /// The tag that a flush names.
     oldtag: Tag,
     /// Names of a walk.
     names: usize,
-    /// It clunks what may be an attribute that is to be set.
+    /// It clunks or writes what may be an attribute that is to be set.
     of_attr: bool,
     /// The fid that the request gives another meaning, and the one that it has if that fails.
     changes: Option<(usize, Fid)>,
@@ -75,6 +77,14 @@ pub(crate) struct Client {
     pub(crate) number: u32,
     dialect: Dialect,
     agreed: bool,
+    /// A Tattach was answered as asked.
+    pub(crate) attached: bool,
+    /// It begins as it should.
+    is_gentle: bool,
+    /// The troubles of the connections to a far server when it asked for the version that holds, and for the next one.
+    troubles: [Option<u64>; 2],
+    /// It was told that its files are gone.
+    has_lost: bool,
     msize: u32,
     uid: u32,
     /// Says to the tree which connection it is.
@@ -133,6 +143,10 @@ impl Client {
             number,
             dialect: random.of(&[Dialect::P9, Dialect::U, Dialect::L, Dialect::L]),
             agreed: false,
+            attached: false,
+            is_gentle: false,
+            troubles: [None; 2],
+            has_lost: false,
             msize: random.of(&[4096, 9000, 66_000, 1 << 20]),
             uid,
             aname: format!("c{number}"),
@@ -155,6 +169,13 @@ impl Client {
             replies: 0,
             trace: None,
         }
+    }
+
+    /// One that behaves, for the calm.
+    pub(crate) fn gentle(number: u32, uid: u32, random: &mut Random) -> Client {
+        let mut client = Client::new(number, uid, random, &mut Faults::none());
+        (client.left, client.is_gentle) = (30, true);
+        client
     }
 
     /// So many requests, said without hearing anything.
@@ -181,6 +202,11 @@ impl Client {
     /// It owes nothing and is owed something: everything that it has asked has left it.
     pub(crate) fn is_owed(&self) -> bool {
         !self.asks.is_empty() && !self.lenient && self.said == self.saying.len()
+    }
+
+    /// Reads that it has asked for and that have no reply.
+    pub(crate) fn reads(&self) -> usize {
+        self.asks.iter().filter(|ask| ask.kind == Some(Kind::TREAD)).count()
     }
 
     /// It has said only a part of a message and will not go on.
@@ -215,7 +241,7 @@ impl Client {
     fn can_ask(&self) -> bool {
         self.left > 0
             && (self.asks.len() < self.depth || self.habits.never_reads)
-            && (self.agreed || self.asks.is_empty())
+            && (self.agreed && (self.attached || !self.is_gentle) || self.asks.is_empty())
     }
 
     fn can_hear(&self, socket: &Socket) -> bool {

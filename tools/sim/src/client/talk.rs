@@ -17,10 +17,14 @@ impl Client {
     pub(super) fn ask(&mut self, socket: &mut Socket, random: &mut Random, ledger: &mut Ledger) {
         self.left -= 1;
         self.requests += 1;
-        if !self.agreed && random.one_in(30) {
+        if !self.agreed && !self.is_gentle && random.one_in(30) {
             return self.before_the_version(socket, random);
         }
+        if self.has_lost && random.one_in(4) {
+            self.begin_again();
+        }
         if !self.agreed {
+            self.troubles[1] = ledger.troubles;
             return self.version();
         }
         if self.fids[0] == Fid::Free {
@@ -53,7 +57,7 @@ impl Client {
             91..=93 => self.names(random),
             94..=95 => self.flush(random),
             96..=98 => self.special(random),
-            _ => self.start_again(random),
+            _ => self.start_again(random, ledger),
         }
     }
 
@@ -68,11 +72,21 @@ impl Client {
 
     fn put_as(&mut self, message: Message<'_>, tag: Option<Tag>, kind: Option<Kind>) {
         let tag = tag.unwrap_or_else(|| self.new_tag());
-        let mut ask =
-            Ask { tag, kind, count: 0, oldtag: NOTAG, names: 0, of_attr: false, changes: self.changes.take() };
+        let mut ask = Ask {
+            tag,
+            kind,
+            count: 0,
+            offset: 0,
+            oldtag: NOTAG,
+            names: 0,
+            of_attr: false,
+            changes: self.changes.take(),
+        };
         match message {
-            Message::Tread { count, .. } | Message::Treaddir { count, .. } => ask.count = count,
-            Message::Twrite { data, .. } => ask.count = data.len() as u32,
+            Message::Tread { offset, count, .. } | Message::Treaddir { offset, count, .. } => {
+                (ask.offset, ask.count) = (offset, count);
+            }
+            Message::Twrite { fid, data, .. } => (ask.count, ask.of_attr) = (data.len() as u32, fid as usize >= FIDS),
             Message::Tversion { msize, .. } => ask.count = msize,
             Message::Tflush { oldtag } => ask.oldtag = oldtag,
             Message::Twalk { wnames, .. } => ask.names = wnames.len(),
@@ -486,13 +500,18 @@ impl Client {
     }
 
     /// The session anew, whatever is under way.
-    fn start_again(&mut self, random: &mut Random) {
+    fn start_again(&mut self, random: &mut Random, ledger: &Ledger) {
         if random.one_in(2) {
             return self.stat(random);
         }
-        self.agreed = false;
-        self.fids = [Fid::Free; FIDS];
+        self.begin_again();
+        self.troubles[1] = ledger.troubles;
         self.version();
+    }
+
+    fn begin_again(&mut self) {
+        (self.agreed, self.has_lost) = (false, false);
+        self.fids = [Fid::Free; FIDS];
     }
 
     /// Bytes after which nothing need be right.

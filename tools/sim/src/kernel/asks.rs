@@ -1,10 +1,11 @@
 //! Files and remote sockets: what a tree may ask for beyond its peers. A remote socket is one to a server that says whatever it
-//! hears.
+//! hears, or to a far server (`remote`).
 //!
 //! An ask runs when the scheduler picks it. It may be interrupted, fail, or be short; its completion may be late like any other.
 
 use super::faults::Fault;
 use super::memory;
+use super::remote::{Far, Remote};
 use super::sqe::{Call, Kind, Sqe};
 use super::{Fd, Kernel, Op, trace};
 use nix::libc;
@@ -14,23 +15,17 @@ use std::collections::{BTreeMap, VecDeque};
 const ECHO_BYTES: usize = 300;
 /// Errors of operations on files, and of connections.
 const FATAL: &[i32] = &[libc::ENOSPC, libc::EIO, libc::ENOMEM, libc::EDQUOT];
-const REFUSED: &[i32] = &[libc::ECONNREFUSED, libc::ETIMEDOUT, libc::ENETUNREACH];
-const TRANSIENT: &[i32] = &[libc::EINTR, libc::EAGAIN];
-
-/// A connection to another server.
-#[derive(Debug, Default)]
-struct Remote {
-    echo: VecDeque<u8>,
-    is_connected: bool,
-    is_shut: bool,
-}
+pub(super) const REFUSED: &[i32] = &[libc::ECONNREFUSED, libc::ETIMEDOUT, libc::ENETUNREACH];
+pub(super) const TRANSIENT: &[i32] = &[libc::EINTR, libc::EAGAIN];
 
 /// All files, and all sockets that were made.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     names: BTreeMap<Vec<u8>, usize>,
     files: Vec<Vec<u8>>,
-    remotes: Vec<Remote>,
+    pub(super) remotes: Vec<Remote>,
+    /// The far server that all remote sockets lead to, if there is one.
+    pub(super) far: Option<Far>,
 }
 
 impl Kernel {
@@ -49,7 +44,7 @@ impl Kernel {
         self.disk.names.len()
     }
 
-    fn remote(&self, fd: i32) -> usize {
+    pub(super) fn remote(&self, fd: i32) -> usize {
         match self.fds.get(&fd) {
             Some(Fd::Remote(number)) => *number,
             _ => panic!("descriptors: {fd} is no open remote socket"),
@@ -100,6 +95,9 @@ impl Kernel {
     }
 
     pub(super) fn can_run_asked(&self, op: &Op) -> bool {
+        if let Some(far) = &self.disk.far {
+            return self.can_run_far(op, far);
+        }
         if matches!(op.sqe.kind, Kind::Ask(_)) {
             return true;
         }
@@ -133,6 +131,7 @@ impl Kernel {
             return self.post(&op.sqe, -error, 0);
         }
         if self.fires(Fault::AskFails) {
+            self.far_fails(call);
             let error = self.random.of(if matches!(call, Call::Connect) { REFUSED } else { FATAL });
             return self.post(&op.sqe, -error, 0);
         }
@@ -154,11 +153,13 @@ impl Kernel {
             Call::Read { offset, .. } => self.read_file(&op, offset as usize),
             Call::Sync => 0,
             Call::Socket => {
+                self.check_pause();
                 let fd = self.free_fd();
                 self.fds.insert(fd, Fd::Remote(self.disk.remotes.len()));
                 self.disk.remotes.push(Remote::default());
                 fd
             }
+            Call::Connect if self.disk.far.is_some() => self.connect_far(self.remote(op.sqe.fd)),
             Call::Connect => {
                 let number = self.remote(op.sqe.fd);
                 self.disk.remotes[number].is_connected = true;
@@ -172,6 +173,9 @@ impl Kernel {
     /// However it ends, the descriptor is gone (Linux: `io_uring/openclose.c`, io_close).
     fn close_asked(&mut self, sqe: &Sqe) {
         let was = self.fds.remove(&sqe.fd);
+        if let Some(Fd::Remote(number)) = was {
+            self.disk.remotes[number].is_closed = true;
+        }
         assert!(matches!(was, Some(Fd::File(_) | Fd::Remote(_))), "descriptors: {} is closed and is not open", sqe.fd);
         let res = if self.fires(Fault::AskInterrupted) { -libc::EINTR } else { 0 };
         // The number may be another one's before the completion is handed out.
@@ -204,7 +208,7 @@ impl Kernel {
         }
     }
 
-    fn part(&mut self, total: usize) -> usize {
+    pub(super) fn part(&mut self, total: usize) -> usize {
         if total > 0 && self.fires(Fault::AskShort) { self.random.part(total) } else { total }
     }
 
@@ -231,6 +235,9 @@ impl Kernel {
     /// A step of a send to another server, or of a receive from it.
     fn run_transfer(&mut self, mut op: Op) {
         let number = self.remote(op.sqe.fd);
+        if self.disk.far.is_some() {
+            return self.run_far_transfer(op, number);
+        }
         if op.done == 0 && self.fires(Fault::AskInterrupted) {
             let error = self.random.of(TRANSIENT);
             return self.post(&op.sqe, -error, 0);

@@ -69,6 +69,33 @@ faults! {
     TreeBehind "tree-behind",
     GateHolds "gate-let-out",
     ReplyOvertakes "reply-overtakes",
+    FarVanishes "far-vanishes",
+    FarRefuses "far-refuses",
+    FarHangs "far-hangs",
+    FarSilent "far-silent",
+    FarTalksRubbish "far-talks-rubbish",
+    FarLate "far-late",
+    FarFails "far-fails",
+    FarWaits "far-waits",
+}
+
+impl Fault {
+    /// Whether it happens in a world with a relay, or in one without.
+    pub fn may_happen(self, relay: bool) -> bool {
+        let of_far = self as usize >= Fault::FarVanishes as usize;
+        // A far server is given whole messages, so it asks its tree for no memory.
+        let of_slow = matches!(
+            self,
+            Fault::TreeWaits
+                | Fault::TreeLendsNothing
+                | Fault::TreeLate
+                | Fault::ReplyGated
+                | Fault::TreeBehind
+                | Fault::GateHolds
+                | Fault::ReplyOvertakes
+        );
+        if relay { !of_slow } else { !of_far }
+    }
 }
 
 const COUNT: usize = Fault::ALL.len();
@@ -90,6 +117,9 @@ impl Faults {
             let rate = match fault {
                 Fault::ReceiveFails | Fault::SendFails => random.of(&[0, 0, 1, 5, 20]),
                 Fault::TreeWaits => random.of(&[0, 0, 5, 50, 900]),
+                Fault::FarWaits => random.of(&[0, 0, 50, 300, 900]),
+                // Each one ends what all clients have.
+                Fault::FarVanishes | Fault::FarTalksRubbish => random.of(&[0, 0, 1, 5, 50]),
                 // Each of the two happens in two of five seeds.
                 Fault::TreeLate | Fault::ReplyGated => random.of(&[0, 0, 0, 60, 500]),
                 // Only counted.

@@ -7,6 +7,7 @@
 //! - `asks`: files and remote sockets, for what a tree asks.
 //! - `buffers`: the group of shared receive buffers.
 //! - `calls`: what the loop does with descriptors by calls of its own.
+//! - `remote`: remote sockets that lead to a far server.
 //! - `ops`: what each operation does, when it runs.
 //!
 //! An operation that is submitted runs when the scheduler picks it, as late and in as many parts as it likes; its completion is handed out later still. What a send
@@ -21,6 +22,7 @@ mod calls;
 pub(crate) mod faults;
 pub(crate) mod memory;
 mod ops;
+pub(crate) mod remote;
 pub(crate) mod socket;
 mod sqe;
 
