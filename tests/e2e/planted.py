@@ -71,6 +71,7 @@ def build(tree, target):
     cargo(tree, target, "build", "--package", "ring9-sim", "--profile", "sim")
     sim = os.path.join(target, "sim/ring9-sim")
     checkers["sim"] = [sim, *SIM]
+    checkers["relays"] = [sim, "--relay", *SIM]
     checkers["sweep"] = [sim, *SWEEP]
     return checkers
 
