@@ -4,7 +4,7 @@
 //! - `history`: what was done and seen, and when.
 //! - `register`, `check`: the check. `planted`: faults that it has to find before it is believed.
 //! - `plan`, `play`: what the clients of a history do, from a seed, and doing it.
-//! - `server`: the server under test.
+//! - `server`: the server under test, and relays in front of it.
 
 mod check;
 mod grid;
@@ -52,6 +52,9 @@ struct Flags {
     /// A loop in this process instead, on a tree whose effects and answers come late, by this seed, and whose answers have gates
     #[arg(long, value_name = "SEED", conflicts_with_all = ["server", "addr"])]
     late: Option<u64>,
+    /// Clients talk to relays, one in front of each address of the server, in this process
+    #[arg(long)]
+    relay: bool,
     /// A running server instead; repeatable, for one that has several addresses
     #[arg(long, value_name = "ADDR")]
     addr: Vec<Address>,
@@ -135,6 +138,9 @@ fn run(flags: &Flags) -> anyhow::Result<usize> {
         (None, []) => Server::start(&program(flags)?, &flags.memory)?,
         (None, addresses) => Server::running(addresses),
     };
+    if flags.relay {
+        server = server.relayed()?;
+    }
     let mut counts = Counts::default();
     let played = play_all(flags, &server, &mut counts);
     println!("{}", counts.line());

@@ -5,19 +5,23 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ring9::arena::Arena;
 use ring9::client::Address;
-use ring9::fs::Simple;
 use ring9::fs::mem::{Mem, Options as MemOptions};
 use ring9::fs::wrap::{Late, Times, Wrapped};
+use ring9::fs::{Remote, Service, Simple};
+use ring9::limits::MSIZE_MAX;
+use ring9::relay::{Config, Relay};
 use ring9::uring::{Kernel, Listener, Options, Trust};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{TcpListener, ToSocketAddrs};
 use std::os::fd::IntoRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
-/// Memory of a late tree in bytes.
-const LATE_BYTES: usize = 64 << 20;
+/// Memory of a loop in this process in bytes.
+const MEMORY_BYTES: usize = 64 << 20;
 
 /// Addresses of a server. One that was started here ends with the value.
 pub(crate) struct Server {
@@ -39,23 +43,28 @@ impl Server {
 
     /// A loop in a thread of this process, for as long as that lives, on a tree that is late in all that it does.
     pub(crate) fn late(seed: u64) -> anyhow::Result<Server> {
-        let socket = TcpListener::bind("127.0.0.1:0")?;
-        let address = format!("tcp:{}", socket.local_addr()?).parse().map_err(anyhow::Error::msg)?;
-        std::thread::spawn(move || {
-            let arena = Arena::new(LATE_BYTES).expect("a mapping");
-            let parts = (arena.memory(), arena.heads(), arena.gauge());
+        let address = serve(move |arena| {
             let options = MemOptions { root: (0, 0, 0o777), ..MemOptions::default() };
             let times = Times { seed, turns_max: 3, gates: 4, grants: true };
-            let tree = Wrapped::new(Simple::from(Mem::new(arena, options)), Late::new(times));
-            let ring = Kernel::new(1000).expect("io_uring works here");
-            let mut server = ring9::uring::Server::new(ring, tree, parts, Options::new(1 << 20, 100));
-            // Where it cannot be registered everything goes by address.
-            let _ = server.register(LATE_BYTES);
-            let fd = socket.into_raw_fd();
-            server.listen(Listener { fd, name: "late".into(), trust: Trust::All, tcp: true });
-            server.run(|_| ())
-        });
+            Wrapped::new(Simple::from(Mem::new(arena, options)), Late::new(times))
+        })?;
         Ok(Server { addresses: vec![address], started: None })
+    }
+
+    /// With a relay in front of each address, each a loop in a thread of this process, for as long as that lives.
+    pub(crate) fn relayed(mut self) -> anyhow::Result<Server> {
+        for address in &mut self.addresses {
+            let to = match address {
+                Address::Unix(path) => Remote::Unix(path.as_os_str().as_bytes().into()),
+                Address::Tcp { host, port } => {
+                    let mut found = (host.as_str(), *port).to_socket_addrs()?;
+                    Remote::Tcp(found.next().context("the name has no address")?)
+                }
+            };
+            let config = Config { to, aname: None, msize: MSIZE_MAX, users: Arc::default() };
+            *address = serve(move |arena| Relay::new(config, arena))?;
+        }
+        Ok(self)
     }
 
     /// Starts one with a unix socket and a TCP port, and waits for its ready line.
@@ -96,6 +105,24 @@ impl Server {
         let status = self.started.as_mut()?.child.try_wait().ok().flatten()?;
         Some(format!("the server has ended: {status}"))
     }
+}
+
+/// A loop on a tree in a thread of its own; its address.
+fn serve<S: Service>(tree: impl FnOnce(Arena) -> S + Send + 'static) -> anyhow::Result<Address> {
+    let socket = TcpListener::bind("127.0.0.1:0")?;
+    let address = format!("tcp:{}", socket.local_addr()?).parse().map_err(anyhow::Error::msg)?;
+    std::thread::spawn(move || {
+        let arena = Arena::new(MEMORY_BYTES).expect("a mapping");
+        let parts = (arena.memory(), arena.heads(), arena.gauge());
+        let ring = Kernel::new(1000).expect("io_uring works here");
+        let mut server = ring9::uring::Server::new(ring, tree(arena), parts, Options::new(MSIZE_MAX, 100));
+        // Where it cannot be registered everything goes by address.
+        let _ = server.register(MEMORY_BYTES);
+        let fd = socket.into_raw_fd();
+        server.listen(Listener { fd, name: "linear".into(), trust: Trust::All, tcp: true });
+        server.run(|_| ())
+    });
+    Ok(address)
 }
 
 impl Drop for Server {
