@@ -181,7 +181,7 @@ impl<R: Ring, S: Service> Server<R, S> {
 
     /// Connections whose sockets are not closed yet.
     pub fn peers(&self) -> usize {
-        self.peers.len()
+        self.peers.connected()
     }
 
     /// Sessions whose sockets are closed, and of which the tree has an operation.
@@ -258,7 +258,7 @@ impl<R: Ring, S: Service> Server<R, S> {
 
     /// Whether connections and listeners are gone for good.
     fn has_no_peers(&self) -> bool {
-        self.drain.is_on() && self.peers.len() == 0 && self.accepts.are_closed()
+        self.drain.is_on() && self.peers.connected() == 0 && self.accepts.are_closed()
     }
 
     /// One turn of the loop; waits until there is something to do.

@@ -94,7 +94,7 @@ impl<S: Service> Peers<S> {
     }
 
     /// Peers that have a socket, those included that are on their way out.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn connected(&self) -> usize {
         self.slab.len() - self.left
     }
 
@@ -156,14 +156,14 @@ mod tests {
         for _ in 0..2 {
             peers.end(0, &mut tree, At::default(), &mut ring);
         }
-        assert_eq!((peers.len(), peers.closing()), (2, 1));
+        assert_eq!((peers.connected(), peers.closing()), (2, 1));
         assert_eq!(peers.open().map(|(slot, _)| slot).collect::<Vec<_>>(), [1]);
         assert!(peers.get_same(0, 5).is_some());
         assert!(peers.leave(0).is_some() && peers.leave(0).is_none());
         assert!(peers.get_same(0, 5).is_none(), "nothing of it is in flight");
-        assert_eq!((peers.len(), peers.closing(), peers.left(), peers.vacant()), (1, 0, 1, 2), "it has its slot");
+        assert_eq!((peers.connected(), peers.closing(), peers.left(), peers.vacant()), (1, 0, 1, 2), "it has its slot");
         peers.remove(0);
-        assert_eq!((peers.len(), peers.closing(), peers.left(), peers.vacant()), (1, 0, 0, 0));
+        assert_eq!((peers.connected(), peers.closing(), peers.left(), peers.vacant()), (1, 0, 0, 0));
         peers.insert(peer(0, 7, false));
         assert!(peers.get_same(0, 5).is_none() && peers.get_same(0, 7).is_some());
     }

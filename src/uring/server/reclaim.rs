@@ -246,7 +246,7 @@ impl Reclaim {
         if peers.left() >= self.peers_max || peers.left() > 0 && self.budget.is_late() {
             return Place::None;
         }
-        if peers.len() - peers.closing() < self.peers_max {
+        if peers.connected() - peers.closing() < self.peers_max {
             return if peers.closing() <= CLOSING_MAX { Place::Free } else { Place::None };
         }
         self.overdue.wants_place = true;
