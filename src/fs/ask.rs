@@ -195,8 +195,9 @@ pub enum Ask {
     Sync { file: Descriptor, data_only: bool },
     /// Makes a stream socket and connects it: the result is a [`Descriptor`]. If it fails the loop closes the socket.
     Connect { to: Remote },
-    /// sendmsg(2): the result is how many bytes were sent. One send at a time is in flight on a socket.
-    Send { socket: Descriptor, data: Outgoing },
+    /// sendmsg(2): the result is how many bytes were sent. One send at a time is in flight on a socket. `quiet`: the tree has
+    /// nothing to do once all is sent, so the loop may sleep then, and gives the result when something else has woken it.
+    Send { socket: Descriptor, data: Outgoing, quiet: bool },
     /// recvmsg(2): the result is how many bytes came, 0 once the other side has ended. `whole`: MSG_WAITALL, so that the
     /// result is short only where the connection ends. One receive at a time is in flight on a socket.
     Receive { socket: Descriptor, into: Incoming, whole: bool },

@@ -359,7 +359,8 @@ impl Link {
             self.out.extend(open);
             if let Some(data) = self.out.pop_front() {
                 self.is_sending = true;
-                return Some((For::Send(generation), Ask::Send { socket, data }));
+                let quiet = self.out.is_empty();
+                return Some((For::Send(generation), Ask::Send { socket, data, quiet }));
             }
         }
         if self.is_receiving {

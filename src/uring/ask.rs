@@ -95,6 +95,8 @@ pub(crate) struct Flight {
     socket: Option<RawFd>,
     /// It is to end with the operation in flight.
     is_cancelled: bool,
+    /// The operation in flight has a CQE only if it does not send all.
+    is_quiet: bool,
     repeats: u16,
 }
 
@@ -118,10 +120,20 @@ impl Flight {
         let message = unsafe { std::mem::zeroed() };
         let time = types::Timespec::new();
         let views = Vec::new();
-        let (socket, generation, repeats) = (None, 0, 0);
-        let flight =
-            Flight { id, generation, ask, target, views, message, address, time, socket, is_cancelled: false, repeats };
-        Ok(Box::new(flight))
+        Ok(Box::new(Flight {
+            id,
+            generation: 0,
+            ask,
+            target,
+            views,
+            message,
+            address,
+            time,
+            socket: None,
+            is_cancelled: false,
+            is_quiet: false,
+            repeats: 0,
+        }))
     }
 
     pub(crate) fn into_ask(self) -> Ask {
@@ -131,6 +143,17 @@ impl Flight {
     /// Whether it may take any time: it waits for another machine, or until a time has come.
     pub(crate) fn is_long(&self) -> bool {
         matches!(self.ask, Ask::Connect { .. } | Ask::Send { .. } | Ask::Receive { .. } | Ask::Timer { .. })
+    }
+
+    /// The operation in flight has a CQE only if it does not send all.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet
+    }
+
+    /// A quiet send that has no CQE, and will have none, has sent all.
+    pub(crate) fn ended_quietly(&mut self, ring: &mut impl Ring) -> Step {
+        let sent: usize = self.views.iter().map(|view| view.iov_len).sum();
+        self.ended(sent as i32, ring)
     }
 
     /// How it is ended early.
@@ -195,7 +218,12 @@ impl Flight {
                     }
                 }
             }
-            Ask::Send { socket, .. } => send(types::Fd(socket.0), &self.views, message, is_vectored),
+            Ask::Send { socket, quiet, .. } => {
+                // A quiet one does not wait for room. It may have found none: then the next one does.
+                let bytes: usize = self.views.iter().map(|view| view.iov_len).sum();
+                self.is_quiet = *quiet && self.repeats == 0 && bytes <= i32::MAX as usize;
+                send(types::Fd(socket.0), &self.views, message, is_vectored, self.is_quiet)
+            }
             Ask::Receive { socket, whole, .. } => {
                 let flags = if *whole { libc::MSG_WAITALL } else { 0 };
                 opcode::RecvMsg::new(types::Fd(socket.0), message).flags(flags as u32).build()
@@ -233,6 +261,7 @@ impl Flight {
     /// The CQE of its operation.
     pub(crate) fn ended(&mut self, res: i32, ring: &mut impl Ring) -> Step {
         let failed = errno(res);
+        self.is_quiet = false;
         // A close has closed its descriptor, however it ends (close(2)).
         let may_repeat = !matches!(self.ask, Ask::Close { .. });
         if may_repeat && matches!(failed, Some(Errno::EINTR | Errno::EAGAIN)) {
@@ -333,18 +362,31 @@ fn read(file: types::Fd, offset: u64, views: &[libc::iovec], slot: Option<u16>) 
 }
 
 /// A send. By address, since that is the cheapest (docs/decisions/13-how-replies-leave.md).
-fn send(socket: types::Fd, views: &[libc::iovec], message: *const libc::msghdr, is_vectored: bool) -> squeue::Entry {
-    match views {
+fn send(
+    socket: types::Fd,
+    views: &[libc::iovec],
+    message: *const libc::msghdr,
+    is_vectored: bool,
+    is_quiet: bool,
+) -> squeue::Entry {
+    // With MSG_WAITALL a send that was cut short has failed, and so has a CQE although it is quiet (Linux: io_uring/net.c,
+    // io_send).
+    let (quiet, flags) = match is_quiet {
+        true => (squeue::Flags::SKIP_SUCCESS, libc::MSG_NOSIGNAL | libc::MSG_WAITALL | libc::MSG_DONTWAIT),
+        false => (squeue::Flags::empty(), libc::MSG_NOSIGNAL),
+    };
+    let entry = match views {
         [_] => {
             let (at, len) = single(views).expect("there is one");
-            opcode::Send::new(socket, at, len).flags(libc::MSG_NOSIGNAL).build()
+            opcode::Send::new(socket, at, len).flags(flags).build()
         }
         views if is_vectored => opcode::Send::new(socket, views.as_ptr().cast(), views.len() as u32)
             .ioprio(SEND_VECTORIZED)
-            .flags(libc::MSG_NOSIGNAL)
+            .flags(flags)
             .build(),
-        _ => opcode::SendMsg::new(socket, message).flags(libc::MSG_NOSIGNAL as u32).build(),
-    }
+        _ => opcode::SendMsg::new(socket, message).flags(flags as u32).build(),
+    };
+    entry.flags(quiet)
 }
 
 /// The only view of a list. If it is longer than an entry can say, the operation is short.

@@ -12,7 +12,8 @@ use ring9::uring::{ASKS_MAX, Features, Kernel, Options, Ring, Server};
 use std::ffi::{CStr, CString};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 const READV: u8 = 1;
@@ -227,6 +228,32 @@ fn plays(mut stream: impl Read + Write) {
 }
 
 #[test]
+fn a_quiet_send_does_not_end_the_wait_and_waits_for_room() {
+    on_each_kernel(|mut asking, _| {
+        let (near, mut far) = UnixStream::pair().expect("two sockets");
+        let socket = Descriptor(near.as_raw_fd());
+        asking.turns();
+        let send = |data| Ask::Send { socket, data, quiet: true };
+        let (sent, timer) = (asking.want(send(plain(b"four"))), asking.want(Ask::Timer { ns: 20_000_000 }));
+        asking.server.turn().expect("the ring works");
+        assert_eq!(asking.take(timer).map(|(_, result)| result), Some(Ok(0)), "the first turn ends by the timer");
+        assert_eq!(asking.take(sent).map(|(_, result)| result), Some(Ok(4)));
+        // What does not fit is short, and the next one waits.
+        let large = vec![b'x'; 4 << 20];
+        let first = asking.result(send(plain(&large))).expect("some of it fits") as usize;
+        assert!(first < large.len());
+        let sent = asking.want(send(plain(b"last")));
+        asking.turns();
+        assert!(asking.take(sent).is_none());
+        let mut heard = vec![0; 4 + first];
+        far.read_exact(&mut heard).expect("it was sent");
+        assert_eq!(asking.wait(sent).1, Ok(4));
+        far.read_exact(&mut heard[..4]).expect("it was sent");
+        assert_eq!(&heard[..4], b"last");
+    });
+}
+
+#[test]
 fn sockets_are_connected_sent_to_and_received_from() {
     on_each_kernel(|mut asking, name| {
         let path = folder(&format!("{name}-sockets")).join("sock");
@@ -245,8 +272,8 @@ fn sockets_are_connected_sent_to_and_received_from() {
             data.put_copy(b"one ");
             data.put_slice(asking.arena.slice(&block, 0..4));
             data.put_copy(b"tr");
-            assert_eq!(asking.result(Ask::Send { socket, data: data.into() }), Ok(10));
-            assert_eq!(asking.result(Ask::Send { socket, data: plain(b"e") }), Ok(1));
+            assert_eq!(asking.result(Ask::Send { socket, data: data.into(), quiet: false }), Ok(10));
+            assert_eq!(asking.result(Ask::Send { socket, data: plain(b"e"), quiet: false }), Ok(1));
             let receive = |into, whole| Ask::Receive { socket, into, whole };
             let (ask, result) = asking.ask(receive(Incoming::buffer(vec![0; 3]), false));
             let Ask::Receive { into, .. } = ask else { panic!("the ask comes back") };
@@ -261,7 +288,8 @@ fn sockets_are_connected_sent_to_and_received_from() {
             let other = asking.want(receive(Incoming::buffer(vec![0; 8]), false));
             let cancel = asking.want(Ask::Cancel { of: other });
             assert_eq!((asking.wait(cancel).1, asking.wait(other).1), (Ok(0), Ok(0)), "the socket is shut down");
-            assert!(asking.result(Ask::Send { socket, data: plain(b"more") }).is_err(), "and no signal comes");
+            let more = Ask::Send { socket, data: plain(b"more"), quiet: false };
+            assert!(asking.result(more).is_err(), "and no signal comes");
             assert_eq!(asking.result(Ask::Close { descriptor: socket }), Ok(0));
         }
         players.into_iter().for_each(|player| player.join().expect("it was played to the end"));
@@ -515,7 +543,7 @@ fn each_form_of_a_transfer_is_used_where_it_fits() {
     for (vectored, slices, opcode) in [(true, 1, SEND), (true, 2, SEND), (false, 1, SEND), (false, 2, SENDMSG)] {
         asking.server.ring().vectored_send = vectored;
         let data = data(slices, 0, &mut asking);
-        asking.want(Ask::Send { socket: file, data });
+        asking.want(Ask::Send { socket: file, data, quiet: false });
         asking.turns();
         let sqe = asking.only();
         assert_eq!(sqe.opcode, opcode);

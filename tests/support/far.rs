@@ -168,7 +168,7 @@ impl<S: Service> Far<S> {
                 self.next_fd += 1;
                 Some(Ok(self.next_fd as u32 - 1))
             }
-            Ask::Send { socket, data } => {
+            Ask::Send { socket, data, .. } => {
                 let fd = socket.0;
                 if self.peers.get(&fd).expect("a socket that is open").is_shut {
                     return Some(Err(Error::EPIPE));

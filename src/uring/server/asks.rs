@@ -8,6 +8,7 @@
 //! Must not know: what a system call is for, and which memory it names (`uring/ask.rs`).
 
 use super::io::Io;
+use super::quiet::Quiet;
 use crate::fs::{Ask, AskId, At, Error, Service};
 use crate::uring::ask::{ASKS_MAX, Ending, Flight, LONG_ASKS_MAX, Step};
 use crate::uring::ring::Ring;
@@ -24,6 +25,8 @@ pub(super) struct Asks {
     generation: u32,
     /// Slots of those that are to be submitted again.
     again: Vec<u32>,
+    /// Slots of quiet sends, with generations.
+    quiet: Vec<(u32, u32)>,
     /// The next turn must not wait: an ask ended without a CQE, so the tree may have more to do.
     is_restless: bool,
     /// The tree was told that serving has ended.
@@ -46,12 +49,12 @@ impl Asks {
     pub(super) fn begin<R: Ring, S: Service>(
         &mut self,
         fs: &mut S,
-        io: &mut Io<R>,
+        (io, quiet): (&mut Io<R>, &mut Quiet),
         table: &Table,
         at: At,
     ) -> io::Result<()> {
         for slot in std::mem::take(&mut self.again) {
-            self.submit(slot, io, table)?;
+            self.submit(slot, io, quiet, table)?;
         }
         self.is_restless = false;
         // An ask may end at once, and another one follow: no more than this many in a turn.
@@ -63,7 +66,7 @@ impl Asks {
             match self.prepare(id, ask, &mut io.ring) {
                 Ok(flight) => {
                     let slot = self.insert(flight);
-                    self.submit(slot, io, table)?;
+                    self.submit(slot, io, quiet, table)?;
                 }
                 Err((ask, result)) => {
                     self.is_restless = true;
@@ -123,11 +126,37 @@ impl Asks {
         self.flights.insert(flight) as u32
     }
 
-    fn submit<R: Ring>(&mut self, slot: u32, io: &mut Io<R>, table: &Table) -> io::Result<()> {
+    fn submit<R: Ring>(&mut self, slot: u32, io: &mut Io<R>, quiet: &mut Quiet, table: &Table) -> io::Result<()> {
         let flight = &mut self.flights[slot as usize];
         let token = Token::new(Op::Ask, flight.generation, slot);
-        io.begin_patient(1);
-        io.push(|ring| flight.start(ring, token, table))
+        io.push(|ring| flight.start(ring, token, table))?;
+        if flight.is_quiet() {
+            self.quiet.push((slot, flight.generation));
+            quiet.pushed_another(io);
+        } else {
+            io.begin_patient(1);
+        }
+        Ok(())
+    }
+
+    /// Quiet sends may be in flight.
+    #[inline]
+    pub(super) fn has_quiet(&self) -> bool {
+        !self.quiet.is_empty()
+    }
+
+    /// Once quiet operations are [settled](Quiet::settle): ends those that have no CQE.
+    pub(super) fn end_quiet<R: Ring, S: Service>(&mut self, fs: &mut S, io: &mut Io<R>, at: At) {
+        let mut quiet = std::mem::take(&mut self.quiet);
+        for (slot, generation) in quiet.drain(..) {
+            let flight = self.flights.get_mut(slot as usize).filter(|flight| flight.generation == generation);
+            if let Some(flight) = flight.filter(|flight| flight.is_quiet())
+                && let Step::Over(result) = flight.ended_quietly(&mut io.ring)
+            {
+                self.over(slot, result, fs, at);
+            }
+        }
+        self.quiet = quiet;
     }
 
     /// The CQE of an ask. False if it is none of those in flight.
@@ -143,15 +172,20 @@ impl Asks {
         let Some(flight) = self.flights.get_mut(slot).filter(|flight| flight.generation == token.generation) else {
             return false;
         };
-        io.end_patient(1);
+        if !flight.is_quiet() {
+            io.end_patient(1);
+        }
         match flight.ended(res, &mut io.ring) {
             Step::Again => self.again.push(token.slot),
-            Step::Over(result) => {
-                let flight = self.flights.remove(slot);
-                fs.answered(flight.id, flight.into_ask(), result, at);
-            }
+            Step::Over(result) => self.over(token.slot, result, fs, at),
         }
         true
+    }
+
+    /// Gives an ask back to the tree.
+    fn over<S: Service>(&mut self, slot: u32, result: crate::fs::Result<u32>, fs: &mut S, at: At) {
+        let flight = self.flights.remove(slot as usize);
+        fs.answered(flight.id, flight.into_ask(), result, at);
     }
 
     /// Serving has ended, and every file is closed: tells the tree, once.
@@ -187,6 +221,7 @@ mod tests {
         asks: Asks,
         tree: TestTree,
         io: Io<TestRing>,
+        quiet: Quiet,
         table: Table,
     }
 
@@ -194,7 +229,8 @@ mod tests {
         fn new() -> Begun {
             let arena = Arena::new(0).expect("memory");
             let io = Io::new(TestRing::default(), Rc::default());
-            Begun { asks: Asks::default(), tree: TestTree::default(), io, table: Table::new(arena.memory()) }
+            let (asks, tree, quiet) = (Asks::default(), TestTree::default(), Quiet::default());
+            Begun { asks, tree, io, quiet, table: Table::new(arena.memory()) }
         }
 
         fn want(&mut self, id: u64, ask: Ask) {
@@ -204,8 +240,13 @@ mod tests {
         /// A turn begins; how many entries that pushes.
         fn begin(&mut self) -> usize {
             let before = self.io.ring.pushed.len();
-            self.asks.begin(&mut self.tree, &mut self.io, &self.table, At::default()).expect("the ring works");
+            let Begun { asks, tree, io, quiet, table } = self;
+            asks.begin(tree, (io, quiet), table, At::default()).expect("the ring works");
             self.io.ring.pushed.len() - before
+        }
+
+        fn settle(&mut self) {
+            self.asks.end_quiet(&mut self.tree, &mut self.io, At::default());
         }
 
         fn ends(&mut self, slot: u32, res: i32) -> bool {
@@ -225,6 +266,29 @@ mod tests {
         assert_eq!(begun.io.patient(), ASKS_MAX);
         assert!(begun.ends(7, 0));
         assert_eq!((begun.begin(), begun.asks.len()), (1, ASKS_MAX));
+    }
+
+    #[test]
+    fn a_quiet_send_ends_once_all_is_settled_unless_it_has_found_no_room() {
+        let mut begun = Begun::new();
+        let send = || {
+            let mut data = crate::fs::Iovec::default();
+            data.put_copy(b"four");
+            Ask::Send { socket: Descriptor(7), data: data.into(), quiet: true }
+        };
+        begun.want(1, send());
+        begun.want(2, send());
+        assert_eq!((begun.begin(), begun.io.patient(), begun.asks.has_quiet()), (2, 0, true));
+        assert!(begun.ends(1, -11));
+        begun.settle();
+        let ended: Vec<_> = begun.tree.results.drain(..).collect();
+        assert_eq!(ended, [(AskId(1), Ok(4))]);
+        // The other one waits for room now, and has a CQE in any case.
+        assert_eq!((begun.begin(), begun.io.patient(), begun.asks.has_quiet()), (1, 1, false));
+        begun.settle();
+        assert!(begun.tree.results.is_empty());
+        assert!(begun.ends(1, 4));
+        assert_eq!((begun.tree.results.len(), begun.asks.len(), begun.io.patient()), (1, 0, 0));
     }
 
     #[test]

@@ -29,7 +29,13 @@ impl Quiet {
         self.since = io.counts();
     }
 
-    /// No quiet send is in flight.
+    /// A quiet send of another room was pushed.
+    #[inline]
+    pub(super) fn pushed_another<R: Ring>(&mut self, io: &Io<R>) {
+        self.since = io.counts();
+    }
+
+    /// No quiet send of a peer is in flight.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.pushed.is_empty()

@@ -21,7 +21,8 @@ impl<R: Ring, S: Service> Server<R, S> {
         self.clock.turn += 1;
         self.accepts.arm(&mut self.io)?;
         if S::NEEDS_ASKS {
-            self.asks.begin(&mut self.fs, &mut self.io, &self.sends.table, self.clock.at)?;
+            let Server { asks, fs, io, quiet, sends, clock, .. } = self;
+            asks.begin(fs, (io, quiet), &sends.table, clock.at)?;
         }
         self.enter(waits)?;
         self.clock.read(&mut self.io.ring, self.drain.is_timed());
@@ -90,10 +91,14 @@ impl<R: Ring, S: Service> Server<R, S> {
 
     /// Once everything is submitted, and all that came of it was seen: ends the quiet sends that have no CQE (they have sent everything), and tidies the table.
     fn settle(&mut self) {
-        if !self.quiet.settle(&mut self.io, self.sends.table.is_untidy()) {
+        let others = self.sends.table.is_untidy() || S::NEEDS_ASKS && self.asks.has_quiet();
+        if !self.quiet.settle(&mut self.io, others) {
             return;
         }
         self.sends.table.tidy(&mut self.io.ring);
+        if S::NEEDS_ASKS {
+            self.asks.end_quiet(&mut self.fs, &mut self.io, self.clock.at);
+        }
         let mut ended = self.quiet.take();
         for (slot, generation) in ended.drain(..) {
             let peer = self.peers.get_same(slot, generation);

@@ -318,7 +318,7 @@ impl State {
         let is_over = rest.is_empty() || job.is_broken || job.is_closed;
         let Some(socket) = job.descriptor.filter(|_| !is_over) else { return };
         let data = self.outgoing(&rest, None);
-        let id = self.want(number, Ask::Send { socket, data });
+        let id = self.want(number, Ask::Send { socket, data, quiet: false });
         if let Some(Job { kind: Kind::Talk { send, .. }, .. }) = self.jobs.get_mut(&number) {
             *send = Some(id);
         }

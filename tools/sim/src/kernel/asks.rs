@@ -271,6 +271,18 @@ impl Kernel {
         if is_receive && op.sqe.waits_for_all && op.done < op.total {
             return self.in_flight.push(op);
         }
-        self.post(&op.sqe, op.done as i32, 0);
+        self.end_transfer(&op);
+    }
+
+    /// A send that does not wait.
+    pub(super) fn run_asked_now(&mut self, op: Op) {
+        if self.can_run_asked(&op) { self.run_asked(op) } else { self.post(&op.sqe, -libc::EAGAIN, 0) }
+    }
+
+    /// A transfer has ended. A quiet one says so only if something is left.
+    pub(super) fn end_transfer(&mut self, op: &Op) {
+        if !op.sqe.quiet || op.done < op.total {
+            self.post(&op.sqe, op.done as i32, 0);
+        }
     }
 }

@@ -422,6 +422,7 @@ impl Kernel {
                 op.due = self.now + ns;
                 self.in_flight.push(op);
             }
+            _ if asked && sqe.never_waits => self.run_asked_now(op),
             _ if asked => self.in_flight.push(op),
             _ if sqe.never_waits => self.send(op),
             _ if sqe.is_receive() && self.fires(Fault::ReceiveInterrupted) => self.interrupt(op),

@@ -193,6 +193,6 @@ impl Kernel {
         if is_receive && op.sqe.waits_for_all && op.done < op.total {
             return self.in_flight.push(op);
         }
-        self.post(&op.sqe, op.done as i32, 0);
+        self.end_transfer(&op);
     }
 }
