@@ -124,7 +124,7 @@ pub trait Ring {
     /// Ends both directions of a socket; operations in flight complete.
     fn shutdown(&mut self, fd: RawFd);
 
-    /// Sets the options that connections of TCP have: see [`set_tcp_options`].
+    /// Sets the options that connections of TCP have: TCP_NODELAY, keepalives and TCP_USER_TIMEOUT.
     fn prepare_tcp(&mut self, fd: RawFd) {
         let _ = fd;
     }
