@@ -38,7 +38,7 @@ pub fn play_watched(script: &Script) {
         Service::init(&mut watch, AT).expect("memory is there");
         play_on(&mut watch, script);
         assert_eq!(watch.held(), 0, "files after all sessions are closed");
-        watch.check_all_and_remove(AT);
+        watch.check_all_and_remove(AT, false);
         (watch.into_inner().into_inner(), ())
     });
 }

@@ -463,7 +463,7 @@ impl Far {
         self.check_closed();
         let late = u64::from(kernel.faults.has(Fault::FarLate));
         let watch: &mut Watch<Mem> = self.tree.inner().inner();
-        watch.check_all_and_remove(at);
+        watch.check_all_and_remove(at, false);
         let arena = watch.inner().arena();
         assert_eq!(arena.free_bytes(), arena.usable_bytes(), "leaks: blocks of the far server");
         let memory = arena.memory();

@@ -276,7 +276,7 @@ impl Served for Watched {
             self.0.check_end();
         }
         let tree = tree.inner();
-        tree.check_all_and_remove(at);
+        tree.check_all_and_remove(at, left.sessions);
         let arena = tree.inner().arena();
         let (free, usable) = (arena.free_bytes(), arena.usable_bytes());
         let lost = usable - free;
