@@ -95,8 +95,8 @@ fn frames(mut bytes: &[u8]) -> Vec<Reply> {
     replies
 }
 
-/// What must be the same. Free memory need not: replies that have not left hold some. What a file holds need not either: a payload
-/// that comes in pieces lands in whole blocks, and one that is there is written into parts of them.
+/// What must be the same. Free memory need not: replies that have not left hold some. What a file holds need not: a large payload
+/// that comes in pieces lands in one block, and one that is there in one piece may be written to several smaller blocks.
 fn comparable(frame: &[u8], message: &Message<'_>) -> Vec<u8> {
     let mut frame = frame.to_vec();
     match message {
