@@ -1,7 +1,7 @@
 //! What 9P2000.L has beside a file: extended attributes and locks.
 
-use super::conn::Error as CallError;
 use super::files::Client;
+use super::refusal::Error as CallError;
 use super::transport::Error;
 use crate::fs::{Error as Errno, LockKind, XATTR_BYTES_MAX, XATTR_LIST_BYTES_MAX};
 use crate::wire::{Data, Dialect, Fid, Message, lock_status, lock_type, xattr};

@@ -2,8 +2,8 @@
 //! dialect can express them.
 
 use super::attr::{Attr, dm_bits, kept_bits};
-use super::conn::Error as CallError;
 use super::files::Client;
+use super::refusal::Error as CallError;
 use super::transport::Error;
 use crate::fs::{Change, Error as Errno, SetTime, Time, mode};
 use crate::wire::{Dialect, Fid, Message, Qid, REMOVEDIR, Stat, UOnly, dm, setattr};

@@ -6,7 +6,7 @@
 
 use super::address::Address;
 use super::attr::Attr;
-use super::conn::Error as CallError;
+use super::refusal::Error as CallError;
 use super::transport::{Error, Transport};
 use crate::fs::{Error as Errno, StatFs, mode};
 use crate::wire::{

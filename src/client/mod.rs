@@ -2,6 +2,7 @@
 //!
 //! - `address`: where a server is.
 //! - `conn`: tags, calls and matching replies, without any I/O.
+//! - `refusal`: what can go wrong with a call, and what an error reply says.
 //! - `transport`: a socket around it.
 //! - `attr`, `files`, `change`: files and their attributes, in the agreed dialect.
 //! - `attached`: extended attributes and locks, which only 9P2000.L has.
@@ -14,12 +15,14 @@ mod attr;
 mod change;
 mod conn;
 mod files;
+mod refusal;
 mod transport;
 
 pub use address::Address;
 pub use attr::Attr;
 pub(crate) use attr::{device_numbers, dm_bits, posix_mode};
 pub(crate) use change::{record_of, setattr_message};
-pub use conn::{Conn, Error as CallError};
+pub use conn::Conn;
 pub use files::{Access, Client, Named};
+pub use refusal::Error as CallError;
 pub use transport::{Error, Transport};

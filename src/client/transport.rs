@@ -4,7 +4,8 @@
 //! read before its replies are taken cannot make both sides wait for each other.
 
 use super::address::Address;
-use super::conn::{Conn, Error as CallError};
+use super::conn::Conn;
+use super::refusal::Error as CallError;
 use crate::wire::{Dialect, Message, Tag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
