@@ -25,7 +25,7 @@ mod client;
 mod far;
 mod kernel;
 mod ledger;
-#[path = "../../../tests/histories/model.rs"]
+#[path = "../../../tests/histories/model/mod.rs"]
 #[allow(
     dead_code,
     missing_docs,
