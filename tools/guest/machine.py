@@ -37,21 +37,20 @@ SOCKET = "/tmp/ring9.sock"
 SMALL = "--max-connections 16"
 
 
-class Server:
-    """A ring9 of this host, for one guest."""
+class Listening:
+    """A program of this project that serves on a port of this host's loopback, for one guest."""
 
-    aname = ""
-
-    def __init__(self, program: str, flags: list[str], socket: str = "") -> None:
-        """`socket`: the path of a unix socket beside, over which `ctl` can be attached to."""
+    def __init__(self, name: str, build: str, program: str, *flags: str) -> None:
+        """`name`: what its ready line begins with. `build`: the command that makes it."""
+        self.name = name
         self.log = tempfile.TemporaryFile()
-        listen = ["--trust", "all", "--listen", "tcp:127.0.0.1:0"] + (["--listen", f"unix:{socket}"] if socket else [])
+        words = [program, "--trust", "all", "--listen", "tcp:127.0.0.1:0", *flags]
         try:
-            self.process = subprocess.Popen([program, *flags, *listen], stdout=subprocess.PIPE, stderr=self.log)
+            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log)
         except OSError as error:
-            raise image.Unavailable(f"{program}: {error.strerror}: cargo build --release") from error
+            raise image.Unavailable(f"{program}: {error.strerror}: {build}") from error
         ready = self.process.stdout.readline()
-        if not ready.startswith(b"ring9 ready tcp:"):
+        if not ready.startswith(f"{name} ready tcp:".encode()):
             self.process.wait()
             raise image.Unavailable(f"{program} does not start: {self.text()}")
         self.port = int(ready.split()[2].rsplit(b":", 1)[1])
@@ -66,8 +65,19 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(30)
         if died is not None or code != 0:
-            return f"ring9 has ended with {died if died is not None else code}: {self.text()}"
+            return f"{self.name} has ended with {died if died is not None else code}: {self.text()}"
         return ""
+
+
+class Server(Listening):
+    """A ring9."""
+
+    aname = ""
+
+    def __init__(self, program: str, flags: list[str], socket: str = "") -> None:
+        """`socket`: the path of a unix socket beside, over which `ctl` can be attached to."""
+        beside = ["--listen", f"unix:{socket}"] if socket else []
+        super().__init__("ring9", "cargo build --release", program, *beside, *flags)
 
 
 class Diod:
@@ -102,38 +112,21 @@ class Diod:
         return f"diod has ended with {died}: {self.log.read()[-500:].decode(errors='replace')}" if died is not None else ""
 
 
-class Relay:
-    """A relay (examples/relay.rs) on this host, in front of another server of this host, which ends with it."""
+class Relay(Listening):
+    """A relay (examples/relay.rs) in front of another server of this host, which ends with it."""
 
-    def __init__(self, program: str, far: "Server | Diod") -> None:
+    def __init__(self, program: str, far: Server | Diod) -> None:
         self.far = far
         self.aname = far.aname
-        self.log = tempfile.TemporaryFile()
-        words = [program, "--listen", "tcp:127.0.0.1:0", "--trust", "all", "--to", f"tcp:127.0.0.1:{far.port}"]
         try:
-            self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log)
-        except OSError as error:
+            super().__init__("relay", "cargo build --profile sim --example relay", program, "--to", f"tcp:127.0.0.1:{far.port}")
+        except image.Unavailable:
             far.end()
-            raise image.Unavailable(f"{program}: {error.strerror}: cargo build --profile sim --example relay") from error
-        ready = self.process.stdout.readline()
-        if not ready.startswith(b"relay ready tcp:"):
-            self.end()
-            raise image.Unavailable(f"{program} does not start: {self.text()}")
-        self.port = int(ready.rsplit(b":", 1)[1])
-
-    def text(self) -> str:
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+            raise
 
     def end(self) -> str:
         """What it and the other server have to complain of."""
-        died = self.process.poll()
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
-        far = self.far.end()
-        if died is not None or code != 0:
-            return f"the relay has ended with {died if died is not None else code}: {self.text()}{far}"
-        return far
+        return super().end() + self.far.end()
 
 
 class Guest:
