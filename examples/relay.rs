@@ -63,7 +63,7 @@ fn address(flag: &str, text: &str) -> anyhow::Result<Address> {
     text.parse().map_err(|error: String| anyhow::anyhow!("{flag} {text}: {error}"))
 }
 
-/// Who users are on the listener: as for ring9, whoever connects over TCP is not known.
+/// Whom the listener trusts. The rules are those of ring9: TCP does not say which user connects.
 fn trust_of(listen: &Address, flag: Option<Trust>) -> anyhow::Result<Trust> {
     match (flag, listen) {
         (Some(Trust::PeerUid), Address::Tcp { .. }) => {

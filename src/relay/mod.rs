@@ -74,7 +74,7 @@ struct File {
     /// `None`: a Tremove has clunked it, or the file stands for an attribute that was read.
     fid: Option<Fid>,
     qid: Qid,
-    /// The peer whose session has the file.
+    /// The peer that holds the file.
     peer: u32,
     /// The last element of its path.
     name: Box<[u8]>,
@@ -134,7 +134,7 @@ impl Relay {
         self.arena.usable_bytes() - self.arena.free_bytes()
     }
 
-    /// A file that is held. EBADF for a name that was not given out, EIO for a file whose connection has failed.
+    /// The file with this name. EBADF: no file has it. EIO: the connection of the file has failed.
     fn file(&self, id: FileId) -> Result<&File> {
         match self.files.get(id.place()) {
             Some(file) if !id.has_number(file.number) => Err(Error::EBADF),
@@ -457,8 +457,8 @@ impl Service for Relay {
         }
     }
 
-    /// An operation that has changed nothing so far is taken back at once. The far server is told by a Tflush, whose reply
-    /// no operation waits for. Any other operation is flushed there, too, and answers as usual.
+    /// Sends a Tflush. An operation that has changed nothing so far ends at once, and does not wait for the Rflush. Any other
+    /// operation answers as usual.
     fn cancel(&mut self, id: OpId) -> Cancel {
         let Some(op) = self.ops.get_mut(&id).filter(|op| op.result.is_none()) else { return Cancel::TooLate };
         // The payload of the read is arriving, and another request may have its tag.

@@ -23,8 +23,8 @@ pub(super) enum Stage {
     StepUp,
     /// Twalk of ".." and the new name, which must not be there.
     Probe,
-    /// Tstat or Tgetattr in front of another stage: of the directory whose permissions limit those of a new file, or of
-    /// the file itself, for the offset of a write that appends or the permissions that a Twstat keeps.
+    /// Tstat or Tgetattr in front of another stage. A create and a make need the permissions of the directory. A write that
+    /// appends needs the size of the file. A Twstat needs the permissions that it keeps.
     Parent,
     Open,
     OpenNew,
@@ -211,8 +211,7 @@ pub(super) enum Flow {
 }
 
 impl Op {
-    /// What a call answers while the operation goes on. A read waits: a file of the far server may be a log, whose next
-    /// line may never be written.
+    /// The outcome of a call whose operation has not ended. A read may take any time, since its file may be a log.
     pub(super) fn unended(&self) -> Outcome {
         if self.stage == Stage::Read { Outcome::Waiting } else { Outcome::Pending }
     }

@@ -64,8 +64,8 @@ impl StatBuf {
         Some(StatBuf { stat, name: Box::default(), target: Box::default() })
     }
 
-    /// What a stat record says. A user whose name has no number here is user 65534 (Linux: overflowuid). EPROTO where
-    /// [`check_record`] refuses it.
+    /// Converts a stat record. A user name without a number becomes 65534 (Linux: overflowuid). EPROTO:
+    /// [`check_record`] refuses the record.
     pub(super) fn of_record(record: &wire::Stat<'_>, users: &Users) -> Result<StatBuf> {
         check_record(record)?;
         let (mode, rdev) = posix_mode(record);
@@ -138,7 +138,7 @@ pub(super) fn check_record(record: &wire::Stat<'_>) -> Result<()> {
     check_text(target(record), TARGET_BYTES_MAX)
 }
 
-/// The target of a symbolic link. It is empty for other files, whose extension is something else.
+/// The target of a symbolic link, or nothing for another file. The extension of a device is its numbers.
 fn target<'a>(record: &wire::Stat<'a>) -> &'a [u8] {
     if posix_mode(record).0 & mode::IFMT == mode::IFLNK { record.extension.0 } else { b"" }
 }

@@ -9,8 +9,7 @@ use crate::wire::Tag;
 
 /// Time between two looks.
 pub(super) const WATCH_NS: u64 = 5_000_000_000;
-/// Looks that a Tflush may take whose operation waits for it, which is 15 s to 20 s. At the next look the connection
-/// fails.
+/// An Rflush may take this many looks, 15 s to 20 s, while an operation waits for it. At the next look the connection fails.
 const FLUSH_LOOKS: u64 = 3;
 
 /// What has a deadline.

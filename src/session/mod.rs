@@ -488,7 +488,7 @@ impl<S: Service> Session<S> {
         self.queue.is_cut()
     }
 
-    /// Whether operations have not ended that nobody waits for any more, closes of files among them.
+    /// Whether the tree still has operations of this session, or closes of its files. It may have them after the session is closed.
     pub fn is_ending(&self) -> bool {
         self.pending.is_ending()
     }

@@ -55,7 +55,7 @@ struct Leaving {
 pub(super) struct Pending {
     waiting: Vec<Waiting>,
     leaving: Vec<Leaving>,
-    /// Closes of files whose end is told to nobody, and that have not ended. A session that ends may have one for each fid.
+    /// Closes that the tree has not ended, and that no request waits for. A session that ends may have one for each fid.
     closes: usize,
 }
 
@@ -74,12 +74,12 @@ impl Pending {
         self.waiting.len() + self.leaving.len() + flushes.chain(leaving).sum::<usize>()
     }
 
-    /// Whether something has not ended in the tree, be it a close that nobody is told of.
+    /// Whether the tree has an operation, or a close that no request waits for.
     pub(super) fn is_ending(&self) -> bool {
         !self.is_empty() || self.closes > 0
     }
 
-    /// Nothing at all, but for closes that nobody is told of.
+    /// The tree has nothing but closes that no request waits for.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.leaving.is_empty()
@@ -286,7 +286,7 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// Goes on with an operation that the tree has named. If it is none of what waits, it is a close that nobody is told of.
+    /// Goes on with an operation that the tree has named. An operation that is not in the list is a close that no request waits for.
     pub(super) fn go_on(&mut self, fs: &mut S, op: OpId, at: At) {
         let Some(found) = self.pending.waiting.iter().position(|waiting| waiting.op == op) else {
             if discard(fs, op, at) {
