@@ -150,10 +150,9 @@ impl Flight {
         self.is_quiet
     }
 
-    /// A quiet send that has no CQE, and will have none, has sent all.
-    pub(crate) fn ended_quietly(&mut self, ring: &mut impl Ring) -> Step {
-        let sent: usize = self.views.iter().map(|view| view.iov_len).sum();
-        self.ended(sent as i32, ring)
+    /// Bytes of its views, as they were listed last. A quiet send that will have no CQE has sent them all.
+    pub(crate) fn offered(&self) -> usize {
+        self.views.iter().map(|view| view.iov_len).sum()
     }
 
     /// How it is ended early.
@@ -176,6 +175,7 @@ impl Flight {
     pub(crate) fn start(&mut self, ring: &mut impl Ring, token: Token, table: &Table) -> bool {
         let is_vectored = ring.features().vectored_send;
         self.list_views();
+        let offered = self.offered();
         self.message.msg_iov = self.views.as_mut_ptr();
         self.message.msg_iovlen = self.views.len();
         let message = &raw mut self.message;
@@ -219,9 +219,8 @@ impl Flight {
                 }
             }
             Ask::Send { socket, quiet, .. } => {
-                // A quiet one does not wait for room. It may have found none: then the next one does.
-                let bytes: usize = self.views.iter().map(|view| view.iov_len).sum();
-                self.is_quiet = *quiet && self.repeats == 0 && bytes <= i32::MAX as usize;
+                // A quiet send does not wait for room. If it has found none, the send after it is not quiet, and waits.
+                self.is_quiet = *quiet && self.repeats == 0 && offered <= i32::MAX as usize;
                 send(types::Fd(socket.0), &self.views, message, is_vectored, self.is_quiet)
             }
             Ask::Receive { socket, whole, .. } => {

@@ -97,7 +97,7 @@ impl<R: Ring, S: Service> Server<R, S> {
         }
         self.sends.table.tidy(&mut self.io.ring);
         if S::NEEDS_ASKS {
-            self.asks.end_quiet(&mut self.fs, &mut self.io, self.clock.at);
+            self.asks.end_quiet(&mut self.fs, self.clock.at);
         }
         let mut ended = self.quiet.take();
         for (slot, generation) in ended.drain(..) {
