@@ -17,9 +17,10 @@ use ring9::relay::{self, Config, Relay};
 use ring9::session::{Budget, Users};
 use ring9::stats::{Lines, Stats};
 use ring9::uring::{self, Kernel, Listener, LogTo, Server, Signals, Trust};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -75,18 +76,9 @@ fn trust_of(listen: &Address, flag: Option<Trust>) -> anyhow::Result<Trust> {
     }
 }
 
-/// The first address of a name.
-fn look_up(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
-    let mut found = (host, port).to_socket_addrs().with_context(|| format!("looking up {host}"))?;
-    found.next().with_context(|| format!("{host} has no address"))
-}
-
-/// The far server's address, which is looked up once.
-fn remote(to: &Address) -> anyhow::Result<Remote> {
-    Ok(match to {
-        Address::Tcp { host, port } => Remote::Tcp(look_up(host, *port)?),
-        Address::Unix(path) => Remote::Unix(path.as_os_str().as_bytes().into()),
-    })
+/// What an address stands for, which is looked up once.
+fn look_up(flag: &str, address: &Address) -> anyhow::Result<Remote> {
+    address.look_up().with_context(|| format!("{flag} {address}"))
 }
 
 fn main() -> ExitCode {
@@ -119,8 +111,12 @@ fn run() -> anyhow::Result<()> {
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let users = Arc::new(Users::parse(&read("/etc/passwd"), &read("/etc/group")));
-    let config =
-        Config { to: remote(&flags.to)?, aname: flags.aname, msize: limits::MSIZE_MAX, users: Arc::clone(&users) };
+    let config = Config {
+        to: look_up("--to", &flags.to)?,
+        aname: flags.aname,
+        msize: limits::MSIZE_MAX,
+        users: Arc::clone(&users),
+    };
     let tree = Relay::new(config, arena);
     let bounds = Bounds { memory: MEMORY_BYTES as u64, inodes: 0, connections };
     let stats = Rc::new(Stats::default());
@@ -142,9 +138,9 @@ fn run() -> anyhow::Result<()> {
     if let Err(error) = server.register(MEMORY_BYTES) {
         log::warn!("serving without registered memory: {error}");
     }
-    let bound = match &flags.listen {
-        Address::Tcp { host, port } => uring::listen_tcp(look_up(host, *port)?),
-        Address::Unix(path) => uring::listen_unix(path),
+    let bound = match look_up("--listen", &flags.listen)? {
+        Remote::Tcp(at) => uring::listen_tcp(at),
+        Remote::Unix(path) => uring::listen_unix(Path::new(OsStr::from_bytes(&path))),
     };
     let bound = bound.with_context(|| format!("--listen {}", flags.listen))?;
     let tcp = matches!(flags.listen, Address::Tcp { .. });

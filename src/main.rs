@@ -11,20 +11,23 @@ use flags::{Command, Flags, Serve};
 use log::LevelFilter;
 use ring9::arena::Arena;
 use ring9::client::Address;
-use ring9::fs::Simple;
 use ring9::fs::ctl::{self, Ctl};
 use ring9::fs::dev::{self, Dev};
 use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{self, Mem};
+use ring9::fs::{Remote, Simple};
 use ring9::limits::{self, Bounds};
 use ring9::logging::{self, Log, Logger, direct};
 use ring9::session::{Budget, Users};
 use ring9::stats::{Lines, Stats};
 use ring9::uring::{self, Bound, Finding, Grow, Kernel, Listener, LogTo, Ring, Server, Signals, Trust};
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::ffi::OsStr;
 use std::io::{ErrorKind, IsTerminal};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -339,12 +342,9 @@ fn register(server: &mut (Server<Kernel, Trees>, Signals, usize), serve: &Serve)
 }
 
 fn bind(address: &Address) -> anyhow::Result<Bound> {
-    Ok(match address {
-        Address::Tcp { host, port } => {
-            let mut found = (host.as_str(), *port).to_socket_addrs()?;
-            uring::listen_tcp(found.next().context("the name has no address")?)?
-        }
-        Address::Unix(path) => uring::listen_unix(path)?,
+    Ok(match address.look_up()? {
+        Remote::Tcp(at) => uring::listen_tcp(at)?,
+        Remote::Unix(path) => uring::listen_unix(Path::new(OsStr::from_bytes(&path)))?,
     })
 }
 

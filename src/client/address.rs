@@ -1,8 +1,11 @@
 //! Addresses of servers: `tcp:HOST:PORT` or `unix:PATH`, the form of `--listen` and `--addr`; and
 //! the default socket of server and client.
 
+use crate::fs::Remote;
 use std::fmt;
 use std::io;
+use std::net::ToSocketAddrs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -72,6 +75,17 @@ impl Address {
     pub fn default_socket_for_server() -> io::Result<Address> {
         Folder::default().make()?;
         Address::default_socket()
+    }
+
+    /// The address as a number, or the path. A name is looked up, which may take long, and its first address is taken.
+    pub fn look_up(&self) -> io::Result<Remote> {
+        Ok(match self {
+            Address::Tcp { host, port } => {
+                let mut found = (host.as_str(), *port).to_socket_addrs()?;
+                Remote::Tcp(found.next().ok_or_else(|| io::Error::other("the name has no address"))?)
+            }
+            Address::Unix(path) => Remote::Unix(path.as_os_str().as_bytes().into()),
+        })
     }
 }
 
@@ -169,5 +183,13 @@ mod tests {
         assert!(Folder { path: link.clone(), is_made: true }.check().is_err());
         std::fs::remove_file(&link).expect("it is ours");
         std::fs::remove_dir(&path).expect("it is empty");
+    }
+
+    #[test]
+    fn addresses_are_looked_up() {
+        let remote = |text: &str| text.parse::<Address>().expect("an address").look_up().expect("a number, or a path");
+        assert_eq!(remote("tcp:127.0.0.1:80"), Remote::Tcp(([127, 0, 0, 1], 80).into()));
+        assert_eq!(remote("tcp:[::1]:0"), Remote::Tcp((std::net::Ipv6Addr::LOCALHOST, 0).into()));
+        assert_eq!(remote("unix:/a/b"), Remote::Unix(b"/a/b"[..].into()));
     }
 }

@@ -7,14 +7,13 @@ use ring9::arena::Arena;
 use ring9::client::Address;
 use ring9::fs::mem::{Mem, Options as MemOptions};
 use ring9::fs::wrap::{Late, Times, Wrapped};
-use ring9::fs::{Remote, Service, Simple};
+use ring9::fs::{Service, Simple};
 use ring9::limits::MSIZE_MAX;
 use ring9::relay::{Config, Relay};
 use ring9::uring::{Kernel, Listener, Options, Trust};
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::os::fd::IntoRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -54,14 +53,7 @@ impl Server {
     /// With a relay in front of each address, each a loop in a thread of this process, for as long as that lives.
     pub(crate) fn relayed(mut self) -> anyhow::Result<Server> {
         for address in &mut self.addresses {
-            let to = match address {
-                Address::Unix(path) => Remote::Unix(path.as_os_str().as_bytes().into()),
-                Address::Tcp { host, port } => {
-                    let mut found = (host.as_str(), *port).to_socket_addrs()?;
-                    Remote::Tcp(found.next().context("the name has no address")?)
-                }
-            };
-            let config = Config { to, aname: None, msize: MSIZE_MAX, users: Arc::default() };
+            let config = Config { to: address.look_up()?, aname: None, msize: MSIZE_MAX, users: Arc::default() };
             *address = serve(move |arena| Relay::new(config, arena))?;
         }
         Ok(self)
