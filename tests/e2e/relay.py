@@ -126,6 +126,20 @@ def with_diod(folder: str, odd: str, scratch: str) -> None:
     ends(front, "a relay in front of diod")
 
 
+def with_silence(folder: str) -> None:
+    """A far server that takes connections and says nothing does not keep a relay from its end."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        front, here = relay(folder, f"tcp:127.0.0.1:{silent.getsockname()[1]}")
+        clients = [start([os.path.join(folder, "r9"), "--addr", here, "ls", "/"]) for _ in range(3)]
+        taken, _ = silent.accept()
+        taken.recv(1000)
+        ends(front, "a relay whose far server is silent")
+        taken.close()
+        for client in clients:
+            _, said = client.communicate(timeout=30)
+            check("a client of it is told", client.returncode != 0 and said != "", f"{client.returncode} {said[:500]}")
+
+
 def refuses(program: str, scratch: str) -> None:
     """What is wrong with its flags is said in one line."""
     path = f"unix:{scratch}/front"
@@ -155,6 +169,7 @@ def main() -> int:
         try:
             with_ring9(folder, odd, scratch)
             with_diod(folder, odd, scratch)
+            with_silence(folder)
         finally:
             for process in servers:
                 process.kill()
