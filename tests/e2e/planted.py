@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Switches on the planted bugs of tests/planted/*.toml, one at a time, and asks which test finds each.
 
-Usage: planted.py ROOT [--only a,b] [--quick] [--without sim,hostile] [--check]
+Usage: planted.py ROOT [--only a,b] [--quick] [--without sim,hostile] [--record] [--check]
 
 Writes an instrumented copy of the repository into target/planted/tree (plant.py has its form) and builds its tests once. A checker is a test binary of the
-root package, or the simulated kernel. First all checkers run with no bug switched on: they must pass. Then for each bug they run, the simulated kernel first,
-with the plan that tools/sim/seeds.txt has for that bug if there is one, and the others from the quickest to the slowest, until one fails; a hang is a failure.
+root package, or the simulated kernel. First all checkers run with no bug switched on: they must pass. Then for each bug they run until one fails; a hang is a
+failure. The first is the plan that tools/sim/seeds.txt has for that bug, if there is one. Then comes the test or seed that has found the bug before
+(tests/planted/finders.txt, which `--record` writes anew), then the simulated kernel, and then the others from the quickest to the slowest.
 Exits with 1 if a bug escapes.
 
 `--check` only asks whether each bug's text is where the bug says, and builds nothing.
@@ -47,6 +48,11 @@ SECONDS_MAX = 300
 # Of memory in use. Tests reserve far more, since an arena is never unmapped.
 MEMORY_BYTES_MAX = 3 << 30
 SIM = ["--seeds", "1..201", "--first", "--jobs", "1"]
+# Checkers that are told a seed, not a test.
+SIMULATED = {"sim", "relays"}
+FINDERS = "tests/planted/finders.txt"
+FINDERS_HEAD = """# What has found each planted bug: its name, the checker, and the test or the seed. `python3 tests/e2e/planted.py . --record` writes this file.
+"""
 
 
 def plans(tree):
@@ -147,6 +153,43 @@ def symptom(output, code):
     return lines[-1] if lines else f"exit code {code}"
 
 
+def finders(root):
+    """What has found each bug before: the checker, and the test or seed, which is empty if that is not known."""
+    try:
+        lines = open(os.path.join(root, FINDERS)).read().splitlines()
+    except FileNotFoundError:
+        return {}
+    words = (line.split(" ", 2) for line in lines if not line.startswith("#"))
+    return {bug: (checker, *part, "")[:2] for bug, checker, *part in words}
+
+
+def record(root, found):
+    """Writes down what has found each bug."""
+    lines = [" ".join(filter(None, (bug, *finder))) for bug, finder in sorted(found.items())]
+    with open(os.path.join(root, FINDERS), "w") as file:
+        file.write(FINDERS_HEAD + "".join(f"{line}\n" for line in lines))
+
+
+def narrowed(checker, command, part):
+    """The part of a checker that has found a bug before."""
+    if not part:
+        return command
+    if checker in SIMULATED:
+        seed = int(part)
+        return [f"{seed}..{seed + 1}" if word == SIM[1] else word for word in command]
+    return [*command, part]
+
+
+def part_of(checker, how):
+    """The test or seed that a symptom names."""
+    if checker in SIMULATED:
+        seed = re.match(r"seed (\d+): ", how)
+        return seed[1] if seed else ""
+    # Other threads than those of tests have no path.
+    test = re.match(r"((?:\w+::)*[a-z_]\w*): ", how)
+    return test[1] if test and test[1] != "main" else ""
+
+
 def hunt(tree, order, limits, bug):
     """The checker that finds the bug, how, and the seconds until then."""
     start = time.monotonic()
@@ -170,6 +213,7 @@ def main():
     parser.add_argument("--only", help="names with commas between")
     parser.add_argument("--quick", action="store_true", help="a choice over all rooms")
     parser.add_argument("--without", default="", help="checkers that are not to run")
+    parser.add_argument("--record", action="store_true", help=f"write {FINDERS} anew, for the bugs that are looked for")
     parser.add_argument("--check", action="store_true", help="only look for the bugs' texts")
     options = parser.parse_args()
     root = os.path.abspath(options.root)
@@ -183,7 +227,8 @@ def main():
     except plant.Wrong as wrong:
         sys.exit(str(wrong))
     wanted = QUICK if options.quick else options.only.split(",") if options.only else [bug for bug, _, _ in bugs]
-    unknown = set(wanted) - {bug for bug, _, _ in bugs}
+    known = {bug for bug, _, _ in bugs}
+    unknown = set(wanted) - known
     if unknown:
         sys.exit(f"no such planted bug: {', '.join(sorted(unknown))}")
     bugs = [bug for bug in bugs if bug[0] in wanted]
@@ -208,15 +253,22 @@ def main():
     order = sorted(checkers.items(), key=lambda item: (item[0] != "sim", seconds[item[0]]))
     limits = {name: max(SECONDS_MIN, SLOWER * taken) for name, taken in seconds.items()}
     limits["plan"] = SECONDS_MIN
-    planned = {bug: [("plan", [checkers["sim"][0], *flags.split()])] for bug, flags in plans(tree).items() if "sim" in checkers}
+    first = {bug: [(name, narrowed(name, checkers[name], part))] for bug, (name, part) in finders(root).items() if name in checkers}
+    for bug, flags in plans(tree).items():
+        if "sim" in checkers:
+            first[bug] = [("plan", [checkers["sim"][0], *flags.split()])] + first.get(bug, [])
 
     print(f"\n{'bug':<32} {'for':<5} {'found by':<12} {'s':>6}  how")
-    caught, escaped = 0, []
+    caught, escaped, found_by = 0, [], finders(root)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for (bug, section, what), found in zip(bugs, pool.map(lambda bug: hunt(tree, planned.get(bug[0], []) + order, limits, bug[0]), bugs)):
+        for (bug, section, what), found in zip(bugs, pool.map(lambda bug: hunt(tree, first.get(bug[0], []) + order, limits, bug[0]), bugs)):
             name, how, taken = found
             if name:
                 caught += 1
+                if name != "plan":
+                    found_by[bug] = (name, part_of(name, how))
+                if options.record:
+                    record(root, {bug: finder for bug, finder in found_by.items() if bug in known})
             else:
                 escaped.append(f"{bug}: {what}")
             section = section.split(":")[0]
