@@ -5,8 +5,9 @@ Usage: planted.py ROOT [--only a,b] [--quick] [--without sim,hostile] [--record]
 
 Writes an instrumented copy of the repository into target/planted/tree (plant.py has its form) and builds its tests once. A checker is a test binary of the
 root package, or the simulated kernel. First all checkers run with no bug switched on: they must pass. Then for each bug they run until one fails; a hang is a
-failure. The first is the plan that tools/sim/seeds.txt has for that bug, if there is one. Then comes the test or seed that has found the bug before
-(tests/planted/finders.txt, which `--record` writes anew), then the simulated kernel, and then the others from the quickest to the slowest.
+failure. The first is the plan that tools/sim/seeds.txt has for that bug, if there is one. Then come the test or seed that has found the bug before
+(tests/planted/finders.txt, which `--record` writes anew), the tests of the room that the bug is in, the simulated kernel, and then the others from the quickest
+to the slowest.
 Exits with 1 if a bug escapes.
 
 `--check` only asks whether each bug's text is where the bug says, and builds nothing.
@@ -53,6 +54,10 @@ SIMULATED = {"sim", "relays"}
 FINDERS = "tests/planted/finders.txt"
 FINDERS_HEAD = """# What has found each planted bug: its name, the checker, and the test or the seed. `python3 tests/e2e/planted.py . --record` writes this file.
 """
+
+
+# Test binaries that are about one room.
+OF_ROOMS = {"relay": "relay", "uring": "completions"}
 
 
 def plans(tree):
@@ -190,6 +195,18 @@ def part_of(checker, how):
     return test[1] if test and test[1] != "main" else ""
 
 
+def near(file, checkers):
+    """The tests of the room that a file is in: those among the sources, and the test binary that is about it."""
+    rooms = os.path.dirname(file).split("/")
+    if rooms[0] != "src" or len(rooms) < 2:
+        return []
+    found = {"lib": [*checkers["lib"], "::".join(rooms[1:3]) + "::"]} if "lib" in checkers else {}
+    binary = OF_ROOMS.get(rooms[1])
+    if binary in checkers:
+        found[binary] = checkers[binary]
+    return list(found.items())
+
+
 def hunt(tree, order, limits, bug):
     """The checker that finds the bug, how, and the seconds until then."""
     start = time.monotonic()
@@ -223,11 +240,11 @@ def main():
             bugs = plant.read(root)
             print(f"{len(plant.edits(root, bugs))} texts of {len(bugs)} planted bugs are where they should be")
             sys.exit(0)
-        bugs = [(bug["name"], bug["row"], bug["what"]) for bug in plant.copy(root, tree)]
+        bugs = [(bug["name"], bug["row"], bug["what"], bug["file"]) for bug in plant.copy(root, tree)]
     except plant.Wrong as wrong:
         sys.exit(str(wrong))
-    wanted = QUICK if options.quick else options.only.split(",") if options.only else [bug for bug, _, _ in bugs]
-    known = {bug for bug, _, _ in bugs}
+    wanted = QUICK if options.quick else options.only.split(",") if options.only else [bug for bug, *_ in bugs]
+    known = {bug for bug, *_ in bugs}
     unknown = set(wanted) - known
     if unknown:
         sys.exit(f"no such planted bug: {', '.join(sorted(unknown))}")
@@ -253,15 +270,18 @@ def main():
     order = sorted(checkers.items(), key=lambda item: (item[0] != "sim", seconds[item[0]]))
     limits = {name: max(SECONDS_MIN, SLOWER * taken) for name, taken in seconds.items()}
     limits["plan"] = SECONDS_MIN
-    first = {bug: [(name, narrowed(name, checkers[name], part))] for bug, (name, part) in finders(root).items() if name in checkers}
+    first = {bug: near(file, checkers) for bug, _, _, file in bugs}
+    for bug, (name, part) in finders(root).items():
+        if name in checkers and bug in first:
+            first[bug].insert(0, (name, narrowed(name, checkers[name], part)))
     for bug, flags in plans(tree).items():
-        if "sim" in checkers:
-            first[bug] = [("plan", [checkers["sim"][0], *flags.split()])] + first.get(bug, [])
+        if "sim" in checkers and bug in first:
+            first[bug].insert(0, ("plan", [checkers["sim"][0], *flags.split()]))
 
     print(f"\n{'bug':<32} {'for':<5} {'found by':<12} {'s':>6}  how")
     caught, escaped, found_by = 0, [], finders(root)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for (bug, section, what), found in zip(bugs, pool.map(lambda bug: hunt(tree, first.get(bug[0], []) + order, limits, bug[0]), bugs)):
+        for (bug, section, what, _), found in zip(bugs, pool.map(lambda bug: hunt(tree, first[bug[0]] + order, limits, bug[0]), bugs)):
             name, how, taken = found
             if name:
                 caught += 1
