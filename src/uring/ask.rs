@@ -9,7 +9,7 @@
 //!
 //! Must not know: the tree, peers.
 
-use super::ring::{Ring, SEND_VECTORIZED, errno};
+use super::ring::{RECEIVE_POLL_FIRST, Ring, SEND_VECTORIZED, errno};
 use super::table::Table;
 use super::token::Token;
 use crate::fs::{Ask, AskId, Error, OpenHow, Remote, Result};
@@ -223,10 +223,7 @@ impl Flight {
                 self.is_quiet = *quiet && self.repeats == 0 && offered <= i32::MAX as usize;
                 send(types::Fd(socket.0), &self.views, message, is_vectored, self.is_quiet)
             }
-            Ask::Receive { socket, whole, .. } => {
-                let flags = if *whole { libc::MSG_WAITALL } else { 0 };
-                opcode::RecvMsg::new(types::Fd(socket.0), message).flags(flags as u32).build()
-            }
+            Ask::Receive { socket, whole, .. } => receive(types::Fd(socket.0), &self.views, message, *whole),
             Ask::Timer { ns } => {
                 self.time = types::Timespec::new().sec(*ns / 1_000_000_000).nsec((*ns % 1_000_000_000) as u32);
                 opcode::Timeout::new(&raw const self.time).build()
@@ -386,6 +383,15 @@ fn send(
         _ => opcode::SendMsg::new(socket, message).flags(flags as u32).build(),
     };
     entry.flags(quiet)
+}
+
+/// A receive. What a tree receives answers what it has just sent, so nothing is there yet: the operation first waits.
+fn receive(socket: types::Fd, views: &[libc::iovec], message: *mut libc::msghdr, is_whole: bool) -> squeue::Entry {
+    let flags = if is_whole { libc::MSG_WAITALL } else { 0 };
+    match single(views) {
+        Some((at, len)) => opcode::Recv::new(socket, at, len).ioprio(RECEIVE_POLL_FIRST).flags(flags).build(),
+        None => opcode::RecvMsg::new(socket, message).ioprio(RECEIVE_POLL_FIRST).flags(flags as u32).build(),
+    }
 }
 
 /// The only view of a list. If it is longer than an entry can say, the operation is short.

@@ -33,6 +33,8 @@ const SIGNALS_MAX: usize = 16;
 pub const SQ_ENTRIES: u32 = 1024;
 /// Most completion entries (Linux: `io_uring/io_uring.h`, IORING_MAX_CQ_ENTRIES). Beyond that the kernel keeps completions in a list until there is room.
 const CQ_ENTRIES_MAX: usize = 1 << 16;
+/// In the priority of a RECV or RECVMSG: it waits until the socket has something before it looks (Linux: IORING_RECVSEND_POLL_FIRST, 5.19).
+pub(crate) const RECEIVE_POLL_FIRST: u16 = 1 << 0;
 /// In the priority of a SEND: its buffer is a list of views (Linux: IORING_SEND_VECTORIZED).
 pub(crate) const SEND_VECTORIZED: u16 = 1 << 5;
 /// The one group of shared receive buffers.

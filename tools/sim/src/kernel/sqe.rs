@@ -130,6 +130,7 @@ const BUFFER_SELECT: u8 = 1 << 5;
 const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 const MULTISHOT_RECEIVE: u16 = 1 << 1;
 const MULTISHOT_ACCEPT: u16 = 1 << 0;
+const POLL_FIRST: u16 = 1 << 0;
 const VECTORIZED: u16 = 1 << 5;
 const RWF_NOWAIT: u32 = 8;
 const NOSIGNAL: u32 = libc::MSG_NOSIGNAL as u32;
@@ -196,7 +197,7 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
             Kind::SendList { header: at }
         }
         10 => {
-            sqe.allow(0, 0, WAITALL, false);
+            sqe.allow(0, sqe.priority & POLL_FIRST, WAITALL, false);
             Kind::ReceiveList { header: at }
         }
         6 => {
@@ -238,7 +239,7 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
             Kind::ReceiveShared
         }
         27 => {
-            sqe.allow(0, 0, 0, false);
+            sqe.allow(0, sqe.priority & POLL_FIRST, WAITALL, false);
             Kind::Receive { at, len }
         }
         61 => {
@@ -255,7 +256,7 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
     let quiet = sqe.flags & CQE_SKIP_SUCCESS != 0;
     assert!(!quiet || never_waits, "submission: who is not told of the end must know it from the submission");
     let waits_for_all = match kind {
-        Kind::ReceiveList { .. } => sqe.op_flags & WAITALL != 0,
+        Kind::Receive { .. } | Kind::ReceiveList { .. } => sqe.op_flags & WAITALL != 0,
         Kind::Send { .. } | Kind::SendList { .. } | Kind::SendViews { .. } | Kind::WriteFixed { .. } => !never_waits,
         Kind::Write { .. } => true,
         _ => false,
