@@ -9,6 +9,7 @@
 //! - [`uring`]: the completion loop that moves bytes between sockets and sessions.
 //! - [`client`]: the other end of the wire.
 //! - [`relay`]: a tree that is another 9P server.
+//! - [`store`]: how a tree is kept on disk: so far, the bytes of its log.
 //! - [`logging`]: the path of a log line.
 //! - [`limits`], [`stats`]: every bound, every counter.
 
@@ -21,5 +22,6 @@ pub mod logging;
 pub mod relay;
 pub mod session;
 pub mod stats;
+pub mod store;
 pub mod uring;
 pub mod wire;

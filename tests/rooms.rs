@@ -16,10 +16,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("uring", &["uring", "session", "arena", "stats", "fs", "logging"]),
     ("client", &["client", "wire", "fs"]),
     ("relay", &["relay", "client", "wire", "fs", "arena", "session::Users", "session::NOBODY"]),
+    ("store", &["store", "fs", "wire"]),
     ("stats", &["stats", "wire"]),
     ("logging", &["logging", "stats"]),
     ("limits.rs", &["limits", "arena", "uring", "session", "fs"]),
-    ("lib.rs", &["arena", "fs", "wire", "session", "uring", "client", "relay", "limits", "logging", "stats"]),
+    ("lib.rs", &["arena", "fs", "wire", "session", "uring", "client", "relay", "limits", "logging", "stats", "store"]),
 ];
 
 /// Words that a room must not contain at all, and why.
@@ -38,6 +39,11 @@ const ABSENCES: &[(&str, &[&str], &str)] = &[
     ("arena", &["io_uring"], "only uring says io_uring"),
     ("client", &["io_uring", "uring::"], "the client never sees the server's ring"),
     ("relay", &["io_uring", "std::net", "RawFd", "Instant", "SystemTime"], "a relay asks the loop for I/O"),
+    (
+        "store/format",
+        &["fs::mem", "arena", "std::io", "std::fs", "HashMap", "Instant", "SystemTime"],
+        "the format of a store is pure",
+    ),
     ("stats", &["io_uring"], "only uring says io_uring"),
     ("logging", &["io_uring"], "only uring says io_uring"),
     ("uring", &["fs::mem", "fs::dev", "fs::ctl", "Message"], "the loop knows no concrete tree and no message"),

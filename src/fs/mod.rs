@@ -24,6 +24,7 @@ mod iovec;
 pub mod join;
 pub mod mem;
 pub(crate) mod places;
+mod record;
 mod service;
 mod simple;
 pub mod wrap;
@@ -33,6 +34,7 @@ pub use callbuf::CallBuf;
 pub use error::{Error, Result};
 pub use filesystem::Filesystem;
 pub use iovec::{Iovec, Mark, Out, Part};
+pub use record::{NodeRecord, Record};
 pub use service::{Answer, Call, Cancel, Done, FileId, Gate, New, OpId, Outcome, Payload, Service, Show};
 pub use simple::Simple;
 
