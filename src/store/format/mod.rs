@@ -3,7 +3,7 @@
 //! - `superblock`: which store it is, and where its log begins.
 //! - `batch`: the unit of a commit: a head, records, and whole pages of files.
 //! - `record`: one result.
-//! - `log`: which batch may follow which one.
+//! - `log`: which batch may follow which one. `scan`: goes through a log, and says how it ends.
 //! - `cut`: fields off the front of some bytes.
 //!
 //! Whatever the bytes are, decoding ends with a value or with [`Wrong`], and what is accepted is encoded to the same bytes.
@@ -14,10 +14,12 @@ mod batch;
 mod cut;
 mod log;
 mod record;
+mod scan;
 mod superblock;
 
 pub use batch::{Batch, HEAD_BYTES, Head, Writer};
 pub use log::Next;
+pub use scan::{Damage, End, Place, Torn, scan};
 pub use superblock::{SUPERBLOCK_BYTES, Superblock};
 
 use std::fmt;

@@ -1,5 +1,7 @@
 //! What is written down is read as it was; whatever else the bytes are, reading ends with an error.
 
+mod scan;
+
 use super::cut::Cut;
 use super::record::{self, Found};
 use super::*;
