@@ -453,8 +453,13 @@ impl<F: Filesystem> History<F> {
         Ok(())
     }
 
-    /// The whole tree, from the root down, and every byte of it; then everything goes.
-    pub fn end(mut self) -> Checked<Met> {
+    /// The tree, for whoever looks at it between two steps and changes nothing.
+    pub fn tree(&mut self) -> &mut F {
+        &mut self.fs
+    }
+
+    /// Closes every file, and lets go of replies and landings.
+    pub fn close_all(&mut self) {
         self.clock += 1;
         let now = at(self.clock);
         self.model.now = now.wall;
@@ -462,6 +467,12 @@ impl<F: Filesystem> History<F> {
             self.close(self.held.len() - 1, now);
         }
         (self.landings, self.replies) = (Vec::new(), Vec::new());
+    }
+
+    /// The whole tree, from the root down, and every byte of it; then everything goes.
+    pub fn end(mut self) -> Checked<Met> {
+        self.close_all();
+        let now = at(self.clock);
         let user = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
         let mut dirs = vec![(self.fs.attach(user, b"").expect("the root is there"), model::ROOT)];
         while let Some((mut dir, node)) = dirs.pop() {

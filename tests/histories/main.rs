@@ -10,6 +10,7 @@ mod model;
 mod ops;
 #[path = "../acceptance/through.rs"]
 mod through;
+mod twin;
 
 use history::{FILES_MAX, History, Met};
 use ops::{Op, Random};
@@ -25,6 +26,8 @@ const SEEDS: u64 = 300;
 const STEPS: usize = 300;
 /// Seeds that are played on late trees as well.
 const LATE_SEEDS: u64 = 40;
+/// Seeds that are told to a second tree.
+const TWIN_SEEDS: u64 = 60;
 
 /// Memory for 14 blocks.
 fn mem(groups: Option<&[(u32, u32)]>) -> Mem {
@@ -133,4 +136,23 @@ fn some_histories_of_late_trees_do_as_well() {
         let played = play_on(|| Through::late(Simple::from(mem(groups)), seed), &ops, groups);
         assert!(played.is_ok(), "seed {seed}: {:?}", played.err());
     }
+}
+
+/// What a tree tells of its changes makes the same tree elsewhere.
+#[test]
+fn some_histories_are_told_to_a_second_tree() {
+    let (mut records, mut pages, mut replaced, mut committed) = (0, 0, 0, 0);
+    for seed in 1..=TWIN_SEEDS {
+        let mut random = Random::new(seed);
+        let ops: Vec<_> = (0..STEPS).map(|_| random.op()).collect();
+        let groups = (seed % 2 == 0).then_some(GROUPS);
+        let (met, of_one, pages_of_one) =
+            twin::play(&ops, groups, seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        records += of_one;
+        pages += pages_of_one;
+        replaced += met.replaced;
+        committed += met.committed;
+    }
+    let counts = [records, pages, replaced, committed];
+    assert!(counts.iter().all(|&count| count > 40), "{counts:?}");
 }

@@ -7,6 +7,8 @@ use super::content::Content;
 use super::key::Key;
 use super::node::{Kind, Node};
 use super::permit::{READ, Rights, WRITE};
+use super::replay::Unfit;
+use super::watch::Watch;
 use super::{Mem, enospc};
 use crate::arena::Arena;
 use crate::fs::{At, Error, Result, SetXattr, User, XATTR_BYTES_MAX, XATTR_LIST_BYTES_MAX, XATTR_NAME_BYTES_MAX, mode};
@@ -101,6 +103,12 @@ impl Attrs {
         if self.files.is_empty() { None } else { self.files.get(&key)?.values.get(name) }
     }
 
+    /// The value of an attribute.
+    pub(super) fn value<'a>(&self, arena: &'a Arena, key: Key, name: &[u8]) -> Option<&'a [u8]> {
+        let value = self.find(key, name)?;
+        Some(value.small().map_or(b"", |block| arena.bytes(block, 0..value.size as usize)))
+    }
+
     fn put(&mut self, key: Key, name: &[u8], value: Content, arena: &Arena) -> Option<Content> {
         let old = self.files.entry(key).or_default().put(name, value, arena);
         self.count += usize::from(old.is_none());
@@ -180,11 +188,10 @@ fn has_user_space(node: &Node) -> bool {
     matches!(node.kind, Kind::File(_) | Kind::Dir(_))
 }
 
-impl Mem {
+impl<W: Watch> Mem<W> {
     pub(super) fn find_xattr(&self, key: Key, user: User, name: &[u8]) -> Result<&[u8]> {
         check_read(&self.rights, &self.nodes[key], user, name)?;
-        let value = self.attrs.find(key, name).ok_or(Error::ENODATA)?;
-        Ok(value.small().map_or(b"", |block| self.store.arena.bytes(block, 0..value.size as usize)))
+        self.attrs.value(&self.store.arena, key, name).ok_or(Error::ENODATA)
     }
 
     pub(super) fn list_xattrs(&self, key: Key, user: User, each: &mut dyn FnMut(&[u8])) {
@@ -229,6 +236,29 @@ impl Mem {
         let of = self.attrs.files.get(&key);
         debug_assert!(of.is_none_or(|of| of.adds_up(&self.store.arena)), "sums of attributes");
         self.nodes[key].ctime = at.wall;
+        if W::ON && self.has_name(key) {
+            self.watch.xattr(key, name);
+            self.watch.node(key);
+        }
+        Ok(())
+    }
+
+    /// Sets or removes an attribute, without a look at rights and bounds.
+    pub(super) fn apply_xattr(
+        &mut self,
+        key: Key,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> std::result::Result<(), Unfit> {
+        let taken = match value {
+            Some(value) => {
+                let mut content = Content::default();
+                content.write(&mut self.store, 0, value).map_err(|_| Unfit::Memory)?;
+                self.attrs.put(key, name, content, &self.store.arena)
+            }
+            None => self.attrs.take(key, name, &self.store.arena),
+        };
+        self.free_xattr(taken);
         Ok(())
     }
 
@@ -249,6 +279,9 @@ impl Mem {
     pub(super) fn drop_capability(&mut self, key: Key) {
         if self.attrs.len() > 0 {
             let taken = self.attrs.take(key, CAPABILITY, &self.store.arena);
+            if W::ON && taken.is_some() && self.has_name(key) {
+                self.watch.xattr(key, CAPABILITY);
+            }
             self.free_xattr(taken);
         }
     }

@@ -82,6 +82,7 @@ impl Content {
     }
 
     /// The block of a small file.
+    #[inline]
     pub(super) fn small(&self) -> Option<&Block> {
         if let Blocks::Small { block, .. } = &self.blocks { Some(block) } else { None }
     }
@@ -140,6 +141,7 @@ impl Content {
     }
 
     /// Appends pinned views from `offset` on, holes as zeros.
+    #[inline]
     pub(super) fn read(&self, store: &mut Store, offset: u64, out: &mut Out<'_>) {
         let end = self.size.min(offset.saturating_add(out.room().into()));
         let Store { arena, table, zeros, .. } = store;

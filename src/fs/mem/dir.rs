@@ -17,6 +17,8 @@ pub(super) struct Entry {
     pub(super) node: Key,
     /// Tells names apart for ever; it stays the same when the name is changed or moved.
     pub(super) id: u64,
+    /// It is to be removed when a file that was reached by it is closed.
+    pub(super) doomed: bool,
 }
 
 pub(super) struct Dir {
@@ -30,6 +32,7 @@ pub(super) struct Dir {
 }
 
 impl Dir {
+    #[inline]
     pub(super) fn new(parent: Key) -> Dir {
         Dir { entries: BTreeMap::new(), index: Index::default(), next_cookie: DOT_DOT + 1, parent, subdirs: 0 }
     }
@@ -45,8 +48,19 @@ impl Dir {
         })
     }
 
+    #[inline]
     pub(super) fn get(&self, cookie: u64) -> Option<&Entry> {
         self.entries.get(&cookie)
+    }
+
+    /// The name at this cookie is to be removed when a file that was reached by it is closed.
+    pub(super) fn doom(&mut self, cookie: u64) {
+        self.entries.get_mut(&cookie).into_iter().for_each(|entry| entry.doomed = true);
+    }
+
+    /// New names get this cookie and those behind it, unless that has happened already.
+    pub(super) fn skip_to(&mut self, cookie: u64) {
+        self.next_cookie = self.next_cookie.max(cookie);
     }
 
     /// Puts in a name that is not there, at a cookie that is free, or else at a new one; the cookie.
@@ -88,7 +102,7 @@ mod tests {
     use super::*;
 
     fn add(dir: &mut Dir, name: &str, node: Key) -> u64 {
-        dir.put(&Hashes::new(7), None, Entry { name: name.as_bytes().into(), node, id: node.into() })
+        dir.put(&Hashes::new(7), None, Entry { name: name.as_bytes().into(), node, id: node.into(), doomed: false })
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::dir::{DOT, DOT_DOT, Dir};
 use super::key::{Key, ROOT};
+use super::watch::Watch;
 use super::{ATTACH_NAMES, File, Link, Mem, SIZE_MAX, UNIT_BYTES, enospc, node, permit, waste};
 use crate::arena::Space;
 use crate::fs::{
@@ -16,12 +17,13 @@ use crate::wire::Qid;
 /// Limit on the blocks that one turn takes back from replies that have left.
 const COLLECT_MAX: usize = 1024;
 
-impl Filesystem for Mem {
+impl<W: Watch> Filesystem for Mem<W> {
     type File = File;
 
     fn init(&mut self, at: At) -> Result<()> {
         let root = &mut self.nodes[ROOT];
         (root.atime, root.mtime, root.ctime, root.btime) = (at.wall, at.wall, at.wall, at.wall);
+        self.watch.node(ROOT);
         Ok(())
     }
 
@@ -89,6 +91,9 @@ impl Filesystem for Mem {
             self.rights.check_removal(&self.nodes[parent], &self.nodes[file.node], file.user)?;
         }
         self.open_node(file.node, file.user, flags, at)?;
+        if W::ON && flags.remove_on_close {
+            self.doom(file);
+        }
         file.open = Some(flags);
         file.last_cookie = self.last_cookie(file.node);
         Ok(())
@@ -111,6 +116,9 @@ impl Filesystem for Mem {
         let (key, link) = self.add(dir, name, what, mode, bits, gid, at)?;
         let last_cookie = self.last_cookie(key);
         let made = File { open: Some(flags), last_cookie, ..File::walked(key, dir.user, link) };
+        if W::ON && flags.remove_on_close {
+            self.doom(&made);
+        }
         self.nodes[key].uses += 1;
         self.nodes[key].opens = 1;
         let parent = std::mem::replace(dir, made);
@@ -132,6 +140,7 @@ impl Filesystem for Mem {
             let range = self.write_range(file, offset, data.len())?;
             let (content, store) = self.content(file.node)?;
             content.write(store, range.start, data).map_err(enospc)?;
+            self.wrote_bytes(file.node, range);
             self.wrote(file.node, file.user, at);
         }
         Ok(data.len() as u32)
@@ -162,6 +171,7 @@ impl Filesystem for Mem {
         let range = self.write_range(file, offset, count as usize)?;
         let (content, store) = self.content(file.node)?;
         content.commit(store, space, place, range.start).map_err(enospc)?;
+        self.wrote_bytes(file.node, range);
         self.wrote(file.node, file.user, at);
         Ok(count)
     }
@@ -218,7 +228,7 @@ impl Filesystem for Mem {
         if let Some(size) = change.size {
             let (content, store) = self.content(file.node)?;
             content.set_size(store, size).map_err(enospc)?;
-            self.wrote(file.node, file.user, at);
+            self.resized(file.node, size, file.user, at);
         }
         if let (Some(renamed), Some(name)) = (renamed, change.name) {
             self.move_name(renamed, name, file.user, at);
@@ -243,6 +253,9 @@ impl Filesystem for Mem {
         node.atime = change.atime.map_or(node.atime, time);
         node.mtime = change.mtime.map_or(node.mtime, time);
         node.ctime = at.wall;
+        if W::ON && self.has_name(file.node) {
+            self.watch.node(file.node);
+        }
         Ok(())
     }
 

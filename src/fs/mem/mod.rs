@@ -10,6 +10,7 @@
 //! - `attrs`, `locks`: extended attributes and record locks, beside the nodes.
 //! - `tree`: names come and go.
 //! - `waste`: what files have let go of, until it is freed.
+//! - `watch`: what has changed, for whoever keeps the tree elsewhere. `replay`: a tree from what was told of another one.
 //!
 //! Must not know: fids, messages, sockets.
 
@@ -27,9 +28,11 @@ pub mod locks;
 mod node;
 mod parts;
 mod permit;
+mod replay;
 mod store;
 mod tree;
 mod waste;
+mod watch;
 
 use super::join::AttachNames;
 use super::{At, Error, Filesystem, Open, Result, Stat, User};
@@ -39,6 +42,8 @@ pub use atime::Atime;
 pub use blocks::NODE_BYTES;
 pub use parts::{PAGE as PAGE_BYTES, PARTS_BYTES};
 pub use permit::Groups;
+pub use replay::{Found, Replay, Unfit};
+pub use watch::{Listener, Unwatched, Watch, Watched};
 
 use attrs::Attrs;
 use content::Content;
@@ -82,8 +87,8 @@ impl Default for Options {
     }
 }
 
-/// The tree.
-pub struct Mem {
+/// The tree. `W` keeps what has changed, or nothing.
+pub struct Mem<W: Watch = Unwatched> {
     nodes: Nodes,
     /// Where the names of files with several are, but for each file's latest; by number.
     others: BTreeMap<u64, (Key, u64)>,
@@ -102,6 +107,7 @@ pub struct Mem {
     atime: Atime,
     inodes_max: usize,
     hashes: Hashes,
+    watch: W,
 }
 
 /// A file as one session holds it. What it uses is counted by who makes one, so [`Filesystem::duplicate`] is more than a copy.
@@ -137,6 +143,19 @@ impl File {
 impl Mem {
     /// An empty tree in this memory.
     pub fn new(arena: Arena, options: Options) -> Mem {
+        Mem::empty(arena, options)
+    }
+}
+
+impl Mem<Watched> {
+    /// An empty tree that keeps what has changed. [`init`](Filesystem::init) is its first change.
+    pub fn watched(arena: Arena, options: Options) -> Mem<Watched> {
+        Mem::empty(arena, options)
+    }
+}
+
+impl<W: Watch> Mem<W> {
+    fn empty(arena: Arena, options: Options) -> Mem<W> {
         let Options { inodes_max, hash_key, root: (uid, gid, permissions), groups, atime } = options;
         let mut mem = Mem {
             nodes: Nodes::new(),
@@ -152,6 +171,7 @@ impl Mem {
             atime,
             inodes_max,
             hashes: Hashes::new(hash_key),
+            watch: W::default(),
         };
         let owner = User { uid, gid: Some(gid), vouched: false, peer: 0 };
         let path = mem.nodes.next_path();
@@ -277,6 +297,40 @@ impl Mem {
             node.permissions = permit::without_set_id(node.permissions);
         }
         self.drop_capability(key);
+        if W::ON && self.has_name(key) {
+            self.watch.node(key);
+        }
+    }
+
+    /// Whether the file would be found again, so that its changes matter to whoever keeps the tree elsewhere.
+    fn has_name(&self, key: Key) -> bool {
+        self.nodes[key].links > 0
+    }
+
+    /// Bytes of a file were changed.
+    #[inline(always)]
+    fn wrote_bytes(&mut self, key: Key, range: std::ops::Range<u64>) {
+        if W::ON && self.has_name(key) {
+            self.watch.data(key, range);
+        }
+    }
+
+    /// The name by which a file was reached goes when the file is closed, or at a restart.
+    fn doom(&mut self, file: &File) {
+        if let Ok(((dir, cookie), entry)) = self.entry_of(file)
+            && !entry.doomed
+        {
+            self.nodes[dir].dir_mut().into_iter().for_each(|dir| dir.doom(cookie));
+            self.watch.entry(dir, cookie);
+        }
+    }
+
+    /// The size of a file was set by this user.
+    fn resized(&mut self, key: Key, size: u64, user: User, at: At) {
+        if W::ON && self.has_name(key) {
+            self.watch.resized(key, size);
+        }
+        self.wrote(key, user, at);
     }
 
     fn open_node(&mut self, key: Key, user: User, flags: Open, at: At) -> Result<()> {
@@ -292,7 +346,7 @@ impl Mem {
         if flags.truncate && node.bits & qt::APPEND == 0 {
             let (content, store) = self.content(key)?;
             content.set_size(store, 0).map_err(enospc)?;
-            self.wrote(key, user, at);
+            self.resized(key, 0, user, at);
         }
         self.nodes[key].opens += 1;
         Ok(())

@@ -3,6 +3,7 @@
 use super::content::Content;
 use super::dir::Dir;
 use super::key::Key;
+use super::store::Store;
 use crate::fs::{At, Time, User, mode};
 use crate::wire::{Qid, qt};
 use slab::Slab;
@@ -55,6 +56,7 @@ pub(super) struct Node {
 const _: () = assert!(size_of::<Node>() <= 200);
 
 impl Node {
+    #[inline]
     pub(super) fn new(kind: Kind, path: u64, permissions: u32, bits: u8, user: User, gid: u32, at: At) -> Node {
         let now = at.wall;
         Node {
@@ -77,6 +79,7 @@ impl Node {
         }
     }
 
+    #[inline]
     pub(super) fn qid(&self) -> Qid {
         let kind = match self.kind {
             Kind::Dir(_) => qt::DIR,
@@ -86,6 +89,7 @@ impl Node {
         Qid { kind: kind | self.bits, version: self.version, path: self.path }
     }
 
+    #[inline]
     pub(super) fn mode(&self) -> u32 {
         let kind = match self.kind {
             Kind::File(_) => mode::IFREG,
@@ -100,15 +104,18 @@ impl Node {
     }
 
     /// The content was changed by this user.
+    #[inline]
     pub(super) fn changed(&mut self, uid: u32, at: At) {
         self.version = self.version.checked_add(1).unwrap_or(1);
         (self.mtime, self.ctime, self.muid) = (at.wall, at.wall, uid);
     }
 
+    #[inline]
     pub(super) fn dir(&self) -> Option<&Dir> {
         if let Kind::Dir(dir) = &self.kind { Some(dir) } else { None }
     }
 
+    #[inline]
     pub(super) fn dir_mut(&mut self) -> Option<&mut Dir> {
         if let Kind::Dir(dir) = &mut self.kind { Some(dir) } else { None }
     }
@@ -123,6 +130,7 @@ impl Node {
     }
 
     /// The content of a regular file.
+    #[inline]
     pub(super) fn content_mut(&mut self) -> Option<&mut Content> {
         if let Kind::File(content) = &mut self.kind { Some(content) } else { None }
     }
@@ -139,23 +147,41 @@ impl Nodes {
         Nodes { nodes: Slab::new(), next_path: 1 }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
+    #[inline]
     pub(super) fn next_path(&mut self) -> u64 {
         self.next_path += 1;
         self.next_path - 1
     }
 
+    /// The number that the next new file gets.
+    pub(super) fn path_of_next(&self) -> u64 {
+        self.next_path
+    }
+
+    /// New files get this number and those behind it, unless that has happened already.
+    pub(super) fn skip_to(&mut self, path: u64) {
+        self.next_path = self.next_path.max(path);
+    }
+
+    #[inline]
     pub(super) fn add(&mut self, node: Node) -> Key {
         self.nodes.insert(node) as Key
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Node {
-        self.nodes.remove(key as usize)
+    /// Removes a node, and frees its bytes. Not generic, so that it is compiled once, without a copy of the node.
+    pub(super) fn remove_with_bytes(&mut self, key: Key, store: &mut Store) {
+        let mut node = self.nodes.remove(key as usize);
+        if let Some(content) = node.charged_mut() {
+            content.clear(store);
+        }
     }
 
+    #[inline]
     pub(super) fn find(&self, key: Key) -> Option<&Node> {
         self.nodes.get(key as usize)
     }
@@ -172,12 +198,14 @@ impl Nodes {
 
 impl std::ops::Index<Key> for Nodes {
     type Output = Node;
+    #[inline]
     fn index(&self, key: Key) -> &Node {
         &self.nodes[key as usize]
     }
 }
 
 impl std::ops::IndexMut<Key> for Nodes {
+    #[inline]
     fn index_mut(&mut self, key: Key) -> &mut Node {
         &mut self.nodes[key as usize]
     }

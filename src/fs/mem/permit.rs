@@ -43,6 +43,7 @@ impl Rights {
     }
 
     /// Whether the user has all the bits of `want` on the node.
+    #[inline]
     pub(super) fn check(&self, node: &Node, user: User, want: u32) -> Result<()> {
         let bits = node.permissions;
         let has = if user.uid == 0 {
@@ -62,6 +63,7 @@ impl Rights {
     }
 
     /// Whether the user may take a name for `node` out of `dir`: in a sticky directory only the owner of either may.
+    #[inline]
     pub(super) fn check_removal(&self, dir: &Node, node: &Node, user: User) -> Result<()> {
         self.check(dir, user, WRITE | EXEC)?;
         let sticky = dir.permissions & mode::ISVTX != 0;

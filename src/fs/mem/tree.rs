@@ -8,6 +8,7 @@
 use super::dir::{Dir, Entry};
 use super::key::{Key, ROOT};
 use super::node::{Kind, Node};
+use super::watch::Watch;
 use super::{File, Link, Mem, enospc, permit};
 use crate::fs::mem::content::Content;
 use crate::fs::{At, Error, Make, Result, User, mode};
@@ -26,7 +27,7 @@ pub(super) struct Move {
     replaced: Option<u64>,
 }
 
-impl Mem {
+impl<W: Watch> Mem<W> {
     /// The directory and the cookie of the name by which a file was reached, wherever that is now. EBUSY for the root, which has none; ENOENT once it is gone.
     pub(super) fn name_of(&self, file: &File) -> Result<(Key, u64)> {
         self.entry_of(file).map(|(link, _)| link)
@@ -114,6 +115,10 @@ impl Mem {
         let permissions = self.rights.granted_new(dir.user, gid, named, permissions) | extra;
         let path = self.nodes.next_path();
         let key = self.nodes.add(Node::new(kind, path, permissions, bits, dir.user, gid, at));
+        self.watch.made(key);
+        if let Make::Symlink(target) = what {
+            self.watch.data(key, 0..target.len() as u64);
+        }
         let entry = self.new_entry(name, key);
         let id = entry.id;
         let cookie = self.put_name(dir.node, None, entry, dir.user, at);
@@ -125,9 +130,9 @@ impl Mem {
         self.inodes_max.saturating_sub(self.nodes.len() + self.further_names + self.attrs.len())
     }
 
-    fn new_entry(&mut self, name: &[u8], node: Key) -> Entry {
+    pub(super) fn new_entry(&mut self, name: &[u8], node: Key) -> Entry {
         self.last_name += 1;
-        Entry { name: name.into(), node, id: self.last_name }
+        Entry { name: name.into(), node, id: self.last_name, doomed: false }
     }
 
     /// Whether a name can be made in a directory that still has one itself.
@@ -147,6 +152,17 @@ impl Mem {
     /// Puts a name into a directory, at this cookie or at a new one. The caller has checked everything.
     pub(super) fn put_name(&mut self, dir: Key, cookie: Option<u64>, entry: Entry, user: User, at: At) -> u64 {
         let key = entry.node;
+        let cookie = self.insert_name(dir, cookie, entry, Some((user, at)));
+        self.watch.node(dir);
+        self.watch.node(key);
+        self.watch.entry(dir, cookie);
+        cookie
+    }
+
+    /// The same without a mark. `by`: who changes times and versions by it, and when.
+    #[inline(always)]
+    pub(super) fn insert_name(&mut self, dir: Key, cookie: Option<u64>, entry: Entry, by: Option<(User, At)>) -> u64 {
+        let key = entry.node;
         let node = &self.nodes[key];
         if node.links > 0 {
             self.further_names += 1;
@@ -158,13 +174,17 @@ impl Mem {
         }
         let is_dir = self.nodes[key].is_dir();
         let parent = &mut self.nodes[dir];
-        parent.changed(user.uid, at);
+        if let Some((user, at)) = by {
+            parent.changed(user.uid, at);
+        }
         let entries = parent.dir_mut().expect("names are put into directories");
         let cookie = entries.put(&self.hashes, cookie, entry);
         entries.subdirs += u64::from(is_dir);
         let node = &mut self.nodes[key];
         node.links += 1;
-        node.ctime = at.wall;
+        if let Some((_, at)) = by {
+            node.ctime = at.wall;
+        }
         node.link = (dir, cookie);
         if let Some(inside) = node.dir_mut() {
             inside.parent = dir;
@@ -191,9 +211,16 @@ impl Mem {
     /// Removes a name for good. A directory must be empty, unless it stays in use; then it is left alone.
     pub(super) fn take_out(&mut self, dir: Key, cookie: u64, user: User, at: At) {
         let key = self.take_name(dir, cookie).node;
+        self.watch.no_entry(dir, cookie);
+        self.watch.node(dir);
         self.nodes[dir].changed(user.uid, at);
         let node = &mut self.nodes[key];
         node.ctime = at.wall;
+        if node.links > 0 {
+            self.watch.node(key);
+        } else {
+            self.watch.gone(key, node.path);
+        }
         if let Some(inside) = node.dir_mut() {
             // The directory above may go before those who are still in here.
             inside.parent = key;
@@ -209,13 +236,10 @@ impl Mem {
         self.free_if_unused(file.node);
     }
 
-    fn free_if_unused(&mut self, key: Key) {
+    pub(super) fn free_if_unused(&mut self, key: Key) {
         if self.nodes[key].links == 0 && self.nodes[key].uses == 0 {
             self.drop_xattrs(key);
-            let mut node = self.nodes.remove(key);
-            if let Some(content) = node.charged_mut() {
-                content.clear(&mut self.store);
-            }
+            self.nodes.remove_with_bytes(key, &mut self.store);
         }
     }
 
@@ -281,6 +305,8 @@ impl Mem {
             None => (from == to).then_some(cookie),
         };
         let entry = self.take_name(from, cookie);
+        self.watch.no_entry(from, cookie);
+        self.watch.node(from);
         self.nodes[from].changed(user.uid, at);
         self.put_name(to, place, Entry { name: new_name.into(), ..entry }, user, at);
     }

@@ -7,6 +7,7 @@ mod names;
 mod rights;
 mod sizes;
 mod traps;
+mod watch;
 
 use super::*;
 use crate::fs::{Change, Entry, Grant, Iovec, Make, SetTime, SetXattr, Time, mode};
