@@ -13,6 +13,8 @@ mod say;
 mod script;
 #[path = "../fuzz/src/session.rs"]
 mod session;
+#[path = "../fuzz/src/store.rs"]
+mod store;
 #[path = "../fuzz/src/stream.rs"]
 mod stream;
 mod support;
@@ -48,6 +50,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn frames_and_lines_come_out_as_they_went_in() {
     replay("wire", 50, wire::check);
+}
+
+#[test]
+fn records_of_a_store_make_a_tree_or_are_refused() {
+    let seeds = store::seeds();
+    seeds.iter().for_each(|(_, seed)| store::check(seed));
+    replay("store", seeds.len(), store::check);
 }
 
 #[test]

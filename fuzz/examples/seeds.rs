@@ -47,13 +47,14 @@ fn main() {
     }
     let transcripts = files(&here.join("../tests/transcripts"));
     said.extend(transcripts.iter().map(|path| transcript(path)));
-    for target in ["wire", "stream", "session"] {
+    for target in ["wire", "stream", "session", "store"] {
         let folder = here.join("corpus").join(target);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("the tree can be written");
         let seeds = match target {
             "wire" => wire(&said, &heard, &transcripts),
             "stream" => streams(&said),
+            "store" => ring9_fuzz::store::seeds().into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect(),
             _ => scripts(&said),
         };
         let bytes: usize = seeds.iter().map(|(_, bytes)| bytes.len()).sum();

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod say;
 pub mod script;
 pub mod session;
+pub mod store;
 pub mod stream;
 pub mod wire;
 
