@@ -12,7 +12,7 @@ use super::key::{Key, ROOT};
 use super::node::{Kind, Node};
 use super::watch::Watch;
 use super::{Mem, SIZE_MAX};
-use crate::fs::{At, NodeRecord, Record, User, mode};
+use crate::fs::{At, NodeRecord, Record, TARGET_BYTES_MAX, User, mode};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -135,13 +135,23 @@ impl<W: Watch> Replay<W> {
         (node.uid, node.gid, node.muid) = (to.uid, to.gid, to.muid);
         (node.atime, node.mtime, node.ctime, node.btime) = (to.atime, to.mtime, to.ctime, to.btime);
         match &mut node.kind {
-            Kind::File(content) | Kind::Symlink(content) => {
+            Kind::File(content) => {
                 if to.size > SIZE_MAX {
                     return Err(Unfit::Contradiction("a file beyond the largest size"));
                 }
                 let kept = content.size.min(to.kept);
                 content.set_size(store, kept).map_err(|_| Unfit::Memory)?;
                 content.set_size(store, to.size).map_err(|_| Unfit::Memory)?;
+            }
+            // The target of a link is in one block, and has no holes. Zeros are there until its bytes come.
+            Kind::Symlink(content) => {
+                if !(1..=TARGET_BYTES_MAX as u64).contains(&to.size) {
+                    return Err(Unfit::Contradiction("a symbolic link with a target of no bytes or too many"));
+                }
+                let kept = content.size.min(to.kept).min(to.size);
+                content.set_size(store, kept).map_err(|_| Unfit::Memory)?;
+                let zeros = [0; TARGET_BYTES_MAX];
+                content.write(store, kept, &zeros[kept as usize..to.size as usize]).map_err(|_| Unfit::Memory)?;
             }
             Kind::Dir(dir) => dir.skip_to(to.size),
             _ => {}

@@ -358,3 +358,34 @@ fn records_that_contradict_each_other_are_refused() {
     }
     panic!("4 MiB are in 2 MiB of memory");
 }
+
+/// Found by fuzzing: the target of a link is shown from one block, and its bytes came in parts or not at all.
+#[test]
+fn a_link_shows_all_bytes_of_its_target_whatever_was_told() {
+    for (size, kept) in [(80, 0), (80, 80), (4095, 4000)] {
+        let mut replay = Replay::new(watched());
+        let node = |size, kept| {
+            let mode = mode::IFLNK | 0o777;
+            Record::Node(NodeRecord { path: 2, version: 1, mode, size, kept, ..NodeRecord::default() })
+        };
+        let root =
+            Record::Node(NodeRecord { path: 1, version: 1, mode: mode::IFDIR, size: 9, ..NodeRecord::default() });
+        let data = Record::Data { path: 2, offset: 0, bytes: b"target" };
+        let entry = Record::Entry { dir: 1, cookie: 3, path: 2, doomed: false, name: b"link" };
+        for record in [root, node(6, 0), data, node(size, kept), entry] {
+            assert_eq!(replay.apply(&record), Ok(()), "{record:?}");
+        }
+        assert_eq!(replay.finish(at(9)), Ok(Found::default()));
+        let tree = &mut replay.into_tree();
+        let root = tree.attach(ROOT_USER, b"").expect("the root is there");
+        let link = tree.lookup(&root, b"link").expect("it is there");
+        let target = tree.stat(&link).expect("it is there").target.to_vec();
+        let start: &[u8] = if kept == 0 { &[0; 6] } else { b"target" };
+        assert_eq!((target.len() as u64, &target[..6]), (size, start));
+        assert!(target[6..].iter().all(|&byte| byte == 0));
+        for size in [0, 4096] {
+            let refused = Replay::new(watched()).apply(&node(size, 0));
+            assert_eq!(refused, Err(Unfit::Contradiction("a symbolic link with a target of no bytes or too many")));
+        }
+    }
+}
