@@ -15,6 +15,8 @@ use ring9::store::format::{
 const SUPERBLOCK: u8 = 1;
 /// Of the first byte: checksums stay as they are.
 const OWN_CHECKSUMS: u8 = 2;
+/// Of the first byte: records may name files that are not there.
+const PARTIAL: u8 = 4;
 /// The kind of the record that names pages.
 const PAGES: u8 = 6;
 /// Pages that a batch of an input has at most.
@@ -34,7 +36,7 @@ pub fn check(input: &[u8]) {
     let bytes = batch(rest, first & OWN_CHECKSUMS == 0);
     let Ok(batch) = Batch::parse(&bytes) else { return };
     check_batch(&batch, &bytes);
-    check_replay(&batch);
+    check_replay(&batch, first & PARTIAL != 0);
 }
 
 fn check_superblock(rest: &[u8], mends: bool) {
@@ -108,10 +110,11 @@ fn is_within(bytes: &[u8], at: usize, part: &[u8]) -> bool {
 }
 
 /// Whatever records say, they are refused or make a tree; and all that it has can be removed.
-fn check_replay(batch: &Batch<'_>) {
+fn check_replay(batch: &Batch<'_>, is_partial: bool) {
     let options = Options { inodes_max: 100, root: (0, 0, 0o777), ..Options::default() };
     with_mem(None, options, |mem| {
         let mut replay = Replay::new(mem);
+        replay.set_partial(is_partial);
         let applied = batch.records().try_for_each(|record| replay.apply(&record));
         let finished = applied.and_then(|()| replay.finish(AT).map(drop));
         let mut mem = replay.into_tree();

@@ -8,6 +8,7 @@ mod history;
 #[allow(dead_code, reason = "the simulator in tools/sim uses the rest")]
 mod model;
 mod ops;
+mod shape;
 #[path = "../acceptance/through.rs"]
 mod through;
 mod twin;
@@ -141,18 +142,18 @@ fn some_histories_of_late_trees_do_as_well() {
 /// What a tree tells of its changes makes the same tree elsewhere.
 #[test]
 fn some_histories_are_told_to_a_second_tree() {
-    let (mut records, mut pages, mut replaced, mut committed) = (0, 0, 0, 0);
+    let (mut records, mut pages, mut sweeps, mut replaced, mut committed) = (0, 0, 0, 0, 0);
     for seed in 1..=TWIN_SEEDS {
         let mut random = Random::new(seed);
         let ops: Vec<_> = (0..STEPS).map(|_| random.op()).collect();
         let groups = (seed % 2 == 0).then_some(GROUPS);
-        let (met, of_one, pages_of_one) =
-            twin::play(&ops, groups, seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
-        records += of_one;
-        pages += pages_of_one;
+        let (met, heard) = twin::play(&ops, groups, seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        records += heard.records;
+        pages += heard.pages;
+        sweeps += heard.sweeps;
         replaced += met.replaced;
         committed += met.committed;
     }
-    let counts = [records, pages, replaced, committed];
+    let counts = [records, pages, sweeps, replaced, committed];
     assert!(counts.iter().all(|&count| count > 40), "{counts:?}");
 }

@@ -3,17 +3,18 @@
 //!
 //! A batch is put together one batch later, from the pages that were pinned when it was told: whatever the history changes
 //! meanwhile must not show in it.
+//!
+//! Now and then the second tree is thrown away, and a new one is told everything once more, in parts, while the history goes on.
 
 use super::history::{Checked, FILES_MAX, History, Met};
 use super::ops::{Op, Random};
+use super::shape::{Shape, same_shape, shape};
 use ring9::arena::{Arena, Slice};
-use ring9::fs::mem::{Found, Listener, Mem, Options, Replay, Unwatched, Watch, Watched};
-use ring9::fs::{At, Filesystem, Iovec, Open, Record, Stat, Time, User, mode};
+use ring9::fs::mem::{Found, Listener, Mem, Options, Replay, Sweep, Unwatched, Watched};
+use ring9::fs::{At, Record, Time};
 use ring9::store::format::{Batch, Next, StoreId, Superblock, Writer};
-use std::collections::BTreeMap;
 
 const STORE: StoreId = *b"sixteen bytes of";
-const ROOT: User = User { uid: 0, gid: Some(0), vouched: true, peer: 0 };
 const BYTES: usize = 1 << 20;
 
 fn options(groups: Option<&[(u32, u32)]>) -> Options {
@@ -42,6 +43,14 @@ impl Listener for Told {
     }
 }
 
+/// How many records and runs of pages were told, and how often everything was.
+#[derive(Debug)]
+pub struct Heard {
+    pub records: usize,
+    pub pages: usize,
+    pub sweeps: usize,
+}
+
 /// The second tree, and the log that leads to it.
 struct Twin {
     replay: Replay<Unwatched>,
@@ -50,6 +59,15 @@ struct Twin {
     told: Option<Told>,
     /// What the first tree was when that was told.
     shape: Shape,
+    /// Everything is told once more, and was not told as a whole yet.
+    sweep: Option<Sweep>,
+    /// The batch that is told belongs to that; and all was told by its end.
+    is_partial: bool,
+    is_whole: bool,
+    /// Records of files that were not there are skipped where that is so.
+    has_skipped: bool,
+    /// How often everything was told once more.
+    sweeps: usize,
     /// How often each batch is applied: to apply it again changes nothing.
     times: usize,
     records: usize,
@@ -66,10 +84,25 @@ impl Twin {
             next: Next::from(&start),
             told: None,
             shape: Shape::new(),
+            sweep: None,
+            is_partial: false,
+            is_whole: true,
+            has_skipped: times > 1,
+            sweeps: 0,
             times,
             records: 0,
             pages: 0,
         }
+    }
+
+    /// Begins with an empty tree, which is told everything once more.
+    fn begin_anew(self) -> Checked<Twin> {
+        let mut this = self;
+        this.put_together()?;
+        let arena = this.replay.into_tree().into_arena();
+        let replay = Replay::new(Mem::new(arena, Options { hash_key: 8, ..options(None) }));
+        let sweep = Some(Sweep::default());
+        Ok(Twin { replay, sweep, sweeps: this.sweeps + 1, has_skipped: true, ..this })
     }
 
     /// Writes down what was told last, reads it, and applies it.
@@ -83,17 +116,31 @@ impl Twin {
         let batch = Batch::parse(&bytes).map_err(|wrong| format!("batch {lsn}: {wrong}"))?;
         self.next.check(&batch.head).map_err(|wrong| format!("batch {lsn}: {wrong}"))?;
         self.next = self.next.behind(&batch);
-        for _ in 0..self.times {
+        for time in 0..self.times {
+            // What has gone is not there when it goes again.
+            self.replay.set_partial(time > 0 || self.is_partial);
             for record in batch.records() {
                 self.replay.apply(&record).map_err(|unfit| format!("batch {lsn}: {unfit}: {record:?}"))?;
             }
         }
-        same_shape(&self.shape, &shape(self.replay.tree()))
+        if self.is_whole { same_shape(&self.shape, &shape(self.replay.tree())) } else { Ok(()) }
     }
 
-    fn hear(&mut self, tree: &mut Mem<Watched>) -> Checked {
+    /// `bytes`: how much is told once more with what has changed, if that goes on.
+    fn hear(&mut self, tree: &mut Mem<Watched>, bytes: u64) -> Checked {
         self.put_together()?;
         let mut told = Told::default();
+        self.is_partial = self.sweep.is_some();
+        if let Some(sweep) = &mut self.sweep {
+            let before = tree.changed_bytes();
+            let is_whole = tree.sweep(sweep, bytes);
+            let marked = tree.changed_bytes() - before;
+            if marked > bytes + (70 << 10) {
+                return Err(format!("{marked} bytes are marked, and {bytes} were asked for"));
+            }
+            self.sweep = self.sweep.take().filter(|_| !is_whole);
+        }
+        self.is_whole = self.sweep.is_none();
         tree.tell(&mut told);
         if tree.has_changes() {
             return Err("something is told twice".to_owned());
@@ -102,12 +149,14 @@ impl Twin {
         Ok(())
     }
 
-    fn end(mut self, tree: &mut Mem<Watched>) -> Checked<(usize, usize)> {
-        self.hear(tree)?;
+    fn end(mut self, tree: &mut Mem<Watched>) -> Checked<Heard> {
+        self.hear(tree, 1000)?;
+        while self.sweep.is_some() {
+            self.hear(tree, 1000)?;
+        }
         self.put_together()?;
         let found = self.replay.finish(moment(7)).map_err(|unfit| unfit.to_string())?;
-        // What has gone is not there when it goes again.
-        let skipped = if self.times > 1 { found.skipped } else { 0 };
+        let skipped = if self.has_skipped { found.skipped } else { 0 };
         if found != (Found { skipped, ..Found::default() }) {
             return Err(format!("every file is closed, and {found:?}"));
         }
@@ -116,109 +165,30 @@ impl Twin {
         if arena.gauge().used_bytes() != 0 {
             return Err(format!("{} bytes of the second tree are nobody's", arena.gauge().used_bytes()));
         }
-        Ok((self.records, self.pages))
+        Ok(Heard { records: self.records, pages: self.pages, sweeps: self.sweeps })
     }
-}
-
-/// All that a tree shows of a file, and its bytes.
-#[derive(Debug, PartialEq, Eq)]
-struct Shown {
-    cookie: u64,
-    text: String,
-    bytes: Option<Vec<u8>>,
-}
-
-/// By path.
-type Shape = BTreeMap<Vec<u8>, Shown>;
-
-/// Access times are not told by themselves, and blocks may differ.
-fn text(stat: &Stat<'_>) -> String {
-    format!("{:?}", Stat { atime: Time::default(), blocks: 0, name: b"", ..*stat })
 }
 
 fn moment(sec: i64) -> At {
     At { wall: Time { sec, nsec: 0 }, mono_ns: 0 }
 }
 
-/// A moment at which to look at a file that has this access time does not move it.
-fn same_moment(stat: &Stat<'_>) -> At {
-    At { wall: stat.atime, mono_ns: 0 }
-}
-
-/// The whole tree, without a change of it.
-fn shape<W: Watch>(tree: &mut Mem<W>) -> Shape {
-    let mut shape = Shape::new();
-    let root = tree.attach(ROOT, b"").expect("the root is there");
-    let stat = tree.stat(&root).expect("the root is there");
-    shape.insert(Vec::new(), Shown { cookie: 0, text: text(&stat), bytes: None });
-    let mut waiting = vec![(Vec::new(), root)];
-    while let Some((path, mut dir)) = waiting.pop() {
-        let at = same_moment(&tree.stat(&dir).expect("it is there"));
-        let mut entries = Vec::new();
-        let listed = tree.list(&mut dir, 0, at, &mut |entry| {
-            entries.push((entry.cookie, entry.stat.name.to_vec(), text(&entry.stat), entry.stat.mode & mode::IFMT));
-            true
-        });
-        listed.expect("a directory");
-        for (cookie, name, text, kind) in entries.into_iter().skip(2) {
-            let mut file = tree.lookup(&dir, &name).expect("just listed");
-            let at = same_moment(&tree.stat(&file).expect("it is there"));
-            let mut bytes = None;
-            // One that is open for exclusive use cannot be read.
-            if kind == mode::IFREG && tree.open(&mut file, Open { read: true, ..Open::NONE }, at).is_ok() {
-                let mut all = Iovec::default();
-                tree.read(&mut file, 0, all.out(u32::MAX), at).expect("it is open");
-                bytes = Some(all.to_vec());
-            }
-            let below = [&path[..], b"/", &name].concat();
-            shape.insert(below.clone(), Shown { cookie, text, bytes });
-            if kind == mode::IFDIR {
-                waiting.push((below, file));
-            } else {
-                tree.close(file, at).expect("it was only looked at");
-            }
-        }
-        tree.close(dir, at).expect("it was only looked at");
-    }
-    shape
-}
-
-fn same_shape(ours: &Shape, other: &Shape) -> Checked {
-    if !ours.keys().eq(other.keys()) {
-        let names =
-            |shape: &Shape| shape.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect::<Vec<_>>();
-        return Err(format!("files: {:?}, of the second tree: {:?}", names(ours), names(other)));
-    }
-    for ((path, ours), other) in ours.iter().zip(other.values()) {
-        let path = String::from_utf8_lossy(path);
-        if (&ours.text, ours.cookie) != (&other.text, other.cookie) {
-            return Err(format!(
-                "{path}: {} {}, of the second tree: {} {}",
-                ours.cookie, ours.text, other.cookie, other.text
-            ));
-        }
-        if let (Some(ours), Some(other)) = (&ours.bytes, &other.bytes)
-            && ours != other
-        {
-            let at = ours.iter().zip(other).position(|(ours, other)| ours != other);
-            return Err(format!("{path}: {} bytes, of the second tree {}; first at {at:?}", ours.len(), other.len()));
-        }
-    }
-    Ok(())
-}
-
-/// Plays a history. Returns what it met, and how many records and runs of pages were told.
-pub fn play(ops: &[Op], groups: Option<&[(u32, u32)]>, seed: u64) -> Checked<(Met, usize, usize)> {
+/// Plays a history. Returns what it met, and what was told.
+pub fn play(ops: &[Op], groups: Option<&[(u32, u32)]>, seed: u64) -> Checked<(Met, Heard)> {
     let arena = Arena::new(BYTES).expect("a small mapping");
     let mut history = History::new(Mem::watched(arena, options(groups)), groups);
     let (mut twin, mut random) = (Twin::new(1 + seed as usize % 2), Random::new(seed));
     for (step, op) in ops.iter().enumerate() {
         history.step(op)?;
         if random.below(6) == 0 {
-            twin.hear(history.tree()).map_err(|why| format!("step {step}: {why}"))?;
+            let bytes = 1 + random.below([100, 2000, 50_000][seed as usize % 3]) as u64;
+            twin.hear(history.tree(), bytes).map_err(|why| format!("step {step}: {why}"))?;
+        }
+        if random.below(100) == 0 {
+            twin = twin.begin_anew().map_err(|why| format!("step {step}: {why}"))?;
         }
     }
     history.close_all();
-    let (records, pages) = twin.end(history.tree())?;
-    Ok((history.end()?, records, pages))
+    let heard = twin.end(history.tree())?;
+    Ok((history.end()?, heard))
 }

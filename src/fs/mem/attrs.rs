@@ -13,6 +13,7 @@ use super::{Mem, enospc};
 use crate::arena::Arena;
 use crate::fs::{At, Error, Result, SetXattr, User, XATTR_BYTES_MAX, XATTR_LIST_BYTES_MAX, XATTR_NAME_BYTES_MAX, mode};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Largest sum of the values of one file, in bytes.
 const VALUES_BYTES_MAX: u64 = 256 << 10;
@@ -107,6 +108,18 @@ impl Attrs {
     pub(super) fn value<'a>(&self, arena: &'a Arena, key: Key, name: &[u8]) -> Option<&'a [u8]> {
         let value = self.find(key, name)?;
         Some(value.small().map_or(b"", |block| arena.bytes(block, 0..value.size as usize)))
+    }
+
+    /// The names of the attributes of a file behind this one, or all of them, with the lengths of the values.
+    pub(super) fn names_behind<'a>(
+        &'a self,
+        key: Key,
+        name: Option<&'a [u8]>,
+    ) -> impl Iterator<Item = (&'a [u8], u64)> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let of = self.files.get(&key).into_iter();
+        of.flat_map(move |of| of.values.range::<[u8], _>((from, Bound::Unbounded)))
+            .map(|(name, value)| (&**name, value.size))
     }
 
     fn put(&mut self, key: Key, name: &[u8], value: Content, arena: &Arena) -> Option<Content> {

@@ -88,6 +88,35 @@ impl Map {
         }
     }
 
+    /// The number of the first unit from `from` on. The work does not depend on how far that is.
+    pub(super) fn next(&self, from: u64) -> Option<u64> {
+        let mut index = from;
+        // Each round passes a subtree without such a unit, and goes one level up: LEVELS_MAX rounds.
+        while self.reaches(index) {
+            let (mut node, mut level) = (self.root.as_ref()?, self.height);
+            loop {
+                let (first, shift) = (place(index, level), level * BITS);
+                let found = match &node.places {
+                    Places::Units(units) => (first..PLACES).find(|&n| units[n].is_some()),
+                    Places::Nodes(nodes) => (first..PLACES).find(|&n| nodes[n].is_some()),
+                };
+                let Some(found) = found else {
+                    index = ((index >> (shift + BITS)) + 1) << (shift + BITS);
+                    break;
+                };
+                if found > first {
+                    index = ((index >> shift) + (found - first) as u64) << shift;
+                }
+                match &node.places {
+                    Places::Units(_) => return Some(index),
+                    Places::Nodes(nodes) => node = nodes[found].as_ref().expect("just found"),
+                }
+                level -= 1;
+            }
+        }
+        None
+    }
+
     /// Nodes that units of these numbers would need and that are not there, or a few more.
     pub(super) fn missing(&self, indices: Range<u64>) -> u64 {
         let leaves = indices.start >> BITS..indices.end.div_ceil(PLACES as u64);
@@ -308,6 +337,9 @@ mod tests {
             assert_eq!(map.root.as_ref().map(|root| nodes(root)), Some(counted));
             map.resized(40, BYTES + 7, BYTES);
             map.resized(40, BYTES, BYTES + 7);
+            for start in froms.into_iter().chain(indices) {
+                assert_eq!(map.next(start), indices.into_iter().find(|&index| index >= start), "from {start} on");
+            }
             let mut cut = map.cut(from, BYTES_OF);
             let gone = indices.iter().filter(|&&index| index >= from).count() as u64;
             assert_eq!((cut.bytes(), map.bytes()), (gone * BYTES, (13 - gone) * BYTES));

@@ -140,6 +140,29 @@ impl Content {
         }
     }
 
+    /// The first bytes from `from` on that lie in a block, below the size. They are in one unit.
+    pub(super) fn next_run(&self, arena: &Arena, table: &Table, from: u64) -> Option<Range<u64>> {
+        let mut from = from;
+        while from < self.size {
+            let index = match &self.blocks {
+                Blocks::None => return None,
+                Blocks::Small { .. } => 0,
+                Blocks::Large(units) => units.next(from / BLOCK)?,
+            };
+            from = from.max(index * BLOCK);
+            let want = part(&(from..self.size), index);
+            if want.is_empty() {
+                return None;
+            }
+            let (place, len) = self.run(arena, table, index, want);
+            if place.is_some() {
+                return Some(from..from + len as u64);
+            }
+            from += len as u64;
+        }
+        None
+    }
+
     /// Appends pinned views from `offset` on, holes as zeros.
     #[inline]
     pub(super) fn read(&self, store: &mut Store, offset: u64, out: &mut Out<'_>) {

@@ -10,7 +10,8 @@
 //! - `attrs`, `locks`: extended attributes and record locks, beside the nodes.
 //! - `tree`: names come and go.
 //! - `waste`: what files have let go of, until it is freed.
-//! - `watch`: what has changed, for whoever keeps the tree elsewhere. `replay`: a tree from what was told of another one.
+//! - `watch`: what has changed, for whoever keeps the tree elsewhere. `sweep`: everything counts as changed once more.
+//! - `replay`: a tree from what was told of another one.
 //!
 //! Must not know: fids, messages, sockets.
 
@@ -30,6 +31,7 @@ mod parts;
 mod permit;
 mod replay;
 mod store;
+mod sweep;
 mod tree;
 mod waste;
 mod watch;
@@ -43,6 +45,7 @@ pub use blocks::NODE_BYTES;
 pub use parts::{PAGE as PAGE_BYTES, PARTS_BYTES};
 pub use permit::Groups;
 pub use replay::{Found, Replay, Unfit};
+pub use sweep::Sweep;
 pub use watch::{Listener, Unwatched, Watch, Watched};
 
 use attrs::Attrs;

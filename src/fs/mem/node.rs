@@ -152,6 +152,11 @@ impl Nodes {
         self.nodes.len()
     }
 
+    /// One past the last place that a node may have now.
+    pub(super) fn places(&self) -> Key {
+        self.nodes.capacity() as Key
+    }
+
     #[inline]
     pub(super) fn next_path(&mut self) -> u64 {
         self.next_path += 1;

@@ -52,6 +52,8 @@ pub struct Replay<W: Watch> {
     mem: Mem<W>,
     /// Places of files by their numbers.
     keys: HashMap<u64, Key>,
+    /// Records may name files that are not there.
+    is_partial: bool,
     found: Found,
 }
 
@@ -59,7 +61,18 @@ impl<W: Watch> Replay<W> {
     /// Begins with a tree that was just made. The bound on its inodes does not hold for what is built.
     pub fn new(mem: Mem<W>) -> Replay<W> {
         let keys = HashMap::from([(mem.nodes[ROOT].path, ROOT)]);
-        Replay { mem, keys, found: Found::default() }
+        Replay { mem, keys, is_partial: false, found: Found::default() }
+    }
+
+    /// Whether the records that come now may name files that are not there: they go on from a tree that was not told as a
+    /// whole yet. Such records are skipped. Otherwise they are contradictions.
+    pub fn set_partial(&mut self, is_partial: bool) {
+        self.is_partial = is_partial;
+    }
+
+    fn skip(&mut self, what: &'static str) -> Result<(), Unfit> {
+        self.found.skipped += 1;
+        if self.is_partial { Ok(()) } else { Err(Unfit::Contradiction(what)) }
     }
 
     /// The tree so far, to look at.
@@ -84,10 +97,7 @@ impl<W: Watch> Replay<W> {
             }
             (Some(&key), _) => key,
             (None, Record::Node(node)) => self.add(node)?,
-            (None, _) => {
-                self.found.skipped += 1;
-                return Ok(());
-            }
+            (None, _) => return self.skip("a record of a file that is not there"),
         };
         match *record {
             Record::Next { .. } => {}
@@ -179,7 +189,7 @@ impl<W: Watch> Replay<W> {
 
     fn put_entry(&mut self, dir: Key, cookie: u64, path: u64, doomed: bool, name: &[u8]) -> Result<(), Unfit> {
         self.take_entry(dir, cookie)?;
-        let &node = self.keys.get(&path).ok_or(Unfit::Contradiction("an entry of a file that is not there"))?;
+        let Some(&node) = self.keys.get(&path) else { return self.skip("an entry of a file that is not there") };
         if node == ROOT || self.mem.nodes[node].is_dir() && self.mem.nodes[node].links > 0 {
             return Err(Unfit::Contradiction("a directory with two names"));
         }

@@ -11,7 +11,7 @@ use super::parts::PAGE;
 use super::{Content, Mem, Store};
 use crate::arena::Slice;
 use crate::fs::mem::content::{BLOCK, part};
-use crate::fs::{NodeRecord, Record};
+use crate::fs::{NodeRecord, Record, XATTR_BYTES_MAX};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -89,6 +89,18 @@ pub struct Watched {
     gone_entries: Vec<(u64, u64)>,
     /// The number of the next new file, when it was told last.
     next_path: u64,
+    /// Marks since the start.
+    count: u64,
+    /// Bytes that all that is marked takes, or fewer, once it is told.
+    bytes: u64,
+}
+
+/// Bytes of what is told of one mark, or fewer, beside bytes of the file: a state of a file, or an entry with its name.
+pub(super) const MARK_BYTES: u64 = 320;
+
+/// Bytes of the records that tell so many bytes of a file: each page may be in a record of its own.
+pub(super) fn told_bytes(bytes: u64) -> u64 {
+    bytes + bytes / 128
 }
 
 /// What is marked of a file.
@@ -147,36 +159,45 @@ impl Marks for Watched {
     const ON: bool = true;
 
     fn made(&mut self, key: u32) {
+        self.count(0);
         self.nodes.insert(key, Marked { is_new: true, kept: 0, ranges: Vec::new() });
     }
 
     fn node(&mut self, key: u32) {
+        self.count(0);
         self.nodes.entry(key).or_default();
     }
 
     fn data(&mut self, key: u32, range: Range<u64>) {
         if !range.is_empty() {
+            self.count(range.end - range.start);
             self.nodes.entry(key).or_default().add(range);
         }
     }
 
     fn resized(&mut self, key: u32, size: u64) {
+        self.count(0);
         self.nodes.entry(key).or_default().cut(size);
     }
 
     fn entry(&mut self, dir: u32, cookie: u64) {
+        self.count(0);
         self.entries.entry((dir, cookie)).or_default();
     }
 
     fn no_entry(&mut self, dir: u32, cookie: u64) {
+        self.count(0);
         self.entries.insert((dir, cookie), true);
     }
 
     fn xattr(&mut self, key: u32, name: &[u8]) {
+        // How long the value is, is not known here.
+        self.count(XATTR_BYTES_MAX as u64);
         self.xattrs.insert((key, name.into()));
     }
 
     fn gone(&mut self, key: u32, path: u64) {
+        self.count(0);
         let is_new = self.nodes.remove(&key).is_some_and(|marked| marked.is_new);
         // Another file may get its place before anything is told.
         let cookies: Vec<u64> =
@@ -195,11 +216,49 @@ impl Marks for Watched {
     }
 
     fn told(&mut self, next_path: u64) {
-        *self = Watched { next_path, ..Watched::default() };
+        *self = Watched { next_path, count: self.count, ..Watched::default() };
     }
 }
 
 impl Watched {
+    fn count(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += MARK_BYTES + told_bytes(bytes);
+    }
+
+    /// The number of the next new file is told with the next change, although it is the same.
+    pub(super) fn tell_next(&mut self) {
+        self.next_path = 0;
+    }
+
+    /// Marks a file again, although nothing of it has changed. `bytes`: what is told of it takes no more. Returns these.
+    pub(super) fn node_again(&mut self, key: Key, bytes: u64) -> u64 {
+        self.nodes.entry(key).or_default();
+        self.bytes += bytes;
+        bytes
+    }
+
+    /// The same for bytes of a file.
+    pub(super) fn data_again(&mut self, key: Key, range: Range<u64>, bytes: u64) -> u64 {
+        self.nodes.entry(key).or_default().add(range);
+        self.bytes += bytes;
+        bytes
+    }
+
+    /// The same for an entry of a directory.
+    pub(super) fn entry_again(&mut self, dir: Key, cookie: u64, bytes: u64) -> u64 {
+        self.entries.entry((dir, cookie)).or_default();
+        self.bytes += bytes;
+        bytes
+    }
+
+    /// The same for an extended attribute.
+    pub(super) fn xattr_again(&mut self, key: Key, name: &[u8], bytes: u64) -> u64 {
+        self.xattrs.insert((key, name.into()));
+        self.bytes += bytes;
+        bytes
+    }
+
     /// Whether nothing has changed.
     pub fn is_empty(&self) -> bool {
         let Watched { nodes, entries, xattrs, gone, .. } = self;
@@ -213,10 +272,22 @@ impl Mem<Watched> {
         !self.watch.is_empty()
     }
 
+    /// A number that grows with each change.
+    pub fn changes(&self) -> u64 {
+        self.watch.count
+    }
+
+    /// Bytes that what has changed since [`tell`](Self::tell) takes, or fewer.
+    pub fn changed_bytes(&self) -> u64 {
+        self.watch.bytes
+    }
+
     /// Tells how everything is that has changed since the last call, and forgets that it has changed. Records come in the
     /// order in which they can be applied: see [`Replay`](super::Replay).
     pub fn tell(&mut self, listener: &mut impl Listener) {
-        let Watched { nodes, entries, xattrs, gone, gone_entries, next_path } = std::mem::take(&mut self.watch);
+        let watch = &mut self.watch;
+        let told = Watched { count: watch.count, ..Watched::default() };
+        let Watched { nodes, entries, xattrs, gone, gone_entries, next_path, .. } = std::mem::replace(watch, told);
         let next = self.nodes.path_of_next();
         self.watch.told(next);
         if next != next_path {
@@ -225,7 +296,9 @@ impl Mem<Watched> {
         for (dir, cookie) in gone_entries {
             listener.record(Record::NoEntry { dir, cookie });
         }
-        for (&(dir, cookie), _) in entries.iter().filter(|&(_, &taken)| taken) {
+        // Of a directory that was made since, no entry was told.
+        let is_new = |dir: &Key| nodes.get(dir).is_some_and(|marked| marked.is_new);
+        for (&(dir, cookie), _) in entries.iter().filter(|&(&(dir, _), &taken)| taken && !is_new(&dir)) {
             listener.record(Record::NoEntry { dir: self.nodes[dir].path, cookie });
         }
         gone.into_iter().for_each(|path| listener.record(Record::Gone { path }));

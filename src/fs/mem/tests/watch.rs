@@ -389,3 +389,51 @@ fn a_link_shows_all_bytes_of_its_target_whatever_was_told() {
         }
     }
 }
+
+/// However much there is, a part of a sweep is about as large as it was asked for, and all is marked in the end.
+#[test]
+fn a_sweep_marks_everything_in_bounded_parts() {
+    let mut mem = watched();
+    let mut large = new_file(&mut mem, b"large", READ_WRITE);
+    mem.write(&mut large, 0, &[1; 300_000], at(2)).expect("room");
+    // A hole of a petabyte, and bytes behind it.
+    mem.write(&mut large, 1 << 50, &[2; 5000], at(2)).expect("room");
+    let root = mem.attach(ROOT_USER, b"").expect("the root is there");
+    for n in 0..60 {
+        mem.make(&root, format!("empty {n}").as_bytes(), Make::File, 0o644, None, at(2)).expect("a new name");
+    }
+    mem.set_xattr(&large, b"user.a", Some(&[3; 60_000]), SetXattr::Any, at(2)).expect("room");
+    mem.set_xattr(&large, b"user.b", Some(b"4"), SetXattr::Any, at(2)).expect("room");
+    let gone = new_file(&mut mem, b"nameless", READ_WRITE);
+    unlinked(&mut mem, b"nameless");
+    told(&mut mem);
+    for bytes in [1, 500, 10_000, 1 << 20] {
+        let (changes, mut sweep, mut replay) = (mem.changes(), Sweep::default(), Replay::new(watched()));
+        replay.set_partial(true);
+        let (mut parts, mut is_whole) = (0, false);
+        while !is_whole {
+            is_whole = mem.sweep(&mut sweep, bytes);
+            assert!(mem.changed_bytes() <= bytes + 4096 + 61_000, "{} of {bytes}", mem.changed_bytes());
+            mem.tell(&mut Apply(&mut replay));
+            parts += 1;
+        }
+        assert!(mem.sweep(&mut sweep, bytes) && !mem.has_changes(), "there is no more");
+        assert_eq!(mem.changes(), changes, "nothing has changed");
+        assert!(parts > (300_000 / bytes.max(4096)) as usize && parts < 400, "{parts} parts of {bytes}");
+        assert_eq!(replay.finish(at(9)), Ok(Found::default()));
+        let mut tree = replay.into_tree();
+        assert_eq!(tree.nodes.len() + 1, mem.nodes.len());
+        assert_eq!(tree.nodes.path_of_next(), mem.nodes.path_of_next(), "numbers that were given are not given again");
+        let root = tree.attach(ROOT_USER, b"").expect("the root is there");
+        let mut file = tree.lookup(&root, b"large").expect("it is there");
+        assert_eq!(tree.stat(&file).expect("it is there").size, (1 << 50) + 5000);
+        let mut all = Iovec::default();
+        tree.open(&mut file, READ_WRITE, at(9)).expect("root may");
+        tree.read(&mut file, 0, all.out(300_000), at(9)).expect("it is open");
+        tree.read(&mut file, (1 << 50) - 1, all.out(3), at(9)).expect("it is open");
+        assert!(all.to_vec()[..300_000].iter().all(|&byte| byte == 1) && all.to_vec().ends_with(&[0, 2, 2]));
+        assert_eq!(tree.xattr(&file, b"user.a").map(<[u8]>::len), Ok(60_000));
+        assert!(tree.live_bytes() >= 300_000 + 60_000 + 61 * 500 && tree.live_bytes() < 700_000);
+    }
+    mem.close(gone, at(9)).expect("it goes");
+}
