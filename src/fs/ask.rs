@@ -60,6 +60,8 @@ pub struct OpenHow {
     pub truncate: bool,
     /// ENOTDIR for anything but a directory (O_DIRECTORY).
     pub directory: bool,
+    /// Without the page cache (O_DIRECT): memory, offset and length of each read and write are multiples of the sector.
+    pub direct: bool,
 }
 
 /// The address of another server.

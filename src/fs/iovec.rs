@@ -102,6 +102,17 @@ impl Iovec {
         self.note_small(start);
     }
 
+    /// Appends a copy of bytes to an empty list, in memory that is aligned to `align` bytes, a power of two.
+    pub fn put_aligned(&mut self, bytes: &[u8], align: usize) {
+        assert!(self.is_empty(), "nothing else moves these bytes");
+        self.small = BytesMut::with_capacity(bytes.len() + align);
+        let start = self.small.as_ptr().align_offset(align);
+        self.small.resize(start, 0);
+        self.small.extend_from_slice(bytes);
+        self.parts.push(Part::Small(start..start + bytes.len()));
+        self.len = bytes.len();
+    }
+
     /// The small bytes from `start` on are new.
     #[inline(always)]
     fn note_small(&mut self, start: usize) {

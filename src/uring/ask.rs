@@ -323,6 +323,7 @@ fn open_flags(how: OpenHow) -> i32 {
         (how.exclusive, libc::O_EXCL),
         (how.truncate, libc::O_TRUNC),
         (how.directory, libc::O_DIRECTORY),
+        (how.direct, libc::O_DIRECT),
     ];
     let flags = flags.into_iter().filter(|(wanted, _)| *wanted).fold(access, |all, (_, flag)| all | flag);
     flags | libc::O_CLOEXEC
@@ -420,6 +421,7 @@ mod tests {
                 libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL,
             ),
             (OpenHow { read: true, directory: true, ..none }, libc::O_RDONLY | libc::O_DIRECTORY),
+            (OpenHow { read: true, write: true, direct: true, ..none }, libc::O_RDWR | libc::O_DIRECT),
         ] {
             assert_eq!(open_flags(how), flags | libc::O_CLOEXEC);
         }

@@ -113,8 +113,15 @@ fn plain(bytes: &[u8]) -> Outgoing {
     data.into()
 }
 
-const MAKE: OpenHow =
-    OpenHow { read: true, write: true, create: true, exclusive: true, truncate: false, directory: false };
+const MAKE: OpenHow = OpenHow {
+    read: true,
+    write: true,
+    create: true,
+    exclusive: true,
+    truncate: false,
+    directory: false,
+    direct: false,
+};
 
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("ring9-asks-{}-{name}", std::process::id()));
