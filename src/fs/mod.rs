@@ -93,6 +93,8 @@ pub struct Open {
     pub or_execute: bool,
     /// ENOTDIR for anything but a directory (open(2), O_DIRECTORY).
     pub directory: bool,
+    /// A write is answered once it is durable (open(2), O_SYNC and O_DSYNC), where a tree tells that apart.
+    pub sync: bool,
 }
 
 impl Open {
@@ -106,6 +108,7 @@ impl Open {
         remove_on_close: false,
         or_execute: false,
         directory: false,
+        sync: false,
     };
 }
 

@@ -156,7 +156,11 @@ pub(super) fn linux_flags(open: Open) -> u32 {
         _ => lopen::READ,
     };
     let bit = |has: bool, bit: u32| if has { bit } else { 0 };
-    access | bit(open.truncate, lopen::TRUNC) | bit(open.append, lopen::APPEND) | bit(open.directory, lopen::DIRECTORY)
+    access
+        | bit(open.truncate, lopen::TRUNC)
+        | bit(open.append, lopen::APPEND)
+        | bit(open.directory, lopen::DIRECTORY)
+        | bit(open.sync, lopen::DSYNC | lopen::SYNC)
 }
 
 /// Mode of Topen. It has no bit for a directory, and in 9P2000 none to append.

@@ -266,6 +266,7 @@ fn linux_flags(flags: u32) -> Result<Open> {
         truncate: flags & lopen::TRUNC != 0,
         append: flags & lopen::APPEND != 0,
         directory: flags & lopen::DIRECTORY != 0,
+        sync: flags & (lopen::DSYNC | lopen::SYNC) != 0,
         ..Open::default()
     })
 }

@@ -89,6 +89,10 @@ pub mod lopen {
     pub const APPEND: u32 = 0o2000;
     /// Opens only a directory.
     pub const DIRECTORY: u32 = 0o200000;
+    /// Data is durable once a write of it is answered.
+    pub const DSYNC: u32 = 0o10000;
+    /// Everything about the file is.
+    pub const SYNC: u32 = 0o4000000;
 }
 
 /// All that Tgetattr can ask for, and Rgetattr can have (Linux: P9_STATS_ALL).

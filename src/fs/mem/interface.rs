@@ -94,7 +94,7 @@ impl<W: Watch> Filesystem for Mem<W> {
         if W::ON && flags.remove_on_close {
             self.doom(file);
         }
-        file.open = Some(flags);
+        file.open = Some(flags.into());
         file.last_cookie = self.last_cookie(file.node);
         Ok(())
     }
@@ -115,7 +115,7 @@ impl<W: Watch> Filesystem for Mem<W> {
         }
         let (key, link) = self.add(dir, name, what, mode, bits, gid, at)?;
         let last_cookie = self.last_cookie(key);
-        let made = File { open: Some(flags), last_cookie, ..File::walked(key, dir.user, link) };
+        let made = File { open: Some(flags.into()), last_cookie, ..File::walked(key, dir.user, link) };
         if W::ON && flags.remove_on_close {
             self.doom(&made);
         }

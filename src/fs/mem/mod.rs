@@ -119,11 +119,26 @@ pub struct File {
     node: Key,
     user: User,
     link: Link,
-    open: Option<Open>,
+    open: Option<Opened>,
     /// Tells it apart from others once it has locked something; 0 until then.
     locker: u64,
     /// Of an open directory: the last cookie that its listing hands out. It was the last one given when the directory was opened, or listed from its start.
     last_cookie: u64,
+}
+
+/// How a file is open, as far as it matters later.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    write: bool,
+    append: bool,
+    remove_on_close: bool,
+}
+
+impl From<Open> for Opened {
+    fn from(flags: Open) -> Opened {
+        let Open { write, append, remove_on_close, .. } = flags;
+        Opened { write, append, remove_on_close }
+    }
 }
 
 /// The name by which a file was reached.
