@@ -1,7 +1,24 @@
-//! Durable storage: the log of a tree on disk. The server does not use it yet: `tests/histories` and the fuzz target `store` do.
+//! Durable storage: the log of a tree on disk. The server does not use it yet.
 //!
 //! - `format`: how the log is written down, byte by byte. Pure.
+//! - `open`: lock, superblock and recovery, before serving begins. `dir`: the files of a store, as a start uses them.
+//! - `stored`: a tree in memory whose changes are kept. `log`: the end of the log, to which it adds. `stock`: segments that are
+//!   made ahead of need.
+//! - `checkpoint`: the log begins anew at a later place. `room`: when, and who waits or is refused for want of room.
 //!
 //! Must not know: sessions, messages, sockets, rings.
 
+mod checkpoint;
+mod dir;
 pub mod format;
+mod log;
+mod open;
+mod room;
+mod stock;
+mod stored;
+
+pub use format::StoreId;
+pub use open::{How, NotOpened, Report, open};
+pub use room::{MARGIN_BYTES, SEGMENTS_MIN};
+pub use stock::segment_name;
+pub use stored::{Stored, Sync};

@@ -139,8 +139,8 @@ fn later_head(segment: &[u8], number: u64, from: u64, next: &Next) -> Option<Pla
     let is_later = |head: &Head, offset: usize| {
         head.store == next.store
             && (head.segment, head.offset) == (number, offset as u64)
-            && (next.epoch..=next.epoch_max).contains(&head.epoch)
-            && head.first_lsn > next.lsn
+            // The superblock of an epoch is durable before any batch of it is written.
+            && (head.epoch > next.epoch_max || head.epoch >= next.epoch && head.first_lsn > next.lsn)
     };
     let found = pages.into_iter().find(|&at| Head::parse(&segment[at..]).is_ok_and(|(head, _)| is_later(&head, at)));
     found.map(|at| Place { segment: number, offset: at as u64 })

@@ -31,6 +31,9 @@ pub struct Superblock {
     pub lsn: u64,
     /// The checksum that the first batch has of the batch before it.
     pub previous: u32,
+    /// The change by which the log has told all of the tree. Before it a record may name a file that was not told yet. 0 in a
+    /// log that begins with the first change of the store.
+    pub whole: u64,
 }
 
 impl Superblock {
@@ -46,6 +49,7 @@ impl Superblock {
             front.extend_from_slice(&number.to_le_bytes());
         }
         front.extend_from_slice(&self.previous.to_le_bytes());
+        front.extend_from_slice(&self.whole.to_le_bytes());
         let mut bytes = [0; SUPERBLOCK_BYTES];
         bytes[..front.len()].copy_from_slice(&front);
         let checksum = checksum_around(&bytes, CHECKSUM_AT);
@@ -76,6 +80,7 @@ impl Superblock {
             offset: cut.u64()?,
             lsn: cut.u64()?,
             previous: cut.u32()?,
+            whole: cut.u64()?,
         };
         let page = PAGE_BYTES as u64;
         cut.zeros(cut.0.len())?;

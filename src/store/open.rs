@@ -1,0 +1,191 @@
+//! Opens a store before serving begins: the lock, the superblock, recovery, and the segments to go on in.
+//!
+//! This and `dir` are the only parts that do I/O themselves, and they may block: nobody is served yet.
+//!
+//! Must not know: sessions, messages, sockets, rings.
+
+use super::checkpoint::Checkpoint;
+use super::dir::Dir;
+use super::format::{Damage, Next, Superblock, Wrong, scan};
+use super::log::{Extent, Log, STOCK};
+use super::room::packed;
+use super::stock::{Stock, segment_name};
+use super::stored::{Keeping, Stored, Sync};
+use crate::arena::Arena;
+use crate::fs::mem::{self, Mem, Replay, Unfit, Watched};
+use crate::fs::{At, Descriptor, Error};
+use std::fmt;
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+
+/// How a store is opened.
+pub struct How {
+    /// Bytes of a segment, for a new store.
+    pub segment_bytes: u64,
+    /// Bytes that the store may take on disk: [`SEGMENTS_MIN`](super::SEGMENTS_MIN) segments at least. What lives in it may take
+    /// 3/8 of that without 8 segments. A start that finds no room for a checkpoint may take more, until that has ended.
+    pub store_bytes: u64,
+    /// Bytes of the log beyond the live ones before a checkpoint begins.
+    pub margin_bytes: u64,
+    /// What a reply waits for.
+    pub sync: Sync,
+    /// Bytes that tell a new store from others.
+    pub id: [u8; 16],
+    /// How the tree is made.
+    pub tree: mem::Options,
+    /// Called once the log cannot be written any more.
+    pub fail: Box<dyn FnMut(Error)>,
+}
+
+/// What was found in a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The store was made just now.
+    pub is_new: bool,
+    /// Bytes of the log that were read.
+    pub bytes: u64,
+    /// Batches in it.
+    pub batches: u64,
+    /// Number of the last change.
+    pub lsn: u64,
+    /// Where the log ends in something that is no batch, and what is wrong with it.
+    pub torn: Option<super::format::Torn>,
+    /// What became of the files.
+    pub found: mem::Found,
+    /// The file system has no O_DIRECT: segments are written through the page cache.
+    pub is_buffered: bool,
+}
+
+/// Why a store cannot be opened. Nothing of it was changed.
+#[derive(Debug)]
+pub enum NotOpened {
+    /// A system call has failed, on this file.
+    Io(PathBuf, io::Error),
+    /// Another process has it.
+    InUse(PathBuf),
+    /// The directory has files, and none of them is a superblock.
+    NoStore(PathBuf),
+    /// The superblock is no good.
+    Superblock(PathBuf, Wrong),
+    /// The log is damaged.
+    Damaged(PathBuf, Damage<Box<NotOpened>>),
+    /// A record does not fit to those before it, or there is no memory for it.
+    Unfit(Unfit),
+}
+
+impl fmt::Display for NotOpened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotOpened::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            NotOpened::InUse(path) => write!(f, "{}: another process serves this store", path.display()),
+            NotOpened::NoStore(path) => {
+                write!(f, "{}: not empty, and no store; name an empty directory", path.display())
+            }
+            NotOpened::Superblock(path, wrong) => write!(f, "{}: superblock: {wrong}", path.display()),
+            NotOpened::Damaged(dir, Damage::NoSegment(number)) => {
+                write!(f, "{}: {} is missing", dir.display(), segment_name(*number))
+            }
+            NotOpened::Damaged(dir, Damage::Batch { bad, later }) => write!(
+                f,
+                "{}: damaged: {} at byte {}: {}; a later batch is in {} at byte {}",
+                dir.display(),
+                segment_name(bad.at.segment),
+                bad.at.offset,
+                bad.why,
+                segment_name(later.segment),
+                later.offset
+            ),
+            NotOpened::Damaged(dir, Damage::Refused(at, why)) => {
+                write!(f, "{}: {} at byte {}: {why}", dir.display(), segment_name(at.segment), at.offset)
+            }
+            NotOpened::Unfit(unfit) => write!(f, "{unfit}"),
+        }
+    }
+}
+
+impl std::error::Error for NotOpened {}
+
+/// What a step of a start gives.
+pub(super) type Opened<T> = Result<T, NotOpened>;
+
+/// Opens the store in a directory, or makes one there.
+pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Report)> {
+    let dir = Dir::lock(path)?;
+    let mem = Mem::watched(arena, how.tree.clone());
+    let (old, is_new) = match dir.superblock()? {
+        Some(found) => (found, false),
+        None if dir.is_blank()? => {
+            (Superblock { store: how.id, segment_bytes: how.segment_bytes, lsn: 1, ..Superblock::default() }, true)
+        }
+        None => return Err(NotOpened::NoStore(path.to_owned())),
+    };
+    let (mem, next, mut report) = if is_new {
+        (mem, Next::from(&old), Report { is_new, ..Report::default() })
+    } else {
+        recover(&dir, &old, mem, at)?
+    };
+    // Batches of this start are in new files, which no write of an earlier process can reach.
+    let mut next = if is_new { next } else { next.in_next_segment() };
+    let segment_bytes = old.segment_bytes;
+    // What an earlier start had in stock is made anew, so its room is free; what a checkpoint has left over is as well.
+    dir.keep_segments(old.segment..next.segment)?;
+    // Both copies say the same before any batch of this epoch is written, so either of them may be damaged.
+    let first = Superblock { generation: old.generation + 1, epoch: old.epoch + 1, ..old };
+    let superblock = Superblock { generation: first.generation + 1, ..first };
+    // Whatever the bound is, a checkpoint fits beside the log.
+    let needed = packed(mem.live_bytes()).div_ceil(segment_bytes) + STOCK;
+    let extent = Extent {
+        segment_bytes,
+        first: old.segment,
+        segments_max: how.store_bytes / segment_bytes,
+        last_min: next.segment + needed,
+    };
+    let mut segments = Vec::new();
+    let is_direct = dir.takes_direct()?;
+    report.is_buffered = !is_direct;
+    for number in next.segment..=next.segment + STOCK {
+        match dir.make_segment(number, segment_bytes, is_direct) {
+            // Serving begins with fewer in stock.
+            Err(NotOpened::Io(_, error)) if error.kind() == io::ErrorKind::StorageFull && !segments.is_empty() => break,
+            made => segments.push((number, Descriptor(made?.into_raw_fd()))),
+        }
+    }
+    dir.write_superblock(&first)?;
+    let file = Descriptor(dir.write_superblock(&superblock)?.into_raw_fd());
+    (next.epoch, next.epoch_max) = (superblock.epoch, superblock.epoch);
+    // The lock is held until the process ends.
+    let dir = Descriptor(dir.into_file().into_raw_fd());
+    let log = Log::new(next, extent, Stock::new(dir, is_direct), segments);
+    let How { store_bytes, margin_bytes: margin, sync, fail, .. } = how;
+    let keeping = Keeping { segment_bytes, store_bytes, margin, sync, fail };
+    Ok((Stored::new(mem, log, Checkpoint::new(dir, file, superblock), is_new, keeping), report))
+}
+
+/// The tree that the log of a store makes, and how the log ends.
+pub(super) fn recover(
+    dir: &Dir<'_>,
+    old: &Superblock,
+    mem: Mem<Watched>,
+    at: At,
+) -> Opened<(Mem<Watched>, Next, Report)> {
+    let mut replay = Replay::new(mem);
+    let end = scan(
+        old,
+        |number, into| dir.read(&segment_name(number), into).map_err(Box::new),
+        |batch| {
+            replay.set_partial(batch.head.last_lsn <= old.whole);
+            let mut records = batch.records();
+            records.try_for_each(|record| replay.apply(&record)).map_err(|unfit| Box::new(NotOpened::Unfit(unfit)))
+        },
+    )
+    .map_err(|damage| NotOpened::Damaged(dir.path().to_owned(), damage))?;
+    let lsn = end.next.lsn - 1;
+    if lsn < old.whole {
+        let wrong = Wrong::Field("end of the log, before all of the tree was told");
+        return Err(NotOpened::Superblock(dir.path().to_owned(), wrong));
+    }
+    let found = replay.finish(at).map_err(NotOpened::Unfit)?;
+    let report = Report { bytes: end.bytes, batches: end.batches, lsn, torn: end.torn, found, ..Report::default() };
+    Ok((replay.into_tree(), end.next, report))
+}

@@ -1,0 +1,193 @@
+//! Segments in stock: each is made step by step, and is there once its name is durable.
+//!
+//! ```text
+//! open seg-new -> zeros, written -> synced -> renamed to seg-N -> directory synced
+//! ```
+//! Whatever fails before the last step leaves a file that is no segment. It is removed, and made anew when it is tried again.
+//!
+//! Must not know: batches, trees, sessions.
+
+use super::format::PAGE_BYTES;
+use super::log::whole_pages;
+use crate::fs::{Ask, Descriptor, Iovec, OpenHow, Result};
+use std::ffi::{CStr, CString};
+
+/// What the names of segments begin with.
+pub(super) const SEGMENT: &str = "seg-";
+/// Name of a segment while it is made.
+pub(super) const NEW_SEGMENT: &str = "seg-new";
+/// Bytes of zeros in one write of a new segment.
+pub(super) const ZEROS_BYTES: u64 = 1 << 20;
+/// Permissions of the files of a store.
+pub(super) const FILE_MODE: u32 = 0o600;
+
+/// The name of a segment.
+pub fn segment_name(number: u64) -> String {
+    format!("{SEGMENT}{number:016x}")
+}
+
+/// The number of the segment of this name.
+pub(super) fn segment_number(name: &str) -> Option<u64> {
+    let number = u64::from_str_radix(name.strip_prefix(SEGMENT)?, 16).ok()?;
+    (segment_name(number) == name).then_some(number)
+}
+
+/// A name of a file in the store as an ask takes it.
+pub(super) fn path(name: &str) -> Box<CStr> {
+    CString::new(name).expect("names of a store have no NUL").into_boxed_c_str()
+}
+
+/// A segment that is there.
+pub(super) struct Made {
+    pub(super) segment: u64,
+    pub(super) file: Descriptor,
+}
+
+/// How far the next segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Open,
+    /// So many bytes are written.
+    Write(Descriptor, u64),
+    Sync(Descriptor),
+    Rename(Descriptor),
+    SyncDir(Descriptor),
+    /// It cannot be made: what there is of it goes.
+    Remove,
+}
+
+/// The segment that is made.
+#[derive(Debug)]
+pub(super) struct Stock {
+    dir: Descriptor,
+    /// With O_DIRECT.
+    is_direct: bool,
+    bytes: u64,
+    number: u64,
+    step: Option<Step>,
+    in_flight: bool,
+    /// The last one could not be made: there is no room on the disk, until one is made.
+    is_full: bool,
+    /// It is tried again.
+    is_due: bool,
+    is_retired: bool,
+}
+
+impl Stock {
+    pub(super) fn new(dir: Descriptor, is_direct: bool) -> Stock {
+        Stock {
+            dir,
+            is_direct,
+            bytes: 0,
+            number: 0,
+            step: None,
+            in_flight: false,
+            is_full: false,
+            is_due: true,
+            is_retired: false,
+        }
+    }
+
+    /// Whether the disk has no room for a segment.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Whether a segment is on its way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.step.is_some_and(|step| step != Step::Remove)
+    }
+
+    pub(super) fn try_again(&mut self) {
+        self.is_due = true;
+    }
+
+    pub(super) fn retire(&mut self) {
+        self.is_retired = true;
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
+    /// The next step, if none is in flight. `wanted`: the number of the segment that is to be made next.
+    pub(super) fn ask(&mut self, wanted: Option<u64>, bytes: u64) -> Option<Ask> {
+        if self.in_flight {
+            return None;
+        }
+        if self.step.is_none() && self.is_due {
+            self.number = wanted?;
+            (self.bytes, self.step) = (bytes, Some(Step::Open));
+        }
+        let (dir, step) = (self.dir, self.step?);
+        self.in_flight = true;
+        Some(match step {
+            Step::Open => {
+                let how = OpenHow { direct: self.is_direct, ..NEW_FILE };
+                Ask::Open { dir, path: path(NEW_SEGMENT), how, mode: FILE_MODE }
+            }
+            Step::Write(file, offset) => {
+                let mut data = Iovec::default();
+                data.put_aligned(&vec![0; ZEROS_BYTES.min(self.bytes - offset) as usize], PAGE_BYTES);
+                Ask::Write { file, offset, data: data.into() }
+            }
+            Step::Sync(file) => Ask::Sync { file, data_only: false },
+            Step::Rename(_) => {
+                let new_path = path(&segment_name(self.number));
+                Ask::Rename { from: dir, path: path(NEW_SEGMENT), to: dir, new_path }
+            }
+            Step::SyncDir(_) => Ask::Sync { file: dir, data_only: false },
+            Step::Remove => Ask::Unlink { dir, path: path(NEW_SEGMENT), want_dir: false },
+        })
+    }
+
+    /// A step has ended. If it has failed there is no room, until it is tried again; descriptors that are not needed go to
+    /// `closing`. A failed sync of the directory is fatal: whether earlier names are durable is not known any more.
+    pub(super) fn answered(&mut self, result: Result<u32>, closing: &mut Vec<Descriptor>) -> Result<Option<Made>> {
+        self.in_flight = false;
+        let Some(step) = self.step.take() else { return Ok(None) };
+        let file = match step {
+            Step::Open | Step::Remove => None,
+            Step::Write(file, _) | Step::Sync(file) | Step::Rename(file) | Step::SyncDir(file) => Some(file),
+        };
+        let written = |n| if matches!(step, Step::Write(..)) { whole_pages(n) } else { Ok(n) };
+        let n = match (result.and_then(written), step) {
+            (Ok(n), _) => n,
+            (Err(error), Step::SyncDir(_)) => return Err(error),
+            (Err(_), Step::Remove) => return Ok(None),
+            (Err(_), _) => {
+                (self.is_full, self.is_due) = (true, false);
+                closing.extend(file);
+                self.step = Some(Step::Remove);
+                return Ok(None);
+            }
+        };
+        let next = match step {
+            Step::Open => Step::Write(Descriptor(n as i32), 0),
+            Step::Write(file, offset) if offset + u64::from(n) < self.bytes => Step::Write(file, offset + u64::from(n)),
+            Step::Write(file, _) => Step::Sync(file),
+            Step::Sync(file) => Step::Rename(file),
+            Step::Rename(file) => Step::SyncDir(file),
+            Step::SyncDir(file) => {
+                self.is_full = false;
+                return Ok(Some(Made { segment: self.number, file }));
+            }
+            Step::Remove => return Ok(None),
+        };
+        self.step = Some(next);
+        Ok(None)
+    }
+}
+
+/// How the file of a new segment is opened.
+const NEW_FILE: OpenHow = OpenHow {
+    read: true,
+    write: true,
+    create: true,
+    exclusive: false,
+    truncate: true,
+    directory: false,
+    direct: false,
+};
+
+const _: () = assert!(ZEROS_BYTES.is_multiple_of(PAGE_BYTES as u64));

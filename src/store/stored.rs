@@ -1,0 +1,405 @@
+//! A tree in memory whose changes are kept on disk: what a client is told has happened is durable.
+//!
+//! Each call goes to the tree. What it has changed is marked there, and has a number (LSN). Before an enter of the loop all
+//! marks become a batch, if none is on its way. Replies wait at a gate until the changes that they may show are durable.
+//!
+//! A checkpoint is marks as well: of everything, in bounded parts, which the batches carry. `room` says when it begins, how
+//! much of it a batch carries, and who waits or is refused meanwhile.
+//!
+//! Must not know: messages, sockets, rings.
+
+use super::checkpoint::Checkpoint;
+use super::format::Writer;
+use super::log::{Log, OTHERS};
+use super::room::{Room, batch_bytes, live_bytes_max};
+use crate::arena::Slice;
+use crate::fs::mem::{Listener, Mem, Watched};
+use crate::fs::{
+    Answer, Ask, AskId, At, Call, Cancel, Done, Error, FileId, Gate, Grant, OpId, Outcome, Payload, Record, Result,
+    Service, Show, Simple,
+};
+use std::collections::BTreeSet;
+
+/// Bytes of changes that are not durable. Beyond it nothing more is asked of the tree.
+const BEHIND_BYTES_MAX: u64 = 64 << 20;
+
+/// What a reply waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// All that it reports or shows is durable.
+    #[default]
+    Always,
+    /// The same where the client asks for it: Tfsync, a Twstat that changes nothing, and writes to files that were opened with O_SYNC or
+    /// O_DSYNC. Other replies wait for nothing.
+    Fsync,
+}
+
+/// How a tree is kept.
+pub(super) struct Keeping {
+    pub(super) segment_bytes: u64,
+    pub(super) store_bytes: u64,
+    pub(super) margin: u64,
+    pub(super) sync: Sync,
+    /// Told once: the log cannot be written any more. It does not return, or the store stays as it is for good.
+    pub(super) fail: Box<dyn FnMut(Error)>,
+}
+
+/// A tree in memory with its log on disk.
+pub struct Stored {
+    tree: Simple<Mem<Watched>>,
+    log: Log,
+    checkpoint: Checkpoint,
+    how: Keeping,
+    /// Number of the last change, or of the last batch that carries a part of a checkpoint alone.
+    lsn: u64,
+    /// Number of the last change.
+    changed_lsn: u64,
+    /// Files that were opened with O_SYNC or O_DSYNC, where only these wait.
+    sync_files: BTreeSet<FileId>,
+    /// The first time that serving begins: the root gets its times.
+    is_new: bool,
+    has_failed: bool,
+    /// Serving ends: no checkpoint begins.
+    is_ending: bool,
+}
+
+/// What the tree tells, written down.
+#[derive(Default)]
+struct Told {
+    writer: Writer,
+    pages: Vec<Slice>,
+}
+
+impl Listener for Told {
+    fn record(&mut self, record: Record<'_>) {
+        self.writer.record(&record);
+    }
+
+    fn pages(&mut self, path: u64, offset: u64, pages: Slice) {
+        self.writer.pages(path, offset, &pages);
+        self.pages.push(pages);
+    }
+}
+
+/// What a call does to the room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// It takes room, and leaves less to live in.
+    Room,
+    /// It takes room until the next checkpoint.
+    Removal,
+}
+
+fn needs(call: &Call<'_>) -> Needs {
+    match call {
+        Call::Create { .. }
+        | Call::Write { .. }
+        | Call::Commit { .. }
+        | Call::Make { .. }
+        | Call::Link { .. }
+        | Call::Rename { .. }
+        | Call::RenameFile { .. }
+        | Call::SetXattr { value: Some(_), .. }
+        | Call::Wstat { .. } => Needs::Room,
+        Call::Open { flags, .. } if flags.truncate || flags.remove_on_close => Needs::Removal,
+        Call::Unlink { .. } | Call::Remove { .. } | Call::SetXattr { .. } => Needs::Removal,
+        _ => Needs::Nothing,
+    }
+}
+
+impl Stored {
+    pub(super) fn new(tree: Mem<Watched>, log: Log, checkpoint: Checkpoint, is_new: bool, how: Keeping) -> Stored {
+        let lsn = log.durable();
+        Stored {
+            tree: tree.into(),
+            log,
+            checkpoint,
+            how,
+            lsn,
+            changed_lsn: lsn,
+            sync_files: BTreeSet::new(),
+            is_new,
+            has_failed: false,
+            is_ending: false,
+        }
+    }
+
+    /// The tree, for who looks at it beside the calls.
+    pub fn tree(&mut self) -> &mut Mem<Watched> {
+        &mut self.tree
+    }
+
+    /// The tree without its log. What is not durable is lost at the next start.
+    pub fn into_tree(self) -> Mem<Watched> {
+        self.tree.into_inner()
+    }
+
+    /// Number of the last change, and of the last one that is durable.
+    pub fn positions(&self) -> (u64, u64) {
+        (self.lsn, self.log.durable())
+    }
+
+    /// Checkpoints that have ended since the start.
+    pub fn checkpoints(&self) -> u64 {
+        self.checkpoint.done()
+    }
+
+    /// Whether a checkpoint is on its way.
+    pub fn is_in_checkpoint(&self) -> bool {
+        !self.checkpoint.is_resting()
+    }
+
+    /// Bytes of changes that are not durable.
+    fn behind_bytes(&self) -> u64 {
+        self.log.bytes() + self.tree.changed_bytes()
+    }
+
+    fn live_bytes_max(&self) -> u64 {
+        live_bytes_max(self.how.store_bytes, self.how.segment_bytes)
+    }
+
+    fn room(&self) -> Room {
+        let (segment, offset) = self.checkpoint.start();
+        Room {
+            segment: self.how.segment_bytes,
+            live: self.tree.live_bytes(),
+            live_max: self.live_bytes_max(),
+            swept: self.checkpoint.swept(),
+            is_checkpoint: !self.checkpoint.is_resting(),
+            log: self.log.bytes_since(segment, offset),
+            changed: self.tree.changed_bytes(),
+            free: self.log.free_bytes(),
+            ready: self.log.ready_bytes(),
+            is_making: self.log.is_making(),
+            margin: self.how.margin,
+        }
+    }
+
+    /// Marks the part of a checkpoint that the next batch carries. Whether all of it is marked by now.
+    fn sweep(&mut self) -> bool {
+        let share = self.room().share(self.log.left_in_segment());
+        let Some((sweep, swept)) = self.checkpoint.sweeping() else { return false };
+        let before = self.tree.changed_bytes();
+        let is_whole = share > 0 && self.tree.sweep(sweep, share);
+        *swept += self.tree.changed_bytes() - before;
+        is_whole
+    }
+
+    /// Seals all changes, with a part of the checkpoint that is on its way.
+    fn seal(&mut self) {
+        let is_whole = self.sweep();
+        if self.tree.has_changes() {
+            // A batch of a checkpoint alone has a number as well.
+            self.lsn = self.lsn.max(self.log.next().lsn);
+            let mut told = Told::default();
+            self.tree.tell(&mut told);
+            self.log.seal(told.writer, told.pages, self.lsn);
+        }
+        if is_whole {
+            self.checkpoint.sealed(self.lsn);
+        }
+    }
+
+    /// Whether there is room in the log for a call of this kind. Checked before anything changes.
+    fn check_room(&self, needs: Needs) -> Result<()> {
+        let has_room = match needs {
+            Needs::Nothing => true,
+            Needs::Room => self.room().takes(),
+            Needs::Removal => self.room().removes(),
+        };
+        if has_room { Ok(()) } else { Err(Error::ENOSPC) }
+    }
+
+    /// The gate of a reply that was made just now: everything that it may show is durable behind it.
+    fn gate(&self) -> Gate {
+        if self.changed_lsn > self.log.durable() { Gate(self.changed_lsn) } else { Gate::OPEN }
+    }
+
+    /// Gives an outcome its gate, and what was changed its number. `waits`: the reply may show or report changes.
+    fn gated(&mut self, before: u64, waits: bool, outcome: Outcome) -> Outcome {
+        let has_changed = self.tree.changes() != before;
+        if has_changed {
+            self.lsn += 1;
+            self.changed_lsn = self.lsn;
+        }
+        if self.tree.changed_bytes() >= batch_bytes(self.how.segment_bytes) {
+            self.seal();
+        }
+        match outcome {
+            Outcome::Done(Answer { result, .. }) if waits || has_changed && self.how.sync == Sync::Always => {
+                Outcome::Done(Answer { result, gate: self.gate() })
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a reply to this call waits for all changes so far, whatever it has changed itself.
+    fn waits(&self, call: &Call<'_>) -> bool {
+        match self.how.sync {
+            Sync::Always => !matches!(
+                call,
+                Call::Attach { .. }
+                    | Call::Close { .. }
+                    | Call::Lock { .. }
+                    | Call::Conflict { .. }
+                    | Call::StatFs { .. }
+            ),
+            Sync::Fsync => match call {
+                Call::Fsync { .. } => true,
+                Call::Write { file, .. } | Call::Commit { file, .. } => self.sync_files.contains(file),
+                _ => false,
+            },
+        }
+    }
+
+    /// The numbers of statfs: those of the memory, or of what the store may have to live in, if that is less.
+    fn shrink(&self, shown: &mut crate::fs::StatFs) {
+        let unit = u64::from(shown.bsize.max(1));
+        let (most, live) = (self.live_bytes_max(), self.tree.live_bytes());
+        shown.blocks = shown.blocks.min(most / unit);
+        shown.bfree = shown.bfree.min(most.saturating_sub(live) / unit);
+    }
+}
+
+impl Service for Stored {
+    const FILE_BYTES: usize = Simple::<Mem<Watched>>::FILE_BYTES;
+    const NEEDS_ASKS: bool = true;
+
+    fn init(&mut self, at: At) -> Result<()> {
+        if self.is_new {
+            self.tree.init(at)?;
+        }
+        // What recovery has changed is a change like any other.
+        self.lsn += u64::from(self.tree.has_changes());
+        self.changed_lsn = self.lsn;
+        Ok(())
+    }
+
+    fn cleanup(&mut self) -> Result<()> {
+        self.tree.cleanup()
+    }
+
+    fn is_private(&self, aname: &[u8]) -> bool {
+        Service::is_private(&self.tree, aname)
+    }
+
+    fn call(&mut self, op: OpId, call: Call<'_>, mut show: Show<'_>, at: At) -> Outcome {
+        if let Err(error) = self.check_room(needs(&call)) {
+            return Outcome::now(Err(error));
+        }
+        let (before, waits) = (self.tree.changes(), self.waits(&call));
+        let is_statfs = matches!(call, Call::StatFs { .. });
+        let (file, opens, closes) = match &call {
+            Call::Open { file, flags } => (Some(*file), flags.sync, false),
+            Call::Create { dir, new, .. } => (Some(*dir), new.flags.sync, false),
+            Call::Close { file } => (Some(*file), false, true),
+            _ => (None, false, false),
+        };
+        if closes && let Some(file) = file {
+            self.sync_files.remove(&file);
+        }
+        if is_statfs && let Show::StatFs(shown) = &mut show {
+            let outcome = self.tree.call(op, call, Show::StatFs(shown), at);
+            self.shrink(shown);
+            return outcome;
+        }
+        let outcome = self.tree.call(op, call, show, at);
+        if opens
+            && self.how.sync == Sync::Fsync
+            && let (Some(file), Outcome::Done(Answer { result: Ok(Done::Opened { .. }), .. })) = (file, &outcome)
+        {
+            self.sync_files.insert(file);
+        }
+        self.gated(before, waits, outcome)
+    }
+
+    fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
+        let before = self.tree.changes();
+        let outcome = self.tree.finish(op, show, at);
+        self.gated(before, self.how.sync == Sync::Always, outcome)
+    }
+
+    fn cancel(&mut self, op: OpId) -> Cancel {
+        self.tree.cancel(op)
+    }
+
+    fn grant(&mut self, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
+        self.check_room(Needs::Room)?;
+        Service::grant(&mut self.tree, file, offset, count, at)
+    }
+
+    fn extend(&mut self, file: FileId, grant: &mut Grant) -> Result<()> {
+        Service::extend(&mut self.tree, file, grant)
+    }
+
+    fn ready(&mut self) -> Option<OpId> {
+        self.tree.ready()
+    }
+
+    fn has_work(&self) -> bool {
+        Service::has_work(&self.tree)
+    }
+
+    fn is_open(&self, gate: Gate) -> bool {
+        gate.0 <= self.log.durable()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind_bytes() > BEHIND_BYTES_MAX || !self.has_failed && self.room().is_short()
+    }
+
+    fn file_memory_bytes(&self) -> usize {
+        self.tree.file_memory_bytes()
+    }
+
+    fn tick(&mut self, at: At) {
+        self.log.tick();
+        Service::tick(&mut self.tree, at);
+    }
+
+    fn spent(&mut self) -> u32 {
+        Service::spent(&mut self.tree)
+    }
+
+    fn ask(&mut self) -> Option<(AskId, Ask)> {
+        if self.has_failed {
+            return None;
+        }
+        if !self.is_ending && self.room().is_due() {
+            self.checkpoint.begin(self.log.next());
+        }
+        if self.log.is_idle() {
+            self.seal();
+        }
+        let log = &mut self.log;
+        log.ask().or_else(|| self.checkpoint.ask(log.durable()).map(|ask| (AskId(OTHERS), ask)))
+    }
+
+    fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>, _: At) {
+        let answered = if id.0 & 0xff == OTHERS {
+            self.checkpoint.answered(ask, result)
+        } else {
+            self.log.answered(id, ask, result)
+        };
+        self.log.freed(self.checkpoint.first());
+        if let Err(error) = answered
+            && !self.has_failed
+        {
+            self.has_failed = true;
+            (self.how.fail)(error);
+        }
+    }
+
+    fn retire(&mut self, at: At) {
+        self.log.retire();
+        self.checkpoint.retire();
+        self.is_ending = true;
+        self.tree.retire(at);
+    }
+
+    fn has_asks(&self) -> bool {
+        let has_rest = !self.has_failed && (!self.log.is_idle() || self.tree.has_changes());
+        self.log.has_asks() || self.checkpoint.has_asks() || has_rest
+    }
+}

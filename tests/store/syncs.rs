@@ -1,0 +1,74 @@
+//! What replies wait for.
+
+use super::*;
+
+fn served(disk: &Disk, sync: Sync) -> Served {
+    Served::new(open(disk.path(), arena(), How { sync, ..how() }, at(1)).expect("a store").0, 10)
+}
+
+fn create(served: &mut Served, name: &[u8], flags: Open) -> (FileId, Gate) {
+    let file = served.root();
+    let new = New { flags, mode: mode::IFREG | 0o644, or_open: true, ..New::default() };
+    let (made, gate) = served.answer(Call::Create { dir: file, name, new }, Show::Nothing);
+    made.expect("room");
+    (file, gate)
+}
+
+#[test]
+fn all_replies_wait_for_what_they_show_and_reads_of_durable_files_for_nothing() {
+    let (mut random, mut disk) = (Random::new(1), Disk::new());
+    let mut served = served(&disk, Sync::Always);
+    let (file, gate) = create(&mut served, b"f", WRITE);
+    assert_ne!(gate, Gate::OPEN);
+    let (_, gate) = served.answer(Call::Write { file, offset: 0, data: b"bytes" }, Show::Nothing);
+    assert!(!served.store.is_open(gate));
+    // An error shows something as well.
+    let dir = served.root();
+    let make = Call::Make { dir, name: b"f", what: Make::Dir, mode: 0o755, gid: None, enter: false };
+    let (made, gate) = served.answer(make, Show::Nothing);
+    assert!(made.is_err() && !served.store.is_open(gate));
+    disk.pump(&mut served.store, &mut random, usize::MAX);
+    assert!(served.store.is_open(gate));
+    // A read moves the access time, which is told with the next change: it waits for nothing, and nothing is written.
+    let asks = disk.done;
+    served.clock += 100;
+    let mut bytes = ring9::fs::Iovec::default();
+    let (read, gate) = served.answer(Call::Read { file, offset: 0 }, Show::Data(bytes.out(10)));
+    assert_eq!((read, gate, bytes.to_vec()), (Ok(Done::Nothing), Gate::OPEN, b"bytes".to_vec()));
+    disk.pump(&mut served.store, &mut random, usize::MAX);
+    assert_eq!(disk.done, asks);
+}
+
+#[test]
+fn where_clients_ask_for_it_only_these_replies_wait() {
+    let (mut random, mut disk) = (Random::new(1), Disk::new());
+    let mut served = served(&disk, Sync::Fsync);
+    let (file, gate) = create(&mut served, b"f", WRITE);
+    assert_eq!(gate, Gate::OPEN);
+    let (_, gate) = served.answer(Call::Write { file, offset: 0, data: b"bytes" }, Show::Nothing);
+    assert_eq!(gate, Gate::OPEN);
+    let (_, gate) = served.answer(Call::Fsync { file, data_only: true }, Show::Nothing);
+    assert!(gate != Gate::OPEN && !served.store.is_open(gate));
+    disk.pump(&mut served.store, &mut random, usize::MAX);
+    assert!(served.store.is_open(gate));
+    // All is durable, so there is nothing to wait for.
+    assert_eq!(served.answer(Call::Fsync { file, data_only: false }, Show::Nothing).1, Gate::OPEN);
+    served.close(file);
+    // Writes to a file that was opened so wait; and no longer once it is closed.
+    for again in 0..2 {
+        let (file, _) = create(&mut served, b"g", Open { sync: again == 0, ..WRITE });
+        let (_, gate) = served.answer(Call::Write { file, offset: 0, data: b"bytes" }, Show::Nothing);
+        assert_eq!(gate == Gate::OPEN, again == 1);
+        served.close(file);
+        let opened = served.walk(&[b"g"]).expect("it is there");
+        let flags = Open { sync: again == 0, ..WRITE };
+        served.call(Call::Open { file: opened, flags }, Show::Nothing).expect("root may");
+        let (_, gate) = served.answer(Call::Write { file: opened, offset: 0, data: b"bytes" }, Show::Nothing);
+        assert_eq!(gate == Gate::OPEN, again == 1);
+        served.close(opened);
+        disk.pump(&mut served.store, &mut random, usize::MAX);
+    }
+    // What was not waited for is durable soon all the same.
+    let (lsn, durable) = served.store.positions();
+    assert_eq!(lsn, durable);
+}
