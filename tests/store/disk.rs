@@ -206,6 +206,11 @@ impl Disk {
                 Ok(0)
             }
             Ask::Write { file, offset, data } => {
+                if !self.is_short && !is_superblock(*file) {
+                    let is_aligned = |number: usize| number.is_multiple_of(4096);
+                    let views = data.views().all(|view| is_aligned(view.as_ptr() as usize) && is_aligned(view.len()));
+                    assert!(views && is_aligned(*offset as usize), "a segment may be open with O_DIRECT");
+                }
                 let bytes: Vec<u8> = data.views().flatten().copied().collect();
                 let is_short = self.is_short && random.below(8) == 0;
                 let len = if is_short { 1 + random.below(bytes.len()) } else { bytes.len() };
@@ -251,7 +256,6 @@ impl Disk {
             Keeps::Nothing => false,
             Keeps::Any => random.below(2) == 0,
         };
-        self.is_short = false;
         for (_, mut ask) in std::mem::take(&mut self.asked) {
             if matches!(ask, Ask::Write { .. } | Ask::Rename { .. } | Ask::Unlink { .. }) && is_kept(keeps) {
                 let _ = self.does(&mut ask, &mut Random::new(1), false);
@@ -284,6 +288,10 @@ impl Disk {
         }
         next
     }
+}
+
+fn is_superblock(file: Descriptor) -> bool {
+    fs::read_link(format!("/proc/self/fd/{}", file.0)).is_ok_and(|name| name.ends_with("superblock"))
 }
 
 /// The number of an open file, and whether it is a directory.

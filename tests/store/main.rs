@@ -64,6 +64,13 @@ fn how() -> How {
     }
 }
 
+/// Stores of some sizes, with few checkpoints and with many.
+fn how_of(seed: u64) -> How {
+    let store_bytes = [1 << 30, 16 * SEGMENT_BYTES, 12 * SEGMENT_BYTES][seed as usize % 3];
+    let margin_bytes = [2 * SEGMENT_BYTES, 0, SEGMENT_BYTES / 2, 1 << 30][seed as usize / 3 % 4];
+    How { store_bytes, margin_bytes, ..how() }
+}
+
 fn opened(disk: &Disk, arena: Arena) -> std::result::Result<(Stored, Report), NotOpened> {
     open(disk.path(), arena, how(), at(1))
 }
@@ -215,9 +222,13 @@ impl Served {
 /// The store that a crash has left is the tree as it was after some change, at or behind everything that a reply has shown.
 /// Returns it.
 fn recovered(served: &Served, disk: &Disk, what: &str) -> (Stored, Report) {
+    recovered_by(how(), served, disk, what)
+}
+
+fn recovered_by(how: How, served: &Served, disk: &Disk, what: &str) -> (Stored, Report) {
     let (lsn, durable) = served.store.positions();
     assert!(served.shown <= durable, "{what}: shown before it was durable");
-    let (mut store, report) = opened(disk, arena()).unwrap_or_else(|why| panic!("{what}: {why}"));
+    let (mut store, report) = open(disk.path(), arena(), how, at(1)).unwrap_or_else(|why| panic!("{what}: {why}"));
     assert!(
         (durable.max(served.shown)..=lsn).contains(&report.lsn),
         "{what}: durable {durable} <= found {} <= changed {lsn}",
@@ -247,7 +258,7 @@ struct Met {
 /// The life of a store: served, crashed and recovered some times.
 fn life(seed: u64, met: &mut Met) {
     let (mut random, mut disk) = (Random::new(seed), Disk::new());
-    let (store, report) = opened(&disk, arena()).expect("a new store");
+    let (store, report) = open(disk.path(), arena(), how_of(seed), at(1)).expect("a new store");
     assert!(report.is_new);
     let mut served = Served::new(store, 10);
     for start in 0..4 {
@@ -265,7 +276,7 @@ fn life(seed: u64, met: &mut Met) {
         met.checkpoints += served.store.checkpoints();
         met.within += usize::from(served.store.is_in_checkpoint());
         disk = disk.crash(&mut random);
-        let (store, report) = recovered(&served, &disk, &format!("seed {seed}, start {start}"));
+        let (store, report) = recovered_by(how_of(seed), &served, &disk, &format!("seed {seed}, start {start}"));
         met.crashes += 1;
         met.torn += usize::from(report.torn.is_some());
         met.lost += lsn - report.lsn;
