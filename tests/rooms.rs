@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store/format", &["store", "fs", "wire"]),
     ("stats", &["stats", "wire"]),
     ("logging", &["logging", "stats"]),
-    ("limits.rs", &["limits", "arena", "uring", "session", "fs"]),
+    ("limits.rs", &["limits", "arena", "uring", "session", "fs", "store"]),
     ("lib.rs", &["arena", "fs", "wire", "session", "uring", "client", "relay", "limits", "logging", "stats", "store"]),
 ];
 

@@ -19,6 +19,6 @@ mod stored;
 
 pub use format::StoreId;
 pub use open::{How, NotOpened, Report, open};
-pub use room::{MARGIN_BYTES, SEGMENTS_MIN};
+pub use room::{MARGIN_BYTES, MEMORY_BYTES_MAX, SEGMENTS_MIN};
 pub use stock::segment_name;
 pub use stored::{Stored, Sync};

@@ -106,6 +106,10 @@ impl fmt::Display for NotOpened {
 
 impl std::error::Error for NotOpened {}
 
+/// Numbers of files that a start passes over where replies do not wait: files with these may have been shown and lost. No more are
+/// made in what may be lost at once.
+const PATHS_SKIPPED: u64 = 1 << 24;
+
 /// What a step of a start gives.
 pub(super) type Opened<T> = Result<T, NotOpened>;
 
@@ -120,11 +124,15 @@ pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Repo
         }
         None => return Err(NotOpened::NoStore(path.to_owned())),
     };
-    let (mem, next, mut report) = if is_new {
+    let (mut mem, next, mut report) = if is_new {
         (mem, Next::from(&old), Report { is_new, ..Report::default() })
     } else {
         recover(&dir, &old, mem, at)?
     };
+    let last_change = mem.last_change();
+    if how.sync == Sync::Fsync {
+        mem.skip_paths(PATHS_SKIPPED);
+    }
     // Batches of this start are in new files, which no write of an earlier process can reach.
     let mut next = if is_new { next } else { next.in_next_segment() };
     let segment_bytes = old.segment_bytes;
@@ -158,7 +166,7 @@ pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Repo
     let dir = Descriptor(dir.into_file().into_raw_fd());
     let log = Log::new(next, extent, Stock::new(dir, is_direct), segments);
     let How { store_bytes, margin_bytes: margin, sync, fail, .. } = how;
-    let keeping = Keeping { segment_bytes, store_bytes, margin, sync, fail };
+    let keeping = Keeping { segment_bytes, store_bytes, margin, sync, last_change, fail };
     Ok((Stored::new(mem, log, Checkpoint::new(dir, file, superblock), is_new, keeping), report))
 }
 

@@ -29,6 +29,12 @@ const BATCH_BYTES_MOST: u64 = 16 << 20;
 const SHARE_BYTES: u64 = 256 << 10;
 /// Bytes of the log beyond the live ones before a checkpoint begins, of a server.
 pub const MARGIN_BYTES: u64 = 256 << 20;
+/// Bytes of changes that are not durable. Beyond it nothing more is asked of the tree.
+pub(super) const BEHIND_BYTES_MAX: u64 = 64 << 20;
+/// Memory in bytes that a store takes beside its tree: marks of what has changed take less than the records that tell them, and
+/// what is sealed has its records in memory. While a batch is sealed its marks are there, its records in a list that grows by
+/// doubling, and a copy of them that is aligned. Pages are in the memory of files.
+pub const MEMORY_BYTES_MAX: u64 = BEHIND_BYTES_MAX + 4 * BATCH_BYTES_MOST;
 /// Segments that a store needs: those of a log and a checkpoint of next to nothing, two in stock, and two for removals.
 pub const SEGMENTS_MIN: u64 = 12;
 /// Bytes by which the length of a batch may exceed those of its records and pages: its head, and zeros up to a page.

@@ -11,17 +11,14 @@
 use super::checkpoint::Checkpoint;
 use super::format::Writer;
 use super::log::{Log, OTHERS};
-use super::room::{Room, batch_bytes, live_bytes_max};
+use super::room::{BEHIND_BYTES_MAX, Room, batch_bytes, live_bytes_max};
 use crate::arena::Slice;
 use crate::fs::mem::{Listener, Mem, Watched};
 use crate::fs::{
     Answer, Ask, AskId, At, Call, Cancel, Done, Error, FileId, Gate, Grant, OpId, Outcome, Payload, Record, Result,
-    Service, Show, Simple,
+    Service, Show, Simple, Time,
 };
 use std::collections::BTreeSet;
-
-/// Bytes of changes that are not durable. Beyond it nothing more is asked of the tree.
-const BEHIND_BYTES_MAX: u64 = 64 << 20;
 
 /// What a reply waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +37,8 @@ pub(super) struct Keeping {
     pub(super) store_bytes: u64,
     pub(super) margin: u64,
     pub(super) sync: Sync,
+    /// When anything was changed last, as it was stored.
+    pub(super) last_change: Time,
     /// Told once: the log cannot be written any more. It does not return, or the store stays as it is for good.
     pub(super) fail: Box<dyn FnMut(Error)>,
 }
@@ -176,6 +175,11 @@ impl Stored {
         }
     }
 
+    /// A moment for the tree. A clock that is behind what is stored does not make times go back.
+    fn moment(&self, at: At) -> At {
+        At { wall: at.wall.max(self.how.last_change), ..at }
+    }
+
     /// Marks the part of a checkpoint that the next batch carries. Whether all of it is marked by now.
     fn sweep(&mut self) -> bool {
         let share = self.room().share(self.log.left_in_segment());
@@ -237,14 +241,8 @@ impl Stored {
     /// Whether a reply to this call waits for all changes so far, whatever it has changed itself.
     fn waits(&self, call: &Call<'_>) -> bool {
         match self.how.sync {
-            Sync::Always => !matches!(
-                call,
-                Call::Attach { .. }
-                    | Call::Close { .. }
-                    | Call::Lock { .. }
-                    | Call::Conflict { .. }
-                    | Call::StatFs { .. }
-            ),
+            // Locks do not survive a restart in any case, and a close shows nothing.
+            Sync::Always => !matches!(call, Call::Close { .. } | Call::Lock { .. } | Call::Conflict { .. }),
             Sync::Fsync => match call {
                 Call::Fsync { .. } => true,
                 Call::Write { file, .. } | Call::Commit { file, .. } => self.sync_files.contains(file),
@@ -268,7 +266,7 @@ impl Service for Stored {
 
     fn init(&mut self, at: At) -> Result<()> {
         if self.is_new {
-            self.tree.init(at)?;
+            self.tree.init(self.moment(at))?;
         }
         // What recovery has changed is a change like any other.
         self.lsn += u64::from(self.tree.has_changes());
@@ -285,10 +283,12 @@ impl Service for Stored {
     }
 
     fn call(&mut self, op: OpId, call: Call<'_>, mut show: Show<'_>, at: At) -> Outcome {
-        if let Err(error) = self.check_room(needs(&call)) {
-            return Outcome::now(Err(error));
-        }
+        let at = self.moment(at);
         let (before, waits) = (self.tree.changes(), self.waits(&call));
+        if let Err(error) = self.check_room(needs(&call)) {
+            // That there is no room is due to changes that may not be durable yet.
+            return self.gated(before, waits, Outcome::now(Err(error)));
+        }
         let is_statfs = matches!(call, Call::StatFs { .. });
         let (file, opens, closes) = match &call {
             Call::Open { file, flags } => (Some(*file), flags.sync, false),
@@ -302,7 +302,7 @@ impl Service for Stored {
         if is_statfs && let Show::StatFs(shown) = &mut show {
             let outcome = self.tree.call(op, call, Show::StatFs(shown), at);
             self.shrink(shown);
-            return outcome;
+            return self.gated(before, waits, outcome);
         }
         let outcome = self.tree.call(op, call, show, at);
         if opens
@@ -316,7 +316,7 @@ impl Service for Stored {
 
     fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
         let before = self.tree.changes();
-        let outcome = self.tree.finish(op, show, at);
+        let outcome = self.tree.finish(op, show, self.moment(at));
         self.gated(before, self.how.sync == Sync::Always, outcome)
     }
 

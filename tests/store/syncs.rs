@@ -22,8 +22,10 @@ fn all_replies_wait_for_what_they_show_and_reads_of_durable_files_for_nothing() 
     assert_ne!(gate, Gate::OPEN);
     let (_, gate) = served.answer(Call::Write { file, offset: 0, data: b"bytes" }, Show::Nothing);
     assert!(!served.store.is_open(gate));
-    // An error shows something as well.
-    let dir = served.root();
+    // An attach shows the version of the root, and an error shows something as well.
+    let (attached, gate) = served.answer(Call::Attach { user: ROOT, aname: b"" }, Show::Nothing);
+    assert!(!served.store.is_open(gate));
+    let Ok(Done::File { file: dir, .. }) = attached else { panic!("the root is there") };
     let make = Call::Make { dir, name: b"f", what: Make::Dir, mode: 0o755, gid: None, enter: false };
     let (made, gate) = served.answer(make, Show::Nothing);
     assert!(made.is_err() && !served.store.is_open(gate));
@@ -71,4 +73,37 @@ fn where_clients_ask_for_it_only_these_replies_wait() {
     // What was not waited for is durable soon all the same.
     let (lsn, durable) = served.store.positions();
     assert_eq!(lsn, durable);
+}
+
+/// Numbers that a crash has taken back were shown, so they are not given again; and no time goes back with the clock.
+#[test]
+fn a_start_gives_new_numbers_and_no_earlier_times() {
+    let (mut random, mut disk) = (Random::new(1), Disk::new());
+    let mut first = served(&disk, Sync::Fsync);
+    disk.pump(&mut first.store, &mut random, usize::MAX);
+    first.clock = 1000;
+    let (file, _) = create(&mut first, b"kept", WRITE);
+    first.close(file);
+    disk.pump(&mut first.store, &mut random, usize::MAX);
+    let (file, _) = create(&mut first, b"lost", WRITE);
+    let about = |served: &mut Served, file| {
+        let mut seen = (0, Time::default(), Time::default());
+        let mut show = |stat: &ring9::fs::Stat<'_>| seen = (stat.qid.path, stat.ctime, stat.mtime);
+        served.call(Call::Stat { file, target: false }, Show::Stat(&mut show)).expect("it is there");
+        seen
+    };
+    let (lost, ..) = about(&mut first, file);
+    disk = disk.crash_keeping(disk::Keeps::Nothing, &mut random);
+    let mut second = served(&disk, Sync::Fsync);
+    second.clock = 20;
+    assert!(second.walk(&[b"lost"]).is_none());
+    let (file, _) = create(&mut second, b"new", WRITE);
+    let (new, ctime, mtime) = about(&mut second, file);
+    assert!(new > lost, "{new} {lost}");
+    let kept = second.walk(&[b"kept"]).expect("it was durable");
+    let (_, stored, _) = about(&mut second, kept);
+    assert!(stored.sec == 1000 && ctime >= stored && mtime >= stored);
+    second.clock = 2000;
+    let (file, _) = create(&mut second, b"newer", WRITE);
+    assert_eq!(about(&mut second, file).1.sec, 2000);
 }

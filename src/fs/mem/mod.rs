@@ -37,7 +37,7 @@ mod waste;
 mod watch;
 
 use super::join::AttachNames;
-use super::{At, Error, Filesystem, Open, Result, Stat, User};
+use super::{At, Error, Filesystem, Open, Result, Stat, Time, User};
 use crate::arena::{Arena, BLOCK_BYTES_MAX};
 use crate::wire::qt;
 pub use atime::Atime;
@@ -233,6 +233,16 @@ impl<W: Watch> Mem<W> {
             let size = if let Kind::File(content) = &node.kind { content.size } else { 0 };
             (files + 1, bytes.saturating_add(size))
         })
+    }
+
+    /// When anything was changed last. Looks at all files.
+    pub fn last_change(&self) -> Time {
+        self.nodes.iter().map(|node| node.ctime).max().unwrap_or_default()
+    }
+
+    /// So many numbers of files are not given any more.
+    pub fn skip_paths(&mut self, count: u64) {
+        self.nodes.skip_to(self.nodes.path_of_next().saturating_add(count));
     }
 
     /// Empties the tree and gives its memory back, for the next one: an arena is never unmapped, so whoever makes many trees makes them in the same.
