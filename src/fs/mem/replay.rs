@@ -54,14 +54,24 @@ pub struct Replay<W: Watch> {
     keys: HashMap<u64, Key>,
     /// Records may name files that are not there.
     is_partial: bool,
+    /// Bytes of a file that are not written yet, and where they go: what comes in several records and lies together takes no
+    /// more memory than it took when it was written at once.
+    data: Vec<u8>,
+    place: (Key, u64),
+    /// Writing these has failed.
+    unfit: Option<Unfit>,
     found: Found,
 }
+
+/// Bytes that are written at once, at most a record more.
+const DATA_BYTES: usize = 1 << 20;
 
 impl<W: Watch> Replay<W> {
     /// Begins with a tree that was just made. The bound on its inodes does not hold for what is built.
     pub fn new(mem: Mem<W>) -> Replay<W> {
         let keys = HashMap::from([(mem.nodes[ROOT].path, ROOT)]);
-        Replay { mem, keys, is_partial: false, found: Found::default() }
+        let (data, place) = (Vec::new(), (ROOT, 0));
+        Replay { mem, keys, is_partial: false, data, place, unfit: None, found: Found::default() }
     }
 
     /// Whether the records that come now may name files that are not there: they go on from a tree that was not told as a
@@ -77,11 +87,16 @@ impl<W: Watch> Replay<W> {
 
     /// The tree so far, to look at.
     pub fn tree(&mut self) -> &mut Mem<W> {
+        self.flush();
         &mut self.mem
     }
 
-    /// Applies a record.
+    /// Applies a record. That it does not fit may be said with a later one.
     pub fn apply(&mut self, record: &Record<'_>) -> Result<(), Unfit> {
+        if !matches!(record, Record::Data { .. }) {
+            self.flush();
+        }
+        self.unfit.map_or(Ok(()), Err)?;
         let (Record::NoEntry { dir: path, .. }
         | Record::Entry { dir: path, .. }
         | Record::Gone { path }
@@ -170,12 +185,33 @@ impl<W: Watch> Replay<W> {
     }
 
     fn write(&mut self, key: Key, offset: u64, bytes: &[u8]) -> Result<(), Unfit> {
-        let Mem { nodes, store, .. } = &mut self.mem;
-        let content = nodes[key].charged_mut().ok_or(Unfit::Contradiction("bytes of a file that has none"))?;
+        let content = self.mem.nodes[key].charged_mut().ok_or(Unfit::Contradiction("bytes of a file that has none"))?;
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > content.size) {
             return Err(Unfit::Contradiction("bytes beyond the size of a file"));
         }
-        content.write(store, offset, bytes).map_err(|_| Unfit::Memory)
+        let (of, at) = self.place;
+        let goes_on = of == key && at + self.data.len() as u64 == offset;
+        if !goes_on || self.data.len() >= DATA_BYTES {
+            self.flush();
+            self.place = (key, offset);
+        }
+        self.data.extend_from_slice(bytes);
+        self.unfit.map_or(Ok(()), Err)
+    }
+
+    /// Writes what waits.
+    fn flush(&mut self) {
+        let (key, at) = self.place;
+        if self.data.is_empty() {
+            return;
+        }
+        let Mem { nodes, store, .. } = &mut self.mem;
+        if let Some(content) = nodes[key].charged_mut()
+            && content.write(store, at, &self.data).is_err()
+        {
+            self.unfit = Some(Unfit::Memory);
+        }
+        self.data.clear();
     }
 
     fn take_entry(&mut self, dir: Key, cookie: u64) -> Result<(), Unfit> {
@@ -215,13 +251,16 @@ impl<W: Watch> Replay<W> {
     }
 
     /// The tree as it is.
-    pub fn into_tree(self) -> Mem<W> {
+    pub fn into_tree(mut self) -> Mem<W> {
+        self.flush();
         self.mem
     }
 
     /// Makes a tree that can be served: files without a name are removed, and so are doomed names. A watched tree has
     /// marks of the doomed names alone. To be called once, after the last record.
     pub fn finish(&mut self, at: At) -> Result<Found, Unfit> {
+        self.flush();
+        self.unfit.map_or(Ok(()), Err)?;
         let mem = &mut self.mem;
         let nameless: Vec<Key> = self.keys.values().copied().filter(|&key| mem.nodes[key].links == 0).collect();
         let mut doomed = Vec::new();

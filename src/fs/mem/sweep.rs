@@ -14,7 +14,6 @@
 
 use super::key::Key;
 use super::node::Kind;
-use super::parts::PAGE;
 use super::watch::{MARK_BYTES, Watched, told_bytes};
 use super::{Mem, Store};
 
@@ -64,19 +63,20 @@ impl Sweep {
 }
 
 impl Mem<Watched> {
-    /// Marks the next part of everything: what is told of it takes about `bytes` bytes, and at most one extended attribute more.
+    /// Marks the next part of everything: what is told of it takes about `bytes` bytes, and at most 64 KiB of a file or one extended
+    /// attribute more. A file of up to 64 KiB is in one part, so whoever makes it again needs no larger block for it.
     /// True once everything was marked. `sweep` is new at first, and then what the last call has left.
     pub fn sweep(&mut self, sweep: &mut Sweep, bytes: u64) -> bool {
         let mut left = bytes;
         while left > 0 && sweep.stage != Stage::End {
-            let cost = self.sweep_one(sweep, left);
+            let cost = self.sweep_one(sweep);
             left = left.saturating_sub(cost);
         }
         sweep.stage == Stage::End
     }
 
     /// Marks one thing, or goes on to the next one. Returns what that costs.
-    fn sweep_one(&mut self, sweep: &mut Sweep, left: u64) -> u64 {
+    fn sweep_one(&mut self, sweep: &mut Sweep) -> u64 {
         let Mem { nodes, watch, attrs, store: Store { arena, table, .. }, .. } = self;
         if sweep.stage == Stage::Begin {
             watch.tell_next();
@@ -107,13 +107,10 @@ impl Mem<Watched> {
                     Kind::File(content) | Kind::Symlink(content) => content.next_run(arena, table, sweep.offset),
                     _ => None,
                 };
-                let Some(mut run) = run else {
+                let Some(run) = run else {
                     sweep.stage = Stage::Entries;
                     return LOOK_BYTES;
                 };
-                // A part ends with a page, so that the next one begins with one.
-                let page = PAGE as u64;
-                run.end = run.end.min((run.start + left).next_multiple_of(page));
                 sweep.offset = run.end;
                 let cost = DATA_BYTES + told_bytes(run.end - run.start);
                 watch.data_again(key, run, cost)
