@@ -24,7 +24,7 @@ pub struct How {
     /// Bytes of a segment, for a new store.
     pub segment_bytes: u64,
     /// Bytes that the store may take on disk: [`SEGMENTS_MIN`](super::SEGMENTS_MIN) segments at least. What lives in it may take
-    /// 3/8 of that without 8 segments. A start that finds no room for a checkpoint may take more, until that has ended.
+    /// a quarter of that without 8 segments. A start that finds no room for a checkpoint may take more, until that has ended.
     pub store_bytes: u64,
     /// Bytes of the log beyond the live ones before a checkpoint begins.
     pub margin_bytes: u64,

@@ -9,15 +9,16 @@
 //! | log before the checkpoint | checkpoint, and changes meanwhile | room |
 //!                             ^ start                             ^ end of the log, `log` bytes behind the last start
 //! ```
-//! **How large a store gets.** A checkpoint begins once the log since the last start is longer than live + [`MARGIN_BYTES`].
-//! While it goes on a batch carries twice as many bytes of it as of changes, so the log grows by 1.5 live until it ends: with
-//! what is left over in segments 1.6 live. If that is more than live + the margin, the next one begins at once. So two of them
-//! together have at most live + 256 MiB + 1.6 live, or 3.2 live. With the segments in stock, and that which is written to, a store takes
-//! at most 4 times the largest live size since the last checkpoint, and 512 MiB.
+//! **How large a store gets.** A checkpoint begins once the log since the last start is longer than live + [`MARGIN_BYTES`], and has
+//! grown by a quarter of live since the last checkpoint ended: so a store in which nothing changes writes nothing. While a checkpoint goes on a
+//! batch carries twice as many bytes of it as of changes, so the log grows by 1.5 live until it ends: with what is left over in
+//! segments 1.6 live. So the log has at most live + 256 MiB, or 1.9 live, when the next one begins, and 1.6 live more when that
+//! ends. With the segments in stock, and that which is written to, a store takes at most 4 times the largest live size since
+//! the last checkpoint, and 512 MiB.
 //!
-//! **A smaller store.** Within `--store-size` a checkpoint begins earlier: once the room is less than two of them need. Requests
-//! wait while the room is short and a checkpoint goes on. A change that takes room is refused if live would be so large
-//! that a checkpoint does not fit beside another one: [`live_bytes_max`].
+//! **A smaller store.** Within `--store-size` a checkpoint begins earlier: once there is room for it and little more. Requests
+//! wait while the room is short and a checkpoint goes on. A change that takes room is refused beyond [`live_bytes_max`]: a
+//! quarter of the store, so that a checkpoint makes room for as much as it writes.
 //!
 //! Must not know: trees, sessions, files on disk.
 
@@ -38,17 +39,16 @@ pub const MEMORY_BYTES_MAX: u64 = BEHIND_BYTES_MAX + 4 * BATCH_BYTES_MOST;
 /// Segments that a store needs: those of a log and a checkpoint of next to nothing, two in stock, and two for removals.
 pub const SEGMENTS_MIN: u64 = 12;
 /// Bytes by which the length of a batch may exceed those of its records and pages: its head, and zeros up to a page.
-const HEAD_BYTES: u64 = 2 * 4096;
+pub(super) const HEAD_BYTES: u64 = 2 * 4096;
 
 /// Bytes of changes that are sealed at once.
 pub(super) fn batch_bytes(segment_bytes: u64) -> u64 {
     BATCH_BYTES.min(segment_bytes / 8)
 }
 
-/// Live bytes that a store of this size may have: twice what they take fits, with what is left over in segments. Beyond it what takes
-/// room gets ENOSPC.
+/// Live bytes that a store of this size may have. Beyond it what takes room gets ENOSPC.
 pub(super) fn live_bytes_max(store_bytes: u64, segment_bytes: u64) -> u64 {
-    store_bytes.saturating_sub(8 * segment_bytes) / 8 * 3
+    store_bytes.saturating_sub(8 * segment_bytes) / 4
 }
 
 /// Bytes of segments that batches of so many bytes take, with what is left over at their ends.
@@ -67,8 +67,9 @@ pub(super) struct Room {
     pub(super) swept: Option<u64>,
     /// A checkpoint is on its way.
     pub(super) is_checkpoint: bool,
-    /// Of the log since its start.
+    /// Of the log since its start, and as it was when the last checkpoint had ended.
     pub(super) log: u64,
+    pub(super) base: u64,
     /// Of what has changed and is not sealed.
     pub(super) changed: u64,
     /// That can still be sealed, at all and in segments that are there.
@@ -118,11 +119,16 @@ impl Room {
 
     /// Whether a checkpoint is to begin.
     pub(super) fn is_due(&self) -> bool {
-        let is_long = self.log > self.live + self.margin;
-        let is_tight = self.room() < 2 * self.needed() + 4 * self.segment;
-        // Less is not worth the effort: so much is still there when it has ended.
-        let is_worth = self.log > self.live + self.live / 4 + self.segment / 2;
-        !self.is_checkpoint && (is_long || is_tight && is_worth) && self.room() >= self.needed() + self.segment / 2
+        let is_long = self.log > self.live.saturating_add(self.margin);
+        // Less is not worth the effort.
+        let has_grown = self.log > self.base + self.live / 4 + self.margin.min(self.segment / 2);
+        let fits = self.room() >= self.needed() + self.segment / 2;
+        !self.is_checkpoint && (is_long || self.is_tight()) && has_grown && fits
+    }
+
+    /// Whether there is room for a checkpoint and what changes meanwhile, and little more.
+    fn is_tight(&self) -> bool {
+        self.room() < self.needed() / 4 * 5 + 4 * self.segment
     }
 
     /// Bytes of the checkpoint that the next batch may carry without what removals need.
@@ -136,8 +142,7 @@ impl Room {
 
     /// Bytes of the checkpoint that the next batch carries. `left`: those that are left in its segment.
     pub(super) fn share(&self, left: u64) -> u64 {
-        let is_tight = self.room() < 2 * self.needed() + 4 * self.segment;
-        let (least, times) = if is_tight { (batch_bytes(self.segment), 4) } else { (SHARE_BYTES, 2) };
+        let (least, times) = if self.is_tight() { (batch_bytes(self.segment), 4) } else { (SHARE_BYTES, 2) };
         let most = BATCH_BYTES_MOST.min(self.segment / 2).saturating_sub(self.changed + HEAD_BYTES);
         let share = least.max(self.changed * times).min(most).min(self.share_room());
         // What fits is to fill the segment. What does not is in the next one in any case.
@@ -160,6 +165,7 @@ mod tests {
             swept: None,
             is_checkpoint: false,
             log: 100 * MIB,
+            base: 0,
             changed: 0,
             free: 8192 * MIB,
             ready: 180 * MIB,
@@ -172,7 +178,7 @@ mod tests {
     fn largest(live: u64, store: u64, changes: u64) -> u64 {
         let segment = 64 * MIB;
         let (mut start, mut end, mut first) = (0_u64, 0_u64, 0_u64);
-        let (mut sweep, mut largest, mut done) = (None::<(u64, u64)>, 0, 0);
+        let (mut sweep, mut largest, mut done, mut base) = (None::<(u64, u64)>, 0, 0, 0);
         while done < 4 {
             let free = (first / segment + store / segment) * segment - end;
             let mut now = Room {
@@ -182,6 +188,7 @@ mod tests {
                 swept: sweep.map(|(_, swept)| swept),
                 is_checkpoint: sweep.is_some(),
                 log: end - start,
+                base,
                 changed: 0,
                 free,
                 ready: free.min(2 * segment),
@@ -204,6 +211,7 @@ mod tests {
                 *swept += share;
                 if *swept >= live {
                     (start, first) = (*from, *from / segment * segment);
+                    base = end - start;
                     sweep = None;
                     done += 1;
                 }
@@ -227,7 +235,7 @@ mod tests {
     fn a_small_store_stays_within_its_size_and_goes_on() {
         for live in [MIB, 100 * MIB, 300 * MIB, 1000 * MIB] {
             // The least that takes so much.
-            let store = (live * 8 / 3 + 9 * 64 * MIB).next_multiple_of(64 * MIB).max(SEGMENTS_MIN * 64 * MIB);
+            let store = (live * 4 + 9 * 64 * MIB).next_multiple_of(64 * MIB).max(SEGMENTS_MIN * 64 * MIB);
             for changes in [4096, 100_000, 5 * MIB] {
                 let largest = largest(live, store, changes);
                 assert!(largest <= store + 3 * 64 * MIB, "{live} live, {changes} a batch: {largest} of {store}");

@@ -11,7 +11,7 @@
 use super::checkpoint::Checkpoint;
 use super::format::Writer;
 use super::log::{Log, OTHERS};
-use super::room::{BEHIND_BYTES_MAX, Room, batch_bytes, live_bytes_max};
+use super::room::{BEHIND_BYTES_MAX, HEAD_BYTES, Room, batch_bytes, live_bytes_max};
 use crate::arena::Slice;
 use crate::fs::mem::{Listener, Mem, Watched};
 use crate::fs::{
@@ -19,6 +19,9 @@ use crate::fs::{
     Service, Show, Simple, Time,
 };
 use std::collections::BTreeSet;
+
+/// One part in so many of the memory stays free.
+const RESERVE: usize = 16;
 
 /// What a reply waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct Stored {
     lsn: u64,
     /// Number of the last change.
     changed_lsn: u64,
+    /// Bytes of the log since its start when the last checkpoint had ended.
+    base: u64,
     /// Files that were opened with O_SYNC or O_DSYNC, where only these wait.
     sync_files: BTreeSet<FileId>,
     /// The first time that serving begins: the root gets its times.
@@ -117,6 +122,7 @@ impl Stored {
             how,
             lsn,
             changed_lsn: lsn,
+            base: 0,
             sync_files: BTreeSet::new(),
             is_new,
             has_failed: false,
@@ -167,6 +173,7 @@ impl Stored {
             swept: self.checkpoint.swept(),
             is_checkpoint: !self.checkpoint.is_resting(),
             log: self.log.bytes_since(segment, offset),
+            base: self.base,
             changed: self.tree.changed_bytes(),
             free: self.log.free_bytes(),
             ready: self.log.ready_bytes(),
@@ -196,8 +203,13 @@ impl Stored {
         if self.tree.has_changes() {
             // A batch of a checkpoint alone has a number as well.
             self.lsn = self.lsn.max(self.log.next().lsn);
+            let changed = self.tree.changed_bytes();
             let mut told = Told::default();
             self.tree.tell(&mut told);
+            debug_assert!(
+                told.writer.len() as u64 <= changed + HEAD_BYTES,
+                "what is told is not more than was counted"
+            );
             self.log.seal(told.writer, told.pages, self.lsn);
         }
         if is_whole {
@@ -209,10 +221,15 @@ impl Stored {
     fn check_room(&self, needs: Needs) -> Result<()> {
         let has_room = match needs {
             Needs::Nothing => true,
-            Needs::Room => self.room().takes(),
+            Needs::Room => self.tree.free_bytes() > self.memory_reserve() && self.room().takes(),
             Needs::Removal => self.room().removes(),
         };
         if has_room { Ok(()) } else { Err(Error::ENOSPC) }
+    }
+
+    /// Bytes of memory that stay free: after a start the same files lie in other blocks, which may need more.
+    fn memory_reserve(&self) -> usize {
+        self.tree.arena().usable_bytes() / RESERVE
     }
 
     /// The gate of a reply that was made just now: everything that it may show is durable behind it.
@@ -255,8 +272,9 @@ impl Stored {
     fn shrink(&self, shown: &mut crate::fs::StatFs) {
         let unit = u64::from(shown.bsize.max(1));
         let (most, live) = (self.live_bytes_max(), self.tree.live_bytes());
+        let free = (shown.bfree * unit).saturating_sub(self.memory_reserve() as u64);
         shown.blocks = shown.blocks.min(most / unit);
-        shown.bfree = shown.bfree.min(most.saturating_sub(live) / unit);
+        shown.bfree = free.min(most.saturating_sub(live)) / unit;
     }
 }
 
@@ -378,7 +396,12 @@ impl Service for Stored {
 
     fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>, _: At) {
         let answered = if id.0 & 0xff == OTHERS {
-            self.checkpoint.answered(ask, result)
+            let answered = self.checkpoint.answered(ask, result);
+            if self.checkpoint.is_resting() {
+                let (segment, offset) = self.checkpoint.start();
+                self.base = self.log.bytes_since(segment, offset);
+            }
+            answered
         } else {
             self.log.answered(id, ask, result)
         };

@@ -207,7 +207,9 @@ impl Disk {
             }
             Ask::Write { file, offset, data } => {
                 if !self.is_short && !is_superblock(*file) {
-                    let is_aligned = |number: usize| number.is_multiple_of(4096);
+                    // The rest of a short write begins with a sector.
+                    let unit = if self.fault.is_some() { SECTOR } else { 4096 };
+                    let is_aligned = |number: usize| number.is_multiple_of(unit);
                     let views = data.views().all(|view| is_aligned(view.as_ptr() as usize) && is_aligned(view.len()));
                     assert!(views && is_aligned(*offset as usize), "a segment may be open with O_DIRECT");
                 }

@@ -12,6 +12,14 @@ fn ended(seed: u64) -> Disk {
         served.step(&mut random);
         disk.pump(&mut served.store, &mut random, usize::MAX);
     }
+    for name in [&b"x1"[..], b"x2", b"x3", b"x4", b"x5", b"x6", b"x7", b"x8"] {
+        let file = served.root();
+        let new = New { flags: WRITE, mode: mode::IFREG | 0o644, ..New::default() };
+        served.call(Call::Create { dir: file, name, new }, Show::Nothing).expect("a new name");
+        served.call(Call::Write { file, offset: 0, data: &[7; 30_000] }, Show::Nothing).expect("room");
+        served.close(file);
+        disk.pump(&mut served.store, &mut random, usize::MAX);
+    }
     served.store.retire(at(99));
     disk.pump(&mut served.store, &mut random, usize::MAX);
     assert!(!served.store.has_asks());
