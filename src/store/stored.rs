@@ -343,8 +343,13 @@ impl Service for Stored {
     }
 
     fn grant(&mut self, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
-        self.check_room(Needs::Room)?;
-        Service::grant(&mut self.tree, file, offset, count, at)
+        let granted =
+            self.check_room(Needs::Room).and_then(|()| Service::grant(&mut self.tree, file, offset, count, at));
+        match granted {
+            // An error may show changes that are not durable yet, and has no gate here. A write has one.
+            Err(_) if self.how.sync == Sync::Always && self.gate() != Gate::OPEN => Ok(Payload::Parts),
+            granted => granted,
+        }
     }
 
     fn extend(&mut self, file: FileId, grant: &mut Grant) -> Result<()> {

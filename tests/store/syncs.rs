@@ -29,8 +29,12 @@ fn all_replies_wait_for_what_they_show_and_reads_of_durable_files_for_nothing() 
     let make = Call::Make { dir, name: b"f", what: Make::Dir, mode: 0o755, gid: None, enter: false };
     let (made, gate) = served.answer(make, Show::Nothing);
     assert!(made.is_err() && !served.store.is_open(gate));
+    // Where a payload would land is asked without a gate, so an error comes with the write.
+    let beyond = |served: &mut Served| served.store.grant(file, u64::MAX - 5, 100, at(10));
+    assert!(matches!(beyond(&mut served), Ok(ring9::fs::Payload::Parts)));
     disk.pump(&mut served.store, &mut random, usize::MAX);
     assert!(served.store.is_open(gate));
+    assert!(matches!(beyond(&mut served), Err(ring9::fs::Error::EFBIG)));
     // A read moves the access time, which is told with the next change: it waits for nothing, and nothing is written.
     let asks = disk.done;
     served.clock += 100;
