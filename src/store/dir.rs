@@ -39,6 +39,13 @@ impl Dir<'_> {
         }
         let dir = Dir { path, file };
         dir.sync()?;
+        // Its own name is to be durable as well; an earlier start may have ended before that.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match File::open(parent).and_then(|parent| parent.sync_all()) {
+            // A parent that may only be passed through was not made by a start.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(|error| NotOpened::Io(parent.to_owned(), error))?,
+        }
         Ok(dir)
     }
 

@@ -190,7 +190,7 @@ pub(super) fn recover(
     .map_err(|damage| NotOpened::Damaged(dir.path().to_owned(), damage))?;
     let lsn = end.next.lsn - 1;
     if lsn < old.whole {
-        let wrong = Wrong::Field("end of the log, before all of the tree was told");
+        let wrong = Wrong::Field("log: it ends before all of the tree was told");
         return Err(NotOpened::Superblock(dir.path().to_owned(), wrong));
     }
     let found = replay.finish(at).map_err(NotOpened::Unfit)?;
