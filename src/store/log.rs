@@ -73,7 +73,6 @@ impl Extent {
 }
 
 /// The end of a log.
-#[derive(Debug)]
 pub(super) struct Log {
     extent: Extent,
     /// Where the next batch is sealed to.

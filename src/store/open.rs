@@ -164,7 +164,7 @@ pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Repo
     (next.epoch, next.epoch_max) = (superblock.epoch, superblock.epoch);
     // The lock is held until the process ends.
     let dir = Descriptor(dir.into_file().into_raw_fd());
-    let log = Log::new(next, extent, Stock::new(dir, is_direct), segments);
+    let log = Log::new(next, extent, Stock::new(dir, is_direct, mem.arena().zeros()), segments);
     let How { store_bytes, margin_bytes: margin, sync, fail, .. } = how;
     let keeping = Keeping { segment_bytes, store_bytes, margin, sync, last_change, fail };
     Ok((Stored::new(mem, log, Checkpoint::new(dir, file, superblock), is_new, keeping), report))

@@ -9,6 +9,7 @@
 
 use super::format::PAGE_BYTES;
 use super::log::whole_pages;
+use crate::arena::{BLOCK_BYTES_MAX, Zeros};
 use crate::fs::{Ask, Descriptor, Iovec, OpenHow, Result};
 use std::ffi::{CStr, CString};
 
@@ -16,8 +17,8 @@ use std::ffi::{CStr, CString};
 pub(super) const SEGMENT: &str = "seg-";
 /// Name of a segment while it is made.
 pub(super) const NEW_SEGMENT: &str = "seg-new";
-/// Bytes of zeros in one write of a new segment.
-pub(super) const ZEROS_BYTES: u64 = 1 << 20;
+/// Bytes of zeros in one write of a new segment: a segment of 64 MiB takes 8 writes, one in flight at a time.
+pub(super) const ZEROS_BYTES: u64 = 8 << 20;
 /// Permissions of the files of a store.
 pub(super) const FILE_MODE: u32 = 0o600;
 
@@ -57,9 +58,9 @@ enum Step {
 }
 
 /// The segment that is made.
-#[derive(Debug)]
 pub(super) struct Stock {
     dir: Descriptor,
+    zeros: Zeros,
     /// With O_DIRECT.
     is_direct: bool,
     bytes: u64,
@@ -74,9 +75,10 @@ pub(super) struct Stock {
 }
 
 impl Stock {
-    pub(super) fn new(dir: Descriptor, is_direct: bool) -> Stock {
+    pub(super) fn new(dir: Descriptor, is_direct: bool, zeros: Zeros) -> Stock {
         Stock {
             dir,
+            zeros,
             is_direct,
             bytes: 0,
             number: 0,
@@ -127,8 +129,14 @@ impl Stock {
                 Ask::Open { dir, path: path(NEW_SEGMENT), how, mode: FILE_MODE }
             }
             Step::Write(file, offset) => {
+                // The zeros of the arena are aligned, and are there already.
                 let mut data = Iovec::default();
-                data.put_aligned(&vec![0; ZEROS_BYTES.min(self.bytes - offset) as usize], PAGE_BYTES);
+                let mut left = ZEROS_BYTES.min(self.bytes - offset) as usize;
+                while left > 0 {
+                    let slice = self.zeros.slice(left.min(BLOCK_BYTES_MAX));
+                    left -= slice.len();
+                    data.put_slice(slice);
+                }
                 Ask::Write { file, offset, data: data.into() }
             }
             Step::Sync(file) => Ask::Sync { file, data_only: false },
