@@ -245,6 +245,11 @@ impl<W: Watch> Mem<W> {
         self.nodes.skip_to(self.nodes.path_of_next().saturating_add(count));
     }
 
+    /// What counts against the bound on inodes.
+    pub fn inodes(&self) -> usize {
+        self.nodes.len() + self.further_names + self.attrs.len()
+    }
+
     /// Empties the tree and gives its memory back, for the next one: an arena is never unmapped, so whoever makes many trees makes them in the same.
     pub fn into_arena(mut self) -> Arena {
         self.cleanup().expect("memory is always released");

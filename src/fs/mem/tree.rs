@@ -127,7 +127,7 @@ impl<W: Watch> Mem<W> {
 
     /// Files that can still be made. As in tmpfs(5) a further name of a file counts as one: it takes memory like one. So does an extended attribute.
     pub(super) fn inodes_free(&self) -> usize {
-        self.inodes_max.saturating_sub(self.nodes.len() + self.further_names + self.attrs.len())
+        self.inodes_max.saturating_sub(self.inodes())
     }
 
     pub(super) fn new_entry(&mut self, name: &[u8], node: Key) -> Entry {

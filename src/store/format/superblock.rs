@@ -96,7 +96,11 @@ impl Superblock {
     /// The copy that counts: the valid one with the higher generation. A copy of another version is an error, whatever the
     /// other copy is. If both are invalid, the error is that of the first one.
     pub fn choose(copies: [&[u8]; 2]) -> Result<Superblock, Wrong> {
-        let [first, second] = copies.map(Superblock::parse);
+        Superblock::choose_parsed(copies.map(Superblock::parse))
+    }
+
+    /// The same of copies that were read.
+    pub fn choose_parsed([first, second]: [Result<Superblock, Wrong>; 2]) -> Result<Superblock, Wrong> {
         match (first, second) {
             (Err(wrong @ Wrong::Version(_)), _) | (_, Err(wrong @ Wrong::Version(_))) => Err(wrong),
             (Ok(one), Ok(other)) => Ok(if one.generation >= other.generation { one } else { other }),
