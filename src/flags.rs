@@ -6,6 +6,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use ring9::client::Address;
 use ring9::fs::mem::Atime;
 use ring9::limits;
+use ring9::store::Sync;
 use ring9::uring::{Features, Trust};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -27,6 +28,24 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Print what this kernel and these limits offer to a server with these flags
     Check(Serve),
+    /// Look at a store that is not served, and change nothing
+    #[command(subcommand)]
+    Store(Look),
+}
+
+/// How to look at a store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Look {
+    /// Verify every checksum and the whole tree
+    Check {
+        /// The directory of the store
+        dir: PathBuf,
+    },
+    /// Print the superblock, the segments, and what is in them
+    Show {
+        /// The directory of the store
+        dir: PathBuf,
+    },
 }
 
 /// Flags of `serve` and of `check`.
@@ -42,6 +61,16 @@ pub(crate) struct Serve {
     /// Memory for files; populated and registered before the ready line
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
     pub(crate) memory: Bytes,
+    /// Keep the files in a store in this directory, which is made if it is missing: replies to changes leave once the changes are on disk
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Which replies wait for the disk: `always` those that report or show a change, `fsync` those of fsync(2) and of writes to files that were opened
+    /// with O_SYNC or O_DSYNC. Default: always
+    #[arg(long, value_name = "WHEN", requires = "store", value_enum)]
+    sync: Option<SyncFlag>,
+    /// Most that the store may take on disk, 192MiB or more. Default: four times --memory, and 512MiB
+    #[arg(long, value_name = "SIZE", requires = "store", value_parser = store_size)]
+    store_size: Option<Bytes>,
     /// Files and directories at a time; a further hard link counts as one. Default: one for each KiB of memory, or fewer where the machine is small
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 31))]
     pub(crate) max_inodes: Option<u64>,
@@ -123,6 +152,19 @@ impl Serve {
         !self.listen.is_empty()
     }
 
+    /// Most bytes that the store may take on disk.
+    pub(crate) fn store_size(&self) -> u64 {
+        self.store_size.map_or_else(|| limits::store_size_usual(self.memory.0), |size| size.0)
+    }
+
+    /// Which replies wait for the store.
+    pub(crate) fn sync(&self) -> Sync {
+        match self.sync {
+            None | Some(SyncFlag::Always) => Sync::Always,
+            Some(SyncFlag::Fsync) => Sync::Fsync,
+        }
+    }
+
     /// What the ring may use.
     pub(crate) fn allowed(&self) -> Features {
         let has = |feature| !self.without.contains(&feature);
@@ -181,6 +223,12 @@ enum AtimeFlag {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum SyncFlag {
+    Always,
+    Fsync,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum TrustFlag {
     All,
     PeerUid,
@@ -220,6 +268,11 @@ fn memory(text: &str) -> Result<Bytes, String> {
     let bytes: Bytes = text.parse()?;
     // The arena counts in units of 64 bytes with 32 bits.
     if (limits::MEMORY_BYTES_MIN..=256 << 30).contains(&bytes.0) { Ok(bytes) } else { Err("8MiB to 256GiB".into()) }
+}
+
+fn store_size(text: &str) -> Result<Bytes, String> {
+    let bytes: Bytes = text.parse()?;
+    if bytes.0 >= limits::STORE_SIZE_MIN { Ok(bytes) } else { Err("192MiB or more".into()) }
 }
 
 fn msize(text: &str) -> Result<Bytes, String> {
@@ -296,12 +349,21 @@ mod tests {
     }
 
     #[test]
+    fn the_flags_of_a_store_need_a_store() {
+        let bytes = |args: &[&str]| Flags::try_parse_from(args).map(|flags| flags.serve.store_size());
+        assert!(bytes(&["ring9", "--store-size", "1GiB"]).is_err() && bytes(&["ring9", "--sync", "fsync"]).is_err());
+        assert_eq!(bytes(&["ring9", "--store", "/d", "--store-size", "1GiB"]).ok(), Some(1 << 30));
+        assert_eq!(bytes(&["ring9", "--store", "/d", "--memory", "1GiB"]).ok(), Some((4 << 30) + (512 << 20)));
+    }
+
+    #[test]
     fn sizes_have_units_and_ends() {
         assert_eq!("512MiB".parse(), Ok(Bytes(512 << 20)));
         assert_eq!("2g".parse(), Ok(Bytes(2 << 30)));
         assert_eq!("4096".parse(), Ok(Bytes(4096)));
         assert!("MiB".parse::<Bytes>().is_err() && "1furlong".parse::<Bytes>().is_err());
         assert!("99999999999TiB".parse::<Bytes>().is_err());
+        assert!(store_size("191MiB").is_err() && store_size("192MiB").is_ok());
         assert!(memory("1MiB").is_err() && msize("2MiB").is_err() && msize("1MiB").is_ok());
     }
 }

@@ -8,6 +8,7 @@ use crate::fs::mem::{NODE_BYTES, PAGE_BYTES, PARTS_BYTES, locks};
 use crate::fs::{NAME_BYTES_MAX, TARGET_BYTES_MAX};
 pub use crate::session::MSIZE_MIN;
 use crate::session::{ATTR_BYTES_ALL, BATCH_BYTES_MAX, FID_BYTES_OWN, LATE_BYTES_ALL, TIGHT_LISTING_BYTES_MAX};
+use crate::store::SEGMENTS_MIN;
 use crate::uring::{
     ASK_BYTES, ASKS_MAX, BACKLOG_BYTES_ALL, CLOSING_MAX, GATHER_BYTES, INTAKE_BYTES_MAX, KEPT_BATCH_BYTES_ALL,
     KEPT_GATHERS, SHARED_BYTES, SHARED_COUNT, SPARE_WINDOWS, VIEWS_MAX, WHOLE_BYTES_MAX, WINDOW_BYTES,
@@ -27,6 +28,14 @@ pub const LOG_BYTES_MAX: usize = 64 << 10;
 pub const LOG_WAITING_BYTES_MAX: usize = 256 << 10;
 /// Log lines of one kind in a second. More are left out and counted.
 pub const LOG_LINES_PER_SECOND: u32 = 5;
+/// Smallest `--store-size` in bytes: as many of the smallest segments as a store needs.
+pub const STORE_SIZE_MIN: u64 = SEGMENT_BYTES_MIN * SEGMENTS_MIN;
+/// Smallest and largest segment of a new store in bytes. A smaller one would be full after few of the largest requests, and
+/// a start writes three of them.
+const SEGMENT_BYTES_MIN: u64 = 16 << 20;
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// A store has room for this many segments or more, unless they are of the smallest size.
+const SEGMENTS: u64 = 16;
 /// Memory in bytes for each inode, unless asked otherwise.
 pub const MEMORY_BYTES_PER_INODE: u64 = 1024;
 /// Memory of the fids of all connections together, in bytes; each has [`FID_BYTES_OWN`] in any case. One connection may take
@@ -39,6 +48,18 @@ pub const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Memory of a store in bytes, beside its files: what is not durable yet, and a batch that is put together. A start reads two segments
 /// at a time before anything else has memory.
 pub const STORE_BYTES_MAX: u64 = crate::store::MEMORY_BYTES_MAX;
+
+/// Most bytes that a store takes on disk, unless asked otherwise, for this much memory: the log since the last checkpoint
+/// and the files once more, for files that fill the memory, and a stock.
+pub const fn store_size_usual(memory: u64) -> u64 {
+    4 * memory + (512 << 20)
+}
+
+/// Bytes of a segment of a new store that may take this many bytes on disk.
+pub fn segment_bytes(store_bytes: u64) -> u64 {
+    let share = (store_bytes / SEGMENTS).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+    1 << share.ilog2()
+}
 
 // Work. No operation takes work that grows with what clients have stored; these bound it, each with its
 // reason where it stands:
@@ -156,6 +177,15 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_has_room_for_some_segments() {
+        for (store_bytes, wanted) in [(STORE_SIZE_MIN, 16), (512 << 20, 32), (1 << 30, 64), (5 << 30, 64)] {
+            let segment_bytes = segment_bytes(store_bytes);
+            assert_eq!(segment_bytes, wanted << 20);
+            assert!(store_bytes / segment_bytes >= SEGMENTS_MIN);
+        }
+    }
 
     #[test]
     fn what_was_asked_for_is_kept_and_the_rest_gives_way() {

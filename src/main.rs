@@ -1,21 +1,22 @@
 //! The server program: flags to bounds, trees, ring and listeners; then it runs the loop.
 //!
 //! Here are also the start of the log, the tables of users and groups, the ready line, and the
-//! exit codes.
+//! exit codes. `durable` has what is said and done about a store.
 //! This is the one file that names every concrete tree.
 
+mod durable;
 mod flags;
 
 use anyhow::{Context, anyhow, bail};
 use flags::{Command, Flags, Serve};
 use log::LevelFilter;
-use ring9::arena::Arena;
+use ring9::arena::{Arena, Gauge, Heads, Memory};
 use ring9::client::Address;
 use ring9::fs::ctl::{self, Ctl};
 use ring9::fs::dev::{self, Dev};
 use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{self, Mem};
-use ring9::fs::{Remote, Simple};
+use ring9::fs::{At, Remote, Service, Simple};
 use ring9::limits::{self, Bounds};
 use ring9::logging::{self, Log, Logger, direct};
 use ring9::session::{Budget, Users};
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     let flags = Flags::of_process();
     let serve = match flags.command {
         Some(Command::Check(serve)) => return check(&serve),
+        Some(Command::Store(look)) => return durable::look(&look),
         Some(Command::Serve(serve)) => serve,
         None => flags.serve,
     };
@@ -89,18 +91,18 @@ fn check(serve: &Serve) -> ExitCode {
         look.at("--groups", users(serve).map(|_| format!("{} can be read", path.display())), EXIT_NO_INPUT);
     }
     let bounds = bounds(serve);
-    let fits = bounds.is_ok();
+    let fits = bounds.as_ref().ok().map(|(bounds, _)| *bounds);
     let found = bounds.map(|(bounds, warning)| {
         let bound = format!(
             "at most {} MiB, {} connections, {} inodes",
-            bounds.total() >> 20,
+            (bounds.total() + beside(serve)) >> 20,
             bounds.connections,
             bounds.inodes
         );
         warning.map_or(bound.clone(), |warning| format!("{bound}; {warning}"))
     });
     look.at("what it may take", found, 1);
-    let kernel = uring::check(fits.then(|| populated(serve, serve.memory.0)), serve.allowed());
+    let kernel = uring::check(fits.map(|_| populated(serve, serve.memory.0)), serve.allowed());
     if !kernel.can_serve {
         look.code = look.code.or(Some(EXIT_UNAVAILABLE));
     }
@@ -109,6 +111,11 @@ fn check(serve: &Serve) -> ExitCode {
     }
     if serve.require_registered && kernel.can_serve && !kernel.registers {
         look.at("--require-registered", Err(anyhow!("the memory cannot be registered, see above")), 1);
+    }
+    if let (Some(dir), Some(bounds)) = (&serve.store, fits) {
+        let found = durable::check(store(dir, serve), serve.memory.0, tree(serve, bounds, &Users::default(), 0));
+        let code = found.as_ref().err().map_or(1, |refused| refused.exit);
+        look.at("--store", found.map_err(Into::into), code);
     }
     if serve.names_addresses() {
         let listeners = serve.listeners().map(|listeners| {
@@ -170,7 +177,7 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
     };
     let (bounds, warning) = bounds(&serve)?;
     warning.inspect(|warning| log::warn!("{warning}"));
-    let ring = match Kernel::with(bounds.connections as usize, serve.allowed()) {
+    let mut ring = match Kernel::with(bounds.connections as usize, serve.allowed()) {
         Ok(ring) => ring,
         Err(error) => {
             log::error!("{}", uring::explain_setup_error(&error));
@@ -180,9 +187,55 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
     if let Some(cpu) = serve.cpu {
         pin(cpu)?;
     }
-    let mut server = build(ring, &serve, bounds, users, logs)
-        .with_context(|| format!("--memory: {} MiB were asked for", serve.memory.0 >> 20))?;
-    register(&mut server, &serve)?;
+    let (arena, populated) =
+        arena(&serve).with_context(|| format!("--memory: {} MiB were asked for", serve.memory.0 >> 20))?;
+    let parts = (arena.memory(), arena.heads(), arena.gauge());
+    let dev = Dev::new(arena.zeros(), seed(&mut ring));
+    let tree = tree(&serve, bounds, &users, ring.entropy());
+    let base = Base { bounds, users, populated, parts, dev };
+    let Some(dir) = &serve.store else {
+        let files = Simple::from(Mem::new(arena, tree));
+        return run_with(files, say_what_is_lost, ring, base, &serve, logs);
+    };
+    let id = seed(&mut ring).first_chunk().copied().expect("a seed is longer");
+    let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
+    let fail = durable::failure(dir, Arc::clone(&logs.log));
+    match durable::open(store(dir, &serve), arena, tree, (id, at), fail) {
+        Ok(files) => run_with(files, durable::say_what_is_kept, ring, base, &serve, logs),
+        Err(refused) => {
+            log::error!("{refused}");
+            Ok(refused.code())
+        }
+    }
+}
+
+/// The store that the files are to be kept in.
+fn store<'a>(path: &'a Path, serve: &Serve) -> durable::Asked<'a> {
+    durable::Asked { path, store_bytes: serve.store_size(), sync: serve.sync() }
+}
+
+/// What there is beside the files, before they are served.
+struct Base {
+    bounds: Bounds,
+    users: Users,
+    /// Bytes of the memory that are populated.
+    populated: usize,
+    parts: (Memory, Heads, Gauge),
+    dev: Dev,
+}
+
+/// Serves files until a signal comes. `last` says what becomes of them.
+fn run_with<F: Service>(
+    files: F,
+    last: impl FnOnce(&mut F),
+    ring: Kernel,
+    base: Base,
+    serve: &Serve,
+    logs: &Logs,
+) -> anyhow::Result<ExitCode> {
+    let populated = base.populated;
+    let (mut server, _signals) = build(files, ring, base, serve, logs)?;
+    register(&mut server, populated, serve)?;
 
     // What is removed at the end: the paths of unix sockets.
     let mut removals = Vec::new();
@@ -194,7 +247,7 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
         let (fd, remove) = bound.into_raw();
         let tcp = matches!(shown, Address::Tcp { .. });
         removals.push(remove);
-        server.0.listen(Listener { fd, name: shown.to_string().into(), trust, tcp });
+        server.listen(Listener { fd, name: shown.to_string().into(), trust, tcp });
         if is_open_to_all(&bound_to, trust) {
             log::warn!(
                 target: "open-listener",
@@ -208,7 +261,7 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
         ready.push(shown);
     }
     announce(&ready);
-    let ended = server.0.run(|trees| say_what_is_lost(trees.first())).context("io_uring");
+    let ended = server.run(|trees| last(trees.first())).context("io_uring");
     // For the error, if there is one.
     logs.log.write_directly();
     ended?;
@@ -233,20 +286,27 @@ fn bounds(serve: &Serve) -> anyhow::Result<(Bounds, Option<String>)> {
         warning = Some(format!("serving at most {fit} connections: RLIMIT_NOFILE is at most {files}; {fix}"));
         connections = Some(fit);
     }
-    let available = uring::available_memory();
+    let available = uring::available_memory().saturating_sub(beside(serve));
     let (memory, inodes) = (serve.memory.0, serve.max_inodes);
     let bounds = Bounds::fit(memory, inodes, connections, available).with_context(|| {
         let asked =
             Bounds { memory, inodes: inodes.unwrap_or(memory / limits::MEMORY_BYTES_PER_INODE), connections: wanted };
-        let holders: Vec<_> = asked.holders().iter().map(|(who, bytes)| format!("{who} {}", bytes >> 20)).collect();
+        let store = serve.store.is_some().then_some(("store", beside(serve)));
+        let holders = asked.holders().into_iter().chain(store);
+        let holders: Vec<_> = holders.map(|(who, bytes)| format!("{who} {}", bytes >> 20)).collect();
         format!(
             "this server could take {} MiB ({}), and there are {}; less --memory, --max-connections or --max-inodes",
-            asked.total() >> 20,
+            (asked.total() + beside(serve)) >> 20,
             holders.join(", "),
-            available >> 20
+            uring::available_memory() >> 20
         )
     })?;
     Ok((bounds, warning))
+}
+
+/// Bytes that the store may take of memory, beside its files.
+fn beside(serve: &Serve) -> u64 {
+    if serve.store.is_some() { limits::STORE_BYTES_MAX } else { 0 }
 }
 
 /// Names of users and groups. This machine's tables may be missing, the one that was asked for may not.
@@ -259,43 +319,49 @@ fn users(serve: &Serve) -> anyhow::Result<Users> {
     Ok(Users::parse(&read("/etc/passwd"), &groups))
 }
 
-/// The trees, each under its attach names.
-type Trees = Join<Simple<Mem>, Join<Simple<Dev>, Join<Simple<Ctl>, End>>>;
+/// The files, and the trees of the server itself, each under its attach names.
+type Trees<F> = Join<F, Join<Simple<Dev>, Join<Simple<Ctl>, End>>>;
 
-fn join(mem: Mem, dev: Dev, ctl: Ctl) -> Trees {
+fn join<F: Service>(files: F, dev: Dev, ctl: Ctl) -> Trees<F> {
     let ctl = Join::new((ctl::ATTACH_NAMES, ctl.into()), End);
     let dev = Join::new((dev::ATTACH_NAMES, dev.into()), ctl);
-    Join::new((mem::ATTACH_NAMES, mem.into()), dev)
+    Join::new((mem::ATTACH_NAMES, files), dev)
 }
 
-/// The loop with its trees; beside it what keeps the signal descriptor open, and the bytes to register.
-fn build(
-    mut ring: Kernel,
-    serve: &Serve,
-    bounds: Bounds,
-    users: Users,
-    logs: &Logs,
-) -> anyhow::Result<(Server<Kernel, Trees>, Signals, usize)> {
+/// The memory for files; beside it how many bytes of it are populated.
+fn arena(serve: &Serve) -> anyhow::Result<(Arena, usize)> {
     let arena = Arena::new(usize::try_from(serve.memory.0)?)?;
     let populated = populated(serve, arena.memory().len() as u64) as usize;
     arena.memory().populate(0..populated).with_context(|| {
         format!("{} MiB do not fit into the free memory of this machine; less --memory", populated >> 20)
     })?;
-    let parts = (arena.memory(), arena.heads(), arena.gauge());
-    let (zeros, gauge) = (arena.zeros(), arena.gauge());
-    let stats = Rc::new(Stats::default());
-    stats.counters.memory_bound_bytes.add(bounds.total());
-    let options = mem::Options {
+    Ok((arena, populated))
+}
+
+/// How the tree of files is made.
+fn tree(serve: &Serve, bounds: Bounds, users: &Users, hash_key: u64) -> mem::Options {
+    mem::Options {
         inodes_max: bounds.inodes as usize,
-        hash_key: ring.entropy(),
+        hash_key,
         groups: serve.groups.is_some().then(|| users.memberships().collect()),
         atime: serve.atime(),
         ..mem::Options::default()
-    };
-    let mem = Mem::new(arena, options);
-    let dev = Dev::new(zeros, seed(&mut ring));
-    let ctl = Ctl::new(Rc::clone(&stats), gauge, Arc::clone(&logs.kept));
-    let trees = join(mem, dev, ctl);
+    }
+}
+
+/// The loop with its trees; beside it what keeps the signal descriptor open.
+fn build<F: Service>(
+    files: F,
+    ring: Kernel,
+    base: Base,
+    serve: &Serve,
+    logs: &Logs,
+) -> anyhow::Result<(Server<Kernel, Trees<F>>, Signals)> {
+    let Base { bounds, users, populated, parts, dev } = base;
+    let stats = Rc::new(Stats::default());
+    stats.counters.memory_bound_bytes.add(bounds.total() + beside(serve));
+    let ctl = Ctl::new(Rc::clone(&stats), parts.2, Arc::clone(&logs.kept));
+    let trees = join(files, dev, ctl);
     let signals = Signals::new()?;
     let options = uring::Options {
         msize_max: serve.msize.0 as u32,
@@ -309,11 +375,11 @@ fn build(
         grow: serve.grow.then(|| Grow::from(populated)),
         log: Some(LogTo { log: Arc::clone(&logs.log), fd: std::io::stderr().as_raw_fd() }),
     };
-    Ok((Server::new(ring, trees, parts, options), signals, populated))
+    Ok((Server::new(ring, trees, parts, options), signals))
 }
 
 /// The last line of a server: its files were nowhere else.
-fn say_what_is_lost(files: &Mem) {
+fn say_what_is_lost(files: &mut Simple<Mem>) {
     let (files, bytes) = files.count();
     log::info!("ended; lost, since they were in memory only: {files} files, {bytes} bytes");
 }
@@ -325,14 +391,13 @@ fn seed(ring: &mut Kernel) -> [u8; 32] {
 }
 
 /// Registers the arena, or says in one line why it is served without.
-fn register(server: &mut (Server<Kernel, Trees>, Signals, usize), serve: &Serve) -> anyhow::Result<()> {
-    let (server, _, bytes) = server;
+fn register<F: Service>(server: &mut Server<Kernel, Trees<F>>, bytes: usize, serve: &Serve) -> anyhow::Result<()> {
     let features = server.ring().features();
-    let Err(error) = server.register(*bytes) else { return Ok(()) };
+    let Err(error) = server.register(bytes) else { return Ok(()) };
     let why = if !features.vectored_fixed {
         "this kernel has no WRITEV_FIXED (Linux 6.15 has); boot a newer one".to_owned()
     } else {
-        format!("io_uring_register(2): {error}; {}", uring::memlock_advice(*bytes as u64))
+        format!("io_uring_register(2): {error}; {}", uring::memlock_advice(bytes as u64))
     };
     if serve.require_registered {
         bail!("--require-registered: {why}");

@@ -99,7 +99,7 @@ fn is_test(file: &str) -> bool {
 fn rooms_name_only_their_neighbours() {
     let mut wrong = Vec::new();
     for (file, text) in sources() {
-        if is_test(&file) || file == "main.rs" || file == "flags.rs" {
+        if is_test(&file) || ["main.rs", "flags.rs", "durable.rs"].contains(&file.as_str()) {
             continue;
         }
         let room = EDGES.iter().filter(|(room, _)| file.starts_with(room)).max_by_key(|(room, _)| room.len());
