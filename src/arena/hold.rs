@@ -159,6 +159,7 @@ impl SharedArena {
     }
 
     /// A slice of `place`, with its hold on block `id`. Whether its owner was the only holder before.
+    #[inline(always)]
     pub(super) fn pin(&'static self, id: u32, place: Range<usize>) -> (Slice, bool) {
         // Acquire: as in `holders`.
         let before = self.hold(id).holders.fetch_add(1, Ordering::Acquire);

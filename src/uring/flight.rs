@@ -188,6 +188,8 @@ impl Outbound {
     }
 
     /// Submits a send of what is left, or of a first part of it, of `most` bytes at most. `None` if the queue is full.
+    /// One place calls it, but once for each kind of tree in the program: so it would not be inlined by itself.
+    #[inline(always)]
     pub(crate) fn start(
         &mut self,
         ring: &mut impl Ring,
