@@ -159,6 +159,10 @@ impl<A: Service, B: Service> Service for Join<A, B> {
         self.first.has_work() || self.rest.has_work()
     }
 
+    fn refused(&self, file: FileId) -> Gate {
+        if file.tree() == 0 { self.first.refused(file) } else { self.rest.refused(file.in_rest()).behind(1) }
+    }
+
     fn is_open(&self, gate: Gate) -> bool {
         if gate.tree() == 0 { self.first.is_open(gate) } else { self.rest.is_open(gate.in_rest()) }
     }

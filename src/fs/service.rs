@@ -390,6 +390,12 @@ pub trait Service {
         false
     }
 
+    /// The gate of the error that [`grant`](Self::grant) or [`extend`](Self::extend) has answered just now.
+    fn refused(&self, file: FileId) -> Gate {
+        let _ = file;
+        Gate::OPEN
+    }
+
     /// Whether replies with this gate may leave.
     fn is_open(&self, gate: Gate) -> bool {
         let _ = gate;

@@ -99,14 +99,15 @@ impl<S: Service> Session<S> {
             _ => return self.refuse(request, Error::EINVAL, size - head.len()),
         };
         let left = count as usize;
-        let granted = self.check_writable(fid).and_then(|held| {
+        let open = |error| (error, Gate::OPEN);
+        let granted = self.check_writable(fid).map_err(open).and_then(|held| {
             let file = held.file;
             let parts = Parts { request, fid, file, offset, done: 0, left, waits: false, gate: Gate::OPEN };
             if let State::Attr(attr) = &held.state {
-                attr.check(offset, left)?;
+                attr.check(offset, left).map_err(open)?;
                 return Ok(Inbound::Parts(parts));
             }
-            Ok(match fs.grant(file, offset, count, at)? {
+            Ok(match fs.grant(file, offset, count, at).map_err(|error| (error, fs.refused(file)))? {
                 Payload::Memory(grant) => Inbound::Landing { request, file, landing: Some(Landing(grant)) },
                 Payload::Discarded => Inbound::Skipping { request, left, answer: Ok(count), gate: Gate::OPEN },
                 Payload::Parts => Inbound::Parts(parts),
@@ -114,7 +115,7 @@ impl<S: Service> Session<S> {
         });
         self.inbound = match granted {
             Ok(inbound) => inbound,
-            Err(error) => Inbound::Skipping { request, left, answer: Err(error), gate: Gate::OPEN },
+            Err((error, gate)) => Inbound::Skipping { request, left, answer: Err(error), gate },
         };
         Ok(())
     }
@@ -266,7 +267,8 @@ impl<S: Service> Session<S> {
         }
         if let Err(error) = fs.extend(*file, grant) {
             // What has landed goes with the grant: nothing was written.
-            self.inbound = Inbound::Skipping { request, left, answer: Err(error), gate: Gate::OPEN };
+            let gate = fs.refused(*file);
+            self.inbound = Inbound::Skipping { request, left, answer: Err(error), gate };
         }
     }
 

@@ -142,6 +142,10 @@ impl<T: Service, H: Hook> Service for Wrapped<T, H> {
         self.hook.has_work(&self.tree)
     }
 
+    fn refused(&self, file: FileId) -> Gate {
+        self.tree.refused(file)
+    }
+
     fn is_open(&self, gate: Gate) -> bool {
         self.hook.is_open(&self.tree, gate)
     }

@@ -45,6 +45,20 @@ fn replies_wait_for_their_gates_errors_too_and_open_ones_overtake() {
     late.ends();
 }
 
+/// A payload that has no place is thrown away, and then its error waits for the gate that it had.
+#[test]
+fn the_error_of_a_payload_without_a_place_waits_for_its_gate() {
+    let mut late = gated();
+    late.tree.gate = Gate(3);
+    late.send(1, &write(1, (1 << 63) - 10_000, &[7; 20_000]));
+    late.tree.gate = Gate(4);
+    late.send(2, &read(1, 0, 9));
+    assert_eq!(late.kinds(), ["Rread 2"]);
+    late.tree.opened = Gate(3);
+    assert_eq!(late.kinds(), ["Rlerror 1 27"]);
+    late.ends();
+}
+
 /// What the reply to a Txattrwalk waits for, those that show the value wait for as well.
 #[test]
 fn the_value_of_an_attribute_waits_for_its_gate() {

@@ -143,6 +143,10 @@ impl Service for Slow {
         Service::extend(&mut self.tree, file, grant)
     }
 
+    fn refused(&self, _: FileId) -> Gate {
+        self.gate
+    }
+
     fn is_open(&self, gate: Gate) -> bool {
         gate <= self.opened
     }
