@@ -178,9 +178,6 @@ fn remarks(report: &Report) -> Vec<(&'static str, String)> {
             format!("{} names are removed: they were to be when their files are closed", found.doomed),
         ));
     }
-    if found.nameless > 0 {
-        remarks.push(("nameless files", format!("{} files without a name are gone: they were open", found.nameless)));
-    }
     remarks
 }
 

@@ -116,6 +116,14 @@ impl Dir<'_> {
         Ok(true)
     }
 
+    /// The numbers of the segments that are there, in order.
+    pub(super) fn segments(&self) -> Opened<Vec<u64>> {
+        let names = self.names()?;
+        let mut numbers: Vec<u64> = names.iter().flatten().filter_map(|name| segment_number(name)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
     /// Removes all segments but these.
     pub(super) fn keep_segments(&self, kept: Range<u64>) -> Opened<()> {
         for name in self.names()?.into_iter().flatten() {

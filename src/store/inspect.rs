@@ -124,8 +124,10 @@ pub fn show(path: &Path) -> Opened<Option<Overview>> {
     let superblock =
         Superblock::choose_parsed(copies).map_err(|wrong| NotOpened::Superblock(path.to_owned(), wrong))?;
     let mut segments = dir.with("", segments(path))?;
+    let present: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
     let end = scan(
         &superblock,
+        &present,
         |number, into| dir.read(&segment_name(number), into).map_err(Box::new),
         |batch| {
             let number = batch.head.segment;

@@ -96,6 +96,12 @@ impl fmt::Display for NotOpened {
                 segment_name(later.segment),
                 later.offset
             ),
+            NotOpened::Damaged(dir, Damage::Length { segment, bytes }) => write!(
+                f,
+                "{}: {} has {bytes} bytes, and not those of the other segments",
+                dir.display(),
+                segment_name(*segment)
+            ),
             NotOpened::Damaged(dir, Damage::Refused(at, why)) => {
                 write!(f, "{}: {} at byte {}: {why}", dir.display(), segment_name(at.segment), at.offset)
             }
@@ -106,8 +112,8 @@ impl fmt::Display for NotOpened {
 
 impl std::error::Error for NotOpened {}
 
-/// Numbers of files that a start passes over where replies do not wait: files with these may have been shown and lost. No more are
-/// made in what may be lost at once.
+/// Numbers of files that a start passes over: where replies do not wait, files with these may have been shown and lost. No more are
+/// made in what may be lost at once. It is done at every start, since the one before may have had another `sync`.
 const PATHS_SKIPPED: u64 = 1 << 24;
 
 /// What a step of a start gives.
@@ -130,17 +136,20 @@ pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Repo
         recover(&dir, &old, mem, at)?
     };
     let last_change = mem.last_change();
-    if how.sync == Sync::Fsync {
+    if !is_new {
         mem.skip_paths(PATHS_SKIPPED);
     }
     // Batches of this start are in new files, which no write of an earlier process can reach.
     let mut next = if is_new { next } else { next.in_next_segment() };
     let segment_bytes = old.segment_bytes;
-    // What an earlier start had in stock is made anew, so its room is free; what a checkpoint has left over is as well.
-    dir.keep_segments(old.segment..next.segment)?;
-    // Both copies say the same before any batch of this epoch is written, so either of them may be damaged.
+    // Both copies say the same before any segment is removed, and before any batch of this epoch is written. So either of them
+    // may be damaged.
     let first = Superblock { generation: old.generation + 1, epoch: old.epoch + 1, ..old };
     let superblock = Superblock { generation: first.generation + 1, ..first };
+    let raise = || dir.write_superblock(&first).and_then(|_| dir.write_superblock(&superblock));
+    let raised = if is_new { None } else { Some(raise()?) };
+    // What an earlier start had in stock is made anew, so its room is free; what a checkpoint has left over is as well.
+    dir.keep_segments(old.segment..next.segment)?;
     // Whatever the bound is, a checkpoint fits beside the log.
     let needed = packed(mem.live_bytes()).div_ceil(segment_bytes) + STOCK;
     let extent = Extent {
@@ -155,19 +164,25 @@ pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Repo
     for number in next.segment..=next.segment + STOCK {
         match dir.make_segment(number, segment_bytes, is_direct) {
             // Serving begins with fewer in stock.
-            Err(NotOpened::Io(_, error)) if error.kind() == io::ErrorKind::StorageFull && !segments.is_empty() => break,
+            Err(NotOpened::Io(_, error)) if is_full(&error) && !segments.is_empty() => break,
             made => segments.push((number, Descriptor(made?.into_raw_fd()))),
         }
     }
-    dir.write_superblock(&first)?;
-    let file = Descriptor(dir.write_superblock(&superblock)?.into_raw_fd());
+    // A new store has a superblock once it has a segment.
+    let file = raised.map_or_else(raise, Ok)?;
+    let file = Descriptor(file.into_raw_fd());
     (next.epoch, next.epoch_max) = (superblock.epoch, superblock.epoch);
     // The lock is held until the process ends.
     let dir = Descriptor(dir.into_file().into_raw_fd());
     let log = Log::new(next, extent, Stock::new(dir, is_direct, mem.arena().zeros()), segments);
     let How { store_bytes, margin_bytes: margin, sync, fail, .. } = how;
     let keeping = Keeping { segment_bytes, store_bytes, margin, sync, last_change, fail };
-    Ok((Stored::new(mem, log, Checkpoint::new(dir, file, superblock), is_new, keeping), report))
+    Ok((Stored::new(mem, log, Checkpoint::new(dir, file, superblock), keeping), report))
+}
+
+/// Whether there is no more room, on the disk or for the user.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The tree that the log of a store makes, and how the log ends.
@@ -180,6 +195,7 @@ pub(super) fn recover(
     let mut replay = Replay::new(mem);
     let end = scan(
         old,
+        &dir.segments()?,
         |number, into| dir.read(&segment_name(number), into).map_err(Box::new),
         |batch| {
             replay.set_partial(batch.head.last_lsn <= old.whole);

@@ -60,8 +60,6 @@ pub struct Stored {
     base: u64,
     /// Files that were opened with O_SYNC or O_DSYNC, where only these wait.
     sync_files: BTreeSet<FileId>,
-    /// The first time that serving begins: the root gets its times.
-    is_new: bool,
     has_failed: bool,
     /// Serving ends: no checkpoint begins.
     is_ending: bool,
@@ -104,8 +102,9 @@ fn needs(call: &Call<'_>) -> Needs {
         | Call::Link { .. }
         | Call::Rename { .. }
         | Call::RenameFile { .. }
-        | Call::SetXattr { value: Some(_), .. }
-        | Call::Wstat { .. } => Needs::Room,
+        | Call::SetXattr { value: Some(_), .. } => Needs::Room,
+        Call::Wstat { change, .. } if change.size.is_some_and(|size| size > 0) => Needs::Room,
+        Call::Wstat { .. } => Needs::Removal,
         Call::Open { flags, .. } if flags.truncate || flags.remove_on_close => Needs::Removal,
         Call::Unlink { .. } | Call::Remove { .. } | Call::SetXattr { .. } => Needs::Removal,
         _ => Needs::Nothing,
@@ -113,7 +112,7 @@ fn needs(call: &Call<'_>) -> Needs {
 }
 
 impl Stored {
-    pub(super) fn new(tree: Mem<Watched>, log: Log, checkpoint: Checkpoint, is_new: bool, how: Keeping) -> Stored {
+    pub(super) fn new(tree: Mem<Watched>, log: Log, checkpoint: Checkpoint, how: Keeping) -> Stored {
         let lsn = log.durable();
         Stored {
             tree: tree.into(),
@@ -124,7 +123,6 @@ impl Stored {
             changed_lsn: lsn,
             base: 0,
             sync_files: BTreeSet::new(),
-            is_new,
             has_failed: false,
             is_ending: false,
         }
@@ -283,7 +281,8 @@ impl Service for Stored {
     const NEEDS_ASKS: bool = true;
 
     fn init(&mut self, at: At) -> Result<()> {
-        if self.is_new {
+        // Nothing was ever kept: the root gets its times.
+        if self.lsn == 0 {
             self.tree.init(self.moment(at))?;
         }
         // What recovery has changed is a change like any other.
@@ -343,13 +342,12 @@ impl Service for Stored {
     }
 
     fn grant(&mut self, file: FileId, offset: u64, count: u32, at: At) -> Result<Payload> {
-        let granted =
-            self.check_room(Needs::Room).and_then(|()| Service::grant(&mut self.tree, file, offset, count, at));
-        match granted {
-            // An error may show changes that are not durable yet, and has no gate here. A write has one.
-            Err(_) if self.how.sync == Sync::Always && self.gate() != Gate::OPEN => Ok(Payload::Parts),
-            granted => granted,
-        }
+        self.check_room(Needs::Room)?;
+        Service::grant(&mut self.tree, file, offset, count, at)
+    }
+
+    fn refused(&self, _: FileId) -> Gate {
+        if self.how.sync == Sync::Always { self.gate() } else { Gate::OPEN }
     }
 
     fn extend(&mut self, file: FileId, grant: &mut Grant) -> Result<()> {
@@ -361,7 +359,9 @@ impl Service for Stored {
     }
 
     fn has_work(&self) -> bool {
-        Service::has_work(&self.tree)
+        // A part of a checkpoint may find nothing to mark, and then no completion brings the next turn.
+        let is_sweeping = !self.has_failed && self.checkpoint.swept().is_some() && self.log.is_idle();
+        Service::has_work(&self.tree) || is_sweeping && self.room().share(self.log.left_in_segment()) > 0
     }
 
     fn is_open(&self, gate: Gate) -> bool {

@@ -32,8 +32,10 @@ fn read(image: &Image, arena: Arena) -> (Arena, std::result::Result<(u64, bool, 
         Err(wrong) => return (arena, Err(wrong.to_string())),
     };
     let mut replay = Replay::new(Mem::new(arena, how().tree));
+    let present: Vec<u64> = image.segments.keys().copied().collect();
     let end = scan(
         &superblock,
+        &present,
         |number, into| {
             let segment = image.segments.get(&number);
             segment.into_iter().for_each(|bytes| into.clone_from(bytes));

@@ -209,3 +209,39 @@ fn a_store_in_which_nothing_changes_writes_nothing() {
     }
     assert_eq!((disk.done, served.store.checkpoints()), (done, checkpoints));
 }
+
+/// A part of a checkpoint may find nothing but places of files that are gone. Then nothing is written whose end would bring the
+/// next turn, so the store says that it has work.
+#[test]
+fn a_checkpoint_goes_on_over_empty_places() {
+    let (mut random, mut disk) = (Random::new(4), Disk::new());
+    let tree = Options { inodes_max: 5000, ..how().tree };
+    let how = How { store_bytes: 400 * SEGMENT_BYTES, margin_bytes: 0, tree, ..how() };
+    let mut served = Served::new(open(disk.path(), arena(), how, at(1)).expect("a store").0, 10);
+    served.is_blind = true;
+    let dir = served.root();
+    let names: Vec<String> = (0..4000).map(|n| n.to_string()).collect();
+    for name in &names {
+        let make = Call::Make { dir, name: name.as_bytes(), what: Make::Fifo, mode: 0o644, gid: None, enter: false };
+        served.call(make, Show::Nothing).expect("room");
+        disk.pump(&mut served.store, &mut random, usize::MAX);
+    }
+    for name in &names {
+        served.call(Call::Unlink { dir, name: name.as_bytes(), want_dir: false }, Show::Nothing).expect("it is there");
+        disk.pump(&mut served.store, &mut random, usize::MAX);
+    }
+    let (mut paused, checkpoints) = (0, served.store.checkpoints());
+    while served.store.checkpoints() < checkpoints + 2 {
+        let make = Call::Make { dir, name: b"f", what: Make::Fifo, mode: 0o644, gid: None, enter: false };
+        if served.call(make, Show::Nothing).is_err() {
+            let _ = served.call(Call::Unlink { dir, name: b"f", want_dir: false }, Show::Nothing);
+        }
+        disk.pump(&mut served.store, &mut random, usize::MAX);
+        if served.store.is_in_checkpoint() && !served.store.has_asks() {
+            assert!(served.store.has_work(), "nothing else brings the next turn");
+            paused += 1;
+        }
+    }
+    assert!(paused > 0, "some part has found nothing");
+    served.close(dir);
+}

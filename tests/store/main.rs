@@ -111,6 +111,7 @@ impl Served {
         self.serial += 1;
         let op = OpId { peer: 1, serial: self.serial };
         let before = self.store.tree().changes();
+        let shows = !matches!(call, Call::Close { .. });
         let Outcome::Done(answer) = self.store.call(op, call, show, at(self.clock)) else {
             panic!("a tree in memory answers at once");
         };
@@ -119,7 +120,10 @@ impl Served {
             self.shapes.insert(lsn, shape(self.store.tree()));
             self.changed = lsn;
         }
-        self.waiting.push((answer.gate, self.changed));
+        // A reply without a gate leaves at once.
+        if shows || answer.gate != Gate::OPEN {
+            self.waiting.push((answer.gate, self.changed));
+        }
         (answer.result, answer.gate)
     }
 
@@ -213,7 +217,7 @@ impl Served {
         let Served { store, shown, waiting, .. } = self;
         waiting.retain(|&(gate, shows)| {
             let is_open = store.is_open(gate);
-            if is_open && gate != Gate::OPEN {
+            if is_open {
                 *shown = (*shown).max(shows);
             }
             !is_open

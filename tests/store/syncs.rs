@@ -29,12 +29,17 @@ fn all_replies_wait_for_what_they_show_and_reads_of_durable_files_for_nothing() 
     let make = Call::Make { dir, name: b"f", what: Make::Dir, mode: 0o755, gid: None, enter: false };
     let (made, gate) = served.answer(make, Show::Nothing);
     assert!(made.is_err() && !served.store.is_open(gate));
-    // Where a payload would land is asked without a gate, so an error comes with the write.
-    let beyond = |served: &mut Served| served.store.grant(file, u64::MAX - 5, 100, at(10));
-    assert!(matches!(beyond(&mut served), Ok(ring9::fs::Payload::Parts)));
+    // Where a payload would land is asked apart from the write, and so is the gate of an error.
+    let beyond = |served: &mut Served| {
+        let granted = served.store.grant(file, u64::MAX - 5, 100, at(10));
+        assert!(matches!(granted, Err(ring9::fs::Error::EFBIG)));
+        served.store.refused(file)
+    };
+    let refused = beyond(&mut served);
+    assert!(refused != Gate::OPEN && !served.store.is_open(refused));
     disk.pump(&mut served.store, &mut random, usize::MAX);
-    assert!(served.store.is_open(gate));
-    assert!(matches!(beyond(&mut served), Err(ring9::fs::Error::EFBIG)));
+    assert!(served.store.is_open(gate) && served.store.is_open(refused));
+    assert_eq!(beyond(&mut served), Gate::OPEN);
     // A read moves the access time, which is told with the next change: it waits for nothing, and nothing is written.
     let asks = disk.done;
     served.clock += 100;
@@ -52,7 +57,7 @@ fn where_clients_ask_for_it_only_these_replies_wait() {
     let (file, gate) = create(&mut served, b"f", WRITE);
     assert_eq!(gate, Gate::OPEN);
     let (_, gate) = served.answer(Call::Write { file, offset: 0, data: b"bytes" }, Show::Nothing);
-    assert_eq!(gate, Gate::OPEN);
+    assert_eq!((gate, served.store.refused(file)), (Gate::OPEN, Gate::OPEN));
     let (_, gate) = served.answer(Call::Fsync { file, data_only: true }, Show::Nothing);
     assert!(gate != Gate::OPEN && !served.store.is_open(gate));
     disk.pump(&mut served.store, &mut random, usize::MAX);

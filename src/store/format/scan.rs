@@ -52,6 +52,13 @@ pub struct End {
 pub enum Damage<E> {
     /// There is no segment where the log begins.
     NoSegment(u64),
+    /// A segment has another length than those of its store.
+    Length {
+        /// The segment.
+        segment: u64,
+        /// Its bytes.
+        bytes: u64,
+    },
     /// A batch is bad, and it was whole once: the head of a later one is at `later`.
     Batch {
         /// The bad batch.
@@ -63,16 +70,19 @@ pub enum Damage<E> {
     Refused(Place, E),
 }
 
-/// Goes through the log that begins where `start` says. `read` puts the bytes of a segment into a buffer, all of them, or
+/// Goes through the log that begins where `start` says. `present`: the numbers of all segments that are there, in order: a later
+/// batch may be behind one that is missing. `read` puts the bytes of a segment into a buffer, all of them, or
 /// answers false if there is no segment of this number. `each` is given every batch, in order.
 pub fn scan<E>(
     start: &Superblock,
+    present: &[u64],
     mut read: impl FnMut(u64, &mut Vec<u8>) -> Result<bool, E>,
     mut each: impl FnMut(&Batch<'_>) -> Result<(), E>,
 ) -> Result<End, Damage<E>> {
     let mut get = |segment, into: &mut Vec<u8>| {
-        let had = read(segment, into);
-        had.map_err(|error| Damage::Refused(Place { segment, offset: 0 }, error))
+        let had = read(segment, into).map_err(|error| Damage::Refused(Place { segment, offset: 0 }, error))?;
+        let bytes = into.len() as u64;
+        if had && bytes != start.segment_bytes { Err(Damage::Length { segment, bytes }) } else { Ok(had) }
     };
     let mut end = End { next: Next::from(start), batches: 0, bytes: 0, torn: None };
     let (mut here, mut further) = (Vec::new(), Vec::new());
@@ -80,7 +90,7 @@ pub fn scan<E>(
         return Err(Damage::NoSegment(start.segment));
     }
     let mut has_further = get(start.segment + 1, &mut further)?;
-    let why = loop {
+    let (why, why_further) = loop {
         let behind = batch_at(&here, &end.next);
         let in_next = if has_further { batch_at(&further, &end.next.in_next_segment()) } else { Err(Wrong::Short) };
         let goes_on = match (&behind, &in_next) {
@@ -99,24 +109,33 @@ pub fn scan<E>(
                 (end.batches, end.bytes) = (end.batches + 1, end.bytes + batch.head.len());
                 end.next = end.next.behind(&batch);
             }
-            Err(why) => break why,
+            Err(why) => break (why, in_next.err().unwrap_or(Wrong::Short)),
         }
     };
     let at = place(&end.next);
-    let rest = here.get(at.offset as usize..).unwrap_or_default();
-    if rest.iter().take(PAGE_BYTES).any(|&byte| byte != 0) {
-        end.torn = Some(Torn { at, why });
+    let has_bytes = |segment: &[u8], from: u64| {
+        let rest = segment.get(from as usize..).unwrap_or_default();
+        rest.iter().take(PAGE_BYTES).any(|&byte| byte != 0)
+    };
+    let mut bad = Torn { at, why };
+    if has_bytes(&here, at.offset) {
+        end.torn = Some(bad);
+    } else if has_further && has_bytes(&further, 0) {
+        // It did not fit into the rest of the segment.
+        bad = Torn { at: place(&end.next.in_next_segment()), why: why_further };
+        end.torn = Some(bad);
     }
     let mut later = later_head(&here, at.segment, at.offset, &end.next);
-    let mut segment = at.segment + 1;
-    let mut has_segment = has_further;
-    while has_segment && later.is_none() {
-        later = later_head(&further, segment, 0, &end.next);
-        segment += 1;
-        has_segment = get(segment, &mut further)?;
+    for &segment in present.iter().filter(|&&segment| segment > at.segment) {
+        if later.is_some() {
+            break;
+        }
+        if get(segment, &mut further)? {
+            later = later_head(&further, segment, 0, &end.next);
+        }
     }
     match later {
-        Some(later) => Err(Damage::Batch { bad: Torn { at, why }, later }),
+        Some(later) => Err(Damage::Batch { bad, later }),
         None => Ok(end),
     }
 }

@@ -12,6 +12,11 @@ const MAGIC: &[u8; 8] = b"r9store\0";
 /// Where the checksum is.
 const CHECKSUM_AT: usize = 12;
 
+/// Generations, epochs and segments are below it.
+const NUMBERS_MAX: u64 = 1 << 63;
+/// Numbers of changes are below it.
+const LSN_MAX: u64 = 1 << 56;
+
 /// One copy of the superblock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Superblock {
@@ -89,6 +94,11 @@ impl Superblock {
         }
         if !found.offset.is_multiple_of(page) || found.offset > found.segment_bytes {
             return Err(Wrong::Field("offset"));
+        }
+        // No store comes to such numbers; those that follow them are to have room.
+        let fits = [found.generation, found.epoch, found.segment].into_iter().all(|number| number < NUMBERS_MAX);
+        if !fits || !(1..LSN_MAX).contains(&found.lsn) {
+            return Err(Wrong::Field("number"));
         }
         Ok(found)
     }

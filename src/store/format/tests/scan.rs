@@ -62,16 +62,23 @@ impl Log {
         let mut last = start.lsn - 1;
         let read = |segment: u64, into: &mut Vec<u8>| {
             let found = segment.checked_sub(7).and_then(|at| self.segments.get(at as usize));
+            let found = found.filter(|segment| !segment.is_empty());
             found.inspect(|bytes| into.clone_from(bytes));
             Ok(found.is_some())
         };
-        let end = scan(start, read, |batch| {
+        let end = scan(start, &self.present(), read, |batch| {
             assert_eq!(batch.head.first_lsn, last + 1);
             last = batch.head.last_lsn;
             Ok(())
         })?;
         assert_eq!(end.next.lsn, last + 1);
         Ok(end)
+    }
+
+    /// The numbers of its segments; one without bytes is missing.
+    fn present(&self) -> Vec<u64> {
+        let there = self.segments.iter().zip(7..).filter(|(segment, _)| !segment.is_empty());
+        there.map(|(_, number)| number).collect()
     }
 
     fn place(&self, batch: usize) -> Place {
@@ -138,13 +145,13 @@ fn a_torn_tail_is_cut_and_reported() {
         assert_eq!((end.batches, end.next.lsn - 1), (last as u64, log.end_behind(last)));
         match end.torn {
             Some(torn) => {
-                assert_eq!(torn.at, Place { segment: end.next.segment, offset: end.next.offset });
+                assert_eq!(torn.at, at);
                 cut += 1;
             }
-            // Nothing of its first page is there, or it is the first one of a segment that nothing else has reached.
+            // Nothing of its first page is there.
             None => {
                 let page = &log.segments[segment][offset..offset + PAGE_BYTES];
-                assert!(page.iter().all(|&byte| byte == 0) || at.offset == 0, "{at:?}");
+                assert!(page.iter().all(|&byte| byte == 0), "{at:?}");
                 silent += 1;
             }
         }
@@ -169,13 +176,12 @@ fn a_flipped_bit_is_found_wherever_it_is() {
             match found {
                 Err(Damage::Batch { bad: Torn { at, .. }, later }) => {
                     assert!(number < last, "{number}");
-                    // Where a segment ends and its next one is bad, the end of the first one is where a batch was expected.
-                    assert!(at == bad || bad.offset == 0 && at.segment + 1 == bad.segment, "{at:?} {bad:?}");
+                    assert_eq!(at, bad);
                     assert_eq!(later, log.place(number + 1));
                 }
                 Ok(end) => {
                     assert_eq!((number, end.batches), (last, last as u64));
-                    assert!(end.torn.is_some() || bad.offset == 0);
+                    assert_eq!(end.torn.map(|torn| torn.at), Some(bad));
                 }
                 other => panic!("{other:?}"),
             }
@@ -186,6 +192,54 @@ fn a_flipped_bit_is_found_wherever_it_is() {
     log.segments[behind.0][behind.1] ^= 4;
     let end = log.scan().expect("nothing is lost");
     assert_eq!((end.batches, end.torn.map(|torn| torn.why)), (9, Some(Wrong::Magic)));
+}
+
+/// The last batch of a log may be the first of its segment. It is reported as any other one.
+#[test]
+fn a_torn_batch_at_the_start_of_a_segment_is_reported() {
+    let mut random = Random(0x5e6);
+    for seed in 1..20 {
+        let mut log = log(seed, 4);
+        // As after a start, which goes on in a new segment.
+        log.next = log.next.in_next_segment();
+        log.segments.push(vec![0; SEGMENT_BYTES]);
+        log.add(&mut random);
+        let (segment, offset, len, _) = log.batches[4];
+        assert_eq!(offset, 0);
+        log.segments[segment][random.below(len)] ^= 1;
+        let end = log.scan().expect("there is no later batch");
+        assert_eq!((end.batches, end.torn.map(|torn| torn.at)), (4, Some(log.place(4))));
+    }
+}
+
+/// Segments that are missing or cut short, wherever they are, are no end of the log.
+#[test]
+fn a_segment_that_is_missing_or_short_is_damage() {
+    let (mut cut, mut lost) = (0, 0);
+    for seed in 1..20 {
+        let whole = log(seed, 40);
+        let used = whole.batches.last().map_or(0, |&(segment, ..)| segment);
+        for number in 0..used {
+            let mut log = log(seed, 40);
+            log.segments[number].clear();
+            match log.scan() {
+                Err(Damage::NoSegment(7)) if number == 0 => {}
+                Err(Damage::Batch { bad, later }) => {
+                    assert!((bad.at.segment as usize) < number + 7 && later.segment as usize > number + 7);
+                    lost += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for number in 0..=used {
+            let mut log = log(seed, 40);
+            log.segments[number].truncate(SEGMENT_BYTES / 2);
+            let (segment, bytes) = (number as u64 + 7, SEGMENT_BYTES as u64 / 2);
+            assert_eq!(log.scan(), Err(Damage::Length { segment, bytes }));
+            cut += 1;
+        }
+    }
+    assert!(cut > 20 && lost > 20, "{cut} {lost}");
 }
 
 /// A start cuts a torn batch and writes others over it. What is left of it, and of batches that the earlier start wrote
@@ -252,11 +306,12 @@ fn what_a_batch_says_may_be_refused() {
         }
     };
     let mut count = 0;
-    let ended = scan(&log.start, read(8), |_| {
+    let present = log.present();
+    let ended = scan(&log.start, &present, read(8), |_| {
         count += 1;
         if count == 2 { Err("two is too many") } else { Ok(()) }
     });
     assert_eq!(ended, Err(Damage::Refused(log.place(1), "two is too many")));
-    let ended = scan(&log.start, read(7), |_| Ok(()));
+    let ended = scan(&log.start, &present, read(7), |_| Ok(()));
     assert_eq!(ended, Err(Damage::Refused(Place { segment: 8, offset: 0 }, "no memory")));
 }
