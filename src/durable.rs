@@ -14,7 +14,7 @@ use ring9::limits;
 use ring9::logging::Log;
 use ring9::store::format::{Damage, StoreId, Superblock, VERSION, Wrong};
 use ring9::store::inspect::{self, Checked, Overview, Segment};
-use ring9::store::{self, How, MARGIN_BYTES, NotOpened, Report, SEGMENTS_MIN, Stored, Sync, segment_name};
+use ring9::store::{self, How, MARGIN_BYTES, NotOpened, Report, SEGMENTS_MIN, Stored, SyncMode, segment_name};
 use std::fmt::{self, Write as _};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
@@ -94,7 +94,7 @@ fn advice(why: &NotOpened) -> (u8, &'static str) {
 pub(crate) struct Asked<'a> {
     pub(crate) path: &'a Path,
     pub(crate) store_bytes: u64,
-    pub(crate) sync: Sync,
+    pub(crate) sync: SyncMode,
 }
 
 /// Opens the store in a directory, and says what was found there. `fail` is called once its log cannot be written any more.

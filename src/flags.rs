@@ -6,7 +6,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use ring9::client::Address;
 use ring9::fs::mem::Atime;
 use ring9::limits;
-use ring9::store::Sync;
+use ring9::store::SyncMode;
 use ring9::uring::{Features, Trust};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -158,10 +158,10 @@ impl Serve {
     }
 
     /// Which replies wait for the store.
-    pub(crate) fn sync(&self) -> Sync {
+    pub(crate) fn sync(&self) -> SyncMode {
         match self.sync {
-            None | Some(SyncFlag::Always) => Sync::Always,
-            Some(SyncFlag::Fsync) => Sync::Fsync,
+            None | Some(SyncFlag::Always) => SyncMode::Always,
+            Some(SyncFlag::Fsync) => SyncMode::Fsync,
         }
     }
 

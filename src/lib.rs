@@ -9,7 +9,7 @@
 //! - [`uring`]: the completion loop that moves bytes between sockets and sessions.
 //! - [`client`]: the other end of the wire.
 //! - [`relay`]: a tree that is another 9P server.
-//! - [`store`]: a tree whose changes are kept on disk.
+//! - [`store`]: the durable log of a tree on disk.
 //! - [`logging`]: the path of a log line.
 //! - [`limits`], [`stats`]: every bound, every counter.
 

@@ -16,7 +16,8 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use support::{AT, Random, config};
+use support::random::Random;
+use support::{AT, config};
 
 const LOG: u32 = 1;
 const INTERVALS: u32 = 2;

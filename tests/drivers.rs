@@ -18,7 +18,8 @@ use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use support::fixed::Fixed;
-use support::{Random, Style, drive, drive_on, script::conversation, tree_in};
+use support::random::Random;
+use support::{Style, drive, drive_on, script::conversation, tree_in};
 
 /// What a session answers that is shown everything at once. `region_bytes` shows in Rstatfs, since every region has head slots.
 fn expected(dialect: Dialect, region_bytes: usize) -> Vec<u8> {

@@ -1,8 +1,8 @@
-//! The files of a store, as a start reads, makes and removes them. It may block: nobody is served yet.
+//! The files of a store: a start reads, makes and removes them here. These calls may block, since serving has not begun.
 //!
 //! Must not know: trees, sessions, rings.
 
-use super::format::{PAGE_BYTES, Superblock};
+use super::format::{PAGE_BYTES, Superblock, Wrong};
 use super::open::{NotOpened, Opened};
 use super::stock::{FILE_MODE, NEW_SEGMENT, SEGMENT, ZEROS_BYTES, segment_name, segment_number};
 use nix::fcntl::OFlag;
@@ -19,25 +19,33 @@ const LOST_AND_FOUND: &str = "lost+found";
 
 /// A directory with a store, locked.
 pub(super) struct Dir<'a> {
-    pub(super) path: &'a Path,
-    pub(super) file: File,
+    path: &'a Path,
+    file: File,
+}
+
+/// The segments in a directory by their numbers, in order, each with the bytes of its file.
+pub(super) fn segments(path: &Path) -> io::Result<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if let Some(number) = entry.file_name().to_str().and_then(segment_number) {
+            found.push((number, entry.metadata()?.len()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 impl Dir<'_> {
     /// Opens and locks the directory, or makes it. The lock is held until its file is closed.
     pub(super) fn lock(path: &Path) -> Opened<Dir<'_>> {
-        let io = |error| NotOpened::Io(path.to_owned(), error);
         match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(io(error)),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(NotOpened::Io(path.to_owned(), error));
+            }
             _ => {}
         }
-        let file = File::open(path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(NotOpened::InUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(io(error)),
-        }
-        let dir = Dir { path, file };
+        let dir = Self::open(path, File::try_lock)?;
         dir.sync()?;
         // Its own name is to be durable as well; an earlier start may have ended before that.
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -47,6 +55,21 @@ impl Dir<'_> {
             synced => synced.map_err(|error| NotOpened::Io(parent.to_owned(), error))?,
         }
         Ok(dir)
+    }
+
+    /// The same for those that change nothing: they share the lock with each other, and with no server.
+    pub(super) fn lock_to_look(path: &Path) -> Opened<Dir<'_>> {
+        Self::open(path, File::try_lock_shared)
+    }
+
+    fn open(path: &Path, lock: impl FnOnce(&File) -> Result<(), TryLockError>) -> Opened<Dir<'_>> {
+        let io = |error| NotOpened::Io(path.to_owned(), error);
+        let file = File::open(path).map_err(io)?;
+        match lock(&file) {
+            Ok(()) => Ok(Dir { path, file }),
+            Err(TryLockError::WouldBlock) => Err(NotOpened::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(io(error)),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -86,19 +109,28 @@ impl Dir<'_> {
         Ok(true)
     }
 
-    /// The superblock that counts, if anything was written to its file.
-    pub(super) fn superblock(&self) -> Opened<Option<Superblock>> {
+    /// Both copies of the superblock. `None`: there is no store yet, and nothing else.
+    pub(super) fn copies(&self) -> Opened<Option<[Result<Superblock, Wrong>; 2]>> {
         let mut bytes = Vec::new();
-        if !self.read(SUPERBLOCK, &mut bytes)? || bytes.iter().all(|&byte| byte == 0) {
-            return Ok(None);
+        if self.read(SUPERBLOCK, &mut bytes)? && bytes.iter().any(|&byte| byte != 0) {
+            let copies = [bytes.get(..PAGE_BYTES), bytes.get(PAGE_BYTES..)];
+            return Ok(Some(copies.map(|copy| Superblock::parse(copy.unwrap_or_default()))));
         }
-        let copies = [bytes.get(..PAGE_BYTES).unwrap_or_default(), bytes.get(PAGE_BYTES..).unwrap_or_default()];
-        let chosen = Superblock::choose(copies);
-        chosen.map(Some).map_err(|wrong| NotOpened::Superblock(self.path.to_owned(), wrong))
+        if self.is_blank()? { Ok(None) } else { Err(NotOpened::NoStore(self.path.to_owned())) }
+    }
+
+    /// The copy that counts.
+    pub(super) fn choose(&self, copies: [Result<Superblock, Wrong>; 2]) -> Opened<Superblock> {
+        Superblock::choose(copies).map_err(|wrong| NotOpened::Superblock(self.path.to_owned(), wrong))
+    }
+
+    /// The superblock that counts. `None`: there is no store yet, and nothing else.
+    pub(super) fn superblock(&self) -> Opened<Option<Superblock>> {
+        self.copies()?.map(|copies| self.choose(copies)).transpose()
     }
 
     /// Whether nothing is there but what a start leaves behind that has ended before it had made a store: segments of zeros.
-    pub(super) fn is_blank(&self) -> Opened<bool> {
+    fn is_blank(&self) -> Opened<bool> {
         let mut bytes = Vec::new();
         for name in self.names()? {
             let is_zeros = match name.as_deref() {
@@ -116,12 +148,9 @@ impl Dir<'_> {
         Ok(true)
     }
 
-    /// The numbers of the segments that are there, in order.
-    pub(super) fn segments(&self) -> Opened<Vec<u64>> {
-        let names = self.names()?;
-        let mut numbers: Vec<u64> = names.iter().flatten().filter_map(|name| segment_number(name)).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+    /// The segments that are there: see [`segments`].
+    pub(super) fn segments(&self) -> Opened<Vec<(u64, u64)>> {
+        self.with("", segments(self.path))
     }
 
     /// Removes all segments but these.

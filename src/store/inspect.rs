@@ -7,14 +7,13 @@
 //!
 //! Must not know: sessions, messages, sockets, rings.
 
-use super::dir::{Dir, SUPERBLOCK};
-use super::format::{Batch, Damage, End, PAGE_BYTES, Superblock, Wrong, scan};
+use super::dir::{Dir, segments};
+use super::format::{Batch, Damage, End, Superblock, Wrong, scan};
 use super::open::{NotOpened, Opened, Report, recover};
-use super::stock::{segment_name, segment_number};
+use super::stock::segment_name;
 use crate::arena::Arena;
 use crate::fs::At;
 use crate::fs::mem::{self, Mem};
-use std::fs::{File, TryLockError};
 use std::path::Path;
 
 /// What is in the files of a store.
@@ -72,58 +71,23 @@ pub struct Checked {
     pub inodes: usize,
 }
 
-/// The directory, which no server can open as long as this is there.
-fn lock(path: &Path) -> Opened<Dir<'_>> {
-    let io = |error| NotOpened::Io(path.to_owned(), error);
-    let file = File::open(path).map_err(io)?;
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Dir { path, file }),
-        Err(TryLockError::WouldBlock) => Err(NotOpened::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-/// The copies of the superblock. `None`: there is no store yet.
-fn copies(dir: &Dir<'_>) -> Opened<Option<[Result<Superblock, Wrong>; 2]>> {
-    let mut bytes = Vec::new();
-    if dir.read(SUPERBLOCK, &mut bytes)? && bytes.iter().any(|&byte| byte != 0) {
-        let copies = [bytes.get(..PAGE_BYTES), bytes.get(PAGE_BYTES..)];
-        return Ok(Some(copies.map(|copy| Superblock::parse(copy.unwrap_or_default()))));
-    }
-    if dir.is_blank()? { Ok(None) } else { Err(NotOpened::NoStore(dir.path.to_owned())) }
-}
-
-/// The segments that are there. Other files are passed over.
-fn segments(path: &Path) -> std::io::Result<Vec<Segment>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if let Some(number) = name.to_str().and_then(segment_number) {
-            found.push(Segment { number, bytes: entry.metadata()?.len(), ..Segment::default() });
-        }
-    }
-    found.sort_by_key(|segment| segment.number);
-    Ok(found)
-}
-
-/// Bytes of all segments in a directory, whoever has it.
+/// Bytes of all segments in a directory, which may be that of a store that is served.
 pub fn bytes(path: &Path) -> std::io::Result<u64> {
-    Ok(segments(path)?.iter().map(|segment| segment.bytes).sum())
+    Ok(segments(path)?.iter().map(|(_, bytes)| bytes).sum())
 }
 
 /// Bytes of each segment of the store in a directory. `None`: there is no store yet.
 pub fn segment_bytes(path: &Path) -> Opened<Option<u64>> {
-    Ok(lock(path)?.superblock()?.map(|superblock| superblock.segment_bytes))
+    Ok(Dir::lock_to_look(path)?.superblock()?.map(|superblock| superblock.segment_bytes))
 }
 
 /// What is in the files of a store, as far as the log can be read. `None`: there is no store yet.
 pub fn show(path: &Path) -> Opened<Option<Overview>> {
-    let dir = lock(path)?;
-    let Some(copies) = copies(&dir)? else { return Ok(None) };
-    let superblock =
-        Superblock::choose_parsed(copies).map_err(|wrong| NotOpened::Superblock(path.to_owned(), wrong))?;
-    let mut segments = dir.with("", segments(path))?;
+    let dir = Dir::lock_to_look(path)?;
+    let Some(copies) = dir.copies()? else { return Ok(None) };
+    let superblock = dir.choose(copies)?;
+    let segment = |(number, bytes)| Segment { number, bytes, ..Segment::default() };
+    let mut segments: Vec<Segment> = dir.segments()?.into_iter().map(segment).collect();
     let present: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
     let end = scan(
         &superblock,
@@ -141,12 +105,10 @@ pub fn show(path: &Path) -> Opened<Option<Overview>> {
 
 /// Verifies all of a store: builds its tree in this memory.
 pub fn check(path: &Path, arena: Arena, tree: mem::Options, at: At) -> Opened<Checked> {
-    let dir = lock(path)?;
-    let Some(copies) = copies(&dir)? else {
+    let dir = Dir::lock_to_look(path)?;
+    let Some(superblock) = dir.superblock()? else {
         return Ok(Checked { report: Report { is_new: true, ..Report::default() }, ..Checked::default() });
     };
-    let superblock =
-        Superblock::choose_parsed(copies).map_err(|wrong| NotOpened::Superblock(path.to_owned(), wrong))?;
     let (mem, _, report) = recover(&dir, &superblock, Mem::watched(arena, tree), at)?;
     let (files, file_bytes) = mem.count();
     Ok(Checked { report, files, file_bytes, inodes: mem.inodes() })

@@ -6,8 +6,8 @@
 //! One batch flies at a time. Meanwhile a segment in stock is made, step by step: a temporary file of zeros, synced, renamed,
 //! and its directory synced. So a commit makes no file, and its sync has no metadata to write.
 //!
-//! Where the file system has O_DIRECT, segments are written with it: the front of a batch is in aligned memory, and pages
-//! are in the arena, whose blocks are aligned.
+//! Where the file system has O_DIRECT, segments are written with it. It wants aligned memory: the front of a batch is copied
+//! to such memory, and pages of files are aligned in the arena.
 //!
 //! Must not know: trees, sessions.
 

@@ -23,4 +23,4 @@ pub use format::StoreId;
 pub use open::{How, NotOpened, Report, open};
 pub use room::{MARGIN_BYTES, MEMORY_BYTES_MAX, SEGMENTS_MIN};
 pub use stock::segment_name;
-pub use stored::{Stored, Sync};
+pub use stored::{Stored, SyncMode};

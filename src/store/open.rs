@@ -10,7 +10,7 @@ use super::format::{Damage, Next, Superblock, Wrong, scan};
 use super::log::{Extent, Log, STOCK};
 use super::room::packed;
 use super::stock::{Stock, segment_name};
-use super::stored::{Keeping, Stored, Sync};
+use super::stored::{Keeping, Stored, SyncMode};
 use crate::arena::Arena;
 use crate::fs::mem::{self, Mem, Replay, Unfit, Watched};
 use crate::fs::{At, Descriptor, Error};
@@ -29,7 +29,7 @@ pub struct How {
     /// Bytes of the log beyond the live ones before a checkpoint begins.
     pub margin_bytes: u64,
     /// What a reply waits for.
-    pub sync: Sync,
+    pub sync: SyncMode,
     /// Bytes that tell a new store from others.
     pub id: [u8; 16],
     /// How the tree is made.
@@ -125,10 +125,7 @@ pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Repo
     let mem = Mem::watched(arena, how.tree.clone());
     let (old, is_new) = match dir.superblock()? {
         Some(found) => (found, false),
-        None if dir.is_blank()? => {
-            (Superblock { store: how.id, segment_bytes: how.segment_bytes, lsn: 1, ..Superblock::default() }, true)
-        }
-        None => return Err(NotOpened::NoStore(path.to_owned())),
+        None => (Superblock { store: how.id, segment_bytes: how.segment_bytes, lsn: 1, ..Superblock::default() }, true),
     };
     let (mut mem, next, mut report) = if is_new {
         (mem, Next::from(&old), Report { is_new, ..Report::default() })
@@ -193,9 +190,10 @@ pub(super) fn recover(
     at: At,
 ) -> Opened<(Mem<Watched>, Next, Report)> {
     let mut replay = Replay::new(mem);
+    let present: Vec<u64> = dir.segments()?.into_iter().map(|(number, _)| number).collect();
     let end = scan(
         old,
-        &dir.segments()?,
+        &present,
         |number, into| dir.read(&segment_name(number), into).map_err(Box::new),
         |batch| {
             replay.set_partial(batch.head.last_lsn <= old.whole);

@@ -51,7 +51,7 @@ pub(super) fn live_bytes_max(store_bytes: u64, segment_bytes: u64) -> u64 {
     store_bytes.saturating_sub(8 * segment_bytes) / 4
 }
 
-/// Bytes of segments that batches of so many bytes take, with what is left over at their ends.
+/// Bytes of segments that batches of `bytes` bytes take, with the unused ends of the segments.
 pub(super) fn packed(bytes: u64) -> u64 {
     bytes + bytes / 3
 }

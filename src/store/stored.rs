@@ -25,7 +25,7 @@ const RESERVE: usize = 16;
 
 /// What a reply waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
+pub enum SyncMode {
     /// All that it reports or shows is durable.
     #[default]
     Always,
@@ -39,7 +39,7 @@ pub(super) struct Keeping {
     pub(super) segment_bytes: u64,
     pub(super) store_bytes: u64,
     pub(super) margin: u64,
-    pub(super) sync: Sync,
+    pub(super) sync: SyncMode,
     /// When anything was changed last, as it was stored.
     pub(super) last_change: Time,
     /// Told once: the log cannot be written any more. It does not return, or the store stays as it is for good.
@@ -246,7 +246,7 @@ impl Stored {
             self.seal();
         }
         match outcome {
-            Outcome::Done(Answer { result, .. }) if waits || has_changed && self.how.sync == Sync::Always => {
+            Outcome::Done(Answer { result, .. }) if waits || has_changed && self.how.sync == SyncMode::Always => {
                 Outcome::Done(Answer { result, gate: self.gate() })
             }
             other => other,
@@ -257,8 +257,8 @@ impl Stored {
     fn waits(&self, call: &Call<'_>) -> bool {
         match self.how.sync {
             // Locks do not survive a restart in any case, and a close shows nothing.
-            Sync::Always => !matches!(call, Call::Close { .. } | Call::Lock { .. } | Call::Conflict { .. }),
-            Sync::Fsync => match call {
+            SyncMode::Always => !matches!(call, Call::Close { .. } | Call::Lock { .. } | Call::Conflict { .. }),
+            SyncMode::Fsync => match call {
                 Call::Fsync { .. } => true,
                 Call::Write { file, .. } | Call::Commit { file, .. } => self.sync_files.contains(file),
                 _ => false,
@@ -323,7 +323,7 @@ impl Service for Stored {
         }
         let outcome = self.tree.call(op, call, show, at);
         if opens
-            && self.how.sync == Sync::Fsync
+            && self.how.sync == SyncMode::Fsync
             && let (Some(file), Outcome::Done(Answer { result: Ok(Done::Opened { .. }), .. })) = (file, &outcome)
         {
             self.sync_files.insert(file);
@@ -334,7 +334,7 @@ impl Service for Stored {
     fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
         let before = self.tree.changes();
         let outcome = self.tree.finish(op, show, self.moment(at));
-        self.gated(before, self.how.sync == Sync::Always, outcome)
+        self.gated(before, self.how.sync == SyncMode::Always, outcome)
     }
 
     fn cancel(&mut self, op: OpId) -> Cancel {
@@ -347,7 +347,7 @@ impl Service for Stored {
     }
 
     fn refused(&self, _: FileId) -> Gate {
-        if self.how.sync == Sync::Always { self.gate() } else { Gate::OPEN }
+        if self.how.sync == SyncMode::Always { self.gate() } else { Gate::OPEN }
     }
 
     fn extend(&mut self, file: FileId, grant: &mut Grant) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A disk that forgets: it does what a store asks for, and at a crash loses any part of what was not synced: bytes, and names.
 
+use crate::random::Random;
 use ring9::fs::{Ask, AskId, At, Descriptor, Error, Result, Service};
 use std::fs;
 use std::os::fd::IntoRawFd;
@@ -7,22 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// xorshift64*.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
-    }
-}
 
 /// A write that was not synced: the number of the file, where, and the bytes before.
 struct Unsynced {

@@ -27,7 +27,7 @@ fn image(disk: &Disk) -> Image {
 /// What a start makes of it: the last change, whether a tail was cut, and the tree. Or why it is refused.
 fn read(image: &Image, arena: Arena) -> (Arena, std::result::Result<(u64, bool, Shape), String>) {
     let copies = [&image.superblock[..PAGE_BYTES], &image.superblock[PAGE_BYTES..]];
-    let superblock = match Superblock::choose(copies) {
+    let superblock = match Superblock::choose(copies.map(Superblock::parse)) {
         Ok(superblock) => superblock,
         Err(wrong) => return (arena, Err(wrong.to_string())),
     };

@@ -10,19 +10,22 @@ mod faults;
 mod flips;
 mod full;
 mod pairs;
+#[path = "../support/random.rs"]
+mod random;
 mod refused;
 #[path = "../histories/shape.rs"]
 mod shape;
 mod syncs;
 
-use disk::{Disk, Random};
+use disk::Disk;
+use random::Random;
 use ring9::arena::Arena;
 use ring9::fs::mem::Options;
 use ring9::fs::{
     At, Call, Change, Done, FileId, Gate, Make, New, OpId, Open, Outcome, Result, Service, SetXattr, Show, Time, User,
     mode,
 };
-use ring9::store::{How, NotOpened, Report, Stored, Sync, open};
+use ring9::store::{How, NotOpened, Report, Stored, SyncMode, open};
 use ring9::wire::Names;
 use shape::{Shape, same_shape, shape};
 use std::cell::RefCell;
@@ -57,7 +60,7 @@ fn how() -> How {
         segment_bytes: SEGMENT_BYTES,
         store_bytes: 1 << 30,
         margin_bytes: 2 * SEGMENT_BYTES,
-        sync: Sync::Always,
+        sync: SyncMode::Always,
         id: *b"sixteen bytes of",
         tree: Options { inodes_max: 1000, hash_key: 7, root: (0, 0, 0o777), ..Options::default() },
         fail: Box::new(|_| ()),

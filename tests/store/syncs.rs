@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn served(disk: &Disk, sync: Sync) -> Served {
+fn served(disk: &Disk, sync: SyncMode) -> Served {
     Served::new(open(disk.path(), arena(), How { sync, ..how() }, at(1)).expect("a store").0, 10)
 }
 
@@ -17,7 +17,7 @@ fn create(served: &mut Served, name: &[u8], flags: Open) -> (FileId, Gate) {
 #[test]
 fn all_replies_wait_for_what_they_show_and_reads_of_durable_files_for_nothing() {
     let (mut random, mut disk) = (Random::new(1), Disk::new());
-    let mut served = served(&disk, Sync::Always);
+    let mut served = served(&disk, SyncMode::Always);
     let (file, gate) = create(&mut served, b"f", WRITE);
     assert_ne!(gate, Gate::OPEN);
     let (_, gate) = served.answer(Call::Write { file, offset: 0, data: b"bytes" }, Show::Nothing);
@@ -53,7 +53,7 @@ fn all_replies_wait_for_what_they_show_and_reads_of_durable_files_for_nothing() 
 #[test]
 fn where_clients_ask_for_it_only_these_replies_wait() {
     let (mut random, mut disk) = (Random::new(1), Disk::new());
-    let mut served = served(&disk, Sync::Fsync);
+    let mut served = served(&disk, SyncMode::Fsync);
     let (file, gate) = create(&mut served, b"f", WRITE);
     assert_eq!(gate, Gate::OPEN);
     let (_, gate) = served.answer(Call::Write { file, offset: 0, data: b"bytes" }, Show::Nothing);
@@ -88,7 +88,7 @@ fn where_clients_ask_for_it_only_these_replies_wait() {
 #[test]
 fn a_start_gives_new_numbers_and_no_earlier_times() {
     let (mut random, mut disk) = (Random::new(1), Disk::new());
-    let mut first = served(&disk, Sync::Fsync);
+    let mut first = served(&disk, SyncMode::Fsync);
     disk.pump(&mut first.store, &mut random, usize::MAX);
     first.clock = 1000;
     let (file, _) = create(&mut first, b"kept", WRITE);
@@ -103,7 +103,7 @@ fn a_start_gives_new_numbers_and_no_earlier_times() {
     };
     let (lost, ..) = about(&mut first, file);
     disk = disk.crash_keeping(disk::Keeps::Nothing, &mut random);
-    let mut second = served(&disk, Sync::Fsync);
+    let mut second = served(&disk, SyncMode::Fsync);
     second.clock = 20;
     assert!(second.walk(&[b"lost"]).is_none());
     let (file, _) = create(&mut second, b"new", WRITE);

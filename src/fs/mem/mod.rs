@@ -10,7 +10,7 @@
 //! - `attrs`, `locks`: extended attributes and record locks, beside the nodes.
 //! - `tree`: names come and go.
 //! - `waste`: what files have let go of, until it is freed.
-//! - `watch`: what has changed, for whoever keeps the tree elsewhere. `sweep`: everything counts as changed once more.
+//! - `watch`: what has changed, for a store that keeps the tree elsewhere. `sweep`: marks everything, for a checkpoint.
 //! - `replay`: a tree from what was told of another one.
 //!
 //! Must not know: fids, messages, sockets.
@@ -335,7 +335,7 @@ impl<W: Watch> Mem<W> {
         }
     }
 
-    /// Whether the file would be found again, so that its changes matter to whoever keeps the tree elsewhere.
+    /// Whether the file would be found again, so that its changes matter to a store that keeps the tree elsewhere.
     fn has_name(&self, key: Key) -> bool {
         self.nodes[key].links > 0
     }

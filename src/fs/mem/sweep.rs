@@ -1,5 +1,5 @@
-//! Marks everything that a tree has as changed once more, in bounded parts, while the tree goes on changing. So whoever
-//! keeps the tree elsewhere is told all of it, and needs nothing from before.
+//! Marks everything that a tree has as changed, in bounded parts, while the tree goes on changing. The log of a store then
+//! has all of the tree again, and needs nothing from before.
 //!
 //! ```text
 //! all files, by their places -> of each file: its bytes, its entries, its extended attributes
@@ -64,7 +64,7 @@ impl Sweep {
 
 impl Mem<Watched> {
     /// Marks the next part of everything: what is told of it takes about `bytes` bytes, and at most 64 KiB of a file or one extended
-    /// attribute more. A file of up to 64 KiB is in one part, so whoever makes it again needs no larger block for it.
+    /// attribute more. A file of up to 64 KiB is in one part, so a replay needs no larger block for it.
     /// True once everything was marked. `sweep` is new at first, and then what the last call has left.
     pub fn sweep(&mut self, sweep: &mut Sweep, bytes: u64) -> bool {
         let mut left = bytes;

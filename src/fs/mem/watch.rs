@@ -98,7 +98,7 @@ pub struct Watched {
 /// Bytes of what is told of one mark, or fewer, beside bytes of the file: a state of a file, or an entry with its name.
 pub(super) const MARK_BYTES: u64 = 320;
 
-/// Bytes of the records that tell so many bytes of a file: each page may be in a record of its own.
+/// Largest length of what is told of `bytes` bytes of a file, with these bytes: each page may be in a record of its own.
 pub(super) fn told_bytes(bytes: u64) -> u64 {
     bytes + bytes / 128
 }

@@ -10,15 +10,13 @@
 
 use super::cut::Cut;
 use super::record::{self, Found};
-use super::{BATCH_BYTES_MAX, PAGE_BYTES, StoreId, VERSION, Wrong, checksum, checksum_around};
+use super::{BATCH_BYTES_MAX, LSN_END, PAGE_BYTES, StoreId, Wrong, checksum, front};
 use crate::fs::Record;
 
 /// Bytes of the head of a batch.
 pub const HEAD_BYTES: usize = 128;
 
-const MAGIC: &[u8; 8] = b"r9batch\0";
-/// Where the checksum of the head is.
-const CHECKSUM_AT: usize = 12;
+const MAGIC: &front::Magic = b"r9batch\0";
 /// Reserved bytes at the end of a head.
 const RESERVED_BYTES: usize = 40;
 
@@ -50,41 +48,22 @@ pub struct Head {
 impl Head {
     /// The bytes of a head, and the checksum by which the next batch names this one.
     pub fn emit(&self) -> ([u8; HEAD_BYTES], u32) {
-        let mut front = Vec::with_capacity(HEAD_BYTES);
-        front.extend_from_slice(MAGIC);
-        front.extend_from_slice(&VERSION.to_le_bytes());
-        front.extend_from_slice(&[0; 4]);
-        front.extend_from_slice(&self.store);
-        let Head { epoch, segment, offset, first_lsn, last_lsn, .. } = *self;
-        for number in [epoch, segment, offset, first_lsn, last_lsn] {
-            front.extend_from_slice(&number.to_le_bytes());
-        }
-        for number in [self.previous, self.records_checksum, self.record_bytes, self.pages] {
-            front.extend_from_slice(&number.to_le_bytes());
-        }
-        let mut bytes = [0; HEAD_BYTES];
-        bytes[..front.len()].copy_from_slice(&front);
-        let checksum = checksum_around(&bytes, CHECKSUM_AT);
-        bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
-        (bytes, checksum)
+        front::emit(MAGIC, &self.store, |to| {
+            let Head { epoch, segment, offset, first_lsn, last_lsn, .. } = *self;
+            for number in [epoch, segment, offset, first_lsn, last_lsn] {
+                to.extend_from_slice(&number.to_le_bytes());
+            }
+            for number in [self.previous, self.records_checksum, self.record_bytes, self.pages] {
+                to.extend_from_slice(&number.to_le_bytes());
+            }
+        })
     }
 
     /// Reads the head at the front of some bytes. Returns it with its checksum.
     pub fn parse(bytes: &[u8]) -> Result<(Head, u32), Wrong> {
-        let bytes = bytes.get(..HEAD_BYTES).ok_or(Wrong::Short)?;
-        let mut cut = Cut(bytes);
-        if cut.bytes(MAGIC.len())? != MAGIC {
-            return Err(Wrong::Magic);
-        }
-        let (version, checksum) = (cut.u32()?, cut.u32()?);
-        if checksum != checksum_around(bytes, CHECKSUM_AT) {
-            return Err(Wrong::HeadChecksum);
-        }
-        if version != VERSION {
-            return Err(Wrong::Version(version));
-        }
+        let (mut cut, checksum, store) = front::parse::<HEAD_BYTES>(MAGIC, bytes)?;
         let head = Head {
-            store: cut.id()?,
+            store,
             epoch: cut.u64()?,
             segment: cut.u64()?,
             offset: cut.u64()?,
@@ -96,7 +75,7 @@ impl Head {
             pages: cut.u32()?,
         };
         cut.zeros(RESERVED_BYTES)?;
-        if head.first_lsn == 0 || head.first_lsn > head.last_lsn || head.last_lsn >= 1 << 56 {
+        if head.first_lsn == 0 || head.first_lsn > head.last_lsn || head.last_lsn >= LSN_END {
             return Err(Wrong::Field("numbers of changes"));
         }
         if !head.offset.is_multiple_of(PAGE_BYTES as u64) {

@@ -56,7 +56,7 @@ impl Next {
         Next { segment: self.segment + 1, offset: 0, ..*self }
     }
 
-    /// The head of the next batch, whose last change has this number.
+    /// The head of the next batch. `last_lsn`: the LSN of its last change.
     pub fn head(&self, last_lsn: u64) -> Head {
         let Next { store, epoch_max: epoch, segment, offset, lsn: first_lsn, previous, .. } = *self;
         debug_assert!(offset.is_multiple_of(PAGE_BYTES as u64));

@@ -4,7 +4,7 @@
 //! - `batch`: the unit of a commit: a head, records, and whole pages of files.
 //! - `record`: one result.
 //! - `log`: which batch may follow which one. `scan`: goes through a log, and says how it ends.
-//! - `cut`: fields off the front of some bytes.
+//! - `front`: what superblocks and heads begin with. `cut`: fields off the front of some bytes.
 //!
 //! Whatever the bytes are, decoding ends with a value or with [`Wrong`], and what is accepted is encoded to the same bytes.
 //!
@@ -12,6 +12,7 @@
 
 mod batch;
 mod cut;
+mod front;
 mod log;
 mod record;
 mod scan;
@@ -28,8 +29,11 @@ use std::fmt;
 pub const VERSION: u32 = 1;
 /// Unit of everything on disk in bytes: a batch begins at a multiple of it, and a page of a file has this length.
 pub const PAGE_BYTES: usize = 4096;
-/// Largest batch in bytes. It bounds the memory of whoever reads one.
+/// Largest batch in bytes. It bounds the memory of a reader.
 pub const BATCH_BYTES_MAX: usize = 32 << 20;
+
+/// Numbers of changes (LSN) are below it: a gate has 8 bits of a `u64` for the tree.
+const LSN_END: u64 = 1 << 56;
 
 /// Tells stores apart: random bytes from when the store was made.
 pub type StoreId = [u8; 16];
@@ -75,13 +79,6 @@ impl std::error::Error for Wrong {}
 /// CRC32C of some bytes.
 pub fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
-}
-
-/// The same of a head or a superblock, in which the checksum itself counts as 0.
-fn checksum_around(bytes: &[u8], at: usize) -> u32 {
-    let start = checksum(&bytes[..at]);
-    let start = crc32c::crc32c_append(start, &[0; 4]);
-    crc32c::crc32c_append(start, &bytes[at + 4..])
 }
 
 #[cfg(test)]

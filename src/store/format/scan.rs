@@ -6,7 +6,7 @@
 //! batch, a bad one, a later one behind it  damaged: refused
 //! ```
 //! A store writes a batch only once the one before it is durable. So a bad batch was whole once if the head of a later one is
-//! behind it; and if there is none, then nobody was told that the changes of the bad batch are durable.
+//! behind it. If there is none, then no reply has left that waited for the bad batch.
 //!
 //! Each start of serving goes on in a new file for the next segment. A write of the process before it may still have been on
 //! its way, and may then make a batch whole that the start has cut. So where both are valid, a batch of a later epoch at the start of the next

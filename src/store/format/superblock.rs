@@ -2,20 +2,15 @@
 //!
 //! Must not know: files on disk.
 
-use super::cut::Cut;
-use super::{PAGE_BYTES, StoreId, VERSION, Wrong, checksum_around};
+use super::{LSN_END, PAGE_BYTES, StoreId, Wrong, front};
 
 /// Bytes of a copy.
 pub const SUPERBLOCK_BYTES: usize = PAGE_BYTES;
 
-const MAGIC: &[u8; 8] = b"r9store\0";
-/// Where the checksum is.
-const CHECKSUM_AT: usize = 12;
+const MAGIC: &front::Magic = b"r9store\0";
 
 /// Generations, epochs and segments are below it.
-const NUMBERS_MAX: u64 = 1 << 63;
-/// Numbers of changes are below it.
-const LSN_MAX: u64 = 1 << 56;
+const NUMBERS_END: u64 = 1 << 63;
 
 /// One copy of the superblock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,40 +39,22 @@ pub struct Superblock {
 impl Superblock {
     /// The bytes of this copy.
     pub fn emit(&self) -> [u8; SUPERBLOCK_BYTES] {
-        let mut front = Vec::with_capacity(SUPERBLOCK_BYTES);
-        front.extend_from_slice(MAGIC);
-        front.extend_from_slice(&VERSION.to_le_bytes());
-        front.extend_from_slice(&[0; 4]);
-        front.extend_from_slice(&self.store);
-        let Superblock { generation, epoch, segment_bytes, segment, offset, lsn, .. } = *self;
-        for number in [generation, epoch, segment_bytes, segment, offset, lsn] {
-            front.extend_from_slice(&number.to_le_bytes());
-        }
-        front.extend_from_slice(&self.previous.to_le_bytes());
-        front.extend_from_slice(&self.whole.to_le_bytes());
-        let mut bytes = [0; SUPERBLOCK_BYTES];
-        bytes[..front.len()].copy_from_slice(&front);
-        let checksum = checksum_around(&bytes, CHECKSUM_AT);
-        bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+        let (bytes, _) = front::emit(MAGIC, &self.store, |to| {
+            let Superblock { generation, epoch, segment_bytes, segment, offset, lsn, .. } = *self;
+            for number in [generation, epoch, segment_bytes, segment, offset, lsn] {
+                to.extend_from_slice(&number.to_le_bytes());
+            }
+            to.extend_from_slice(&self.previous.to_le_bytes());
+            to.extend_from_slice(&self.whole.to_le_bytes());
+        });
         bytes
     }
 
     /// Reads a copy. Magic number, version, checksum and length of a superblock are the same in all versions of the format.
     pub fn parse(bytes: &[u8]) -> Result<Superblock, Wrong> {
-        let bytes = bytes.get(..SUPERBLOCK_BYTES).ok_or(Wrong::Short)?;
-        let mut cut = Cut(bytes);
-        if cut.bytes(MAGIC.len())? != MAGIC {
-            return Err(Wrong::Magic);
-        }
-        let version = cut.u32()?;
-        if cut.u32()? != checksum_around(bytes, CHECKSUM_AT) {
-            return Err(Wrong::HeadChecksum);
-        }
-        if version != VERSION {
-            return Err(Wrong::Version(version));
-        }
+        let (mut cut, _, store) = front::parse::<SUPERBLOCK_BYTES>(MAGIC, bytes)?;
         let found = Superblock {
-            store: cut.id()?,
+            store,
             generation: cut.u64()?,
             epoch: cut.u64()?,
             segment_bytes: cut.u64()?,
@@ -96,8 +73,8 @@ impl Superblock {
             return Err(Wrong::Field("offset"));
         }
         // No store comes to such numbers; those that follow them are to have room.
-        let fits = [found.generation, found.epoch, found.segment].into_iter().all(|number| number < NUMBERS_MAX);
-        if !fits || !(1..LSN_MAX).contains(&found.lsn) {
+        let fits = [found.generation, found.epoch, found.segment].into_iter().all(|number| number < NUMBERS_END);
+        if !fits || !(1..LSN_END).contains(&found.lsn) {
             return Err(Wrong::Field("number"));
         }
         Ok(found)
@@ -105,12 +82,7 @@ impl Superblock {
 
     /// The copy that counts: the valid one with the higher generation. A copy of another version is an error, whatever the
     /// other copy is. If both are invalid, the error is that of the first one.
-    pub fn choose(copies: [&[u8]; 2]) -> Result<Superblock, Wrong> {
-        Superblock::choose_parsed(copies.map(Superblock::parse))
-    }
-
-    /// The same of copies that were read.
-    pub fn choose_parsed([first, second]: [Result<Superblock, Wrong>; 2]) -> Result<Superblock, Wrong> {
+    pub fn choose([first, second]: [Result<Superblock, Wrong>; 2]) -> Result<Superblock, Wrong> {
         match (first, second) {
             (Err(wrong @ Wrong::Version(_)), _) | (_, Err(wrong @ Wrong::Version(_))) => Err(wrong),
             (Ok(one), Ok(other)) => Ok(if one.generation >= other.generation { one } else { other }),

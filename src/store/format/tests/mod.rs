@@ -152,7 +152,7 @@ fn the_checksum_is_crc32c() {
     assert_eq!(checksum(&[0xff; 32]), 0x62a8_ab43);
     assert_eq!(checksum(&(0..32).collect::<Vec<u8>>()), 0x46dd_794e);
     let mut bytes: Vec<u8> = (0..64).collect();
-    let around = checksum_around(&bytes, 12);
+    let around = front::own_checksum(&bytes);
     bytes[12..16].fill(0);
     assert_eq!(around, checksum(&bytes));
 }
@@ -304,7 +304,7 @@ fn heads_that_no_store_writes_are_refused() {
     }
     let (mut bytes, _) = head().emit();
     bytes[8] = 2;
-    let checksum = checksum_around(&bytes, 12);
+    let checksum = front::own_checksum(&bytes);
     bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
     assert_eq!(Head::parse(&bytes).err(), Some(Wrong::Version(2)));
     assert_eq!(Head::parse(&[0; HEAD_BYTES]).err(), Some(Wrong::Magic));
@@ -344,6 +344,10 @@ fn a_batch_follows_only_the_one_that_it_names() {
     assert_eq!(behind.check(&Head { epoch: 2, ..behind.head(20) }), Err(Wrong::Field("epoch of a batch")));
 }
 
+fn choose(copies: [&[u8]; 2]) -> Result<Superblock, Wrong> {
+    Superblock::choose(copies.map(Superblock::parse))
+}
+
 #[test]
 fn the_newer_valid_superblock_counts() {
     let old =
@@ -351,29 +355,29 @@ fn the_newer_valid_superblock_counts() {
     let new = Superblock { generation: 7, epoch: 3, segment: 9, offset: 4096, lsn: 55, previous: 3, ..old };
     assert_eq!((old.copy(), new.copy()), (0, 1));
     let (old_bytes, new_bytes) = (old.emit(), new.emit());
-    assert_eq!(Superblock::choose([&old_bytes, &new_bytes]), Ok(new));
-    assert_eq!(Superblock::choose([&new_bytes, &old_bytes]), Ok(new));
+    assert_eq!(choose([&old_bytes, &new_bytes]), Ok(new));
+    assert_eq!(choose([&new_bytes, &old_bytes]), Ok(new));
     // A torn write of either, at any 512 bytes, leaves the other one; and so does any flipped bit.
     for torn in (512..SUPERBLOCK_BYTES).step_by(512) {
         let mut bytes = new_bytes;
         bytes[..torn].copy_from_slice(&old_bytes[..torn]);
-        let chosen = Superblock::choose([&bytes, &new_bytes]);
+        let chosen = choose([&bytes, &new_bytes]);
         assert_eq!(chosen, Ok(new), "torn at {torn}");
     }
     let mut bytes = new_bytes;
     for bit in 0..SUPERBLOCK_BYTES * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(Superblock::choose([&old_bytes, &bytes]), Ok(old), "bit {bit}");
+        assert_eq!(choose([&old_bytes, &bytes]), Ok(old), "bit {bit}");
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
-    assert_eq!(Superblock::choose([&[0; SUPERBLOCK_BYTES], &[]]), Err(Wrong::Magic));
+    assert_eq!(choose([&[0; SUPERBLOCK_BYTES], &[]]), Err(Wrong::Magic));
     assert_eq!(Superblock::parse(&new_bytes[..SUPERBLOCK_BYTES - 1]), Err(Wrong::Short));
     // A newer program has been here: nothing is read, although the other copy is valid.
     let mut newer = new_bytes;
     newer[8] = 2;
-    let checksum = checksum_around(&newer, 12);
+    let checksum = front::own_checksum(&newer);
     newer[12..16].copy_from_slice(&checksum.to_le_bytes());
-    assert_eq!(Superblock::choose([&old_bytes, &newer]), Err(Wrong::Version(2)));
+    assert_eq!(choose([&old_bytes, &newer]), Err(Wrong::Version(2)));
     let wrong = [Superblock { segment_bytes: 0, ..new }, Superblock { segment_bytes: 5000, ..new }];
     assert!(wrong.iter().all(|wrong| Superblock::parse(&wrong.emit()) == Err(Wrong::Field("segment size"))));
     let wrong = [Superblock { offset: 5, ..new }, Superblock { offset: 2 << 20, ..new }];
