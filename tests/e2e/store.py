@@ -17,6 +17,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from p9 import P9, text
+from server import Server
 
 SMALL = ["--memory", "32MiB", "--store-size", "512MiB"]
 PAGE = 4096
@@ -27,21 +28,6 @@ def check(name: str, ok: bool, detail: object = "") -> None:
     global passed, failed
     passed, failed = passed + ok, failed + (not ok)
     print(f"{'ok  ' if ok else 'FAIL'} {name}{f': {detail}' if detail and not ok else ''}", flush=True)
-
-
-class Server:
-    def __init__(self, *command: str, **options):
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-        line = self.process.stdout.readline()
-        self.address = line.split()[2] if line.startswith("ring9 ready ") else ""
-
-    def end(self, by: int = signal.SIGTERM) -> tuple[int, str]:
-        self.process.send_signal(by)
-        return self.ended()
-
-    def ended(self) -> tuple[int, str]:
-        _, err = self.process.communicate(timeout=30)
-        return self.process.returncode, err
 
 
 def crc32c(data: bytes) -> int:
