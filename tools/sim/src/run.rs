@@ -422,9 +422,7 @@ impl<S: Served> Simulation<S> {
             }
             if world.phase == Phase::Storm && signals.front().is_some_and(|&due| world.steps > due) {
                 signals.pop_front();
-                // What is pending already is not sent again: the server hears one (signal(7)).
-                told += i32::from(world.kernel.untaken_signals() == 0);
-                world.kernel.signal();
+                told += i32::from(world.kernel.signal());
                 world.ledger.borrow_mut().is_draining = true;
                 urged = (told == 2).then_some(world.kernel.now);
                 self.urged |= urged.is_some();

@@ -240,13 +240,14 @@ impl Kernel {
         self.signals.len()
     }
 
-    /// SIGTERM.
-    pub(crate) fn signal(&mut self) {
+    /// SIGTERM. Whether the server will hear it: one that is pending already is not sent again
+    /// (signal(7)).
+    pub(crate) fn signal(&mut self) -> bool {
         self.signalled = true;
-        self.signals.insert(SIGTERM);
         for socket in &mut self.sockets {
             socket.excuse = socket.excuse.or(Some("the server ends"));
         }
+        self.signals.insert(SIGTERM)
     }
 
     /// As many as one read takes.
