@@ -12,11 +12,13 @@ use ring9::fs::mem::{self, Unfit};
 use ring9::fs::{At, Error, Time};
 use ring9::limits;
 use ring9::logging::Log;
+use ring9::store::copy::{self, Copied, NotCopied, To};
 use ring9::store::format::{Damage, StoreId, Superblock, VERSION, Wrong};
 use ring9::store::inspect::{self, Checked, Overview, Segment};
 use ring9::store::{self, How, MARGIN_BYTES, NotOpened, Report, SEGMENTS_MIN, Stored, SyncMode, segment_name};
 use std::fmt::{self, Write as _};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,7 +73,7 @@ fn advice(why: &NotOpened) -> (u8, &'static str) {
         NotOpened::Damaged(..) | NotOpened::Unfit(Unfit::Contradiction(_)) => (EXIT_DATA, DAMAGED),
         NotOpened::Superblock(_, Wrong::Version(_)) => (EXIT_DATA, "use the version of ring9 that has written it"),
         NotOpened::Superblock(..) => (EXIT_DATA, DAMAGED),
-        NotOpened::NoStore(_) => (EXIT_DATA, ""),
+        NotOpened::NoStore(_) | NotOpened::Unfinished(_) => (EXIT_DATA, ""),
         NotOpened::InUse(_) => (EXIT_IN_USE, "end that process, or name another directory"),
         NotOpened::Unfit(Unfit::Memory) => (1, "more --memory is needed"),
         NotOpened::Io(_, error) => match error.kind() {
@@ -270,6 +272,7 @@ fn now() -> At {
 pub(crate) fn look(look: &Look) -> ExitCode {
     let looked = match look {
         Look::Check { dir } => check_offline(dir),
+        Look::Copy { dir, dest, store_size } => copy_offline(dir, dest, store_size.map(|size| size.0)),
         Look::Show { dir } => show(dir),
     };
     match looked {
@@ -302,11 +305,16 @@ macro_rules! line {
     ($text:expr, $($words:tt)*) => { writeln!($text, $($words)*).expect("a String takes anything") };
 }
 
-fn check_offline(path: &Path) -> Looked {
+/// Memory in bytes for whatever the store may have, of which no more is taken than is needed; and how its tree is made.
+fn enough(path: &Path) -> Result<(u64, mem::Options), Refused> {
     // A small file may take twice its bytes. The arena counts in units of 64 bytes with 32 bits.
-    let log_bytes = inspect::bytes(path).map_err(|error| refused(NotOpened::Io(path.to_owned(), error)))?;
+    let log_bytes = inspect::bytes(path).map_err(|error| NotOpened::Io(path.to_owned(), error))?;
     let memory = (2 * log_bytes + (64 << 20)).min(256 << 30);
-    let tree = mem::Options { inodes_max: u32::MAX as usize, ..mem::Options::default() };
+    Ok((memory, mem::Options { inodes_max: u32::MAX as usize, ..mem::Options::default() }))
+}
+
+fn check_offline(path: &Path) -> Looked {
+    let (memory, tree) = enough(path).map_err(refused)?;
     let Checked { report, files, file_bytes, inodes } = verified(path, memory, tree).map_err(refused)?;
     if report.is_new {
         return Err(no_store(path));
@@ -317,6 +325,56 @@ fn check_offline(path: &Path) -> Looked {
     remarks(&report).iter().for_each(|(_, line)| line!(text, "at start {line}"));
     line!(text, "{}: good: every checksum of the log and the whole tree", path.display());
     Ok(text)
+}
+
+/// The cause, and what to do about it.
+fn not_copied(why: NotCopied) -> Refused {
+    let exit = |why: &NotOpened| advice(why).0;
+    match why {
+        NotCopied::Source(why) | NotCopied::Unusable(why) => why.into(),
+        NotCopied::NotEmpty(_) | NotCopied::Inside(_) => {
+            Refused::new(EXIT_CANNOT_CREATE, format!("{why}; name a directory that is missing or empty"))
+        }
+        NotCopied::To(ref inner) => Refused::new(exit(inner), why),
+        NotCopied::Left(ref inner, _) => Refused::new(exit(inner), format!("{why}; remove that directory")),
+    }
+}
+
+/// Copies a store, and says what the copy has.
+fn copy_offline(path: &Path, dest: &Path, store_size: Option<u64>) -> Looked {
+    let (memory, tree) = enough(path).map_err(refused)?;
+    let bytes = usize::try_from(memory).map_err(|error| refused(Refused::new(1, error)))?;
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| refused(NotOpened::Io(path, error))
+    };
+    let arena = Arena::new(bytes).map_err(io(path))?;
+    let to = To { path: dest, id: new_id().map_err(io(dest))?, segment_bytes: store_size.map(limits::segment_bytes) };
+    let copied = copy::copy(path, to, arena, tree, now()).map_err(|why| refused(not_copied(why)))?;
+    let Some(copied) = copied else { return Err(no_store(path)) };
+    let Copied { report, files, file_bytes, inodes, live_bytes, segment_bytes, log_bytes } = copied;
+    let mut text = String::new();
+    let [from, into] = [path, dest].map(|path| path.display());
+    let (had, has) = (inspect::bytes(path).map_err(io(path))?, inspect::bytes(dest).map_err(io(dest))?);
+    line!(text, "tree     {files} files, {file_bytes} bytes; {inodes} inodes");
+    remarks(&report).iter().for_each(|(_, line)| line!(text, "left out {line}"));
+    line!(text, "{from}: segments of {had} bytes in all, changes up to {}", report.lsn);
+    line!(text, "{into}: segments of {has} bytes in all, {} MiB each; {log_bytes} bytes are used", segment_bytes >> 20);
+    if let Some(store_size) = store_size
+        && live_bytes >= copied.live_bytes_max(store_size)
+    {
+        let [live, most] = [live_bytes, copied.live_bytes_max(store_size)].map(|bytes| bytes >> 20);
+        line!(text, "with this --store-size: {live} MiB live in the tree, {most} MiB may: there is no room for more");
+    }
+    line!(text, "{into}: a store of its own, with the same tree");
+    Ok(text)
+}
+
+/// Bytes that tell a new store from others.
+fn new_id() -> io::Result<StoreId> {
+    let mut id = StoreId::default();
+    File::open("/dev/urandom")?.read_exact(&mut id)?;
+    Ok(id)
 }
 
 fn show(path: &Path) -> Looked {

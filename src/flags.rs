@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Print what this kernel and these limits offer to a server with these flags
     Check(Serve),
-    /// Look at a store that is not served, and change nothing
+    /// Look at a store that is not served, or copy it; nothing of it is changed
     #[command(subcommand)]
     Store(Look),
 }
@@ -40,6 +40,16 @@ pub(crate) enum Look {
     Check {
         /// The directory of the store
         dir: PathBuf,
+    },
+    /// Copy a store into a new one that takes no more room than its files need: the same tree, without its history
+    Copy {
+        /// The directory of the store
+        dir: PathBuf,
+        /// The directory of the copy: missing, or empty
+        dest: PathBuf,
+        /// The --store-size that the copy is to be served with: segments are as large as in a new store of this size. Default: as large as in DIR
+        #[arg(long, value_name = "SIZE", value_parser = store_size)]
+        store_size: Option<Bytes>,
     },
     /// Print the superblock, the segments, and what is in them
     Show {

@@ -1,4 +1,4 @@
-//! The files of a store: a start reads, makes and removes them here. These calls may block, since serving has not begun.
+//! The files of a store: a start and a copy read, make and remove them here. These calls may block, since nothing is served.
 //!
 //! Must not know: trees, sessions, rings.
 
@@ -6,6 +6,7 @@ use super::format::{PAGE_BYTES, Superblock, Wrong};
 use super::open::{NotOpened, Opened};
 use super::stock::{FILE_MODE, NEW_SEGMENT, SEGMENT, ZEROS_BYTES, segment_name, segment_number};
 use nix::fcntl::OFlag;
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// The file of the superblock.
 pub(super) const SUPERBLOCK: &str = "superblock";
+/// The superblock of a copy that has not ended.
+const NEW_SUPERBLOCK: &str = "superblock-new";
 /// The directory of an ext file system for files without a name.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -21,6 +24,11 @@ const LOST_AND_FOUND: &str = "lost+found";
 pub(super) struct Dir<'a> {
     path: &'a Path,
     file: File,
+}
+
+/// Whether a new file system has a file of this name.
+pub(super) fn is_given(name: &OsStr) -> bool {
+    name == LOST_AND_FOUND
 }
 
 /// The segments in a directory by their numbers, in order, each with the bytes of its file.
@@ -116,7 +124,12 @@ impl Dir<'_> {
             let copies = [bytes.get(..PAGE_BYTES), bytes.get(PAGE_BYTES..)];
             return Ok(Some(copies.map(|copy| Superblock::parse(copy.unwrap_or_default()))));
         }
-        if self.is_blank()? { Ok(None) } else { Err(NotOpened::NoStore(self.path.to_owned())) }
+        if self.is_blank()? {
+            return Ok(None);
+        }
+        let path = self.path.to_owned();
+        let is_copy = self.with(NEW_SUPERBLOCK, self.named(NEW_SUPERBLOCK).try_exists())?;
+        Err(if is_copy { NotOpened::Unfinished(path) } else { NotOpened::NoStore(path) })
     }
 
     /// The copy that counts.
@@ -211,14 +224,56 @@ impl Dir<'_> {
         Ok(file)
     }
 
+    /// A new segment of a copy, in which nothing takes room before it is written.
+    pub(super) fn make_sparse_segment(&self, number: u64, bytes: u64) -> Opened<File> {
+        let name = segment_name(number);
+        let made = Self::segment_options(false).open(self.named(&name));
+        self.with(&name, made.and_then(|file| file.set_len(bytes).map(|()| file)))
+    }
+
+    /// Says that what is made here is a copy that has not ended.
+    pub(super) fn begin_copy(&self) -> Opened<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(self.named(NEW_SUPERBLOCK));
+        self.with(NEW_SUPERBLOCK, file.and_then(|file| file.sync_all()))?;
+        self.sync()
+    }
+
+    /// Makes a store of a copy whose segments are durable: both copies of the superblock come at once.
+    pub(super) fn end_copy(&self, superblocks: [Superblock; 2]) -> Opened<()> {
+        self.sync()?;
+        for superblock in &superblocks {
+            self.write_superblock_to(NEW_SUPERBLOCK, superblock)?;
+        }
+        let [new, named] = [NEW_SUPERBLOCK, SUPERBLOCK].map(|name| self.named(name));
+        self.with(SUPERBLOCK, std::fs::rename(new, named))?;
+        self.sync()
+    }
+
+    /// Removes all that a copy has made here. What says that it is one goes last.
+    pub(super) fn remove_copy(&self) -> Opened<()> {
+        let names = self.names()?.into_iter().flatten();
+        let segments = names.filter(|name| segment_number(name).is_some());
+        for name in segments.chain([SUPERBLOCK, NEW_SUPERBLOCK].map(String::from)) {
+            match std::fs::remove_file(self.named(&name)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => self.with(&name, removed)?,
+            }
+        }
+        self.sync()
+    }
+
     /// Writes a copy of the superblock. Returns the file.
     pub(super) fn write_superblock(&self, superblock: &Superblock) -> Opened<File> {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(self.named(SUPERBLOCK));
-        let file = self.with(SUPERBLOCK, file)?;
-        let at = (superblock.copy() * PAGE_BYTES) as u64;
-        self.with(SUPERBLOCK, file.write_all_at(&superblock.emit(), at).and_then(|()| file.sync_all()))?;
+        let file = self.write_superblock_to(SUPERBLOCK, superblock)?;
         self.sync()?;
+        Ok(file)
+    }
+
+    fn write_superblock_to(&self, name: &str, superblock: &Superblock) -> Opened<File> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(self.named(name));
+        let file = self.with(name, file)?;
+        let at = (superblock.copy() * PAGE_BYTES) as u64;
+        self.with(name, file.write_all_at(&superblock.emit(), at).and_then(|()| file.sync_all()))?;
         Ok(file)
     }
 }

@@ -3,6 +3,7 @@
 //! - `format`: how the log is written down, byte by byte. Pure.
 //! - `open`: lock, superblock and recovery, before serving begins. `dir`: the files of a store, as a start uses them.
 //! - `inspect`: looks at a store that is not served.
+//! - `copy`: copies a store that is not served.
 //! - `stored`: a tree in memory whose changes are kept. `log`: the end of the log, to which it adds. `stock`: segments that are
 //!   made ahead of need.
 //! - `checkpoint`: the log begins anew at a later place. `room`: when, and who waits or is refused for want of room.
@@ -10,6 +11,7 @@
 //! Must not know: sessions, messages, sockets, rings.
 
 mod checkpoint;
+pub mod copy;
 mod dir;
 pub mod format;
 pub mod inspect;

@@ -1,6 +1,6 @@
 //! Opens a store before serving begins: the lock, the superblock, recovery, and the segments to go on in.
 //!
-//! This and `dir` are the only parts that do I/O themselves, and they may block: nobody is served yet.
+//! This, `copy` and `dir` are the only parts that do I/O themselves, and they may block: nobody is served yet.
 //!
 //! Must not know: sessions, messages, sockets, rings.
 
@@ -66,6 +66,8 @@ pub enum NotOpened {
     InUse(PathBuf),
     /// The directory has files, and none of them is a superblock.
     NoStore(PathBuf),
+    /// The directory has a copy of a store that has not ended.
+    Unfinished(PathBuf),
     /// The superblock is no good.
     Superblock(PathBuf, Wrong),
     /// The log is damaged.
@@ -81,6 +83,13 @@ impl fmt::Display for NotOpened {
             NotOpened::InUse(path) => write!(f, "{}: another process serves this store", path.display()),
             NotOpened::NoStore(path) => {
                 write!(f, "{}: not empty, and no store; name an empty directory", path.display())
+            }
+            NotOpened::Unfinished(path) => {
+                write!(
+                    f,
+                    "{}: a copy of a store that has not ended; remove this directory and copy again",
+                    path.display()
+                )
             }
             NotOpened::Superblock(path, wrong) => write!(f, "{}: superblock: {wrong}", path.display()),
             NotOpened::Damaged(dir, Damage::NoSegment(number)) => {

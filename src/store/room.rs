@@ -56,6 +56,17 @@ pub(super) fn packed(bytes: u64) -> u64 {
     bytes + bytes / 3
 }
 
+/// Bytes of the largest thing that a sweep marks at once: 64 KiB of a file, or an extended attribute, each with its records.
+const PART_BYTES: u64 = 68 << 10;
+
+/// Bytes of the tree that the next batch of a copy carries. `left`: those that are left in its segment. What does not fit is in
+/// the next segment.
+pub(super) fn share_of_copy(segment_bytes: u64, left: u64) -> u64 {
+    let most = |bytes: u64| bytes.saturating_sub(HEAD_BYTES + PART_BYTES).min(BATCH_BYTES_MOST.min(segment_bytes / 2));
+    // A batch has a part more than its share.
+    if most(left) > 0 { most(left) } else { most(segment_bytes) }
+}
+
 /// What is known of the room when a decision is due. All numbers are bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {

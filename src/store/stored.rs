@@ -67,9 +67,10 @@ pub struct Stored {
 
 /// What the tree tells, written down.
 #[derive(Default)]
-struct Told {
-    writer: Writer,
-    pages: Vec<Slice>,
+pub(super) struct Told {
+    pub(super) writer: Writer,
+    /// The pages that it names, in order.
+    pub(super) pages: Vec<Slice>,
 }
 
 impl Listener for Told {

@@ -126,6 +126,73 @@ def facts(address: str) -> dict[bytes, tuple]:
     return found
 
 
+def copies(ring9: str, r9: str, folder: str, store: str, looked) -> None:
+    """ring9 store copy: the copy is a store of its own with the same tree; whatever fails leaves no store, and what was there before."""
+    unix, copy = ["--listen", f"unix:{folder}/sock"], os.path.join(folder, "copy")
+    large = os.path.join(folder, "large")
+    with open(large, "wb") as file:
+        file.write(os.urandom(3_000_000))
+    server = Server(ring9, *SMALL, "--store", store, *unix)
+    subprocess.run([r9, "--addr", server.address, "put", large, "/large"], check=True)
+    was = facts(server.address)
+    looked("a store that is served is not copied", 75, ["another process serves this store"], ring9, "store", "copy", store, copy, same=None)
+    server.end()
+
+    def not_copied(name: str, code: int, words: list[str], dest: str = copy, source: str = store, **options) -> None:
+        before = files(dest) if os.path.isdir(dest) else os.path.exists(dest)
+        looked(name, code, words, ring9, "store", "copy", source, dest, same=source, **options)
+        check("and nothing is left where it was to be", before == (files(dest) if os.path.isdir(dest) else os.path.exists(dest)), dest)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    # Python ignores SIGXFSZ, and so does its child: the write gets EFBIG.
+    not_copied("a copy that cannot be written", 74, ["File too large", "what was made of the copy is removed"], preexec_fn=limited, restore_signals=False)
+    not_copied("a copy into the store", 73, ["in the directory that is to be copied", "missing or empty"], os.path.join(store, "copy"))
+    not_copied("a copy below a folder that is missing", 73, ["No such file", "make the directory above it first"], os.path.join(folder, "no", "where"))
+    damaged = os.path.join(folder, "damaged")
+    shutil.copytree(store, damaged)
+    name, offset, _ = batches(damaged)[3]
+    flip(os.path.join(damaged, name), offset + 140)
+    not_copied("a copy of a damaged store", 65, ["damaged", name, f"byte {offset}"], source=damaged)
+    disk = os.path.join(folder, "little")
+    os.mkdir(disk)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True).returncode == 0:
+        try:
+            not_copied("a copy to a full disk", 73, ["No space left", "what was made of the copy is removed"], os.path.join(disk, "copy"))
+            not_copied("a copy to a full disk, into a directory that is there", 73, ["No space left", "is removed"], disk)
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+    looked("store copy makes a copy", 0, ["inodes", "segments of", "a store of its own, with the same tree"], ring9, "store", "copy", store, copy)
+    not_copied("a copy to where one is", 73, ["not an empty directory", "name a directory that is missing or empty"])
+    ids = [subprocess.run([ring9, "store", "show", at], capture_output=True, text=True).stdout.splitlines()[0] for at in (store, copy)]
+    check("the copy has a number of its own", all(line.startswith("store  ") for line in ids) and ids[0] != ids[1], ids)
+    used = sum(size for _, _, size in batches(copy))
+    data = sum(fact[6] for fact in was.values() if int(fact[1], 8) & 0o170000 == 0o100000)
+    check("the copy is as long as its files", used < data * 1.02 + 640 * len(was) + 16 * PAGE, f"{used} {data} {len(was)}")
+    on_disk = sum(os.stat(os.path.join(copy, name)).st_blocks * 512 for name in os.listdir(copy))
+    check("and takes no more room on the disk", on_disk < used + 32 * PAGE, f"{on_disk} {used}")
+
+    # What a copy that was killed leaves behind.
+    os.rename(os.path.join(copy, "superblock"), os.path.join(copy, "superblock-new"))
+    for command in ([*SMALL, *unix, "--store", copy], ["store", "check", copy], ["store", "show", copy], ["check", *SMALL, "--store", copy]):
+        looked(f"{command[0]} {command[1]} says that a copy has not ended", 65, ["a copy of a store that has not ended", "copy again"], ring9, *command, same=copy)
+    os.rename(os.path.join(copy, "superblock-new"), os.path.join(copy, "superblock"))
+
+    small = os.path.join(folder, "small")
+    looked("a copy may have smaller segments", 0, ["16 MiB each"], ring9, "store", "copy", copy, small, "--store-size", "256MiB", same=copy)
+    for at, size in ((copy, "512MiB"), (small, "256MiB")):
+        server = Server(ring9, "--memory", "32MiB", "--store", at, "--store-size", size, *unix)
+        has = facts(server.address) if server.address else {}
+        wrong = [(name, was.get(name), has.get(name)) for name in {*was, *has} if was.get(name) != has.get(name)]
+        check("a copy is served, and keeps all that a restart keeps", not wrong, str(wrong[:3])[:2000])
+        code, err = server.end()
+        check("and ends well", code == 0 and "nothing is lost" in err, f"{code} {err}")
+    for at in (copy, small, damaged, disk):
+        shutil.rmtree(at)
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
         os.chmod(folder, 0o755)
@@ -235,6 +302,10 @@ def main() -> int:
         looked("--sync without --store is a usage error", 2, ["--store"], ring9, "--sync", "fsync", *unix)
         looked("--store-size without --store is a usage error", 2, ["--store"], ring9, "--store-size", "1GiB", *unix)
         looked("a store has a smallest size", 2, ["192MiB or more"], ring9, "--store", store, "--store-size", "1MiB", *unix)
+
+        # Copies.
+        again()
+        copies(ring9, r9, folder, store, looked)
 
         # Damage.
         again()

@@ -5,6 +5,7 @@
 //! synced, a crash keeps any subset of 512 bytes; and of new, changed and removed names, any subset.
 #![allow(missing_docs, unreachable_pub, reason = "nobody else uses this")]
 
+mod copies;
 mod disk;
 mod faults;
 mod flips;
