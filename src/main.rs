@@ -20,7 +20,7 @@ use ring9::fs::{At, Remote, Service, Simple};
 use ring9::limits::{self, Bounds};
 use ring9::logging::{self, Log, Logger, direct};
 use ring9::session::{Budget, Users};
-use ring9::stats::{Lines, Stats};
+use ring9::stats::{Lines, Stats, StoreFigures};
 use ring9::uring::{self, Bound, Finding, Grow, Kernel, Listener, LogTo, Ring, Server, Signals, Trust};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsStr;
@@ -192,7 +192,7 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
     let parts = (arena.memory(), arena.heads(), arena.gauge());
     let dev = Dev::new(arena.zeros(), seed(&mut ring));
     let tree = tree(&serve, bounds, &users, ring.entropy());
-    let base = Base { bounds, users, populated, parts, dev };
+    let base = Base { bounds, users, populated, parts, dev, store: None };
     let Some(dir) = &serve.store else {
         let files = Simple::from(Mem::new(arena, tree));
         return run_with(files, say_what_is_lost, ring, base, &serve, logs);
@@ -201,7 +201,10 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
     let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
     let fail = durable::failure(dir, Arc::clone(&logs.log));
     match durable::open(store(dir, &serve), arena, tree, (id, at), fail) {
-        Ok(files) => run_with(files, durable::say_what_is_kept, ring, base, &serve, logs),
+        Ok(files) => {
+            let base = Base { store: Some(files.figures()), ..base };
+            run_with(files, durable::say_what_is_kept, ring, base, &serve, logs)
+        }
         Err(refused) => {
             log::error!("{refused}");
             Ok(refused.code())
@@ -222,6 +225,8 @@ struct Base {
     populated: usize,
     parts: (Memory, Heads, Gauge),
     dev: Dev,
+    /// What is measured of the store, if there is one.
+    store: Option<Rc<StoreFigures>>,
 }
 
 /// Serves files until a signal comes. `last` says what becomes of them.
@@ -357,8 +362,9 @@ fn build<F: Service>(
     serve: &Serve,
     logs: &Logs,
 ) -> anyhow::Result<(Server<Kernel, Trees<F>>, Signals)> {
-    let Base { bounds, users, populated, parts, dev } = base;
+    let Base { bounds, users, populated, parts, dev, store } = base;
     let stats = Rc::new(Stats::default());
+    store.into_iter().for_each(|store| stats.keep(store));
     stats.counters.memory_bound_bytes.add(bounds.total() + beside(serve));
     let ctl = Ctl::new(Rc::clone(&stats), parts.2, Arc::clone(&logs.kept));
     let trees = join(files, dev, ctl);

@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("uring", &["uring", "session", "arena", "stats", "fs", "logging"]),
     ("client", &["client", "wire", "fs"]),
     ("relay", &["relay", "client", "wire", "fs", "arena", "session::Users", "session::NOBODY"]),
-    ("store", &["store", "fs", "arena"]),
+    ("store", &["store", "fs", "arena", "stats"]),
     ("store/format", &["store", "fs", "wire"]),
     ("stats", &["stats", "wire"]),
     ("logging", &["logging", "stats"]),

@@ -10,7 +10,7 @@ use hdrhistogram::{Counter, Histogram};
 /// Slower ones count as this slow.
 const SERVICE_NS_MAX: u64 = 60_000_000_000;
 
-fn histogram<C: Counter>() -> Histogram<C> {
+pub(super) fn histogram<C: Counter>() -> Histogram<C> {
     Histogram::new_with_bounds(1, SERVICE_NS_MAX, 3).expect("constant bounds are valid")
 }
 

@@ -1,5 +1,5 @@
 //! What one server measures: counters, histograms of service times, connections, and the last lines
-//! of growing texts. Main owns them, the loop and the logger write, `ctl` reads.
+//! of growing texts. Main owns them, the loop, the store and the logger write, `ctl` reads.
 //!
 //! Counters, histograms and connections belong to one thread. [`Lines`] is plain data; its owner
 //! puts it behind a lock where other threads write.
@@ -10,14 +10,16 @@ mod connection;
 mod interval_log;
 mod latency;
 mod lines;
+mod store;
 
 pub use connection::Connection;
 pub use interval_log::IntervalLog;
 pub use latency::Latency;
 pub use lines::Lines;
+pub use store::{StoreFigures, StoreFixed, StoreNow};
 
 use crate::wire::Kind;
-use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, Ref, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -48,14 +50,14 @@ impl Counter {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What the loop counts. Every field only grows, but those that say how much memory a holder has now.
+    ($(#[$of:meta])* $counters:ident: $($(#[$doc:meta])* $name:ident,)*) => {
+        $(#[$of])*
         #[derive(Debug, Default)]
-        pub struct Counters {
+        pub struct $counters {
             $($(#[$doc])* pub $name: Counter,)*
         }
 
-        impl Counters {
+        impl $counters {
             /// Names and values, in the order of the declaration.
             pub fn each(&self, mut see: impl FnMut(&'static str, u64)) {
                 $(see(stringify!($name), self.$name.get());)*
@@ -65,6 +67,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// What the loop counts. Every field only grows, but those that say how much memory a holder has now.
+    Counters:
     /// The most memory that this server may take in bytes, all holders at their bounds. Set once.
     memory_bound_bytes,
     /// Connections accepted.
@@ -119,6 +123,23 @@ counters! {
     fid_bytes,
 }
 
+counters! {
+    /// What a store counts since its start. Every field only grows.
+    StoreCounters:
+    /// Batches of the log that have become durable.
+    store_batches,
+    /// Operations in them: calls that have changed anything.
+    store_operations,
+    /// Bytes of them, with what checkpoints tell.
+    store_bytes,
+    /// Syncs that have ended: of batches, segments, directories and superblocks.
+    store_syncs,
+    /// Checkpoints that have ended.
+    store_checkpoints,
+    /// Segments that were removed.
+    store_segments_removed,
+}
+
 /// Everything measured, lent to those who write and those who show.
 #[derive(Debug)]
 pub struct Stats {
@@ -131,6 +152,8 @@ pub struct Stats {
     connections: RefCell<BTreeMap<u32, Rc<Connection>>>,
     /// Bytes of the names of their listeners, in all.
     listener_bytes: Cell<usize>,
+    /// Of the store, if there is one.
+    store: OnceCell<Rc<StoreFigures>>,
 }
 
 impl Default for Stats {
@@ -141,11 +164,22 @@ impl Default for Stats {
             latency: RefCell::default(),
             connections: RefCell::default(),
             listener_bytes: Cell::default(),
+            store: OnceCell::default(),
         }
     }
 }
 
 impl Stats {
+    /// There is a store, and this is measured of it. Told once, before anything is shown.
+    pub fn keep(&self, store: Rc<StoreFigures>) {
+        assert!(self.store.set(store).is_ok(), "a server has one store");
+    }
+
+    /// What is measured of the store, if there is one.
+    pub fn store(&self) -> Option<&StoreFigures> {
+        self.store.get().map(|store| &**store)
+    }
+
     /// A reply to a message of this type left after `service_ns`.
     pub fn replied(&self, kind: Kind, service_ns: u64) {
         self.counters.replies.up();

@@ -61,6 +61,11 @@ impl Checkpoint {
         Checkpoint { dir, file, superblock, first, step: Step::Rest, in_flight: false, done: 0 }
     }
 
+    /// The superblock that counts on disk.
+    pub(super) fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
     /// Where the log begins: segment and offset.
     pub(super) fn start(&self) -> (u64, u64) {
         (self.superblock.segment, self.superblock.offset)

@@ -28,6 +28,7 @@ struct Sealed {
     segment: u64,
     last_lsn: u64,
     bytes: u64,
+    operations: u64,
     writes: Vec<(u64, Outgoing)>,
 }
 
@@ -40,6 +41,18 @@ struct Flying {
     writes: Vec<(u64, Outgoing)>,
     in_flight: usize,
     is_syncing: bool,
+    operations: u64,
+    /// When its first write was asked for.
+    begun_ns: u64,
+}
+
+/// A batch that has become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flushed {
+    pub(super) operations: u64,
+    pub(super) bytes: u64,
+    /// When its first write was asked for.
+    pub(super) begun_ns: u64,
 }
 
 /// What an ask is for: the lower 8 bits of its name.
@@ -169,7 +182,18 @@ impl Log {
         !self.stock.is_full() && (self.stock.is_busy() || self.wants_segment())
     }
 
-    fn last_segment(&self) -> u64 {
+    /// Segments that are ready for later batches.
+    pub(super) fn stock(&self) -> u64 {
+        self.segments.iter().filter(|(number, _)| *number > self.next.segment).count() as u64
+    }
+
+    /// Whether the disk has no room for a further segment.
+    pub(super) fn is_full(&self) -> bool {
+        self.stock.is_full()
+    }
+
+    /// The last segment that is there.
+    pub(super) fn last_segment(&self) -> u64 {
         self.segments.back().map_or(self.next.segment, |(number, _)| *number)
     }
 
@@ -192,8 +216,8 @@ impl Log {
         self.stock.retire();
     }
 
-    /// Seals a batch with all changes up to this one.
-    pub(super) fn seal(&mut self, writer: Writer, pages: Vec<Slice>, last_lsn: u64) {
+    /// Seals a batch with all changes up to this one, which are those of so many operations.
+    pub(super) fn seal(&mut self, writer: Writer, pages: Vec<Slice>, last_lsn: u64, operations: u64) {
         let bytes = writer.len() as u64;
         if bytes > self.left_in_segment() {
             self.next = self.next.in_next_segment();
@@ -216,12 +240,12 @@ impl Log {
         self.next = Next { offset: offset + bytes, lsn: last_lsn + 1, previous: checksum, ..self.next };
         self.next.epoch = self.next.epoch_max;
         self.bytes += bytes;
-        self.sealed.push_back(Sealed { segment, last_lsn, bytes, writes });
+        self.sealed.push_back(Sealed { segment, last_lsn, bytes, operations, writes });
     }
 
-    /// The next ask.
-    pub(super) fn ask(&mut self) -> Option<(AskId, Ask)> {
-        self.launch();
+    /// The next ask. `now_ns`: the moment.
+    pub(super) fn ask(&mut self, now_ns: u64) -> Option<(AskId, Ask)> {
+        self.launch(now_ns);
         let (what, ask) = self.next_ask()?;
         self.asks += 1;
         self.in_flight += 1;
@@ -229,7 +253,7 @@ impl Log {
     }
 
     /// Lets the next batch fly, if its segment is there.
-    fn launch(&mut self) {
+    fn launch(&mut self, now_ns: u64) {
         if self.flying.is_some() {
             return;
         }
@@ -237,8 +261,9 @@ impl Log {
         let Some(at) = self.segments.iter().position(|(number, _)| *number == first.segment) else { return };
         self.closing.extend(self.segments.drain(..at).map(|(_, file)| file));
         let (_, file) = self.segments[0];
-        let Some(Sealed { last_lsn, bytes, writes, .. }) = self.sealed.pop_front() else { return };
-        self.flying = Some(Flying { file, last_lsn, bytes, writes, in_flight: 0, is_syncing: false });
+        let Some(Sealed { last_lsn, bytes, operations, writes, .. }) = self.sealed.pop_front() else { return };
+        let (in_flight, is_syncing, begun_ns) = (0, false, now_ns);
+        self.flying = Some(Flying { file, last_lsn, bytes, writes, in_flight, is_syncing, operations, begun_ns });
     }
 
     fn next_ask(&mut self) -> Option<(u64, Ask)> {
@@ -263,13 +288,13 @@ impl Log {
         self.stock.ask(wants.then_some(number), self.extent.segment_bytes).map(|ask| (what::MAKE, ask))
     }
 
-    /// The result of an ask. An error is fatal: what is durable is not known any more.
-    pub(super) fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>) -> Result<()> {
+    /// The result of an ask. Returns the batch that is durable by it. An error is fatal: what is durable is not known any more.
+    pub(super) fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>) -> Result<Option<Flushed>> {
         self.in_flight -= 1;
         match id.0 & 0xff {
             what::WRITE => {
                 let (Some(flying), Ask::Write { offset, mut data, .. }) = (&mut self.flying, ask) else {
-                    return Ok(());
+                    return Ok(None);
                 };
                 flying.in_flight -= 1;
                 let n = whole_pages(result?)?;
@@ -280,9 +305,10 @@ impl Log {
             }
             what::SYNC => {
                 result?;
-                if let Some(Flying { last_lsn, bytes, .. }) = self.flying.take() {
+                if let Some(Flying { last_lsn, bytes, operations, begun_ns, .. }) = self.flying.take() {
                     self.durable = last_lsn;
                     self.bytes -= bytes;
+                    return Ok(Some(Flushed { operations, bytes, begun_ns }));
                 }
             }
             what::MAKE => {
@@ -292,7 +318,7 @@ impl Log {
             }
             _ => {}
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -6,11 +6,14 @@
 //! A checkpoint is marks as well: of everything, in bounded parts, which the batches carry. `room` says when it begins, how
 //! much of it a batch carries, and who waits or is refused meanwhile.
 //!
+//! What it does is measured for those who look at it ([`Stored::figures`]), with the moments that the tree is given: asks of a turn
+//! are of the last moment before them.
+//!
 //! Must not know: messages, sockets, rings.
 
 use super::checkpoint::Checkpoint;
 use super::format::Writer;
-use super::log::{Log, OTHERS};
+use super::log::{Flushed, Log, OTHERS};
 use super::room::{BEHIND_BYTES_MAX, HEAD_BYTES, Room, batch_bytes, live_bytes_max};
 use crate::arena::Slice;
 use crate::fs::mem::{Listener, Mem, Watched};
@@ -18,7 +21,9 @@ use crate::fs::{
     Answer, Ask, AskId, At, Call, Cancel, Done, Error, FileId, Gate, Grant, OpId, Outcome, Payload, Record, Result,
     Service, Show, Simple, Time,
 };
+use crate::stats::{StoreFigures, StoreFixed, StoreNow};
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// One part in so many of the memory stays free.
 const RESERVE: usize = 16;
@@ -58,6 +63,11 @@ pub struct Stored {
     changed_lsn: u64,
     /// Bytes of the log since its start when the last checkpoint had ended.
     base: u64,
+    /// Operations that have changed anything and are not sealed.
+    operations: u64,
+    /// The last moment that the tree was given, in nanoseconds.
+    now_ns: u64,
+    figures: Rc<StoreFigures>,
     /// Files that were opened with O_SYNC or O_DSYNC, where only these wait.
     sync_files: BTreeSet<FileId>,
     has_failed: bool,
@@ -115,6 +125,18 @@ fn needs(call: &Call<'_>) -> Needs {
 impl Stored {
     pub(super) fn new(tree: Mem<Watched>, log: Log, checkpoint: Checkpoint, how: Keeping) -> Stored {
         let lsn = log.durable();
+        let superblock = checkpoint.superblock();
+        let figures = StoreFigures::new(StoreFixed {
+            id: superblock.store,
+            epoch: superblock.epoch,
+            sync: match how.sync {
+                SyncMode::Always => "always",
+                SyncMode::Fsync => "fsync",
+            },
+            segment_bytes: how.segment_bytes,
+            directory_bytes_max: how.store_bytes,
+            live_bytes_max: live_bytes_max(how.store_bytes, how.segment_bytes),
+        });
         Stored {
             tree: tree.into(),
             log,
@@ -123,6 +145,9 @@ impl Stored {
             lsn,
             changed_lsn: lsn,
             base: 0,
+            operations: 0,
+            now_ns: 0,
+            figures: Rc::new(figures),
             sync_files: BTreeSet::new(),
             has_failed: false,
             is_ending: false,
@@ -142,6 +167,28 @@ impl Stored {
     /// Number of the last change, and of the last one that is durable.
     pub fn positions(&self) -> (u64, u64) {
         (self.lsn, self.log.durable())
+    }
+
+    /// What is measured of it. It goes on to be.
+    pub fn figures(&self) -> Rc<StoreFigures> {
+        Rc::clone(&self.figures)
+    }
+
+    /// Shows what is so at the end of a turn.
+    fn publish(&self) {
+        let Room { live, swept, is_checkpoint, log, .. } = self.room();
+        self.figures.set(StoreNow {
+            position: self.lsn,
+            durable: self.log.durable(),
+            behind_bytes: self.behind_bytes(),
+            log_bytes: log,
+            live_bytes: live,
+            is_checkpoint,
+            swept_bytes: swept.unwrap_or(0),
+            segments: (self.checkpoint.first(), self.log.last_segment()),
+            stock: self.log.stock(),
+            is_full: self.log.is_full(),
+        });
     }
 
     /// Checkpoints that have ended since the start.
@@ -182,7 +229,8 @@ impl Stored {
     }
 
     /// A moment for the tree. A clock that is behind what is stored does not make times go back.
-    fn moment(&self, at: At) -> At {
+    fn moment(&mut self, at: At) -> At {
+        self.now_ns = at.mono_ns;
         At { wall: at.wall.max(self.how.last_change), ..at }
     }
 
@@ -209,7 +257,8 @@ impl Stored {
                 told.writer.len() as u64 <= changed + HEAD_BYTES,
                 "what is told is not more than was counted"
             );
-            self.log.seal(told.writer, told.pages, self.lsn);
+            let operations = std::mem::take(&mut self.operations);
+            self.log.seal(told.writer, told.pages, self.lsn, operations);
         }
         if is_whole {
             self.checkpoint.sealed(self.lsn);
@@ -240,6 +289,7 @@ impl Stored {
     fn gated(&mut self, before: u64, waits: bool, outcome: Outcome) -> Outcome {
         let has_changed = self.tree.changes() != before;
         if has_changed {
+            self.operations += 1;
             self.lsn += 1;
             self.changed_lsn = self.lsn;
         }
@@ -284,7 +334,8 @@ impl Service for Stored {
     fn init(&mut self, at: At) -> Result<()> {
         // Nothing was ever kept: the root gets its times.
         if self.lsn == 0 {
-            self.tree.init(self.moment(at))?;
+            let at = self.moment(at);
+            self.tree.init(at)?;
         }
         // What recovery has changed is a change like any other.
         self.lsn += u64::from(self.tree.has_changes());
@@ -333,8 +384,8 @@ impl Service for Stored {
     }
 
     fn finish(&mut self, op: OpId, show: Show<'_>, at: At) -> Outcome {
-        let before = self.tree.changes();
-        let outcome = self.tree.finish(op, show, self.moment(at));
+        let (before, at) = (self.tree.changes(), self.moment(at));
+        let outcome = self.tree.finish(op, show, at);
         self.gated(before, self.how.sync == SyncMode::Always, outcome)
     }
 
@@ -378,6 +429,7 @@ impl Service for Stored {
     }
 
     fn tick(&mut self, at: At) {
+        self.now_ns = at.mono_ns;
         self.log.tick();
         Service::tick(&mut self.tree, at);
     }
@@ -397,10 +449,21 @@ impl Service for Stored {
             self.seal();
         }
         let log = &mut self.log;
-        log.ask().or_else(|| self.checkpoint.ask(log.durable()).map(|ask| (AskId(OTHERS), ask)))
+        let next = log.ask(self.now_ns);
+        let next = next.or_else(|| self.checkpoint.ask(log.durable()).map(|ask| (AskId(OTHERS), ask)));
+        if next.is_none() {
+            self.publish();
+        }
+        next
     }
 
-    fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>, _: At) {
+    fn answered(&mut self, id: AskId, ask: Ask, result: Result<u32>, at: At) {
+        self.now_ns = at.mono_ns;
+        let counters = &self.figures.counters;
+        if matches!(ask, Ask::Sync { .. }) && result.is_ok() {
+            counters.store_syncs.up();
+        }
+        let first = self.checkpoint.first();
         let answered = if id.0 & 0xff == OTHERS {
             let answered = self.checkpoint.answered(ask, result);
             if self.checkpoint.is_resting() {
@@ -409,8 +472,14 @@ impl Service for Stored {
             }
             answered
         } else {
-            self.log.answered(id, ask, result)
+            self.log.answered(id, ask, result).map(|flushed| {
+                if let Some(Flushed { operations, bytes, begun_ns }) = flushed {
+                    self.figures.flushed(operations, bytes, at.mono_ns.saturating_sub(begun_ns));
+                }
+            })
         };
+        counters.store_checkpoints.set(self.checkpoint.done());
+        counters.store_segments_removed.add(self.checkpoint.first() - first);
         self.log.freed(self.checkpoint.first());
         if let Err(error) = answered
             && !self.has_failed

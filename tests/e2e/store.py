@@ -16,7 +16,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from p9 import P9, text
+from p9 import P9, stats, text
 from server import Server
 
 SMALL = ["--memory", "32MiB", "--store-size", "512MiB"]
@@ -193,6 +193,52 @@ def copies(ring9: str, r9: str, folder: str, store: str, looked) -> None:
         shutil.rmtree(at)
 
 
+def shown(address: str) -> dict[str, str]:
+    """The file `store` of ctl."""
+    client = P9(address, b"ctl")
+    client.walk(0, 1, b"store")
+    client.open(1)
+    lines = [line.split() for line in client.read(1, 0, 1 << 16).decode().splitlines()]
+    return {name: value for name, value in lines}
+
+
+def figures(ring9: str, folder: str) -> None:
+    """What ctl says of a store adds up with what a client has done, and with the files on disk."""
+    unix, store = ["--listen", f"unix:{folder}/sock"], os.path.join(folder, "figures")
+    for sync in ("always", "fsync"):
+        server = Server(ring9, *SMALL, "--store", store, "--sync", sync, *unix)
+        p9, before = P9(server.address), shown(server.address)
+        for number in range(20):
+            p9.walk(0, 1)
+            p9.create(1, b"%s%d" % (sync.encode(), number))
+            p9.write(1, 0, b"x" * 10_000)
+            p9.call(50, struct.pack("<II", 1, 0))  # Tfsync
+            p9.clunk(1)
+        after, counters = shown(server.address), stats(server.address)
+        grown = {name: int(after[name]) - int(before[name]) for name in after if after[name].isdigit()}
+        check(f"--sync {sync}: ctl counts each operation once", grown["operations"] == 40 and grown["position"] == 40, grown)
+        check("and bytes, batches and syncs", grown["bytes"] > 200_000 and 20 <= grown["batches"] <= 40 and grown["syncs"] >= grown["batches"], grown)
+        check("each batch is in both histograms", after["flushes"] == after["batches"] and int(after["flush_ns_p50"]) <= int(after["flush_ns_max"]) < 60_000_000_000, after)
+        check("all is durable", after["position"] == after["position_durable"] and after["not_durable_bytes"] == "0" and after["disk_full"] == "0", after)
+        same = all(counters[f"store_{name}"] == int(after[name]) for name in ("batches", "operations", "bytes", "syncs", "checkpoints", "segments_removed"))
+        check("stats has the same counters", same, counters)
+        segments = [os.stat(os.path.join(store, name)).st_size for name in os.listdir(store) if re.fullmatch("seg-[0-9a-f]{16}", name)]
+        on_disk = [len(segments), sum(segments)] == [int(after["segments"]), int(after["directory_bytes"])]
+        check("segments and their bytes are those on disk", on_disk and after["directory_bytes_max"] == str(512 << 20) and after["sync"] == sync, (after, segments))
+        code, err = server.end()
+        show = subprocess.run([ring9, "store", "show", store], capture_output=True, text=True).stdout.split()
+        at = dict(zip(show, show[1:]))
+        check("number, epoch and position are those of store show", at["store"] == after["id"] and at["epoch"] == after["epoch"] and f"log position {after['position']}\n" in err, (err, after))
+    server = Server(ring9, "--memory", "32MiB", *unix)
+    try:
+        shown(server.address)
+        found = "a file"
+    except OSError as error:
+        found = error.errno
+    check("without a store ctl has no such file and no such counters", found == 2 and not any("store" in name for name in stats(server.address)), found)
+    server.end()
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
         os.chmod(folder, 0o755)
@@ -302,6 +348,8 @@ def main() -> int:
         looked("--sync without --store is a usage error", 2, ["--store"], ring9, "--sync", "fsync", *unix)
         looked("--store-size without --store is a usage error", 2, ["--store"], ring9, "--store-size", "1GiB", *unix)
         looked("a store has a smallest size", 2, ["192MiB or more"], ring9, "--store", store, "--store-size", "1MiB", *unix)
+
+        figures(ring9, folder)
 
         # Copies.
         again()

@@ -57,6 +57,8 @@ pub struct Disk {
     pub is_short: bool,
     /// Files beyond this many have no room.
     pub segments_max: usize,
+    /// The moment at which asks end.
+    pub at: At,
     /// Kinds of asks that were done.
     pub kinds: std::collections::BTreeMap<&'static str, usize>,
 }
@@ -86,6 +88,7 @@ impl Disk {
             has_failed: false,
             is_short: true,
             segments_max: usize::MAX,
+            at: At::default(),
             kinds: std::collections::BTreeMap::new(),
         }
     }
@@ -112,7 +115,7 @@ impl Disk {
             }
             let (id, mut ask) = self.asked.swap_remove(random.below(self.asked.len()));
             let result = self.answer(&mut ask, random);
-            store.answered(id, ask, result, At::default());
+            store.answered(id, ask, result, self.at);
         }
     }
 

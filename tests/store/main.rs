@@ -8,6 +8,7 @@
 mod copies;
 mod disk;
 mod faults;
+mod figures;
 mod flips;
 mod full;
 mod pairs;

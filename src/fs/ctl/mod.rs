@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! version, stats                  made when they are opened, so that what is read never mixes two moments
+//! store                           likewise; only if files are in a store
 //! connections                     a line for each, made as it is read
 //! latency/Tread, ...              a percentile table of service times for each type of request, made likewise
 //! latency.hlog                    the same by interval, a line for each: a read at the end waits for the next interval
@@ -38,9 +39,10 @@ pub type CtlFile = Member<Opened>;
 const TEXTS_BYTES_MAX: usize = 16 << 20;
 
 /// Units of work of a text: a table of percentiles goes through a histogram of 216 KiB, `stats` four times
-/// through one. And of a line of `connections`.
+/// through one, `store` four times through two. And of a line of `connections`.
 const TABLE_UNITS: u32 = 5000;
 const STATS_UNITS: u32 = 500;
+const STORE_UNITS: u32 = 1000;
 const LINE_UNITS: u32 = 6;
 
 /// Where the texts come from.
@@ -58,6 +60,8 @@ pub struct Figures {
     listings: Listings,
     log: Tail,
     intervals: Intervals,
+    /// The number of `store`.
+    store: Option<usize>,
 }
 
 /// What an open of a file has.
@@ -72,7 +76,7 @@ pub enum Opened {
 }
 
 impl Ctl {
-    /// Shows these figures, and the lines of this log.
+    /// Shows these figures, and the lines of this log. Whether there is a store is known by now.
     pub fn new(stats: Rc<Stats>, gauge: Gauge, log: Arc<Mutex<Lines>>) -> Ctl {
         let kinds: Vec<Kind> = (0..=255).map(Kind).filter(|kind| kind.is_request()).collect();
         let mut nodes = vec![
@@ -86,6 +90,8 @@ impl Ctl {
         ];
         let files = kinds.iter().filter_map(|kind| kind.name()).map(|name| Node::file(name, 0o444));
         nodes.extend(files.map(|file| Node { parent: LATENCY, ..file }));
+        let store = stats.store().map(|_| nodes.len());
+        nodes.extend(store.map(|_| Node::file("store", 0o444)));
         let (log, intervals) = (Tail::new(log), Intervals::new());
         Catalog::of(
             nodes,
@@ -99,6 +105,7 @@ impl Ctl {
                 listings: Listings::default(),
                 log,
                 intervals,
+                store,
             },
         )
     }
@@ -116,6 +123,7 @@ impl Figures {
         match node {
             VERSION => text::version(),
             STATS => text::stats(&self.stats, &self.gauge),
+            _ if Some(node) == self.store => self.stats.store().map(text::store).unwrap_or_default(),
             _ => text::percentiles(self.stats.latency().of(self.kind(node))),
         }
     }
@@ -142,6 +150,7 @@ impl Figures {
                 self.spent += match node {
                     VERSION => 0,
                     STATS => STATS_UNITS,
+                    _ if Some(node) == self.store => STORE_UNITS,
                     _ => TABLE_UNITS,
                 };
                 let text: Rc<[u8]> = self.text(node).into_bytes().into();
@@ -200,6 +209,7 @@ impl Source for Figures {
             (VERSION, _) => text::version().len(),
             (STATS, _) => text::stats_len(&self.stats),
             (CONNECTIONS, _) => text::connections_len(&self.stats),
+            _ if Some(node) == self.store => text::store_len(),
             _ => {
                 let latency = self.stats.latency();
                 text::percentiles_len_max(latency.of(self.kind(node)).map_or(0, |of| of.len()))

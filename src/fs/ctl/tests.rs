@@ -1,6 +1,7 @@
 //! Tests of every file of `ctl`, as a session would use it. With sessions and rings: `tests/ctl.rs`.
 
 mod intervals;
+mod store;
 
 use super::tail::READERS_MAX;
 use super::*;

@@ -1,12 +1,12 @@
-//! The texts of `ctl` that are made when a file is opened: version, stats, connections,
+//! The texts of `ctl` that are made when a file is opened: version, stats, store, connections,
 //! percentiles.
 
 use crate::arena::Gauge;
 use crate::fs::At;
-use crate::stats::{Connection, Stats};
+use crate::stats::{Connection, Stats, StoreFigures, StoreFixed};
 use crate::wire::Kind;
 use hdrhistogram::Histogram;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// Writes to a String, which takes anything.
 macro_rules! line {
@@ -27,6 +27,9 @@ pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: u64| line!(text, "{name:<28} {value:>20}");
     stats.counters.each(&mut line);
+    if let Some(store) = stats.store() {
+        store.counters.each(&mut line);
+    }
     let (enters, cqes) = (stats.counters.enters.get(), stats.counters.cqes.get());
     line("cqes_per_100_enters", (cqes * 100).checked_div(enters).unwrap_or(0));
     for kind in (0..=255).map(Kind).filter(|&kind| stats.messages(kind) > 0) {
@@ -35,10 +38,7 @@ pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
         line(&name, stats.messages(kind));
     }
     let latency = stats.latency();
-    for (name, at) in [("50", 0.5), ("90", 0.9), ("99", 0.99), ("99.9", 0.999)] {
-        line(&format!("service_ns_p{name}"), latency.all().value_at_quantile(at));
-    }
-    line("service_ns_max", latency.all().max());
+    quantiles(latency.all(), |name, value| line(&format!("service_ns_{name}"), value));
     let figures = [
         ("arena_total_bytes", gauge.total_bytes()),
         ("arena_used_bytes", gauge.used_bytes()),
@@ -57,6 +57,65 @@ pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
     ];
     figures.into_iter().for_each(|(name, value)| line(name, value as u64));
     text
+}
+
+/// A line of [`store`]: a name, a space, a value that may be a number of 16 bytes, and the end of the line.
+const STORE_LINE_BYTES: usize = 28 + 1 + 32 + 1;
+/// Lines of [`store`].
+const STORE_LINES: usize = 37;
+
+/// What is known of a store, one `name value` per line. Values are padded, so that the length never changes.
+pub(super) fn store(store: &StoreFigures) -> String {
+    let mut text = String::with_capacity(store_len());
+    let mut word = |name: &str, value: &dyn Display| line!(text, "{name:<28} {value:>32}");
+    let StoreFixed { id, epoch, sync, segment_bytes, directory_bytes_max, live_bytes_max } = store.fixed;
+    let now = store.now();
+    word("id", &id.iter().fold(String::new(), |id, byte| id + &format!("{byte:02x}")));
+    word("epoch", &epoch);
+    word("sync", &sync);
+    word("position", &now.position);
+    word("position_durable", &now.durable);
+    word("not_durable_bytes", &now.behind_bytes);
+    store.counters.each(|name, value| word(name.trim_start_matches("store_"), &value));
+    {
+        let operations = store.operations();
+        let (batches, all) = (store.counters.store_batches.get(), store.counters.store_operations.get());
+        word("batch_operations_mean", &format!("{:.2}", all as f64 / batches.max(1) as f64));
+        quantiles(&operations, |name, value| word(&format!("batch_operations_{name}"), &value));
+    }
+    {
+        let flush_ns = store.flush_ns();
+        word("flushes", &flush_ns.len());
+        quantiles(&flush_ns, |name, value| word(&format!("flush_ns_{name}"), &value));
+    }
+    word("checkpoint", &if now.is_checkpoint { "running" } else { "none" });
+    word("checkpoint_bytes", &now.swept_bytes);
+    let (first, last) = now.segments;
+    word("segment_bytes", &segment_bytes);
+    word("segment_first", &first);
+    word("segment_last", &last);
+    word("segments", &(last + 1 - first));
+    word("segments_in_stock", &now.stock);
+    word("log_bytes", &now.log_bytes);
+    word("directory_bytes", &((last + 1 - first) * segment_bytes));
+    word("directory_bytes_max", &directory_bytes_max);
+    word("live_bytes", &now.live_bytes);
+    word("live_bytes_max", &live_bytes_max);
+    word("disk_full", &u8::from(now.is_full));
+    debug_assert_eq!(text.len(), store_len());
+    text
+}
+
+/// The length of [`store`].
+pub(super) const fn store_len() -> usize {
+    STORE_LINES * STORE_LINE_BYTES
+}
+
+fn quantiles(of: &Histogram<u64>, mut see: impl FnMut(&str, u64)) {
+    for (name, at) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)] {
+        see(name, of.value_at_quantile(at));
+    }
+    see("max", of.max());
 }
 
 /// The names of the columns, each as wide as its figures can be.
@@ -96,6 +155,9 @@ pub(super) fn connections_len(stats: &Stats) -> usize {
 pub(super) fn stats_len(stats: &Stats) -> usize {
     let mut lines = OTHER_LINES;
     stats.counters.each(|_, _| lines += 1);
+    if let Some(store) = stats.store() {
+        store.counters.each(|_, _| lines += 1);
+    }
     lines += (0..=255).map(Kind).filter(|&kind| stats.messages(kind) > 0).count();
     lines * LINE_BYTES
 }
