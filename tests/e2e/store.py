@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -163,6 +164,23 @@ def copies(ring9: str, r9: str, folder: str, store: str, looked) -> None:
             not_copied("a copy to a full disk, into a directory that is there", 73, ["No space left", "is removed"], disk)
         finally:
             subprocess.run(["umount", disk], check=True)
+
+    # Killed at any time.
+    start, found = time.monotonic(), []
+    subprocess.run([ring9, "store", "copy", store, copy], stdout=subprocess.DEVNULL, check=True)
+    took = time.monotonic() - start
+    whole = subprocess.run([ring9, "store", "check", copy], capture_output=True, text=True).stdout
+    shutil.rmtree(copy)
+    for part in range(6):
+        with subprocess.Popen([ring9, "store", "copy", store, copy], stdout=subprocess.DEVNULL) as process:
+            time.sleep(took * part / 5)
+            process.kill()
+        done = subprocess.run([ring9, "store", "check", copy], capture_output=True, text=True)
+        said = {0: [whole], 65: ["there is no store", "a copy of a store that has not ended"], 73: ["No such file"]}
+        is_so = any(words in done.stdout + done.stderr for words in said.get(done.returncode, []))
+        found.append((done.returncode, is_so, done.stderr))
+        shutil.rmtree(copy, ignore_errors=True)
+    check("a copy that is killed is whole, or is said to be none", all(is_so for _, is_so, _ in found), found)
 
     looked("store copy makes a copy", 0, ["inodes", "segments of", "a store of its own, with the same tree"], ring9, "store", "copy", store, copy)
     not_copied("a copy to where one is", 73, ["not an empty directory", "name a directory that is missing or empty"])
