@@ -7,9 +7,12 @@ at or behind the last one that was acknowledged: all of each request, or nothing
 
 The page cache survives a kill, so this says nothing of power cuts: it shows what leaves before it is written, and what a restart makes of a log without an end.
 
-Usage: kill.py PATH-TO-RING9 [--cycles N] [--seconds S] [--seed N] [--folder DIR] [--store-size SIZE]        DIR: where the store is made; otherwise a temporary folder
+Usage: kill.py PATH-TO-RING9 [--cycles N] [--seconds S] [--seed N] [--folder DIR | --filesystem ext4|xfs] [--store-size SIZE]
+
+DIR is where the store is made; otherwise a temporary folder. --filesystem makes a file system in a sparse file and mounts it (root); it is gone at the end.
 """
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -19,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from p9 import P9, text
@@ -131,33 +135,45 @@ class Client:
             return [walk, (70, struct.pack("<II", 1, 2) + text(other), state.with_name(other, file)), clunk]
         return [(76, struct.pack("<I", 1) + text(name) + struct.pack("<I", 0), state.without_name(name))]
 
+    def burst(self) -> list[tuple[int, bytes, State | None]]:
+        """The requests of a few operations, to be sent together."""
+        requests: list[tuple[int, bytes, State | None]] = []
+        for _ in range(self.random.randrange(1, 9)):
+            state = next((state for *_, state in reversed(requests) if state), self.states[-1])
+            requests += self.plan(state)
+        return requests
+
+    def heard(self) -> None:
+        """A change was acknowledged: `changes` counts it."""
+
+    def exchange(self, requests: list[tuple[int, bytes, State | None]]) -> None:
+        """Sends them and hears all replies."""
+        self.states = self.states[-1:]
+        # What is known of each request before it is sent: a kill may come at any time.
+        self.states += [state for *_, state in requests if state]
+        position, places = 0, []
+        for *_, state in requests:
+            position += state is not None
+            places.append(position)
+        burst = b"".join(struct.pack("<IBH", 7 + len(body), kind, tag) + body for tag, (kind, body, _) in enumerate(requests))
+        self.acknowledged = 0
+        self.p9.socket.sendall(burst)
+        for _ in requests:
+            kind, tag, body = self.p9.next()
+            if kind != requests[tag][0] + 1:
+                raise ValueError(f"request {requests[tag][:1]} was answered with {kind} {body!r}")
+            if requests[tag][2]:
+                self.acknowledged = max(self.acknowledged, places[tag])
+                self.changes += 1
+                self.heard()
+            self.requests += 1
+        self.states = self.states[-1:]
+
     def work(self) -> None:
         """Bursts of requests until the connection ends."""
         try:
             while True:
-                requests = []
-                for _ in range(self.random.randrange(1, 9)):
-                    state = next((state for *_, state in reversed(requests) if state), self.states[-1])
-                    requests += self.plan(state)
-                self.states = self.states[-1:]
-                # What is known of each request before it is sent: a kill may come at any time.
-                self.states += [state for *_, state in requests if state]
-                position, places = 0, []
-                for *_, state in requests:
-                    position += state is not None
-                    places.append(position)
-                burst = b"".join(struct.pack("<IBH", 7 + len(body), kind, tag) + body for tag, (kind, body, _) in enumerate(requests))
-                self.acknowledged = 0
-                self.p9.socket.sendall(burst)
-                for _ in requests:
-                    kind, tag, body = self.p9.next()
-                    if kind != requests[tag][0] + 1:
-                        raise ValueError(f"request {requests[tag][:1]} was answered with {kind} {body!r}")
-                    if requests[tag][2]:
-                        self.acknowledged = max(self.acknowledged, places[tag])
-                        self.changes += 1
-                    self.requests += 1
-                self.states = self.states[-1:]
+                self.exchange(self.burst())
         except (EOFError, ConnectionError):
             if len(self.states) > 1:
                 self.states = self.states[self.acknowledged :]
@@ -166,11 +182,14 @@ class Client:
 
 
 class Server:
+    last: "Server | None" = None
+
     def __init__(self, program: str, folder: str, store: str, *words: str):
         self.log = os.path.join(folder, "stderr")
         command = [program, "--memory", "64MiB", "--store", store, "--listen", f"unix:{folder}/sock", *words]
         began = time.monotonic()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(self.log, "wb"), text=True)
+        Server.last = self
         ready = self.process.stdout.readline().split()
         self.seconds = time.monotonic() - began
         if len(ready) < 3:
@@ -217,6 +236,27 @@ def compare(client: Client, cycle: int) -> None:
     client.states = [State(found.names, found.files)]
 
 
+@contextlib.contextmanager
+def file_system(kind: str) -> Iterator[str]:
+    """A folder on a new file system of this kind, in a sparse file."""
+    environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    with tempfile.TemporaryDirectory() as folder:
+        image, top = os.path.join(folder, "image"), os.path.join(folder, "top")
+        os.mkdir(top)
+        with open(image, "wb") as file:
+            file.truncate(2 << 30)
+        subprocess.run([f"mkfs.{kind}", "-q", image], check=True, env=environment)
+        subprocess.run(["mount", "-t", kind, "-o", "loop", image, top], check=True, env=environment)
+        try:
+            yield top
+        finally:
+            if Server.last:
+                Server.last.process.kill()
+                Server.last.process.wait()
+            # Lazily: it goes even if something is open, and the loop device goes with it.
+            subprocess.run(["umount", "--lazy", top], check=True, env=environment)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
@@ -224,11 +264,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.4, help="of load in each cycle, at most")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--folder")
+    parser.add_argument("--filesystem", choices=("ext4", "xfs"), help="on a new one, which is mounted (root)")
     parser.add_argument("--store-size", default="256MiB", help="small, so that checkpoints are frequent")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     print(f"seed {arguments.seed}", flush=True)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+    # SIGTERM ends this program as an exception does: what is mounted goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    mounted = file_system(arguments.filesystem) if arguments.filesystem else contextlib.nullcontext(arguments.folder)
+    with mounted as top, tempfile.TemporaryDirectory(dir=top) as folder:
         clients = [Client(number, arguments.seed) for number in range(CLIENTS)]
         store, slowest, torn, open_requests = os.path.join(folder, "store"), 0.0, 0, 0
         for cycle in range(arguments.cycles + 1):
