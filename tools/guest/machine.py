@@ -129,16 +129,29 @@ class Relay(Listening):
         return super().end() + self.far.end()
 
 
+def logging_disk(image: str, log: str) -> list[str]:
+    """Arguments of a disk whose writes and flushes are logged as by Linux' dm-log-writes (QEMU: block/blklogwrites.c).
+
+    A write is logged when it has ended. A flush of the image does nothing and takes no time (no-flush), so a flush is logged where it begins: all that is logged in front of it
+    had ended before, and nothing else is promised by it. Discards would be no writes; there are none.
+    Requests that QEMU merges would have more parts than a write to the log may have.
+    """
+    files = [f"driver=file,node-name={name},filename={path},cache.no-flush=on" for name, path in (("image", image), ("log", log))]
+    nodes = [*files, "driver=blklogwrites,node-name=logged,file=image,log=log,log-sector-size=512"]
+    return [word for node in nodes for word in ("-blockdev", node)] + ["-device", "virtio-blk-pci,drive=logged,write-cache=on,request-merging=off,discard=off,write-zeroes=off"]
+
+
 class Guest:
     """A machine that runs one command."""
 
-    def __init__(self, kernel: str, command: str, *, mount: str = "", inside: str = "", full: bool = False, given: dict[str, str] | None = None, memory: int = 512) -> None:
-        """`given`: paths of files of this host, by the names that they have in /given. `inside`: flags of a `given` ring9 that runs in the guest, and is what it mounts."""
+    def __init__(self, kernel: str, command: str, *, mount: str = "", inside: str = "", full: bool = False, given: dict[str, str] | None = None, memory: int = 512, logged: tuple[str, str] | None = None) -> None:
+        """`given`: paths of files of this host, by the names that they have in /given. `inside`: flags of a `given` ring9 that runs in the guest, and is what it mounts.
+        `logged`: paths of an image with ext4 that is mounted at /mnt2, and of the file where each write to it is logged."""
         # Where the client has warned of itself.
         self.known: set[str] = set()
         self.folder = tempfile.mkdtemp(prefix="ring9-guest.")
         folder = image.kernel(kernel)
-        settings = f"MOUNT='{mount}'\nFROM='{SOCKET if inside else HOST}'\nINSIDE='{inside}'\nFULL={'1' if full else ''}\n"
+        settings = f"MOUNT='{mount}'\nFROM='{SOCKET if inside else HOST}'\nINSIDE='{inside}'\nFULL={'1' if full else ''}\nLOGGED={'1' if logged else ''}\n"
         files = {"init": (0o100755, open(INIT, "rb").read()), "given": (0o040755, b""), "given/settings": (0o100644, settings.encode()), "given/command": (0o100755, command.encode())}
         for name, path in (given or {}).items():
             with open(path, "rb") as file:
@@ -158,6 +171,8 @@ class Guest:
         """.split()
         if full:
             arguments += ["-drive", f"file={image.userland()},format=raw,if=none,id=disk,readonly=on", "-device", "virtio-blk-pci,drive=disk"]
+        if logged:
+            arguments += logging_disk(*logged)
         line = "console=ttyS1 loglevel=5 rdinit=/init init_on_alloc=0 mitigations=off nokaslr random.trust_cpu=on tsc=reliable no_timer_check panic=-1 net.ifnames=0"
         try:
             self.process = subprocess.Popen([image.need(QEMU, "qemu-system-x86"), *arguments, "-append", line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
