@@ -40,11 +40,11 @@ SMALL = "--max-connections 16"
 class Listening:
     """A program of this project that serves on a port of this host's loopback, for one guest."""
 
-    def __init__(self, name: str, build: str, program: str, *flags: str) -> None:
-        """`name`: what its ready line begins with. `build`: the command that makes it."""
+    def __init__(self, name: str, build: str, program: str, *flags: str, port: int = 0) -> None:
+        """`name`: what its ready line begins with. `build`: the command that makes it. `port`: 0 for any that is free."""
         self.name = name
         self.log = tempfile.TemporaryFile()
-        words = [program, "--trust", "all", "--listen", "tcp:127.0.0.1:0", *flags]
+        words = [program, "--trust", "all", "--listen", f"tcp:127.0.0.1:{port}", *flags]
         try:
             self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.log)
         except OSError as error:
@@ -74,10 +74,73 @@ class Server(Listening):
 
     aname = ""
 
-    def __init__(self, program: str, flags: list[str], socket: str = "") -> None:
+    def __init__(self, program: str, flags: list[str], socket: str = "", port: int = 0) -> None:
         """`socket`: the path of a unix socket beside, over which `ctl` can be attached to."""
         beside = ["--listen", f"unix:{socket}"] if socket else []
-        super().__init__("ring9", "cargo build --release", program, *beside, *flags)
+        super().__init__("ring9", "cargo build --release", program, *beside, *flags, port=port)
+
+
+class Stored:
+    """A ring9 with a store in a fresh directory. It can be killed and started again over the same store and on the same port."""
+
+    aname = ""
+
+    def __init__(self, program: str, flags: list[str]) -> None:
+        self.folder = tempfile.mkdtemp(prefix="ring9-guest-store.")
+        self.program, self.flags = program, [*flags, "--store", os.path.join(self.folder, "store")]
+        try:
+            self.server = Server(program, self.flags)
+        except image.Unavailable:
+            shutil.rmtree(self.folder)
+            raise
+        self.port = self.server.port
+
+    def kill(self) -> None:
+        """SIGKILL, and a new start."""
+        self.server.process.kill()
+        self.server.process.wait()
+        self.server.log.close()
+        self.server = Server(self.program, self.flags, port=self.port)
+
+    def end(self) -> str:
+        """What there is to complain of: of its end, and of the store that it leaves."""
+        try:
+            complaint = self.server.end()
+            checked = subprocess.run([self.program, "store", "check", self.flags[-1]], capture_output=True, text=True)
+            return complaint + (f"the store is damaged: {checked.stdout}{checked.stderr}" if checked.returncode else "")
+        finally:
+            shutil.rmtree(self.folder)
+
+
+class Killer(threading.Thread):
+    """Kills a server when the guest asks for it, over a port of this host's loopback.
+
+    The guest sends a line: how many seconds to wait. Then the server is killed and started again over the same store, and the answer is a line.
+    """
+
+    def __init__(self, stored: Stored) -> None:
+        super().__init__(daemon=True)
+        self.stored = stored
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.complaint = ""
+        self.start()
+
+    def run(self) -> None:
+        try:
+            guest, _ = self.listener.accept()
+            with guest, guest.makefile("rw") as lines:
+                for line in lines:
+                    # The clock of a guest that gets little of a processor runs fast.
+                    time.sleep(min(float(line), 2))
+                    self.stored.kill()
+                    print("up", file=lines, flush=True)
+        except (image.Unavailable, OSError) as error:
+            self.complaint = f"no start after a kill: {error}"
+
+    def end(self) -> str:
+        self.listener.close()
+        return self.complaint
 
 
 class Diod:
@@ -115,7 +178,7 @@ class Diod:
 class Relay(Listening):
     """A relay (examples/relay.rs) in front of another server of this host, which ends with it."""
 
-    def __init__(self, program: str, far: Server | Diod) -> None:
+    def __init__(self, program: str, far: Server | Stored | Diod) -> None:
         self.far = far
         self.aname = far.aname
         try:
