@@ -124,6 +124,12 @@ impl Pending {
         self.waiting.shrink_to_fit();
         self.leaving.shrink_to_fit();
     }
+
+    /// Places for which there is memory.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.waiting.capacity() + self.leaving.capacity()
+    }
 }
 
 impl<S: Service> Session<S> {

@@ -120,6 +120,33 @@ fn a_walk_that_ends_for_nobody_gives_its_file_back() {
     }
 }
 
+/// The session itself is gone, and the tree still has an operation of it.
+#[test]
+fn a_walk_that_ends_without_its_session_gives_its_file_back() {
+    let mut late = Late::new(Dialect::L);
+    late.tree.holds = |call| matches!(call, Call::Walk { .. });
+    late.tree.eager = true;
+    late.send(1, &walk(0, 5, &[b"f"]));
+    let op = *late.tree.kept.keys().next().expect("the walk");
+    assert_eq!(late.tree.tree.held(), 2);
+    assert!(crate::session::discard(&mut late.tree, op, AT));
+    assert_eq!((late.tree.tree.held(), late.tree.kept.len()), (1, 0));
+}
+
+/// Once its client is quiet, a session in which much has waited has no memory of it.
+#[test]
+fn a_quiet_session_gives_memory_of_what_waited_back() {
+    let mut late = Late::new(Dialect::L);
+    late.tree.holds = |call| matches!(call, Call::Stat { .. });
+    (1..20).for_each(|tag| late.send(tag, &getattr(0)));
+    assert!(late.session.pending.capacity() >= 19);
+    late.go();
+    assert_eq!(late.kinds().len(), 19);
+    late.session.trim();
+    assert_eq!(late.session.pending.capacity(), 0);
+    late.ends();
+}
+
 /// The session is not over before the tree has closed its files, also those that only the end of a walk gives out.
 #[test]
 fn a_session_ends_after_its_last_close() {
