@@ -57,7 +57,7 @@ FINDERS_HEAD = """# What has found each planted bug: its name, the checker, and 
 
 
 # Test binaries that are about one room.
-OF_ROOMS = {"relay": "relay", "uring": "completions"}
+OF_ROOMS = {"relay": "relay", "store": "store", "uring": "completions"}
 
 
 def plans(tree):
