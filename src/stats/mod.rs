@@ -136,8 +136,8 @@ counters! {
     store_syncs,
     /// Checkpoints that have ended.
     store_checkpoints,
-    /// Segments that were removed.
-    store_segments_removed,
+    /// Segments that checkpoints have taken out of the log.
+    store_segments_freed,
 }
 
 /// Everything measured, lent to those who write and those who show.

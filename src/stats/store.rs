@@ -47,6 +47,8 @@ pub struct StoreNow {
     pub swept_bytes: u64,
     /// The first segment that is there, and the last one.
     pub segments: (u64, u64),
+    /// Segments that are there and not in the log any more: most are used again.
+    pub spares: u64,
     /// Segments that are ready for later batches.
     pub stock: u64,
     /// The disk has no room for a further segment.

@@ -3,18 +3,16 @@
 //! ```text
 //! rest -> sweep: batches carry marks of everything, from the place `start` on
 //!      -> sealed: the last mark is in a batch -> durable up to that change, `whole`
-//!      -> superblock written -> synced -> its other copy as well -> earlier segments unlinked, one by one
-//!      -> directory synced -> rest
+//!      -> superblock written -> synced -> its other copy as well -> rest
 //! ```
 //! Until a copy of the superblock is durable the log begins where it did, and nothing of it has changed. From then on it begins at
-//! `start`. So a crash at any point leaves a store that opens. Segments go once both copies say the same, so either of
-//! them may be damaged.
+//! `start`. So a crash at any point leaves a store that opens. The segments before it are free once both copies say the same, so
+//! either of them may be damaged.
 //!
 //! Must not know: trees, sessions.
 
 use super::format::{Next, PAGE_BYTES, Superblock};
 use super::log::whole_pages;
-use super::stock::{path, segment_name};
 use crate::fs::mem::Sweep;
 use crate::fs::{Ask, Descriptor, Iovec, Outgoing, Result};
 
@@ -35,20 +33,16 @@ enum Step {
     /// The bytes of the superblock that are not written yet.
     Write(Superblock, Outgoing),
     Sync(Superblock),
-    /// Both copies are durable.
-    Unlink,
-    SyncDir,
 }
 
 /// The superblock, and the checkpoint that is on its way.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    dir: Descriptor,
     /// The file of the superblock.
     file: Descriptor,
     /// The one that counts on disk.
     superblock: Superblock,
-    /// The first segment that is there.
+    /// The first segment of the log that both copies name.
     first: u64,
     step: Step,
     in_flight: bool,
@@ -56,9 +50,9 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(super) fn new(dir: Descriptor, file: Descriptor, superblock: Superblock) -> Checkpoint {
+    pub(super) fn new(file: Descriptor, superblock: Superblock) -> Checkpoint {
         let first = superblock.segment;
-        Checkpoint { dir, file, superblock, first, step: Step::Rest, in_flight: false, done: 0 }
+        Checkpoint { file, superblock, first, step: Step::Rest, in_flight: false, done: 0 }
     }
 
     /// The superblock that counts on disk.
@@ -71,7 +65,7 @@ impl Checkpoint {
         (self.superblock.segment, self.superblock.offset)
     }
 
-    /// The first segment that is there.
+    /// The first segment of the log, whichever copy of the superblock is read.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
@@ -132,10 +126,7 @@ impl Checkpoint {
             let new = Superblock { generation, segment, offset, lsn, previous, whole, ..self.superblock };
             self.step = write(new);
         }
-        if matches!(self.step, Step::Unlink) && self.first >= self.superblock.segment {
-            self.step = Step::SyncDir;
-        }
-        let (dir, file) = (self.dir, self.file);
+        let file = self.file;
         let ask = match &mut self.step {
             Step::Rest | Step::Sweep { .. } | Step::Sealed { .. } => return None,
             Step::Write(new, data) => {
@@ -144,14 +135,12 @@ impl Checkpoint {
                 Ask::Write { file, offset, data }
             }
             Step::Sync(_) => Ask::Sync { file, data_only: false },
-            Step::Unlink => Ask::Unlink { dir, path: path(&segment_name(self.first)), want_dir: false },
-            Step::SyncDir => Ask::Sync { file: dir, data_only: false },
         };
         self.in_flight = true;
         Some(ask)
     }
 
-    /// The result of an ask. An error of a write or a sync is fatal. A segment that cannot be unlinked is left to the next start.
+    /// The result of an ask. An error is fatal.
     pub(super) fn answered(&mut self, ask: Ask, result: Result<u32>) -> Result<()> {
         self.in_flight = false;
         match (std::mem::replace(&mut self.step, Step::Rest), ask) {
@@ -163,16 +152,12 @@ impl Checkpoint {
                 result?;
                 let is_first = self.superblock.whole != new.whole;
                 self.superblock = new;
-                let other = Superblock { generation: new.generation + 1, ..new };
-                self.step = if is_first { write(other) } else { Step::Unlink };
-            }
-            (Step::Unlink, _) => {
-                self.first += 1;
-                self.step = Step::Unlink;
-            }
-            (Step::SyncDir, _) => {
-                result?;
-                self.done += 1;
+                if is_first {
+                    self.step = write(Superblock { generation: new.generation + 1, ..new });
+                } else {
+                    self.first = new.segment;
+                    self.done += 1;
+                }
             }
             (step, _) => self.step = step,
         }

@@ -3,8 +3,11 @@
 //! ```text
 //! sealed, sealed -> flying: its writes, all at once -> its sync -> durable
 //! ```
-//! One batch flies at a time. Meanwhile a segment in stock is made, step by step: a temporary file of zeros, synced, renamed,
-//! and its directory synced. So a commit makes no file, and its sync has no metadata to write.
+//! One batch flies at a time. Meanwhile a segment in stock is made, step by step. So a commit makes no file, and its sync has no
+//! metadata to write.
+//!
+//! What lies behind the last batch is zeros, so that a start can tell the end of the log from a batch that is torn. In a segment
+//! that was one before, each batch has a page of zeros written behind it.
 //!
 //! Where the file system has O_DIRECT, segments are written with it. It wants aligned memory: the front of a batch is copied
 //! to such memory, and pages of files are aligned in the arena.
@@ -26,6 +29,8 @@ const SLICES_MAX: usize = 256;
 #[derive(Debug)]
 struct Sealed {
     segment: u64,
+    /// Where the next batch will be in it.
+    end: u64,
     last_lsn: u64,
     bytes: u64,
     operations: u64,
@@ -91,7 +96,9 @@ pub(super) struct Log {
     /// Where the next batch is sealed to.
     next: Next,
     /// Segments that are there, in order: the one that is written to, then those in stock.
-    segments: VecDeque<(u64, Descriptor)>,
+    segments: VecDeque<Made>,
+    /// The first segment of this start.
+    own_first: u64,
     stock: Stock,
     sealed: VecDeque<Sealed>,
     flying: Option<Flying>,
@@ -106,16 +113,12 @@ pub(super) struct Log {
 
 impl Log {
     /// A log whose next batch is `next`, at the start of the first of these segments. `stock` makes further ones.
-    pub(super) fn new(
-        next: Next,
-        extent: Extent,
-        stock: Stock,
-        segments: impl IntoIterator<Item = (u64, Descriptor)>,
-    ) -> Log {
+    pub(super) fn new(next: Next, extent: Extent, stock: Stock, segments: impl IntoIterator<Item = Made>) -> Log {
         Log {
             extent,
             next,
             segments: segments.into_iter().collect(),
+            own_first: next.segment,
             stock,
             sealed: VecDeque::new(),
             flying: None,
@@ -165,7 +168,8 @@ impl Log {
 
     /// Bytes that can still be sealed: until the store is as large as it may be. On a full disk, in the segments that are there.
     pub(super) fn free_bytes(&self) -> u64 {
-        if self.stock.is_full() { self.ready_bytes() } else { self.bytes_up_to(self.extent.last()) }
+        let made = self.stock.segments_left().map_or(u64::MAX, |left| self.last_segment() + left);
+        self.bytes_up_to(self.extent.last().min(made))
     }
 
     /// Bytes that can be sealed in the segments that are there.
@@ -179,31 +183,40 @@ impl Log {
 
     /// Whether a further segment is to come, so that there will be more [`ready_bytes`](Self::ready_bytes).
     pub(super) fn is_making(&self) -> bool {
-        !self.stock.is_full() && (self.stock.is_busy() || self.wants_segment())
+        !self.is_full() && (self.stock.is_busy() || self.wants_segment())
     }
 
     /// Segments that are ready for later batches.
     pub(super) fn stock(&self) -> u64 {
-        self.segments.iter().filter(|(number, _)| *number > self.next.segment).count() as u64
+        self.segments.iter().filter(|made| made.segment > self.next.segment).count() as u64
+    }
+
+    /// Segments that are there and not in the log any more.
+    pub(super) fn spares(&self) -> u64 {
+        self.stock.spares()
     }
 
     /// Whether the disk has no room for a further segment.
     pub(super) fn is_full(&self) -> bool {
-        self.stock.is_full()
+        self.stock.segments_left() == Some(0)
     }
 
     /// The last segment that is there.
     pub(super) fn last_segment(&self) -> u64 {
-        self.segments.back().map_or(self.next.segment, |(number, _)| *number)
+        self.segments.back().map_or(self.next.segment, |made| made.segment)
     }
 
     fn wants_segment(&self) -> bool {
         self.last_segment() < (self.next.segment + STOCK).min(self.extent.last())
     }
 
-    /// The segments before this one are gone.
-    pub(super) fn freed(&mut self, first: u64) {
-        self.extent.first = self.extent.first.max(first);
+    /// The segments before this one are not in the log any more. `spares`: how many may stay, to be used again.
+    pub(super) fn freed(&mut self, first: u64, spares: u64) {
+        let freed = self.extent.first..first;
+        if !freed.is_empty() {
+            self.stock.put(freed, self.own_first, spares);
+            self.extent.first = first;
+        }
     }
 
     /// Tries again to make segments.
@@ -240,7 +253,7 @@ impl Log {
         self.next = Next { offset: offset + bytes, lsn: last_lsn + 1, previous: checksum, ..self.next };
         self.next.epoch = self.next.epoch_max;
         self.bytes += bytes;
-        self.sealed.push_back(Sealed { segment, last_lsn, bytes, operations, writes });
+        self.sealed.push_back(Sealed { segment, end: offset + bytes, last_lsn, bytes, operations, writes });
     }
 
     /// The next ask. `now_ns`: the moment.
@@ -258,10 +271,15 @@ impl Log {
             return;
         }
         let Some(first) = self.sealed.front() else { return };
-        let Some(at) = self.segments.iter().position(|(number, _)| *number == first.segment) else { return };
-        self.closing.extend(self.segments.drain(..at).map(|(_, file)| file));
-        let (_, file) = self.segments[0];
-        let Some(Sealed { last_lsn, bytes, operations, writes, .. }) = self.sealed.pop_front() else { return };
+        let Some(at) = self.segments.iter().position(|made| made.segment == first.segment) else { return };
+        self.closing.extend(self.segments.drain(..at).map(|made| made.file));
+        let Made { file, is_reused, .. } = self.segments[0];
+        let Some(Sealed { end, last_lsn, bytes, operations, mut writes, .. }) = self.sealed.pop_front() else { return };
+        if is_reused && end < self.extent.segment_bytes {
+            let mut zeros = Iovec::default();
+            zeros.put_slice(self.stock.zero_page());
+            writes.push((end, zeros.into()));
+        }
         let (in_flight, is_syncing, begun_ns) = (0, false, now_ns);
         self.flying = Some(Flying { file, last_lsn, bytes, writes, in_flight, is_syncing, operations, begun_ns });
     }
@@ -312,9 +330,7 @@ impl Log {
                 }
             }
             what::MAKE => {
-                if let Some(Made { segment, file }) = self.stock.answered(result, &mut self.closing)? {
-                    self.segments.push_back((segment, file));
-                }
+                self.segments.extend(self.stock.answered(result, &mut self.closing)?);
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use super::dir::Dir;
 use super::format::{Damage, Next, Superblock, Wrong, scan};
 use super::log::{Extent, Log, STOCK};
 use super::room::packed;
-use super::stock::{Stock, segment_name};
+use super::stock::{Made, Stock, segment_name};
 use super::stored::{Keeping, Stored, SyncMode};
 use crate::arena::Arena;
 use crate::fs::mem::{self, Mem, Replay, Unfit, Watched};
@@ -171,7 +171,10 @@ pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Repo
         match dir.make_segment(number, segment_bytes, is_direct) {
             // Serving begins with fewer in stock.
             Err(NotOpened::Io(_, error)) if is_full(&error) && !segments.is_empty() => break,
-            made => segments.push((number, Descriptor(made?.into_raw_fd()))),
+            made => {
+                let file = Descriptor(made?.into_raw_fd());
+                segments.push(Made { segment: number, file, is_reused: false });
+            }
         }
     }
     // A new store has a superblock once it has a segment.
@@ -183,7 +186,7 @@ pub fn open(path: &Path, arena: Arena, how: How, at: At) -> Opened<(Stored, Repo
     let log = Log::new(next, extent, Stock::new(dir, is_direct, mem.arena().zeros()), segments);
     let How { store_bytes, margin_bytes: margin, sync, fail, .. } = how;
     let keeping = Keeping { segment_bytes, store_bytes, margin, sync, last_change, fail };
-    Ok((Stored::new(mem, log, Checkpoint::new(dir, file, superblock), keeping), report))
+    Ok((Stored::new(mem, log, Checkpoint::new(file, superblock), keeping), report))
 }
 
 /// Whether there is no more room, on the disk or for the user.

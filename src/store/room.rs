@@ -14,7 +14,8 @@
 //! batch carries twice as many bytes of it as of changes, so the log grows by 1.5 live until it ends: with what is left over in
 //! segments 1.6 live. So the log has at most live + 256 MiB, or 1.9 live, when the next one begins, and 1.6 live more when that
 //! ends. With the segments in stock, and that which is written to, a store takes at most 4 times the largest live size since
-//! the last checkpoint, and 512 MiB.
+//! the last checkpoint, and 512 MiB. Segments that the end of a checkpoint has taken out of the log are used again: as many of them stay
+//! as the log will need until the next checkpoint ends.
 //!
 //! **A smaller store.** Within `--store-size` a checkpoint begins earlier: once there is room for it and little more. Requests
 //! wait while the room is short and a checkpoint goes on. A change that takes room is refused beyond [`live_bytes_max`]: a
@@ -137,6 +138,12 @@ impl Room {
         !self.is_checkpoint && (is_long || self.is_tight()) && has_grown && fits
     }
 
+    /// Segments that the log will need until the next checkpoint has ended.
+    pub(super) fn spares(&self) -> u64 {
+        let begins = self.live.saturating_add(self.margin).max(self.live / 10 * 19);
+        begins.saturating_add(self.live / 10 * 16).saturating_sub(self.log).div_ceil(self.segment)
+    }
+
     /// Whether there is room for a checkpoint and what changes meanwhile, and little more.
     fn is_tight(&self) -> bool {
         self.room() < self.needed() / 4 * 5 + 4 * self.segment
@@ -190,6 +197,8 @@ mod tests {
         let segment = 64 * MIB;
         let (mut start, mut end, mut first) = (0_u64, 0_u64, 0_u64);
         let (mut sweep, mut largest, mut done, mut base) = (None::<(u64, u64)>, 0, 0, 0);
+        // Segments that were made, and those of them that are spare.
+        let (mut made, mut spares) = (0, 0);
         while done < 4 {
             let free = (first / segment + store / segment) * segment - end;
             let mut now = Room {
@@ -221,13 +230,18 @@ mod tests {
             if let Some((from, swept)) = &mut sweep {
                 *swept += share;
                 if *swept >= live {
+                    let freed = (*from / segment * segment - first) / segment;
                     (start, first) = (*from, *from / segment * segment);
                     base = end - start;
+                    spares = (spares + freed).min(Room { log: base, ..now }.spares());
                     sweep = None;
                     done += 1;
                 }
             }
-            largest = largest.max(end.next_multiple_of(segment) + 2 * segment - first);
+            let wanted = end.div_ceil(segment) + 2;
+            spares -= spares.min(wanted - made.min(wanted));
+            made = made.max(wanted);
+            largest = largest.max((made + spares) * segment - first);
         }
         largest
     }

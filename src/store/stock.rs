@@ -1,17 +1,25 @@
 //! Segments in stock: each is made step by step, and is there once its name is durable.
 //!
 //! ```text
-//! open seg-new -> zeros, written -> synced -> renamed to seg-N -> directory synced
+//! open seg-new   -> zeros, all of it    -> synced -> renamed to seg-N -> directory synced
+//! open a spare   -> zeros, its 1st page -> synced -> renamed to seg-N -> directory synced
 //! ```
-//! Whatever fails before the last step leaves a file that is no segment. It is removed, and made anew when it is tried again.
+//! A spare is a segment that a checkpoint has taken out of the log: it is not written a second time, and needs no new room.
+//! What is in it counts for nothing under its new number, which each head of a batch must say. Spares beyond what the log
+//! will need are removed.
+//!
+//! Whatever fails before the last step leaves a file that is no segment. It is removed, and another one is made when it is tried
+//! again.
 //!
 //! Must not know: batches, trees, sessions.
 
 use super::format::PAGE_BYTES;
 use super::log::whole_pages;
-use crate::arena::{BLOCK_BYTES_MAX, Zeros};
+use crate::arena::{BLOCK_BYTES_MAX, Slice, Zeros};
 use crate::fs::{Ask, Descriptor, Iovec, OpenHow, Result};
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 
 /// What the names of segments begin with.
 pub(super) const SEGMENT: &str = "seg-";
@@ -39,9 +47,12 @@ pub(super) fn path(name: &str) -> Box<CStr> {
 }
 
 /// A segment that is there.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Made {
     pub(super) segment: u64,
     pub(super) file: Descriptor,
+    /// It was a segment before, and is not all zeros.
+    pub(super) is_reused: bool,
 }
 
 /// How far the next segment is.
@@ -65,6 +76,8 @@ pub(super) struct Stock {
     is_direct: bool,
     bytes: u64,
     number: u64,
+    /// The spare that it is made of.
+    spare: Option<u64>,
     step: Option<Step>,
     in_flight: bool,
     /// The last one could not be made: there is no room on the disk, until one is made.
@@ -72,6 +85,10 @@ pub(super) struct Stock {
     /// It is tried again.
     is_due: bool,
     is_retired: bool,
+    /// Segments that are not in the log any more, and may be again.
+    spares: VecDeque<u64>,
+    /// Segments that are to be removed.
+    excess: VecDeque<u64>,
 }
 
 impl Stock {
@@ -82,17 +99,41 @@ impl Stock {
             is_direct,
             bytes: 0,
             number: 0,
+            spare: None,
             step: None,
             in_flight: false,
             is_full: false,
             is_due: true,
             is_retired: false,
+            spares: VecDeque::new(),
+            excess: VecDeque::new(),
         }
     }
 
-    /// Whether the disk has no room for a segment.
-    pub(super) fn is_full(&self) -> bool {
-        self.is_full
+    /// How many segments can be made, if the disk has no room for a new one.
+    pub(super) fn segments_left(&self) -> Option<u64> {
+        let is_made_of_spare = u64::from(self.is_busy() && self.spare.is_some());
+        self.is_full.then(|| self.spares.len() as u64 + is_made_of_spare)
+    }
+
+    /// Segments that are not in the log any more, in order. Those below `reusable` are removed: a write of the process that has
+    /// made them may still be on its way. So are those beyond `most`.
+    pub(super) fn put(&mut self, segments: Range<u64>, reusable: u64, most: u64) {
+        let (old, own) = (segments.start..segments.end.min(reusable), segments.start.max(reusable)..segments.end);
+        self.excess.extend(old);
+        self.spares.extend(own);
+        let beyond = self.spares.len().saturating_sub(usize::try_from(most).unwrap_or(usize::MAX));
+        self.excess.extend(self.spares.drain(..beyond));
+    }
+
+    /// Segments that are there and not in the log any more.
+    pub(super) fn spares(&self) -> u64 {
+        (self.spares.len() + self.excess.len()) as u64 + u64::from(self.step.is_some() && self.spare.is_some())
+    }
+
+    /// A page of zeros.
+    pub(super) fn zero_page(&self) -> Slice {
+        self.zeros.slice(PAGE_BYTES)
     }
 
     /// Whether a segment is on its way.
@@ -117,21 +158,21 @@ impl Stock {
         if self.in_flight {
             return None;
         }
-        if self.step.is_none() && self.is_due {
-            self.number = wanted?;
-            (self.bytes, self.step) = (bytes, Some(Step::Open));
+        if self.step.is_none() {
+            self.begin(wanted, bytes);
         }
         let (dir, step) = (self.dir, self.step?);
         self.in_flight = true;
         Some(match step {
             Step::Open => {
-                let how = OpenHow { direct: self.is_direct, ..NEW_FILE };
-                Ask::Open { dir, path: path(NEW_SEGMENT), how, mode: FILE_MODE }
+                let is_new = self.spare.is_none();
+                let how = OpenHow { direct: self.is_direct, create: is_new, truncate: is_new, ..READ_WRITE };
+                Ask::Open { dir, path: self.path(), how, mode: FILE_MODE }
             }
             Step::Write(file, offset) => {
                 // The zeros of the arena are aligned, and are there already.
                 let mut data = Iovec::default();
-                let mut left = ZEROS_BYTES.min(self.bytes - offset) as usize;
+                let mut left = ZEROS_BYTES.min(self.zeros_bytes() - offset) as usize;
                 while left > 0 {
                     let slice = self.zeros.slice(left.min(BLOCK_BYTES_MAX));
                     left -= slice.len();
@@ -142,11 +183,34 @@ impl Stock {
             Step::Sync(file) => Ask::Sync { file, data_only: false },
             Step::Rename(_) => {
                 let new_path = path(&segment_name(self.number));
-                Ask::Rename { from: dir, path: path(NEW_SEGMENT), to: dir, new_path }
+                Ask::Rename { from: dir, path: self.path(), to: dir, new_path }
             }
             Step::SyncDir(_) => Ask::Sync { file: dir, data_only: false },
-            Step::Remove => Ask::Unlink { dir, path: path(NEW_SEGMENT), want_dir: false },
+            Step::Remove => Ask::Unlink { dir, path: self.path(), want_dir: false },
         })
+    }
+
+    /// The first step of what is to be done next, if anything is.
+    fn begin(&mut self, wanted: Option<u64>, bytes: u64) {
+        let removed = if self.is_retired { None } else { self.excess.pop_front() };
+        if removed.is_some() {
+            (self.spare, self.step) = (removed, Some(Step::Remove));
+        } else if let Some(number) = wanted
+            && (self.is_due || !self.spares.is_empty())
+        {
+            (self.number, self.bytes) = (number, bytes);
+            (self.spare, self.step) = (self.spares.pop_front(), Some(Step::Open));
+        }
+    }
+
+    /// The name that the file has while a segment is made of it.
+    fn path(&self) -> Box<CStr> {
+        self.spare.map_or_else(|| path(NEW_SEGMENT), |number| path(&segment_name(number)))
+    }
+
+    /// How much of the file is to be zeros: of a spare the place of the first batch.
+    fn zeros_bytes(&self) -> u64 {
+        if self.spare.is_some() { PAGE_BYTES as u64 } else { self.bytes }
     }
 
     /// A step has ended. If it has failed there is no room, until it is tried again; descriptors that are not needed go to
@@ -164,7 +228,9 @@ impl Stock {
             (Err(error), Step::SyncDir(_)) => return Err(error),
             (Err(_), Step::Remove) => return Ok(None),
             (Err(_), _) => {
-                (self.is_full, self.is_due) = (true, false);
+                if self.spare.is_none() {
+                    (self.is_full, self.is_due) = (true, false);
+                }
                 closing.extend(file);
                 self.step = Some(Step::Remove);
                 return Ok(None);
@@ -172,13 +238,16 @@ impl Stock {
         };
         let next = match step {
             Step::Open => Step::Write(Descriptor(n as i32), 0),
-            Step::Write(file, offset) if offset + u64::from(n) < self.bytes => Step::Write(file, offset + u64::from(n)),
+            Step::Write(file, offset) if offset + u64::from(n) < self.zeros_bytes() => {
+                Step::Write(file, offset + u64::from(n))
+            }
             Step::Write(file, _) => Step::Sync(file),
             Step::Sync(file) => Step::Rename(file),
             Step::Rename(file) => Step::SyncDir(file),
             Step::SyncDir(file) => {
-                self.is_full = false;
-                return Ok(Some(Made { segment: self.number, file }));
+                let is_reused = self.spare.is_some();
+                self.is_full &= is_reused;
+                return Ok(Some(Made { segment: self.number, file, is_reused }));
             }
             Step::Remove => return Ok(None),
         };
@@ -187,13 +256,13 @@ impl Stock {
     }
 }
 
-/// How the file of a new segment is opened.
-const NEW_FILE: OpenHow = OpenHow {
+/// How the file of a segment is opened, but for what makes it.
+const READ_WRITE: OpenHow = OpenHow {
     read: true,
     write: true,
-    create: true,
+    create: false,
     exclusive: false,
-    truncate: true,
+    truncate: false,
     directory: false,
     direct: false,
 };

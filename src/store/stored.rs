@@ -187,6 +187,7 @@ impl Stored {
             swept_bytes: swept.unwrap_or(0),
             segments: (self.checkpoint.first(), self.log.last_segment()),
             stock: self.log.stock(),
+            spares: self.log.spares(),
             is_full: self.log.is_full(),
         });
     }
@@ -479,8 +480,8 @@ impl Service for Stored {
             })
         };
         counters.store_checkpoints.set(self.checkpoint.done());
-        counters.store_segments_removed.add(self.checkpoint.first() - first);
-        self.log.freed(self.checkpoint.first());
+        counters.store_segments_freed.add(self.checkpoint.first() - first);
+        self.log.freed(self.checkpoint.first(), self.room().spares());
         if let Err(error) = answered
             && !self.has_failed
         {

@@ -61,6 +61,8 @@ pub struct Disk {
     pub at: At,
     /// Kinds of asks that were done.
     pub kinds: std::collections::BTreeMap<&'static str, usize>,
+    /// Files that were opened and not made, by their numbers.
+    pub reused: Vec<u64>,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -90,6 +92,7 @@ impl Disk {
             segments_max: usize::MAX,
             at: At::default(),
             kinds: std::collections::BTreeMap::new(),
+            reused: Vec::new(),
         }
     }
 
@@ -100,8 +103,14 @@ impl Disk {
 
     /// Segments that are there.
     pub fn segments(&self) -> usize {
-        let names = fs::read_dir(&self.path).expect("it is there").flatten();
-        names.filter(|entry| entry.file_name().to_string_lossy().starts_with("seg-0")).count()
+        self.numbers().count()
+    }
+
+    /// The numbers of their files.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        let entries = fs::read_dir(&self.path).expect("it is there").flatten();
+        let segments = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("seg-0"));
+        segments.map(|entry| entry.metadata().expect("it is there").ino())
     }
 
     /// Takes what a store asks for, and does `most` of it, in any order.
@@ -154,6 +163,7 @@ impl Disk {
     fn does(&mut self, ask: &mut Ask, random: &mut Random, syncs: bool) -> Result<u32> {
         let name = |path: &std::ffi::CStr| std::ffi::OsStr::from_bytes(path.to_bytes()).to_string_lossy().into_owned();
         let kind = match ask {
+            Ask::Open { how, .. } if how.create => "create",
             Ask::Open { .. } => "open",
             Ask::Rename { .. } => "rename",
             Ask::Unlink { .. } => "unlink",
@@ -163,14 +173,17 @@ impl Disk {
         };
         *self.kinds.entry(kind).or_default() += 1;
         match ask {
-            Ask::Open { path, mode, .. } => {
-                if self.segments() >= self.segments_max {
+            Ask::Open { path, how, mode, .. } => {
+                if how.create && self.segments() >= self.segments_max {
                     return Err(Error::ENOSPC);
                 }
                 let mut options = fs::OpenOptions::new();
-                options.read(true).write(true).create(true).truncate(true).mode(*mode);
-                let file = options.open(self.path.join(name(path)));
-                Ok(file.expect("a file in memory").into_raw_fd() as u32)
+                options.read(true).write(true).create(how.create).truncate(how.truncate).mode(*mode);
+                let file = options.open(self.path.join(name(path))).expect("a file in memory");
+                if !how.create {
+                    self.reused.push(file.metadata().expect("it is open").ino());
+                }
+                Ok(file.into_raw_fd() as u32)
             }
             Ask::Rename { path, new_path, .. } => {
                 let (from, to) = (name(path), name(new_path));

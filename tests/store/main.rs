@@ -15,6 +15,7 @@ mod pairs;
 #[path = "../support/random.rs"]
 mod random;
 mod refused;
+mod reuse;
 #[path = "../histories/shape.rs"]
 mod shape;
 mod syncs;

@@ -62,7 +62,7 @@ pub(super) fn stats(stats: &Stats, gauge: &Gauge) -> String {
 /// A line of [`store`]: a name, a space, a value that may be a number of 16 bytes, and the end of the line.
 const STORE_LINE_BYTES: usize = 28 + 1 + 32 + 1;
 /// Lines of [`store`].
-const STORE_LINES: usize = 37;
+const STORE_LINES: usize = 38;
 
 /// What is known of a store, one `name value` per line. Values are padded, so that the length never changes.
 pub(super) fn store(store: &StoreFigures) -> String {
@@ -96,8 +96,9 @@ pub(super) fn store(store: &StoreFigures) -> String {
     word("segment_last", &last);
     word("segments", &(last + 1 - first));
     word("segments_in_stock", &now.stock);
+    word("segments_spare", &now.spares);
     word("log_bytes", &now.log_bytes);
-    word("directory_bytes", &((last + 1 - first) * segment_bytes));
+    word("directory_bytes", &((last + 1 - first + now.spares) * segment_bytes));
     word("directory_bytes_max", &directory_bytes_max);
     word("live_bytes", &now.live_bytes);
     word("live_bytes_max", &live_bytes_max);

@@ -49,6 +49,7 @@ fn a_store_is_shown_with_what_it_has_counted() {
         is_checkpoint: true,
         swept_bytes: 77,
         segments: (4, 6),
+        spares: 1,
         stock: 2,
         is_full: true,
         ..StoreNow::default()
@@ -74,7 +75,8 @@ fn a_store_is_shown_with_what_it_has_counted() {
         ("checkpoint_bytes", "77"),
         ("segments", "3"),
         ("segments_in_stock", "2"),
-        ("directory_bytes", "50331648"),
+        ("segments_spare", "1"),
+        ("directory_bytes", "67108864"),
         ("directory_bytes_max", "1099511627776"),
         ("disk_full", "1"),
     ] {
