@@ -56,12 +56,13 @@ impl Sample {
 
     /// Of a process, which does not notice.
     pub(crate) fn of_process(pid: u32) -> anyhow::Result<Sample> {
-        let mut sample = Sample::default();
+        let cpu = nix::time::ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(pid as i32))?.now()?;
+        // Threads that have ended count as well, as those of the kernel's that serve a ring.
+        let mut sample = Sample { cpu_ns: std::time::Duration::from(cpu).as_nanos() as u64, ..Sample::default() };
         for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid}"))? {
             let folder = task?.path();
             // A thread may end meanwhile.
             let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-            sample.cpu_ns += read("schedstat").split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
             let status = read("status");
             sample.voluntary += of(&status, "voluntary_ctxt_switches").unwrap_or(0);
             sample.involuntary += of(&status, "nonvoluntary_ctxt_switches").unwrap_or(0);

@@ -50,7 +50,7 @@ impl Prepared {
         let owns = |line| (0..plan.depth).map(move |slot| Own::new(line, slot));
         let owns: Vec<Own> =
             if ops.contains(&Op::Rename) { (0..plan.connections).flat_map(owns).collect() } else { Vec::new() };
-        match generator::prepare(&target, plan.mix.files, plan.mix.file_bytes, plan.verify, &ops, &owns) {
+        match generator::prepare(&target, plan.mix.files, plan.mix.file_bytes, (plan.verify, plan.fsync), &ops, &owns) {
             Ok(world) => Ok(Prepared { target, world, pid, cpu, cleared: false }),
             Err(error) => {
                 // The first error is the one to be told.

@@ -146,7 +146,7 @@ enum Preset {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Load")]
 pub(crate) struct LoadFlags {
-    /// Operations, with weights if they are several: read, or read=70,write=25,getattr=5; read, write, getattr (stat), walk, open, create, readdir, rename, lock
+    /// Operations, with weights if they are several: read, or read=70,write=25,getattr=5; read, write, getattr (stat), walk, open, create, put (a new file with a write), readdir, rename, lock
     #[arg(long, value_name = "MIX", visible_alias = "mix")]
     op: Option<Weighted<Op>>,
     /// What --op, --size, --files, --zipf and --sequential are if they are not given
@@ -189,6 +189,9 @@ pub(crate) struct LoadFlags {
     /// Compare every byte that is read
     #[arg(long)]
     verify: bool,
+    /// Behind each Twrite a Tfsync, which belongs to the operation
+    #[arg(long)]
+    fsync: bool,
     /// Of all that is random
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -263,6 +266,7 @@ impl LoadFlags {
             duration,
             seed: self.seed,
             verify: self.verify,
+            fsync: self.fsync,
         })
     }
 }

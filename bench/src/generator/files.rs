@@ -4,6 +4,7 @@ use super::operation::{Op, Own, Pattern, World};
 use crate::target::Target;
 use anyhow::{Context, ensure};
 use ring9::client::{Access, Client};
+use ring9::wire::Dialect;
 
 /// Largest write when files are made, in bytes.
 const WRITE_BYTES_MAX: usize = 1 << 20;
@@ -15,12 +16,13 @@ pub(crate) fn prepare(
     target: &Target,
     files: u32,
     file_bytes: u64,
-    verify: bool,
+    (verify, fsync): (bool, bool),
     ops: &[Op],
     slots: &[Own],
 ) -> anyhow::Result<World> {
     for op in ops {
         ensure!(op.is_in(target.dialect), "{op} is not in {}", target.dialect.name());
+        ensure!(!fsync || target.dialect == Dialect::L, "Tfsync is not in {}", target.dialect.name());
     }
     let mut world = World {
         dialect: target.dialect,
@@ -29,6 +31,7 @@ pub(crate) fn prepare(
         pattern: Pattern::new(WRITE_BYTES_MAX.max(target.payload_max() as usize)),
         list_bytes: target.payload_max().min(LIST_BYTES_MAX),
         verify,
+        fsync,
     };
     let mut client = target.client()?;
     let parent = client.walk(Client::ROOT, target.parent.as_bytes()).with_context(|| target.parent.clone())?;

@@ -72,6 +72,8 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     pub(crate) seed: u64,
     pub(crate) verify: bool,
+    /// A Tfsync follows each Twrite.
+    pub(crate) fsync: bool,
 }
 
 /// Who hears of each operation that has ended. Times are nanoseconds from the start.

@@ -1,12 +1,12 @@
 //! What is measured: operations, each of one or more messages that follow each other.
 //!
 //! A connection has fids 0 (root), 1 (the folder of the run), 2 (the folder, open) and one for each file, open for reading and writing; each slot, which has at most one operation in
-//! flight, a fid and two names of its own.
+//! flight, a fid and names of its own.
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use ring9::client::Conn;
-use ring9::wire::{Data, Dialect, Fid, Message, Names, Stat, Tag, UOnly, lock_status, lock_type, lopen, open};
+use ring9::wire::{Data, Dialect, Fid, Message, Names, Opt, Stat, Tag, UOnly, lock_status, lock_type, lopen, open};
 use serde::Serialize;
 use std::fmt;
 
@@ -36,6 +36,8 @@ pub(crate) enum Op {
     Open,
     /// Twalk, Tlcreate, Tclunk, Tunlinkat; Twalk, Tlcreate (or Tcreate), Tremove where there is none.
     Create,
+    /// Twalk, Tlcreate (or Tcreate), Twrite, Tclunk: a new file each time, which stays until the run has ended.
+    Put,
     /// One Treaddir from the start; one Tread where there is none.
     Readdir,
     /// Trenameat to the other name of the slot; Trename or Twstat where there is none.
@@ -45,8 +47,8 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    pub(crate) const ALL: [Op; 9] =
-        [Op::Read, Op::Write, Op::Getattr, Op::Walk, Op::Open, Op::Create, Op::Readdir, Op::Rename, Op::Lock];
+    pub(crate) const ALL: [Op; 10] =
+        [Op::Read, Op::Write, Op::Getattr, Op::Walk, Op::Open, Op::Create, Op::Put, Op::Readdir, Op::Rename, Op::Lock];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -56,6 +58,7 @@ impl Op {
             Op::Walk => "walk",
             Op::Open => "open",
             Op::Create => "create",
+            Op::Put => "put",
             Op::Readdir => "readdir",
             Op::Rename => "rename",
             Op::Lock => "lock",
@@ -72,7 +75,7 @@ impl Op {
 
     /// Messages of a size that the run chooses.
     pub(crate) fn has_size(self) -> bool {
-        matches!(self, Op::Read | Op::Write | Op::Open)
+        matches!(self, Op::Read | Op::Write | Op::Open | Op::Put)
     }
 }
 
@@ -119,6 +122,9 @@ pub(crate) struct Own {
     fid: Fid,
     /// What is created and removed.
     created: Box<[u8]>,
+    /// What the files are called that stay, but for their number; and how many there are.
+    put: Box<[u8]>,
+    puts: u32,
     /// The two names of the file that is renamed.
     names: [Box<[u8]>; 2],
     renamed: bool,
@@ -131,6 +137,8 @@ impl Own {
             number: (line as u32) << 12 | u32::from(slot),
             fid: SLOTS + Fid::from(slot),
             created: name("created"),
+            put: name("put"),
+            puts: 0,
             names: [name("one"), name("other")],
             renamed: false,
         }
@@ -180,6 +188,8 @@ pub(crate) struct World {
     pub(crate) list_bytes: u32,
     /// Every byte that is read is looked at.
     pub(crate) verify: bool,
+    /// A Tfsync follows each Twrite.
+    pub(crate) fsync: bool,
 }
 
 impl World {
@@ -188,6 +198,21 @@ impl World {
         let linux = self.dialect == Dialect::L;
         let file = FILES + task.file;
         let name = &*self.names[task.file as usize];
+        let put;
+        let create = |name| {
+            if linux {
+                Message::Tlcreate {
+                    fid: own.fid,
+                    name,
+                    flags: lopen::CREATE | lopen::READ_WRITE,
+                    mode: 0o100644,
+                    gid: !0,
+                }
+            } else {
+                let extension = UOnly(&b""[..]);
+                Message::Tcreate { fid: own.fid, name, perm: 0o644, mode: open::READ_WRITE, extension }
+            }
+        };
         let message = match (task.op, task.step) {
             (Op::Read, 0) => Message::Tread { fid: file, offset: task.offset, count: task.size },
             (Op::Write, 0) => {
@@ -203,21 +228,20 @@ impl World {
             (Op::Open, 1) if linux => Message::Tlopen { fid: own.fid, flags: 0 },
             (Op::Open, 1) => Message::Topen { fid: own.fid, mode: 0 },
             (Op::Open, 2) => Message::Tread { fid: own.fid, offset: task.offset, count: task.size },
-            (Op::Create, 0) => Message::Twalk { fid: DIR, newfid: own.fid, wnames: Names::list(&[]) },
-            (Op::Create, 1) if linux => Message::Tlcreate {
-                fid: own.fid,
-                name: &own.created,
-                flags: lopen::CREATE | lopen::READ_WRITE,
-                mode: 0o100644,
-                gid: !0,
-            },
-            (Op::Create, 1) => Message::Tcreate {
-                fid: own.fid,
-                name: &own.created,
-                perm: 0o644,
-                mode: open::READ_WRITE,
-                extension: UOnly(b""),
-            },
+            (Op::Write, 1) if self.fsync => Message::Tfsync { fid: file, datasync: Opt(1) },
+            (Op::Create | Op::Put, 0) => Message::Twalk { fid: DIR, newfid: own.fid, wnames: Names::list(&[]) },
+            (Op::Create, 1) => create(&own.created),
+            (Op::Put, 1) => {
+                put = [&*own.put, b".", own.puts.to_string().as_bytes()].concat();
+                create(&put)
+            }
+            (Op::Put, 2) => {
+                let data = Data::Here(self.pattern.at(task.offset, task.size as usize));
+                Message::Twrite { fid: own.fid, offset: 0, data }
+            }
+            (Op::Put, 3) if self.fsync => Message::Tfsync { fid: own.fid, datasync: Opt(1) },
+            (Op::Put, 3) => Message::Tclunk { fid: own.fid },
+            (Op::Put, 4) if self.fsync => Message::Tclunk { fid: own.fid },
             (Op::Create, 2) if self.has_at => Message::Tclunk { fid: own.fid },
             (Op::Create, 2) => Message::Tremove { fid: own.fid },
             (Op::Create, 3) if self.has_at => Message::Tunlinkat { dfid: DIR, name: &own.created, flags: 0 },
@@ -261,7 +285,7 @@ impl World {
                     return Err(format!("{} bytes read at {} are not what was written", bytes.len(), task.offset));
                 }
             }
-            (Op::Write, Message::Rwrite { count }) if *count != task.size => {
+            (Op::Write | Op::Put, Message::Rwrite { count }) if *count != task.size => {
                 return Err(format!("{count} of {} bytes at {} were written", task.size, task.offset));
             }
             (Op::Walk | Op::Open, Message::Rwalk { wqids }) if wqids.len() != 1 => {
@@ -272,6 +296,7 @@ impl World {
             }
             (Op::Lock, Message::Rlock { status }) if *status != 0 => return Err(format!("Rlock status={status}")),
             (Op::Rename, _) => own.renamed = !own.renamed,
+            (Op::Put, Message::Rclunk {}) => own.puts += 1,
             _ => {}
         }
         task.step += 1;
