@@ -3,11 +3,11 @@
 
 Usage: store.py [BIN-FOLDER] [--folder FOLDER] [--rounds N] [--seconds N] [--only LOAD,LOAD] [--server-cpu N] [--client-cpu N] [--out FILE]
 
-BIN-FOLDER has ring9, ring9-bench and examples/raw_disk: `cargo build --release --workspace --examples` fills target/release.
+BIN-FOLDER has ring9, r9, ring9-bench and examples/raw_disk: `cargo build --release --workspace --examples` fills target/release.
 FOLDER is on the disk that is measured; it must take O_DIRECT, so it is not on tmpfs. diod and redis-server are Debian's; without
 one of them its rows are left out. In each round every program is measured once, in a random order, with files of its own
 on the same file system. Server and load have a cpu each. All numbers are medians of the rounds, with the least and the
-greatest in brackets. The load is a closed loop.
+greatest in brackets. The load is a closed loop. Changes of a flush are from ctl/stats of ring9.
 """
 import argparse
 import json
@@ -66,7 +66,9 @@ class Bench:
     def start(self) -> None:
         """All servers, each with files of its own."""
         base = [*self.pin, self.program("ring9"), "--trust", "all", "--listen", "tcp:127.0.0.1:0", "--memory", "1GiB"]
-        self.ring9 = {"store": Server(*base, "--store", os.path.join(self.folder, "store")), "memory": Server(*base)}
+        self.ctl = f"unix:{self.folder}/ctl"
+        store = ["--store", os.path.join(self.folder, "store"), "--listen", self.ctl]
+        self.ring9 = {"store": Server(*base, *store), "memory": Server(*base)}
         for name, server in self.ring9.items():
             if not server.address:
                 raise SystemExit(f"ring9, {name}: {server.ended()[1]}")
@@ -120,6 +122,12 @@ class Bench:
         cpu = cost["cpu_us"] if cost else 0.0
         return result["throughput"]["achieved_per_s"], p50 / 1e3, cpu
 
+    def flushed(self) -> list[int]:
+        """Batches of the store, and changes in them."""
+        lines = run([self.program("r9"), "--addr", self.ctl, "--aname", "ctl", "cat", "stats"]).splitlines()
+        stats = dict(line.split() for line in lines)
+        return [int(stats[f"store_{name}"]) for name in ("batches", "operations")]
+
     def measure(self, name: str, op: str, size: int, connections: int, depth: int) -> tuple[float, float, float]:
         seconds = self.flags.seconds
         if name == "raw":
@@ -129,8 +137,14 @@ class Bench:
             return syncs * count, p50, cpu / count
         if name in self.ring9:
             server = self.ring9[name]
+            before = self.flushed()
             # taskset(1) becomes the server.
-            return self.load(["--target", server.address, "--pid", str(server.process.pid)], op, size, connections, depth, seconds)
+            target = ["--target", server.address, "--pid", str(server.process.pid)]
+            done = self.load(target, op, size, connections, depth, seconds)
+            batches, operations = (after - before for after, before in zip(self.flushed(), before))
+            if name == "store":
+                self.per_flush.append(operations / max(1, batches))
+            return done
         if name == "diod":
             target = ["--target", f"tcp:127.0.0.1:{self.port['diod']}", "--aname", os.path.join(self.folder, "diod"), "--fsync"]
             # Its messages have at most 64 KiB.
@@ -145,6 +159,7 @@ class Bench:
         return float(per_second), float(p50) * 1e3, 0.0
 
     rates: dict = {}
+    per_flush: list[float] = []
 
     def warm(self) -> None:
         seconds = 0.0
@@ -180,6 +195,7 @@ def main() -> int:
             bench.warm()
             for load, *words in chosen:
                 results = {name: [] for name in bench.programs()}
+                bench.per_flush.clear()
                 for _ in range(flags.rounds):
                     order = bench.programs()
                     random.shuffle(order)
@@ -193,6 +209,9 @@ def main() -> int:
                     share = [rate / raw[0] for rate, raw in zip(rates, results["raw"])]
                     cpu = shown(cpus) if any(cpus) else ""
                     say(f"| {name} | {shown(rates)} | {shown(megabytes)} | {shown(medians)} | {cpu} | {shown(share)} |")
+                # The files of a put are removed one by one, which are changes as well.
+                if words[0] == "write":
+                    say(f"\nChanges of a flush: {shown(bench.per_flush)}")
         finally:
             bench.stop()
     if flags.out:
