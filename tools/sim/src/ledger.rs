@@ -114,6 +114,8 @@ pub(crate) struct Ledger {
     accounts: Vec<Account>,
     /// There are no clients to account for.
     is_idle: bool,
+    /// What replies show is not noted.
+    is_blind: bool,
     /// The server relays to a far one, which speaks this dialect. What that executes is what there is.
     far: Option<Dialect>,
     /// What has gone wrong so far with the connections to it. `None`: something is wrong with them now.
@@ -140,6 +142,11 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new(in_parts: bool, is_late: bool) -> Ledger {
         Ledger { in_parts, is_late, ..Ledger::default() }
+    }
+
+    /// That of a store: only the gates of replies are known.
+    pub(crate) fn stored() -> Ledger {
+        Ledger { in_parts: true, is_late: true, is_blind: true, ..Ledger::default() }
     }
 
     /// That of a relay.
@@ -209,6 +216,9 @@ impl Ledger {
 
     /// A client is about to say this.
     pub(crate) fn asks_to_write(&mut self, number: u32, offset: u64, bytes: Vec<u8>) {
+        if self.is_blind {
+            return;
+        }
         self.account(number).writes.push_back((offset, bytes));
     }
 
@@ -279,6 +289,9 @@ impl Ledger {
     /// A client hears something that was shown.
     pub(crate) fn hears(&mut self, number: u32, tag: Tag, what: &str, is_it: impl Fn(&Answer) -> bool) -> Answer {
         self.answers += 1;
+        if self.is_blind {
+            return Answer::Bytes(Vec::new());
+        }
         if self.is_relayed() {
             return self.account(number).relayed.hears(number, what, is_it);
         }
@@ -371,6 +384,15 @@ impl Ledger {
         if account.versions == versions && account.asked.iter().any(|asked| asked.tag == tag) {
             account.told.insert(tag, gate);
         }
+    }
+
+    /// A reply with this tag has left: its gate is open.
+    pub(crate) fn sends_tag(&self, number: u32, tag: Tag) {
+        let gate = self.accounts.get(number as usize).and_then(|account| account.told.get(&tag));
+        assert!(
+            gate.is_none_or(|&gate| gate <= self.opened),
+            "gates: a reply of tag {tag} is on its way to connection {number}, and its gate is closed"
+        );
     }
 
     /// A reply with this tag is heard: its gate is open.

@@ -14,15 +14,17 @@
 //! - `relayed`: the same where a relay is in between.
 //! - `world`: whether the kernel or a client acts next.
 //! - `relaying`: the relay as what the server serves.
-//! - `run`: one simulation, what is checked in each turn and at the end.
+//! - `storing`: a store as what the server serves, over several lives. `shape`: all that a tree shows.
+//! - `run`: one simulation, what is checked in each turn and at the end. `figures`: what has happened in it.
 //! - `shrink`: the shortest plan that still fails.
 //!
 //! An oracle says its name in front of what it has found: submission, registration, descriptors, memory, "shared buffers", replies, flush, writes, model, bounds, leaks,
-//! stall, trust, gates, log, asks, relay. A panic of the server without such a name is its own assertion.
+//! stall, trust, gates, log, asks, relay, store. A panic of the server without such a name is its own assertion.
 
 mod asking;
 mod client;
 mod far;
+mod figures;
 mod kernel;
 mod ledger;
 #[path = "../../../tests/histories/model/mod.rs"]
@@ -38,14 +40,18 @@ mod relayed;
 mod relaying;
 mod run;
 mod scribe;
+#[path = "../../../tests/histories/shape.rs"]
+mod shape;
 mod shrink;
 mod slow;
+mod storing;
 mod watch;
 mod world;
 
+pub use figures::Figures;
 pub use kernel::faults::Fault;
 pub use random::Random;
-pub use run::{Figures, INPUT_STEPS, Plan, run};
+pub use run::{INPUT_STEPS, Plan, Serves, run};
 pub use shrink::{oracle, shrink};
 pub use watch::{FAR, File as WatchedFile, Watch};
 pub use world::SimKernel;

@@ -4,7 +4,7 @@ mod many;
 
 use clap::Parser;
 use many::Many;
-use ring9_sim::{Fault, INPUT_STEPS, Plan, oracle, run};
+use ring9_sim::{Fault, INPUT_STEPS, Plan, Serves, oracle, run};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ struct Flags {
     #[arg(long, value_parser = range)]
     seeds: Option<Range<u64>>,
     /// For each seed FROM..TO: lets the first submission fail, then the second, and so on, until a run ends before it comes to that.
-    #[arg(long, value_parser = range, conflicts_with_all = ["seed", "seeds"])]
+    #[arg(long, value_parser = range, conflicts_with_all = ["seed", "seeds", "store"])]
     sweep: Option<Range<u64>>,
     /// Steps before nothing goes wrong any more; 6000, or 300 with an input.
     #[arg(long)]
@@ -38,8 +38,11 @@ struct Flags {
     #[arg(long)]
     fails_at: Option<u64>,
     /// The server relays to another one, which is late, fails, vanishes and talks rubbish.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "store")]
     relay: bool,
+    /// The server has a store on a disk that forgets; its power fails, and it starts again, several times.
+    #[arg(long)]
+    store: bool,
     /// Says everything that happens.
     #[arg(long)]
     trace: bool,
@@ -78,12 +81,20 @@ fn faults(text: &str) -> Result<Faults, String> {
 }
 
 impl Flags {
+    fn serves(&self) -> Serves {
+        match (self.relay, self.store) {
+            (true, _) => Serves::Relay,
+            (_, true) => Serves::Store,
+            _ => Serves::Tree,
+        }
+    }
+
     fn plan(&self, seed: u64) -> Plan {
         Plan {
             clients: self.clients,
             without: self.without.iter().flat_map(|faults| faults.0.clone()).collect(),
             fails_at: self.fails_at,
-            relay: self.relay,
+            serves: self.serves(),
             traces: self.trace,
             ..Plan::new(seed, self.steps.unwrap_or(6000))
         }
@@ -111,7 +122,8 @@ fn main() -> ExitCode {
         many::work(seeds.clone(), |seed| flags.plan(seed), flags.first)
     } else if let Some(seeds) = &flags.seeds {
         let jobs = flags.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-        Many { seeds: seeds.clone(), jobs, first: flags.first, all_faults: flags.all_faults, relay: flags.relay }.run()
+        Many { seeds: seeds.clone(), jobs, first: flags.first, all_faults: flags.all_faults, serves: flags.serves() }
+            .run()
     } else {
         many::sweep(flags.sweep.clone().expect("one of the three"), |seed| flags.plan(seed))
     };

@@ -2,7 +2,7 @@
 //! unmaps its memory, and a failure may end its process.
 
 use nix::time::{ClockId, clock_gettime};
-use ring9_sim::{Fault, Figures, Plan, oracle, run, shrink};
+use ring9_sim::{Fault, Figures, Plan, Serves, oracle, run, shrink};
 use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -18,8 +18,8 @@ fn command(plan: &Plan) -> String {
     if let Some(clients) = plan.clients {
         text += &format!(" --clients {clients}");
     }
-    if plan.relay {
-        text += " --relay";
+    if let Some(flag) = plan.serves.flag() {
+        text = text + " " + flag;
     }
     if !plan.without.is_empty() {
         let names: Vec<_> = plan.without.iter().map(|fault| fault.name()).collect();
@@ -95,8 +95,8 @@ pub(crate) struct Many {
     pub(crate) first: bool,
     /// Every kind of fault must have happened.
     pub(crate) all_faults: bool,
-    /// In worlds with a relay.
-    pub(crate) relay: bool,
+    /// What the servers serve.
+    pub(crate) serves: Serves,
 }
 
 #[derive(Default)]
@@ -148,7 +148,7 @@ impl Many {
         let fired = |fault: &Fault| all.fired.get(*fault as usize).copied().unwrap_or(0);
         let counts: Vec<String> = Fault::ALL.iter().map(|fault| format!("{} {}", fault.name(), fired(fault))).collect();
         println!("faults: {}", counts.join(", "));
-        let missed = |fault: &&Fault| fired(fault) == 0 && fault.may_happen(self.relay);
+        let missed = |fault: &&Fault| fired(fault) == 0 && fault.may_happen(self.serves);
         let missing: Vec<&str> = Fault::ALL.iter().filter(missed).map(|fault| fault.name()).collect();
         if self.all_faults && !missing.is_empty() {
             println!("never happened: {}", missing.join(", "));
@@ -187,8 +187,9 @@ fn chunk(seeds: Range<u64>, sum: &Mutex<Sum>) -> bool {
     }
     if output.status.code().is_none() {
         sum.failed += 1;
-        let relay = if given.iter().any(|flag| flag == "--relay") { " --relay" } else { "" };
-        println!("seed {at}: the process died: {}\n    ring9-sim --seed {at}{relay}", output.status);
+        let is_of_world = |flag: &&String| ["--relay", "--store"].contains(&flag.as_str());
+        let world: String = given.iter().filter(is_of_world).map(|flag| format!(" {flag}")).collect();
+        println!("seed {at}: the process died: {}\n    ring9-sim --seed {at}{world}", output.status);
     }
     output.status.success()
 }

@@ -2,6 +2,7 @@
 
 use crate::asking::Asking;
 use crate::far::Far;
+use crate::figures::Figures;
 use crate::kernel::Kernel;
 use crate::kernel::faults::{Fault, Faults};
 use crate::kernel::memory;
@@ -10,6 +11,7 @@ use crate::random::Random;
 use crate::relaying::Relaying;
 use crate::scribe::Scribe;
 use crate::slow::Slow;
+use crate::storing::{self, Past, Storing};
 use crate::watch::Watch;
 use crate::world::{Phase, SimKernel, World, faults_of, places_of};
 use ring9::arena::{Arena, Gauge};
@@ -43,6 +45,28 @@ const SETTLING_TURNS: u64 = 100_000;
 /// Steps of a simulation whose first choices are an input of the fuzz target.
 pub const INPUT_STEPS: u64 = 300;
 
+/// What a simulated server serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// A tree in memory, which is late.
+    Tree,
+    /// A relay to a far server.
+    Relay,
+    /// A store on a disk that forgets.
+    Store,
+}
+
+impl Serves {
+    /// The flag of `ring9-sim`.
+    pub fn flag(self) -> Option<&'static str> {
+        match self {
+            Serves::Tree => None,
+            Serves::Relay => Some("--relay"),
+            Serves::Store => Some("--store"),
+        }
+    }
+}
+
 /// What to simulate.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -58,8 +82,8 @@ pub struct Plan {
     pub without: Vec<Fault>,
     /// The submission of this number fails.
     pub fails_at: Option<u64>,
-    /// The server relays to a far one.
-    pub relay: bool,
+    /// What the server serves.
+    pub serves: Serves,
     /// A line for everything that happens.
     pub traces: bool,
 }
@@ -68,7 +92,7 @@ impl Plan {
     /// The usual one.
     pub fn new(seed: u64, steps: u64) -> Plan {
         let (schedule, without) = (Vec::new(), Vec::new());
-        Plan { seed, schedule, steps, clients: None, without, fails_at: None, relay: false, traces: false }
+        Plan { seed, schedule, steps, clients: None, without, fails_at: None, serves: Serves::Tree, traces: false }
     }
 
     /// What any bytes stand for: two of a seed, which has the kinds of fault and what comes last; then choices.
@@ -76,100 +100,6 @@ impl Plan {
         let (seed, schedule) = input.split_at(input.len().min(2));
         let seed = seed.iter().rev().fold(0, |seed, &byte| seed << 8 | u64::from(byte));
         Plan { schedule: schedule.to_vec(), ..Plan::new(seed, steps) }
-    }
-}
-
-/// What has happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// The same for the same plan.
-    pub digest: u64,
-    /// Choices of the scheduler.
-    pub steps: u64,
-    /// Completions that the server was handed, and submissions that it made.
-    pub events: u64,
-    /// Submissions.
-    pub submitted: u64,
-    /// Messages of clients, and replies that they heard.
-    pub requests: u64,
-    /// Replies.
-    pub replies: u64,
-    /// Operations of the tree that were held against the model.
-    pub operations: u64,
-    /// Writes and replies that were held against each other.
-    pub checked: u64,
-    /// Asks of the tree that were answered.
-    pub asks: u64,
-    /// Connections that were accepted.
-    pub accepted: u64,
-    /// Virtual nanoseconds.
-    pub lasted_ns: u64,
-    /// How often each kind of fault has happened.
-    pub fired: Vec<u64>,
-}
-
-impl Figures {
-    /// As a line, for [`read`](Self::read).
-    pub fn line(&self) -> String {
-        let first =
-            [self.digest, self.steps, self.events, self.submitted, self.requests, self.replies, self.operations];
-        let then = [self.checked, self.asks, self.accepted, self.lasted_ns];
-        let numbers: Vec<String> = first.iter().chain(&then).chain(&self.fired).map(u64::to_string).collect();
-        numbers.join(" ")
-    }
-
-    /// From a line.
-    pub fn read(line: &str) -> Option<Figures> {
-        let numbers: Vec<u64> = line.split(' ').map_while(|number| number.parse().ok()).collect();
-        let [
-            digest,
-            steps,
-            events,
-            submitted,
-            requests,
-            replies,
-            operations,
-            checked,
-            asks,
-            accepted,
-            lasted_ns,
-            ref fired @ ..,
-        ] = numbers[..]
-        else {
-            return None;
-        };
-        let fired = fired.to_vec();
-        (fired.len() == Fault::ALL.len()).then_some(Figures {
-            digest,
-            steps,
-            events,
-            submitted,
-            requests,
-            replies,
-            operations,
-            checked,
-            asks,
-            accepted,
-            lasted_ns,
-            fired,
-        })
-    }
-
-    /// Adds those of another simulation.
-    pub fn add(&mut self, one: &Figures) {
-        self.digest = self.digest.wrapping_add(one.digest);
-        self.steps += one.steps;
-        self.events += one.events;
-        self.submitted += one.submitted;
-        self.requests += one.requests;
-        self.replies += one.replies;
-        self.operations += one.operations;
-        self.checked += one.checked;
-        self.asks += one.asks;
-        self.accepted += one.accepted;
-        self.lasted_ns = self.lasted_ns.saturating_add(one.lasted_ns);
-        self.fired.resize(Fault::ALL.len(), 0);
-        self.fired.iter_mut().zip(&one.fired).for_each(|(all, one)| *all += one);
     }
 }
 
@@ -186,11 +116,22 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
 pub(crate) trait Served {
     type Tree: Service;
 
+    /// Largest message.
+    const MSIZE: u32 = 1 << 20;
+
     /// Everybody has gone: what they had of the tree is back, but for what was left.
     fn check_given_back(&self, tree: &mut Self::Tree, left: Left);
 
     /// The tree wants nothing more of the loop.
     fn is_idle(&self, tree: &Self::Tree) -> bool;
+
+    /// What must be true after every turn.
+    fn check_turn(&self) {}
+
+    /// Descriptors that the tree keeps to the end.
+    fn files(&self) -> usize {
+        0
+    }
 
     /// What must be true when all is over, and how often faults have happened out of sight of the kernel.
     fn check_end(&self, tree: &mut Self::Tree, at: At, left: Left) -> Vec<(Fault, u64)>;
@@ -344,7 +285,7 @@ impl<S: Served> Simulation<S> {
             signals: Some(crate::kernel::SIGNALS),
             grow: grows.then(|| Grow::from(registered)),
             log: Some(log),
-            ..Options::new(1 << 20, peers_max)
+            ..Options::new(S::MSIZE, peers_max)
         };
         let (tree, served) = made(&world);
         let mut server = Server::new(SimKernel(Rc::clone(&world)), tree, parts, options);
@@ -385,6 +326,7 @@ impl<S: Served> Simulation<S> {
             self.server.left()
         );
         self.world.borrow().scribe.iter().for_each(Scribe::check_bound);
+        self.served.check_turn();
         let refused = self.stats.counters.refused.get();
         assert_eq!(self.world.borrow().kernel.refused, refused, "descriptors: closed without a shutdown");
         assert_eq!(
@@ -486,7 +428,12 @@ impl<S: Served> Simulation<S> {
     }
 
     /// Everybody is gone: so must be all that they had. Then the server ends.
-    fn end(mut self) -> Figures {
+    fn end(self) -> Figures {
+        self.end_and(|_| ()).0
+    }
+
+    /// The same, and what is looked at then.
+    fn end_and<T>(mut self, then: impl FnOnce(&S) -> T) -> (Figures, T) {
         if !self.server.is_over() {
             if self.world.borrow().far.is_some() && !self.world.borrow().kernel.is_signalled() {
                 self.works_again();
@@ -509,15 +456,24 @@ impl<S: Served> Simulation<S> {
         let kernel = &mut *self.server.ring();
         let at = At { wall: kernel.wall(), mono_ns: kernel.monotonic() };
         assert!(!left.asks || self.urged, "asks: the loop has ended, and the tree wants more");
-        assert!(left.asks || self.world.borrow().kernel.open_files() == 0, "leaks: descriptors");
+        let files = self.world.borrow().kernel.open_files() - self.served.files();
+        assert!(left.asks || files == 0, "leaks: {files} descriptors");
         let of_tree = self.served.check_end(self.server.fs(), at, left);
-        memory::forget(self.memory.0, self.memory.1);
         let world = self.world.borrow();
         if let Some(scribe) = &world.scribe {
             let nothing_under_way = world.kernel.writes() == 0 && world.kernel.last_write_took_all;
             scribe.judge(&world.kernel.stderr, nothing_under_way);
             world.kernel.check_stuck();
         }
+        drop(world);
+        let then = then(&self.served);
+        (self.figures(of_tree), then)
+    }
+
+    /// What has happened. The memory of the server is not looked at any more.
+    fn figures(&self, of_tree: Vec<(Fault, u64)>) -> Figures {
+        memory::forget(self.memory.0, self.memory.1);
+        let world = self.world.borrow();
         world.kernel.forget_buffers();
         let mut fired = world.kernel.faults.fired().to_vec();
         of_tree.iter().for_each(|&(fault, count)| fired[fault as usize] += count);
@@ -546,8 +502,9 @@ impl<S: Served> Simulation<S> {
         assert!(!left.sessions || self.urged, "leaks: sessions whose operations the tree has not ended");
         self.served.check_given_back(self.server.fs(), left);
         assert_eq!(self.server.peers(), 0, "leaks: connections");
-        // What a relay sends and receives pins, and so may an operation that was left.
-        if !left.sessions && (!left.asks || self.world.borrow().far.is_none()) {
+        // What a relay sends and receives pins, and what a store writes; so may an operation that was left.
+        let asks_pin = self.world.borrow().far.is_some() || self.served.files() > 0;
+        if !(left.sessions || left.asks && asks_pin) {
             assert_eq!((gauge.pins(), gauge.granted_bytes()), (0, 0), "leaks: pins, bytes of grants");
         }
         let held = (self.server.fids(), self.budget.fids(), self.budget.reply_bytes(), self.budget.attr_bytes());
@@ -569,12 +526,65 @@ impl<S: Served> Simulation<S> {
 
 fn simulate(plan: &Plan) -> Figures {
     let faults = faults_of(plan.seed, &plan.without);
-    if plan.relay {
-        let ledger = Ledger::relayed(Far::dialect_of(plan.seed));
-        return play(Simulation::new(plan, ledger, faults, Relaying::begin));
+    match plan.serves {
+        Serves::Tree => {
+            let ledger = Ledger::new(faults.has(Fault::TreeLendsNothing), Slow::<Mem>::is_late(&faults));
+            play(Simulation::new(plan, ledger, faults, Watched::begin))
+        }
+        Serves::Relay => {
+            let ledger = Ledger::relayed(Far::dialect_of(plan.seed));
+            play(Simulation::new(plan, ledger, faults, Relaying::begin))
+        }
+        Serves::Store => lives(plan),
     }
-    let ledger = Ledger::new(faults.has(Fault::TreeLendsNothing), Slow::<Mem>::is_late(&faults));
-    play(Simulation::new(plan, ledger, faults, Watched::begin))
+}
+
+/// The lives of a store: each ends with a power cut but the last one, which ends in order.
+fn lives(plan: &Plan) -> Figures {
+    let mut random = Random::new(plan.seed ^ 0x5704e);
+    let count = 2 + random.below(3) as u64;
+    let (mut all, mut past) = (Figures::default(), Past::default());
+    for life in 0..count {
+        let is_last = life + 1 == count;
+        let without = if is_last { storing::without_of_last(&plan.without) } else { plan.without.clone() };
+        let plan = Plan { seed: plan.seed ^ life << 48, steps: plan.steps / count, without, ..plan.clone() };
+        let faults = faults_of(plan.seed, &plan.without);
+        let before = std::mem::take(&mut past);
+        let mut simulation = Simulation::new(&plan, Ledger::stored(), faults, |parts| Storing::begin(parts, before));
+        simulation.server.start().expect("the tree starts");
+        let (figures, left);
+        if is_last {
+            simulation.storm();
+            (figures, left) = simulation.end_and(|served| served.power_cut());
+            storing::check_last(&left);
+        } else {
+            let steps = random.below(plan.steps as usize + 1) as u64;
+            (figures, left) = simulation.until_cut(steps);
+            if storing::flip(&left, &mut random) {
+                all.count(Fault::StartRefused);
+            }
+            all.count(Fault::DiskFlips);
+        }
+        all.add(&figures);
+        past = left;
+    }
+    all
+}
+
+impl Simulation<Storing> {
+    /// The power fails after so many steps, or once the log cannot be written.
+    fn until_cut(mut self, steps: u64) -> (Figures, Past) {
+        while !self.served.has_failed() {
+            let world = self.world.borrow();
+            if world.steps >= steps || world.at_rest {
+                break;
+            }
+            drop(world);
+            self.turn();
+        }
+        let left = self.served.power_cut();
+        (self.figures(Vec::new()), left)
+    }
 }
 
 fn play<S: Served>(mut simulation: Simulation<S>) -> Figures {

@@ -23,6 +23,7 @@ const ORACLES: &[&str] = &[
     "log",
     "asks",
     "relay",
+    "store",
 ];
 
 /// Which oracle has found it.

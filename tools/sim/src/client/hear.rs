@@ -3,6 +3,7 @@
 
 use super::{Ask, Client, Fid};
 use crate::far::error_of;
+use crate::kernel::socket::Socket;
 use crate::ledger::{Answer, File as Shown, Ledger};
 use ring9::fs::Error;
 use ring9::wire::{self, Dialect, DirEntry, Kind, Message, Stat, Tag, qt};
@@ -21,6 +22,18 @@ impl Client {
             self.reply(frame, ledger);
         }
         self.heard = heard[at..].to_vec();
+    }
+
+    /// Of what the server has sent, heard or not, the gates are open.
+    pub(crate) fn check_gates(&self, socket: &Socket, ledger: &Ledger) {
+        let (heard, sent) = (self.heard.len(), &socket.to_client);
+        let byte = |at: usize| if at < heard { self.heard[at] } else { sent[at - heard] };
+        let mut at = 0;
+        // Each message begins with its size, its type and its tag.
+        while !self.lenient && at + 7 <= heard + sent.len() {
+            ledger.sends_tag(self.number, Tag::from_le_bytes([byte(at + 5), byte(at + 6)]));
+            at += u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]).max(7) as usize;
+        }
     }
 
     fn reply(&mut self, frame: &[u8], ledger: &mut Ledger) {

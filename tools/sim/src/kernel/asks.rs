@@ -4,6 +4,7 @@
 //! An ask runs when the scheduler picks it. It may be interrupted, fail, or be short; its completion may be late like any other.
 
 use super::faults::Fault;
+use super::forget::Unsynced;
 use super::memory;
 use super::remote::{Far, Remote};
 use super::sqe::{Call, Kind, Sqe};
@@ -21,8 +22,10 @@ pub(super) const TRANSIENT: &[i32] = &[libc::EINTR, libc::EAGAIN];
 /// All files, and all sockets that were made.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    names: BTreeMap<Vec<u8>, usize>,
-    files: Vec<Vec<u8>>,
+    pub(super) names: BTreeMap<Vec<u8>, usize>,
+    pub(super) files: Vec<Vec<u8>>,
+    /// Of a disk that forgets.
+    pub(super) unsynced: Option<Unsynced>,
     pub(super) remotes: Vec<Remote>,
     /// The far server that all remote sockets lead to, if there is one.
     pub(super) far: Option<Far>,
@@ -132,16 +135,23 @@ impl Kernel {
         }
         if self.fires(Fault::AskFails) {
             self.far_fails(call);
+            if let (Call::Sync, Some(Fd::File(file))) = (call, self.fds.get(&op.sqe.fd)) {
+                self.disk.unsynced.iter_mut().for_each(|unsynced| unsynced.not_synced(*file));
+            }
             let error = self.random.of(if matches!(call, Call::Connect) { REFUSED } else { FATAL });
             return self.post(&op.sqe, -error, 0);
         }
-        let res = match call {
+        let res = self.does(&op);
+        self.post(&op.sqe, res, 0);
+    }
+
+    /// Does what is asked for. Its result.
+    pub(super) fn does(&mut self, op: &Op) -> i32 {
+        let Kind::Ask(call) = op.sqe.kind else { unreachable!("a call") };
+        match call {
             Call::Open { path, flags } => self.open_file(&memory::path(path), flags),
-            Call::Rename { path, new_path } => self.rename(&memory::path(path), memory::path(new_path)),
-            Call::Unlink { path } => match self.disk.names.remove(&memory::path(path)) {
-                Some(_) => 0,
-                None => -libc::ENOENT,
-            },
+            Call::Rename { path, new_path } => self.rename(memory::path(path), memory::path(new_path)),
+            Call::Unlink { path } => self.unlink(memory::path(path)),
             Call::Allocate { offset, len } => {
                 let file = self.file(op.sqe.fd);
                 let bytes = &mut self.disk.files[file];
@@ -149,9 +159,13 @@ impl Kernel {
                 bytes.resize(bytes.len().max(end), 0);
                 0
             }
-            Call::Write { offset, .. } => self.write_file(&op, offset as usize),
-            Call::Read { offset, .. } => self.read_file(&op, offset as usize),
-            Call::Sync => 0,
+            Call::Write { offset, .. } => self.write_file(op, offset as usize),
+            Call::Read { offset, .. } => self.read_file(op, offset as usize),
+            Call::Sync => {
+                let file = self.file(op.sqe.fd);
+                self.disk.unsynced.iter_mut().for_each(|unsynced| unsynced.synced(file));
+                0
+            }
             Call::Socket => {
                 self.check_pause();
                 let fd = self.free_fd();
@@ -165,9 +179,8 @@ impl Kernel {
                 self.disk.remotes[number].is_connected = true;
                 0
             }
-            Call::Close => unreachable!("above"),
-        };
-        self.post(&op.sqe, res, 0);
+            Call::Close => unreachable!("it ends in another way"),
+        }
     }
 
     /// However it ends, the descriptor is gone (Linux: `io_uring/openclose.c`, io_close).
@@ -190,22 +203,33 @@ impl Kernel {
             None => {
                 self.disk.files.push(Vec::new());
                 self.disk.names.insert(path.to_vec(), self.disk.files.len() - 1);
+                self.disk.unsynced.iter_mut().for_each(|unsynced| unsynced.made(path));
                 self.disk.files.len() - 1
             }
         };
+        if let Some(unsynced) = &mut self.disk.unsynced {
+            if flags & libc::O_TRUNC != 0 {
+                self.disk.files[number].clear();
+                unsynced.truncated(number);
+            }
+            return self.open_mounted(number);
+        }
         let fd = self.free_fd();
         self.fds.insert(fd, Fd::File(number));
         fd
     }
 
-    fn rename(&mut self, path: &[u8], new_path: Vec<u8>) -> i32 {
-        match self.disk.names.remove(path) {
-            Some(number) => {
-                self.disk.names.insert(new_path, number);
-                0
-            }
-            None => -libc::ENOENT,
-        }
+    fn rename(&mut self, path: Vec<u8>, new_path: Vec<u8>) -> i32 {
+        let Some(number) = self.disk.names.remove(&path) else { return -libc::ENOENT };
+        let over = self.disk.names.insert(new_path.clone(), number);
+        self.disk.unsynced.iter_mut().for_each(|unsynced| unsynced.moved(path.clone(), new_path.clone(), over));
+        0
+    }
+
+    fn unlink(&mut self, path: Vec<u8>) -> i32 {
+        let Some(number) = self.disk.names.remove(&path) else { return -libc::ENOENT };
+        self.disk.unsynced.iter_mut().for_each(|unsynced| unsynced.removed(path.clone(), number));
+        0
     }
 
     pub(super) fn part(&mut self, total: usize) -> usize {
@@ -219,6 +243,9 @@ impl Kernel {
         let number = self.file(op.sqe.fd);
         let file = &mut self.disk.files[number];
         file.resize(file.len().max(offset + n), 0);
+        if let Some(unsynced) = &mut self.disk.unsynced {
+            unsynced.writes(number, offset, &file[offset..offset + n]);
+        }
         file[offset..offset + n].copy_from_slice(bytes.make_contiguous());
         n as i32
     }

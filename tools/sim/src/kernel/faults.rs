@@ -1,6 +1,7 @@
 //! What can go wrong, how often it does in one simulation, and how often it did.
 
 use crate::random::Random;
+use crate::run::Serves;
 
 macro_rules! faults {
     ($($name:ident $text:literal,)*) => {
@@ -77,12 +78,17 @@ faults! {
     FarLate "far-late",
     FarFails "far-fails",
     FarWaits "far-waits",
+    PowerFails "power-fails",
+    DiskForgets "disk-forgets",
+    DiskFlips "disk-flips",
+    StartRefused "start-refused",
 }
 
 impl Fault {
-    /// Whether it happens in a world with a relay, or in one without.
-    pub fn may_happen(self, relay: bool) -> bool {
-        let of_far = self as usize >= Fault::FarVanishes as usize;
+    /// Whether it happens in worlds whose server serves this.
+    pub fn may_happen(self, serves: Serves) -> bool {
+        let of_far = (Fault::FarVanishes as usize..=Fault::FarWaits as usize).contains(&(self as usize));
+        let of_disk = self as usize >= Fault::PowerFails as usize;
         // A far server is given whole messages, so it asks its tree for no memory.
         let of_slow = matches!(
             self,
@@ -94,7 +100,11 @@ impl Fault {
                 | Fault::GateHolds
                 | Fault::ReplyOvertakes
         );
-        if relay { !of_slow } else { !of_far }
+        match serves {
+            Serves::Tree => !of_far && !of_disk,
+            Serves::Relay => !of_slow && !of_disk,
+            Serves::Store => !of_far && (!of_slow || matches!(self, Fault::GateHolds | Fault::ReplyOvertakes)),
+        }
     }
 }
 
@@ -123,7 +133,12 @@ impl Faults {
                 // Each of the two happens in two of five seeds.
                 Fault::TreeLate | Fault::ReplyGated => random.of(&[0, 0, 0, 60, 500]),
                 // Only counted.
-                Fault::GateHolds | Fault::ReplyOvertakes => 0,
+                Fault::GateHolds
+                | Fault::ReplyOvertakes
+                | Fault::PowerFails
+                | Fault::DiskForgets
+                | Fault::DiskFlips
+                | Fault::StartRefused => 0,
                 _ => random.of(&[0, 0, 5, 30, 250]),
             };
             if !without.contains(&fault) {

@@ -20,6 +20,7 @@ mod asks;
 mod buffers;
 mod calls;
 pub(crate) mod faults;
+pub(crate) mod forget;
 pub(crate) mod memory;
 mod ops;
 pub(crate) mod remote;
@@ -432,7 +433,9 @@ impl Kernel {
     }
 
     fn check_table(&self, sqe: &Sqe, views: &[View]) {
-        let Kind::WriteFixed { index, .. } = sqe.kind else { return };
+        let (Kind::WriteFixed { index, .. } | Kind::Ask(Call::Write { index: Some(index), .. })) = sqe.kind else {
+            return;
+        };
         let entry = *self.table.get(index).expect("submission: an entry that the table has");
         let inside = |view: &View| view.at >= entry.at && view.at + view.len <= entry.at + entry.len;
         assert!(views.iter().all(inside), "submission: a list that leaves entry {index} of the table");

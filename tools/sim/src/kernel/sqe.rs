@@ -2,6 +2,7 @@
 //!
 //! What ring9 has no reason to submit is refused, whether a kernel would take it or not.
 
+use super::forget::FILES_FD;
 use io_uring::squeue::Entry;
 use nix::libc;
 
@@ -51,8 +52,8 @@ pub(crate) enum Call {
     Close,
     /// fallocate(2).
     Allocate { offset: u64, len: u64 },
-    /// pwritev(2).
-    Write { offset: u64, memory: Views },
+    /// pwritev(2), from this entry of the table of buffers if there is one.
+    Write { offset: u64, memory: Views, index: Option<usize> },
     /// preadv(2).
     Read { offset: u64, memory: Views },
     /// fsync(2).
@@ -223,7 +224,8 @@ pub(crate) fn decode(entry: Entry) -> Sqe {
             assert!(sqe.flags == 0, "submission: a write to a socket");
             Kind::Write { at, len }
         }
-        1 | 2 | 3 | 16..=19 | 22 | 23 | 35 | 36 | 45 => Kind::Ask(call(&sqe)),
+        1 | 2 | 3 | 5 | 16..=19 | 22 | 23 | 35 | 36 | 45 => Kind::Ask(call(&sqe)),
+        61 if sqe.fd >= FILES_FD => Kind::Ask(call(&sqe)),
         25 => {
             assert!(sqe.op_flags == libc::MADV_POPULATE_WRITE as u32, "submission: advice {}", sqe.op_flags);
             Kind::Populate { at, len }
@@ -270,11 +272,13 @@ fn call(sqe: &Fields) -> Call {
     let (at, len) = (sqe.addr as usize, sqe.len as usize);
     assert!(sqe.flags == 0, "submission: opcode {}: flags {:#x}", sqe.opcode, sqe.flags);
     let (one, list) = (Views::One { at, len }, Views::List { list: at, count: len });
+    let is_fixed = matches!(sqe.opcode, 5 | 61);
+    let index = is_fixed.then_some(sqe.buffer.into());
     let (call, op_flags) = match sqe.opcode {
         1 => (Call::Read { offset: sqe.off, memory: list }, 0),
         22 => (Call::Read { offset: sqe.off, memory: one }, 0),
-        2 => (Call::Write { offset: sqe.off, memory: list }, 0),
-        23 => (Call::Write { offset: sqe.off, memory: one }, 0),
+        2 | 61 => (Call::Write { offset: sqe.off, memory: list, index }, 0),
+        5 | 23 => (Call::Write { offset: sqe.off, memory: one, index }, 0),
         // IORING_FSYNC_DATASYNC.
         3 => (Call::Sync, 1),
         16 => (Call::Connect, 0),
@@ -293,7 +297,7 @@ fn call(sqe: &Fields) -> Call {
         }
         other => unreachable!("opcode {other}"),
     };
-    sqe.allow(0, 0, op_flags, false);
+    sqe.allow(0, 0, op_flags, is_fixed);
     call
 }
 
