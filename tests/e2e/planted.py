@@ -50,7 +50,7 @@ SECONDS_MAX = 300
 MEMORY_BYTES_MAX = 3 << 30
 SIM = ["--seeds", "1..201", "--first", "--jobs", "1"]
 # Checkers that are told a seed, not a test.
-SIMULATED = {"sim", "relays"}
+SIMULATED = {"sim", "relays", "stores"}
 FINDERS = "tests/planted/finders.txt"
 FINDERS_HEAD = """# What has found each planted bug: its name, the checker, and the test or the seed. `python3 tests/e2e/planted.py . --record` writes this file.
 """
@@ -83,6 +83,7 @@ def build(tree, target):
     sim = os.path.join(target, "sim/ring9-sim")
     checkers["sim"] = [sim, *SIM]
     checkers["relays"] = [sim, "--relay", *SIM]
+    checkers["stores"] = [sim, "--store", *SIM]
     checkers["sweep"] = [sim, *SWEEP]
     return checkers
 
