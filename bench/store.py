@@ -24,7 +24,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from server import Server
 
 LARGE = 255 * 4096
-# Of one write to diod.
+# Bytes of one write to diod, whose messages have at most 64 KiB.
 DIOD_BYTES = 15 * 4096
 # Name, operation, bytes, connections, depth.
 LOADS = [
@@ -147,7 +147,6 @@ class Bench:
             return done
         if name == "diod":
             target = ["--target", f"tcp:127.0.0.1:{self.port['diod']}", "--aname", os.path.join(self.folder, "diod"), "--fsync"]
-            # Its messages have at most 64 KiB.
             parts = -(-size // DIOD_BYTES)
             per_second, p50, cpu = self.load(target, op, size // parts, connections, depth * parts, seconds)
             return per_second / parts, p50, cpu

@@ -1,7 +1,7 @@
 //! What a disk and one ring can do without a server: some writes with O_DIRECT, all at once, then fdatasync(2); again and again.
 //!
-//! `raw_disk FOLDER BYTES COUNT SECONDS`: COUNT writes of BYTES bytes in front of each sync, in a file of 64 MiB in FOLDER whose blocks are written already, as those of a log are.
-//! It prints `syncs_per_s p50_us cpu_us`; the last two are of a round of writes with its sync. `bench/store.py` compares with it.
+//! `raw_disk FOLDER BYTES COUNT SECONDS` makes a file of 64 MiB in FOLDER and writes all of it once, as a log does with a segment. Then it repeats rounds for SECONDS. A round is COUNT
+//! writes of BYTES bytes and one sync. The program prints `syncs_per_s p50_us cpu_us`: rounds for each second, the median time of a round, and the cpu time of a round. `bench/store.py` runs it.
 //!
 //! Must not know: servers, messages. **Unsafe**: names memory to the kernel. The mapping lives until the process ends.
 #![expect(unsafe_code, reason = "memory that the kernel touches: see the head of the file")]
@@ -90,7 +90,7 @@ fn push(ring: &mut IoUring, entry: &io_uring::squeue::Entry) -> io::Result<()> {
     unsafe { ring.submission().push(entry) }.map_err(|_| io::Error::other("the queue is full"))
 }
 
-/// Waits for so many completions, each with this result.
+/// Waits for `count` completions. Each must have the result `result`.
 fn complete(ring: &mut IoUring, count: usize, result: i32) -> io::Result<()> {
     ring.submit_and_wait(count)?;
     for cqe in ring.completion() {

@@ -28,7 +28,7 @@ pub struct StoreFixed {
     pub live_bytes_max: u64,
 }
 
-/// What is so at the end of a turn.
+/// The state of a store at the end of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreNow {
     /// Number of the last change.
@@ -80,7 +80,8 @@ impl StoreFigures {
         }
     }
 
-    /// A batch is durable: so many operations, in so many bytes. From its first write to the end of its sync it took `flush_ns`.
+    /// Counts a batch that has become durable. `operations`: calls in it that have changed anything. `bytes`: its length in the log.
+    /// `flush_ns`: nanoseconds from its first write to the end of its sync.
     pub fn flushed(&self, operations: u64, bytes: u64, flush_ns: u64) {
         let StoreCounters { store_batches, store_operations, store_bytes, .. } = &self.counters;
         store_batches.up();
@@ -90,7 +91,7 @@ impl StoreFigures {
         self.operations.borrow_mut().saturating_record(operations);
     }
 
-    /// The end of a turn.
+    /// Replaces what [`now`](Self::now) returns. The store calls it at the end of each turn.
     pub fn set(&self, now: StoreNow) {
         self.now.set(now);
     }

@@ -238,7 +238,8 @@ impl Dir<'_> {
         self.sync()
     }
 
-    /// Makes a store of a copy whose segments are durable: both copies of the superblock come at once.
+    /// Turns a finished copy into a store. Both copies of the superblock are written under a temporary name, synced, and renamed
+    /// together. All segments must be durable.
     pub(super) fn end_copy(&self, superblocks: [Superblock; 2]) -> Opened<()> {
         self.sync()?;
         for superblock in &superblocks {

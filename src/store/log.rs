@@ -6,8 +6,8 @@
 //! One batch flies at a time. Meanwhile a segment in stock is made, step by step. So a commit makes no file, and its sync has no
 //! metadata to write.
 //!
-//! What lies behind the last batch is zeros, so that a start can tell the end of the log from a batch that is torn. In a segment
-//! that was one before, each batch has a page of zeros written behind it.
+//! The page behind the last batch is zeros. So a start can tell the end of the log from a torn batch. In a reused segment the log
+//! writes that page with each batch.
 //!
 //! Where the file system has O_DIRECT, segments are written with it. It wants aligned memory: the front of a batch is copied
 //! to such memory, and pages of files are aligned in the arena.
@@ -229,7 +229,7 @@ impl Log {
         self.stock.retire();
     }
 
-    /// Seals a batch with all changes up to this one, which are those of so many operations.
+    /// Seals a batch. `last_lsn`: the LSN of its last change. `operations`: calls that have made its changes.
     pub(super) fn seal(&mut self, writer: Writer, pages: Vec<Slice>, last_lsn: u64, operations: u64) {
         let bytes = writer.len() as u64;
         if bytes > self.left_in_segment() {

@@ -1,6 +1,6 @@
 //! Opens a store before serving begins: the lock, the superblock, recovery, and the segments to go on in.
 //!
-//! This, `copy` and `dir` are the only parts that do I/O themselves, and they may block: nobody is served yet.
+//! Only this file, `copy` and `dir` do I/O themselves. They may block, since no connection is served at that time.
 //!
 //! Must not know: sessions, messages, sockets, rings.
 

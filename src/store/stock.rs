@@ -4,12 +4,11 @@
 //! open seg-new   -> zeros, all of it    -> synced -> renamed to seg-N -> directory synced
 //! open a spare   -> zeros, its 1st page -> synced -> renamed to seg-N -> directory synced
 //! ```
-//! A spare is a segment that a checkpoint has taken out of the log: it is not written a second time, and needs no new room.
-//! What is in it counts for nothing under its new number, which each head of a batch must say. Spares beyond what the log
-//! will need are removed.
+//! A spare is a segment that a checkpoint has taken out of the log. It has all of its blocks, so it takes no new room, and zeros are
+//! not written to it a second time. Its old batches do not count under the new number: each head names the number of its
+//! segment. Spares that the log will not need are removed.
 //!
-//! Whatever fails before the last step leaves a file that is no segment. It is removed, and another one is made when it is tried
-//! again.
+//! If a step before the last one fails, the file is no segment. It is removed. A later attempt takes the next spare or a new file.
 //!
 //! Must not know: batches, trees, sessions.
 
@@ -51,7 +50,7 @@ pub(super) fn path(name: &str) -> Box<CStr> {
 pub(super) struct Made {
     pub(super) segment: u64,
     pub(super) file: Descriptor,
-    /// It was a segment before, and is not all zeros.
+    /// Its file was a segment before, and has old batches.
     pub(super) is_reused: bool,
 }
 
@@ -85,7 +84,7 @@ pub(super) struct Stock {
     /// It is tried again.
     is_due: bool,
     is_retired: bool,
-    /// Segments that are not in the log any more, and may be again.
+    /// Segments that will be used again.
     spares: VecDeque<u64>,
     /// Segments that are to be removed.
     excess: VecDeque<u64>,
@@ -116,8 +115,8 @@ impl Stock {
         self.is_full.then(|| self.spares.len() as u64 + is_made_of_spare)
     }
 
-    /// Segments that are not in the log any more, in order. Those below `reusable` are removed: a write of the process that has
-    /// made them may still be on its way. So are those beyond `most`.
+    /// Takes segments that are not in the log any more, in order. Segments below `reusable` are removed, since a late write of an earlier
+    /// process may reach them. Of the others `most` stay as spares.
     pub(super) fn put(&mut self, segments: Range<u64>, reusable: u64, most: u64) {
         let (old, own) = (segments.start..segments.end.min(reusable), segments.start.max(reusable)..segments.end);
         self.excess.extend(old);

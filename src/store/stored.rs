@@ -6,8 +6,8 @@
 //! A checkpoint is marks as well: of everything, in bounded parts, which the batches carry. `room` says when it begins, how
 //! much of it a batch carries, and who waits or is refused meanwhile.
 //!
-//! What it does is measured for those who look at it ([`Stored::figures`]), with the moments that the tree is given: asks of a turn
-//! are of the last moment before them.
+//! A store measures what it does ([`Stored::figures`]). Its clock is the moment of the last call that has one. An ask has none, so
+//! a flush begins at the moment of the call before its first write.
 //!
 //! Must not know: messages, sockets, rings.
 
@@ -169,12 +169,12 @@ impl Stored {
         (self.lsn, self.log.durable())
     }
 
-    /// What is measured of it. It goes on to be.
+    /// The figures of this store. They change while it is served.
     pub fn figures(&self) -> Rc<StoreFigures> {
         Rc::clone(&self.figures)
     }
 
-    /// Shows what is so at the end of a turn.
+    /// Publishes the state at the end of a turn.
     fn publish(&self) {
         let Room { live, swept, is_checkpoint, log, .. } = self.room();
         self.figures.set(StoreNow {

@@ -6,7 +6,7 @@ fn busy() -> How {
     How { margin_bytes: 2 * SEGMENT_BYTES, ..how() }
 }
 
-/// Overwrites one file until so many checkpoints have ended.
+/// Overwrites one file until the store has ended `checkpoints` checkpoints.
 fn overwrite(served: &mut Served, disk: &mut Disk, random: &mut Random, checkpoints: u64) {
     served.is_blind = true;
     while served.store.checkpoints() < checkpoints {

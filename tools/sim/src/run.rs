@@ -432,7 +432,7 @@ impl<S: Served> Simulation<S> {
         self.end_and(|_| ()).0
     }
 
-    /// The same, and what is looked at then.
+    /// As [`end`](Self::end). `then` is called before the world is gone; its result comes with the figures.
     fn end_and<T>(mut self, then: impl FnOnce(&S) -> T) -> (Figures, T) {
         if !self.server.is_over() {
             if self.world.borrow().far.is_some() && !self.world.borrow().kernel.is_signalled() {
@@ -470,7 +470,7 @@ impl<S: Served> Simulation<S> {
         (self.figures(of_tree), then)
     }
 
-    /// What has happened. The memory of the server is not looked at any more.
+    /// The figures of this simulation. After this call the simulated kernel does not look at the memory of the server any more.
     fn figures(&self, of_tree: Vec<(Fault, u64)>) -> Figures {
         memory::forget(self.memory.0, self.memory.1);
         let world = self.world.borrow();
@@ -572,7 +572,7 @@ fn lives(plan: &Plan) -> Figures {
 }
 
 impl Simulation<Storing> {
-    /// The power fails after so many steps, or once the log cannot be written.
+    /// Runs the server for `steps` steps, or until its log cannot be written. Then the power fails.
     fn until_cut(mut self, steps: u64) -> (Figures, Past) {
         while !self.served.has_failed() {
             let world = self.world.borrow();

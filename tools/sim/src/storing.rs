@@ -1,12 +1,13 @@
-//! A server whose only tree is a store on a disk that forgets: several lives of it, each of which ends with a power cut but the last
-//! one, and what a start makes of what is left.
+//! A server that serves a store, on a simulated disk that loses what was not synced. A seed is several lives of one store. A life ends
+//! with a power cut; the last life ends by SIGTERM. The next life starts on the disk that is left.
 //!
-//! - [`Kept`] is what the server serves: the store, and a judge beside it. It notes how the tree is where each batch ends, and up to
-//!   which change a reply shows the tree. A reply that is heard before that is durable is found by the ledger.
-//! - [`Past`] is what a life leaves: the disk, and what a start may find on it.
+//! - [`Kept`] is the tree of the server: the store with a judge. The judge records the whole tree at the end of each batch. For each
+//!   reply it tells the ledger the last change that the reply may show. The ledger fails if the reply leaves before that
+//!   change is durable.
+//! - [`Past`] is the result of a life: the disk, and the trees that a start may find on it.
 //!
-//! A start is not simulated: it reads and makes real files in a directory of its own, which become those of the simulated disk, and
-//! its descriptors theirs. What replies show is not held against a model here: the other worlds do that.
+//! A start is not simulated. It works on real files in a directory of its own. Afterwards the simulated disk gets their content, and
+//! simulated descriptors replace the real ones. The content of replies is not compared with a model; the other worlds do that.
 
 use crate::kernel::faults::Fault;
 use crate::kernel::forget::Image;
@@ -169,7 +170,7 @@ fn how(inodes_max: usize, hash_key: u64, store_bytes: u64, margin_bytes: u64, fa
 /// Any moment: times of the store are those of the clock that its tree is given.
 const START: At = At { wall: Time { sec: 1, nsec: 0 }, mono_ns: 0 };
 
-/// Starts on an image, with nobody to serve, and judges what it finds.
+/// Opens the store in an image as a start does, without a server, and checks the tree that is found. `whole`: see [`Past::check`].
 fn look(past: &Past, image: &Image, whole: Option<&Report>) -> std::result::Result<Report, NotOpened> {
     let folder = Folder::of(image);
     let arena = Arena::new(ARENA_BYTES).expect("a small mapping");
@@ -178,8 +179,8 @@ fn look(past: &Past, image: &Image, whole: Option<&Report>) -> std::result::Resu
     Ok(report)
 }
 
-/// A start on a disk of which one bit is wrong: it is refused, or the bit means nothing, or it is in the last batch, which is cut.
-/// Whether it was refused.
+/// Flips one bit of a copy of the disk and starts on it. The start must be refused, or cut the last batch off, or find what it would
+/// find without the flip. Returns whether it was refused.
 pub(crate) fn flip(past: &Past, random: &mut Random) -> bool {
     let mut image = past.image.clone();
     let whole = look(past, &image, None).unwrap_or_else(|why| panic!("store: a start: {why}"));
@@ -195,13 +196,13 @@ pub(crate) fn flip(past: &Past, random: &mut Random) -> bool {
     look(past, &image, Some(&whole)).is_err()
 }
 
-/// The last life has ended in order: all of it is there.
+/// Starts on the disk of the last life, which has ended in order.
 pub(crate) fn check_last(past: &Past) {
     look(past, &past.image, None).unwrap_or_else(|why| panic!("store: the last start: {why}"));
 }
 
 impl Storing {
-    /// Starts on what the life before has left. What this one leaves is in the state that comes with it.
+    /// Starts on the disk of the life before.
     pub(crate) fn begin(parts: Parts<'_>, past: Past) -> impl FnOnce(&Rc<RefCell<World>>) -> (Kept, Storing) + use<> {
         let Parts { arena, files, random, ledger, .. } = parts;
         let store_bytes = random.of(&[12, 16, 64]) * SEGMENT_BYTES;
@@ -227,7 +228,6 @@ impl Storing {
         move |world| {
             let mounted = world.borrow_mut().kernel.mount(image);
             let descriptors = opened.into_iter().map(|(name, number)| (number, mounted[&name])).collect();
-            // Descriptors of the start that it has closed again are not known to the store.
             let kept = Kept { store, ledger, state: Rc::clone(&state), numbers: BTreeMap::new(), descriptors };
             (kept, Storing { world: Rc::clone(world), state, has_failed })
         }
@@ -246,7 +246,7 @@ impl Storing {
 }
 
 impl Kept {
-    /// A batch was sealed, if the tree has nothing more to tell: so it is there after a start.
+    /// Records the tree if a batch has just been sealed: then the tree has nothing more to tell.
     fn note(&mut self) {
         let (last, durable) = self.store.positions();
         let mut state = self.state.borrow_mut();
@@ -261,7 +261,8 @@ impl Kept {
         self.ledger.borrow_mut().opened = Gate(durable);
     }
 
-    /// A call was made. `shows`: its reply may show any change.
+    /// Tells the ledger which gate the reply to a call needs. `changes`: the count of changes before the call. `shows`: the reply may show
+    /// any change.
     fn made(
         &mut self,
         changes: u64,

@@ -85,7 +85,7 @@ faults! {
 }
 
 impl Fault {
-    /// Whether it happens in worlds whose server serves this.
+    /// Whether this kind of fault can happen where the server serves `serves`.
     pub fn may_happen(self, serves: Serves) -> bool {
         let of_far = (Fault::FarVanishes as usize..=Fault::FarWaits as usize).contains(&(self as usize));
         let of_disk = self as usize >= Fault::PowerFails as usize;

@@ -1,7 +1,8 @@
-//! A disk that forgets: what was not synced may be lost when the power fails. Of each write any subset of its sectors stays, and of
-//! new, changed and removed names any.
+//! A disk that forgets. When the power fails, it may lose what was not synced: any sectors of each write, and any new, changed or
+//! removed name.
 //!
-//! Only a disk that was mounted forgets. The files of its directory come from an image, and what a power cut leaves is one again.
+//! Only a mounted disk forgets. Its files come from an [`Image`], and a power cut leaves an [`Image`]. `tests/store` has such a disk
+//! too. That one works on real files, since nothing there stands between the store and the descriptors of its start.
 
 use super::faults::Fault;
 use super::sqe::{Call, Kind};
