@@ -34,50 +34,30 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// All numbers but those of faults, in the order of their declaration.
+    fn numbers(&mut self) -> [&mut u64; 11] {
+        let Figures { digest, steps, events, submitted, requests, replies, operations, .. } = self;
+        let Figures { checked, asks, accepted, lasted_ns, .. } = self;
+        [digest, steps, events, submitted, requests, replies, operations, checked, asks, accepted, lasted_ns]
+    }
+
     /// As a line, for [`read`](Self::read).
     pub fn line(&self) -> String {
-        let first =
-            [self.digest, self.steps, self.events, self.submitted, self.requests, self.replies, self.operations];
-        let then = [self.checked, self.asks, self.accepted, self.lasted_ns];
-        let numbers: Vec<String> = first.iter().chain(&then).chain(&self.fired).map(u64::to_string).collect();
-        numbers.join(" ")
+        let mut figures = self.clone();
+        let first = figures.numbers().map(|number| number.to_string());
+        let all: Vec<String> = first.into_iter().chain(self.fired.iter().map(u64::to_string)).collect();
+        all.join(" ")
     }
 
     /// From a line.
     pub fn read(line: &str) -> Option<Figures> {
         let numbers: Vec<u64> = line.split(' ').map_while(|number| number.parse().ok()).collect();
-        let [
-            digest,
-            steps,
-            events,
-            submitted,
-            requests,
-            replies,
-            operations,
-            checked,
-            asks,
-            accepted,
-            lasted_ns,
-            ref fired @ ..,
-        ] = numbers[..]
-        else {
-            return None;
-        };
-        let fired = fired.to_vec();
-        (fired.len() == Fault::ALL.len()).then_some(Figures {
-            digest,
-            steps,
-            events,
-            submitted,
-            requests,
-            replies,
-            operations,
-            checked,
-            asks,
-            accepted,
-            lasted_ns,
-            fired,
-        })
+        let mut figures = Figures::default();
+        let first = figures.numbers();
+        let (given, fired) = numbers.split_at_checked(first.len())?;
+        first.into_iter().zip(given).for_each(|(number, given)| *number = *given);
+        figures.fired = fired.to_vec();
+        (fired.len() == Fault::ALL.len()).then_some(figures)
     }
 
     /// Something has happened once.
@@ -88,17 +68,11 @@ impl Figures {
 
     /// Adds those of another simulation.
     pub fn add(&mut self, one: &Figures) {
-        self.digest = self.digest.wrapping_add(one.digest);
-        self.steps += one.steps;
-        self.events += one.events;
-        self.submitted += one.submitted;
-        self.requests += one.requests;
-        self.replies += one.replies;
-        self.operations += one.operations;
-        self.checked += one.checked;
-        self.asks += one.asks;
-        self.accepted += one.accepted;
-        self.lasted_ns = self.lasted_ns.saturating_add(one.lasted_ns);
+        let mut one = one.clone();
+        // A digest may wrap.
+        let digest = self.digest.wrapping_add(std::mem::take(&mut one.digest));
+        self.numbers().into_iter().zip(one.numbers()).for_each(|(all, one)| *all = all.saturating_add(*one));
+        self.digest = digest;
         self.fired.resize(Fault::ALL.len(), 0);
         self.fired.iter_mut().zip(&one.fired).for_each(|(all, one)| *all += one);
     }

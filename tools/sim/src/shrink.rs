@@ -1,7 +1,7 @@
 //! From a plan that fails to the shortest that still does.
 
 use crate::kernel::faults::Fault;
-use crate::run::{Plan, run};
+use crate::run::{Plan, Serves, run};
 use crate::world::faults_of;
 
 /// Those that say their name in front of what they have found.
@@ -45,7 +45,9 @@ pub fn shrink(plan: &Plan) -> (Plan, String) {
         false
     };
     let here = faults_of(plan.seed, &plan.without);
-    for &fault in Fault::ALL.iter().filter(|&&fault| here.has(fault)) {
+    // Each life of a store has faults of its own.
+    let may_have = |fault: &&Fault| plan.serves == Serves::Store || here.has(**fault);
+    for &fault in Fault::ALL.iter().filter(may_have) {
         let mut next = best.clone();
         next.without.push(fault);
         try_it(&mut best, next);
