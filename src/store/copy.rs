@@ -208,7 +208,7 @@ impl CopyLog<'_> {
             at += part.len() as u64;
         }
         self.file = Some(file);
-        self.next = Next { offset: offset + bytes, lsn: lsn + 1, previous: checksum, ..self.next };
+        self.next = self.next.written(bytes, lsn, checksum);
         self.bytes += bytes;
         Ok(())
     }

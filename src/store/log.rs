@@ -212,11 +212,8 @@ impl Log {
 
     /// The segments before this one are not in the log any more. `spares`: how many may stay, to be used again.
     pub(super) fn freed(&mut self, first: u64, spares: u64) {
-        let freed = self.extent.first..first;
-        if !freed.is_empty() {
-            self.stock.put(freed, self.own_first, spares);
-            self.extent.first = first;
-        }
+        self.stock.put(self.extent.first..first, self.own_first, spares);
+        self.extent.first = first;
     }
 
     /// Tries again to make segments.
@@ -250,8 +247,7 @@ impl Log {
             writes.push((at, Outgoing::from(iovec)));
             at += len;
         }
-        self.next = Next { offset: offset + bytes, lsn: last_lsn + 1, previous: checksum, ..self.next };
-        self.next.epoch = self.next.epoch_max;
+        self.next = self.next.written(bytes, last_lsn, checksum);
         self.bytes += bytes;
         self.sealed.push_back(Sealed { segment, end: offset + bytes, last_lsn, bytes, operations, writes });
     }

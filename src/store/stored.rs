@@ -480,8 +480,11 @@ impl Service for Stored {
             })
         };
         counters.store_checkpoints.set(self.checkpoint.done());
-        counters.store_segments_freed.add(self.checkpoint.first() - first);
-        self.log.freed(self.checkpoint.first(), self.room().spares());
+        let freed = first..self.checkpoint.first();
+        if !freed.is_empty() {
+            counters.store_segments_freed.add(freed.end - freed.start);
+            self.log.freed(freed.end, self.room().spares());
+        }
         if let Err(error) = answered
             && !self.has_failed
         {

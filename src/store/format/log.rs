@@ -46,9 +46,15 @@ impl Next {
 
     /// What the batch behind this one must say, if it is in the same segment.
     pub fn behind(&self, batch: &Batch<'_>) -> Next {
-        let Head { epoch, offset, last_lsn, .. } = batch.head;
-        let offset = offset + batch.head.len();
-        Next { epoch, offset, lsn: last_lsn + 1, previous: batch.checksum, ..*self }
+        let Head { epoch, last_lsn, .. } = batch.head;
+        Next { epoch, ..self.written(batch.head.len(), last_lsn, batch.checksum) }
+    }
+
+    /// The same for a batch that was written here in the epoch of the superblock. `bytes`: its length. `last_lsn`: the LSN of its
+    /// last change. `checksum`: that of its head.
+    pub fn written(&self, bytes: u64, last_lsn: u64, checksum: u32) -> Next {
+        let offset = self.offset + bytes;
+        Next { epoch: self.epoch_max, offset, lsn: last_lsn + 1, previous: checksum, ..*self }
     }
 
     /// What it must say if it is the first batch of the next segment.
