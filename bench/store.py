@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/e2e"))
 from server import Server
@@ -57,8 +58,12 @@ class Bench:
     def __init__(self, flags: argparse.Namespace, folder: str):
         self.flags, self.folder = flags, folder
         self.pin = ["taskset", "-c", str(flags.server_cpu)]
+        self.ring9 = {}
         self.port = {}
         self.servers = []
+        # Operations each second that Redis had in the last round of a load, and changes of a flush in each round.
+        self.rates = {}
+        self.per_flush = []
 
     def program(self, name: str) -> str:
         return os.path.join(self.flags.bin, name)
@@ -68,10 +73,11 @@ class Bench:
         base = [*self.pin, self.program("ring9"), "--trust", "all", "--listen", "tcp:127.0.0.1:0", "--memory", "1GiB"]
         self.ctl = f"unix:{self.folder}/ctl"
         store = ["--store", os.path.join(self.folder, "store"), "--listen", self.ctl]
-        self.ring9 = {"store": Server(*base, *store), "memory": Server(*base)}
-        for name, server in self.ring9.items():
+        for name, more in (("store", store), ("memory", [])):
+            server = Server(*base, *more)
             if not server.address:
                 raise SystemExit(f"ring9, {name}: {server.ended()[1]}")
+            self.ring9[name] = server
         diod = shutil.which("diod", path=f"{os.environ['PATH']}:/usr/sbin")
         if diod:
             export = os.path.join(self.folder, "diod")
@@ -95,8 +101,7 @@ class Bench:
             with socket.socket() as client:
                 if client.connect_ex(("127.0.0.1", port)) == 0:
                     return
-                client.settimeout(0.05)
-            subprocess.run(["sleep", "0.05"])
+            time.sleep(0.05)
         raise SystemExit(f"nobody listens on port {port}")
 
     def stop(self) -> None:
@@ -156,9 +161,6 @@ class Bench:
         _, per_second, _, _, p50, *_ = run(words).splitlines()[-1].replace('"', "").split(",")
         self.rates[op, size, connections] = float(per_second)
         return float(per_second), float(p50) * 1e3, 0.0
-
-    rates: dict = {}
-    per_flush: list[float] = []
 
     def warm(self) -> None:
         seconds = 0.0

@@ -17,8 +17,7 @@ use ring9::store::format::{Damage, StoreId, Superblock, VERSION, Wrong};
 use ring9::store::inspect::{self, Checked, Overview, Segment};
 use ring9::store::{self, How, MARGIN_BYTES, NotOpened, Report, SEGMENTS_MIN, Stored, SyncMode, segment_name};
 use std::fmt::{self, Write as _};
-use std::fs::File;
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -349,7 +348,7 @@ fn copy_offline(path: &Path, dest: &Path, store_size: Option<u64>) -> Looked {
         move |error| refused(NotOpened::Io(path, error))
     };
     let arena = Arena::new(bytes).map_err(io(path))?;
-    let to = To { path: dest, id: new_id().map_err(io(dest))?, segment_bytes: store_size.map(limits::segment_bytes) };
+    let to = To { path: dest, id: new_id(), segment_bytes: store_size.map(limits::segment_bytes) };
     let copied = copy::copy(path, to, arena, tree, now()).map_err(|why| refused(not_copied(why)))?;
     let Some(copied) = copied else { return Err(no_store(path)) };
     let Copied { report, files, file_bytes, inodes, live_bytes, segment_bytes, log_bytes } = copied;
@@ -371,10 +370,8 @@ fn copy_offline(path: &Path, dest: &Path, store_size: Option<u64>) -> Looked {
 }
 
 /// Bytes that tell a new store from others.
-fn new_id() -> io::Result<StoreId> {
-    let mut id = StoreId::default();
-    File::open("/dev/urandom")?.read_exact(&mut id)?;
-    Ok(id)
+pub(crate) fn new_id() -> StoreId {
+    *crate::seed().first_chunk().expect("a seed is longer")
 }
 
 fn show(path: &Path) -> Looked {

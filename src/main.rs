@@ -190,14 +190,14 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
     let (arena, populated) =
         arena(&serve).with_context(|| format!("--memory: {} MiB were asked for", serve.memory.0 >> 20))?;
     let parts = (arena.memory(), arena.heads(), arena.gauge());
-    let dev = Dev::new(arena.zeros(), seed(&mut ring));
+    let dev = Dev::new(arena.zeros(), seed());
     let tree = tree(&serve, bounds, &users, ring.entropy());
     let base = Base { bounds, users, populated, parts, dev, store: None };
     let Some(dir) = &serve.store else {
         let files = Simple::from(Mem::new(arena, tree));
         return run_with(files, say_what_is_lost, ring, base, &serve, logs);
     };
-    let id = seed(&mut ring).first_chunk().copied().expect("a seed is longer");
+    let id = durable::new_id();
     let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
     let fail = durable::failure(dir, Arc::clone(&logs.log));
     match durable::open(store(dir, &serve), arena, tree, (id, at), fail) {
@@ -390,9 +390,9 @@ fn say_what_is_lost(files: &mut Simple<Mem>) {
     log::info!("ended; lost, since they were in memory only: {files} files, {bytes} bytes");
 }
 
-fn seed(ring: &mut Kernel) -> [u8; 32] {
+fn seed() -> [u8; 32] {
     let mut seed = [0; 32];
-    seed.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&ring.entropy().to_le_bytes()));
+    seed.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&uring::entropy().to_le_bytes()));
     seed
 }
 

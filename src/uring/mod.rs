@@ -50,7 +50,7 @@ pub use listen::{
     open_files, pin_to_cpu,
 };
 pub use probe::{Check, Finding, available_memory, check, explain_setup_error, memlock_advice};
-pub use ring::{Features, Kernel, Ring, SQ_ENTRIES, monotonic_ns};
+pub use ring::{Features, Kernel, Ring, SQ_ENTRIES, entropy, monotonic_ns};
 pub use server::{
     BACKLOG_BYTES_ALL, CLOSING_MAX, Grow, KEPT_BATCH_BYTES_ALL, KEPT_GATHERS, Listener, LogTo, Options, Server, Trust,
 };

@@ -463,12 +463,17 @@ impl Ring for Kernel {
     }
 
     fn entropy(&mut self) -> u64 {
-        let mut bytes = [0; 8];
-        // SAFETY: eight writable bytes.
-        let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-        // Eight bytes are never cut short (random(7)); an ancient kernel without the call leaves the clock.
-        if n == 8 { u64::from_le_bytes(bytes) } else { self.monotonic() }
+        entropy()
     }
+}
+
+/// The random number of [`Kernel::entropy`](Ring::entropy).
+pub fn entropy() -> u64 {
+    let mut bytes = [0; 8];
+    // SAFETY: eight writable bytes.
+    let n = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // Eight bytes are never cut short (random(7)); an ancient kernel without the call leaves the clock.
+    if n == 8 { u64::from_le_bytes(bytes) } else { monotonic_ns() }
 }
 
 /// The clock of [`Kernel::monotonic`](Ring::monotonic), in nanoseconds.
