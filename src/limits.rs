@@ -45,8 +45,8 @@ pub const FID_BYTES_MAX: usize = 256 << 20;
 /// short replies at most: one on its way, and one behind it.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// Memory of a store in bytes, beside its files: what is not durable yet, and a batch that is put together. A start reads two segments
-/// at a time before anything else has memory.
+/// Memory of a store in bytes, beside its files: what is not durable yet, and a batch that is put together. A start has three segments
+/// in memory at a time, before anything else has memory.
 pub const STORE_BYTES_MAX: u64 = crate::store::MEMORY_BYTES_MAX;
 
 /// Most bytes that a store takes on disk, unless asked otherwise, for this much memory: the log since the last checkpoint

@@ -106,6 +106,22 @@ impl Dir<'_> {
         entries.map(|entry| Ok(self.with("", entry)?.file_name().into_string().ok())).collect()
     }
 
+    /// A file and its length, if it is there; made durable before it is looked at.
+    pub(super) fn open_to_read(&self, name: &str) -> Opened<Option<(ToRead, usize)>> {
+        let path = self.named(name);
+        let direct = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECT.bits()).open(&path);
+        let (opened, is_direct) = match direct {
+            Err(error) if has_no_direct(&error) => (File::open(&path), false),
+            opened => (opened, true),
+        };
+        let file = match opened {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => self.with(name, opened)?,
+        };
+        let len = self.with(name, file.sync_all().and_then(|()| file.metadata()))?.len();
+        Ok(Some((ToRead { file, is_direct }, len as usize)))
+    }
+
     /// Bytes of a file, if it is there; made durable before they are looked at.
     pub(super) fn read(&self, name: &str, into: &mut Vec<u8>) -> Opened<bool> {
         let mut file = match File::open(self.named(name)) {
@@ -189,16 +205,12 @@ impl Dir<'_> {
 
     /// Whether the file system takes writes with O_DIRECT.
     pub(super) fn takes_direct(&self) -> Opened<bool> {
-        let zeros = Zeros::new(PAGE_BYTES);
+        let zeros = Aligned::new(PAGE_BYTES);
         let tried = Self::segment_options(true)
             .open(self.named(NEW_SEGMENT))
             .and_then(|file| file.write_all_at(zeros.bytes(PAGE_BYTES), 0));
-        match tried {
-            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(false),
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
-            // Whatever else fails is found out where it matters.
-            _ => Ok(true),
-        }
+        // Whatever else fails is found out where it matters.
+        Ok(!tried.is_err_and(|error| has_no_direct(&error)))
     }
 
     /// A segment of zeros.
@@ -212,7 +224,7 @@ impl Dir<'_> {
 
     fn write_segment(&self, number: u64, bytes: u64, is_direct: bool) -> Opened<File> {
         let file = self.with(NEW_SEGMENT, Self::segment_options(is_direct).open(self.named(NEW_SEGMENT)))?;
-        let zeros = Zeros::new(bytes.min(ZEROS_BYTES) as usize);
+        let zeros = Aligned::new(bytes.min(ZEROS_BYTES) as usize);
         for at in (0..bytes).step_by(ZEROS_BYTES as usize) {
             let len = ZEROS_BYTES.min(bytes - at) as usize;
             self.with(NEW_SEGMENT, file.write_all_at(zeros.bytes(len), at))?;
@@ -279,20 +291,62 @@ impl Dir<'_> {
     }
 }
 
-/// Zeros in aligned memory, as O_DIRECT takes them.
-struct Zeros {
+/// Whether this is the error of a file system that has no O_DIRECT.
+fn has_no_direct(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
+}
+
+/// A file that is read from its start.
+pub(super) struct ToRead {
+    file: File,
+    is_direct: bool,
+}
+
+impl ToRead {
+    /// Reads the file up to its end, or until this memory is full. Returns the bytes that were read. The memory begins at a
+    /// multiple of [`PAGE_BYTES`], and has a multiple of it.
+    pub(super) fn read_all(&self, into: &mut [u8]) -> io::Result<usize> {
+        let mut had = 0;
+        while had < into.len() {
+            match self.file.read_at(&mut into[had..], had as u64) {
+                Ok(0) => break,
+                Ok(n) => had += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            // Only the end of a file leaves a part of a page.
+            if self.is_direct && !had.is_multiple_of(PAGE_BYTES) {
+                break;
+            }
+        }
+        Ok(had)
+    }
+}
+
+/// Memory as O_DIRECT takes it, zeros at first.
+#[derive(Default)]
+pub(super) struct Aligned {
     memory: Vec<u8>,
     start: usize,
 }
 
-impl Zeros {
-    fn new(len: usize) -> Zeros {
+impl Aligned {
+    pub(super) fn new(len: usize) -> Aligned {
         let memory = vec![0; len + PAGE_BYTES];
         let start = memory.as_ptr().align_offset(PAGE_BYTES);
-        Zeros { memory, start }
+        Aligned { memory, start }
     }
 
-    fn bytes(&self, len: usize) -> &[u8] {
+    /// How many bytes it has at least.
+    pub(super) fn len(&self) -> usize {
+        self.memory.len().saturating_sub(PAGE_BYTES)
+    }
+
+    pub(super) fn bytes(&self, len: usize) -> &[u8] {
         &self.memory[self.start..self.start + len]
+    }
+
+    pub(super) fn bytes_mut(&mut self, len: usize) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + len]
     }
 }

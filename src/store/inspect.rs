@@ -7,10 +7,10 @@
 //!
 //! Must not know: sessions, messages, sockets, rings.
 
+use super::ahead::with_segments;
 use super::dir::{Dir, segments};
 use super::format::{Batch, Damage, End, Superblock, Wrong, scan};
 use super::open::{NotOpened, Opened, Report, recover};
-use super::stock::segment_name;
 use crate::arena::Arena;
 use crate::fs::At;
 use crate::fs::mem::{self, Mem};
@@ -89,16 +89,15 @@ pub fn show(path: &Path) -> Opened<Option<Overview>> {
     let segment = |(number, bytes)| Segment { number, bytes, ..Segment::default() };
     let mut segments: Vec<Segment> = dir.segments()?.into_iter().map(segment).collect();
     let present: Vec<u64> = segments.iter().map(|segment| segment.number).collect();
-    let end = scan(
-        &superblock,
-        &present,
-        |number, into| dir.read(&segment_name(number), into).map_err(Box::new),
-        |batch| {
-            let number = batch.head.segment;
-            segments.iter_mut().filter(|segment| segment.number == number).for_each(|segment| segment.add(batch));
-            Ok(())
-        },
-    );
+    let of_log: Vec<u64> = present.iter().copied().filter(|&number| number >= superblock.segment).collect();
+    let each = |batch: &Batch<'_>| {
+        let number = batch.head.segment;
+        segments.iter_mut().filter(|segment| segment.number == number).for_each(|segment| segment.add(batch));
+        Ok(())
+    };
+    let end = with_segments(&dir, &of_log, superblock.segment_bytes, |read| {
+        scan(&superblock, &present, |number, into| read(number, into).map_err(Box::new), each)
+    });
     let end = end.map_err(|damage: Damage<Box<NotOpened>>| NotOpened::Damaged(path.to_owned(), damage));
     Ok(Some(Overview { superblock, copies, segments, end }))
 }

@@ -2,6 +2,7 @@
 //!
 //! - `format`: how the log is written down, byte by byte. Pure.
 //! - `open`: lock, superblock and recovery, before serving begins. `dir`: the files of a store, as a start uses them.
+//!   `ahead`: segments that are read before they are needed.
 //! - `inspect`: looks at a store that is not served.
 //! - `copy`: copies a store that is not served.
 //! - `stored`: a tree in memory whose changes are kept. `log`: the end of the log, to which it adds. `stock`: segments that are
@@ -10,6 +11,7 @@
 //!
 //! Must not know: sessions, messages, sockets, rings.
 
+mod ahead;
 mod checkpoint;
 pub mod copy;
 mod dir;

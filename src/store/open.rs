@@ -4,9 +4,10 @@
 //!
 //! Must not know: sessions, messages, sockets, rings.
 
+use super::ahead::with_segments;
 use super::checkpoint::Checkpoint;
 use super::dir::Dir;
-use super::format::{Damage, Next, Superblock, Wrong, scan};
+use super::format::{Batch, Damage, Next, Superblock, Wrong, scan};
 use super::log::{Extent, Log, STOCK};
 use super::room::packed;
 use super::stock::{Made, Stock, segment_name};
@@ -203,16 +204,15 @@ pub(super) fn recover(
 ) -> Opened<(Mem<Watched>, Next, Report)> {
     let mut replay = Replay::new(mem);
     let present: Vec<u64> = dir.segments()?.into_iter().map(|(number, _)| number).collect();
-    let end = scan(
-        old,
-        &present,
-        |number, into| dir.read(&segment_name(number), into).map_err(Box::new),
-        |batch| {
-            replay.set_partial(batch.head.last_lsn <= old.whole);
-            let mut records = batch.records();
-            records.try_for_each(|record| replay.apply(&record)).map_err(|unfit| Box::new(NotOpened::Unfit(unfit)))
-        },
-    )
+    let of_log: Vec<u64> = present.iter().copied().filter(|&number| number >= old.segment).collect();
+    let each = |batch: &Batch<'_>| {
+        replay.set_partial(batch.head.last_lsn <= old.whole);
+        let mut records = batch.records();
+        records.try_for_each(|record| replay.apply(&record)).map_err(|unfit| Box::new(NotOpened::Unfit(unfit)))
+    };
+    let end = with_segments(dir, &of_log, old.segment_bytes, |read| {
+        scan(old, &present, |number, into| read(number, into).map_err(Box::new), each)
+    })
     .map_err(|damage| NotOpened::Damaged(dir.path().to_owned(), damage))?;
     let lsn = end.next.lsn - 1;
     if lsn < old.whole {

@@ -36,7 +36,7 @@ fn read(image: &Image, arena: Arena) -> (Arena, std::result::Result<(u64, bool, 
     let end = scan(
         &superblock,
         &present,
-        |number, into| {
+        |number, into: &mut Vec<u8>| {
             let segment = image.segments.get(&number);
             segment.into_iter().for_each(|bytes| into.clone_from(bytes));
             Ok(segment.is_some())

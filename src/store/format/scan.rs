@@ -73,26 +73,27 @@ pub enum Damage<E> {
 /// Goes through the log that begins where `start` says. `present`: the numbers of all segments that are there, in order: a later
 /// batch may be behind one that is missing. `read` puts the bytes of a segment into a buffer, all of them, or
 /// answers false if there is no segment of this number. `each` is given every batch, in order.
-pub fn scan<E>(
+pub fn scan<B: AsRef<[u8]> + Default, E>(
     start: &Superblock,
     present: &[u64],
-    mut read: impl FnMut(u64, &mut Vec<u8>) -> Result<bool, E>,
+    mut read: impl FnMut(u64, &mut B) -> Result<bool, E>,
     mut each: impl FnMut(&Batch<'_>) -> Result<(), E>,
 ) -> Result<End, Damage<E>> {
-    let mut get = |segment, into: &mut Vec<u8>| {
+    let mut get = |segment, into: &mut B| {
         let had = read(segment, into).map_err(|error| Damage::Refused(Place { segment, offset: 0 }, error))?;
-        let bytes = into.len() as u64;
+        let bytes = into.as_ref().len() as u64;
         if had && bytes != start.segment_bytes { Err(Damage::Length { segment, bytes }) } else { Ok(had) }
     };
     let mut end = End { next: Next::from(start), batches: 0, bytes: 0, torn: None };
-    let (mut here, mut further) = (Vec::new(), Vec::new());
+    let (mut here, mut further) = (B::default(), B::default());
     if !get(start.segment, &mut here)? {
         return Err(Damage::NoSegment(start.segment));
     }
     let mut has_further = get(start.segment + 1, &mut further)?;
     let (why, why_further) = loop {
-        let behind = batch_at(&here, &end.next);
-        let in_next = if has_further { batch_at(&further, &end.next.in_next_segment()) } else { Err(Wrong::Short) };
+        let behind = batch_at(here.as_ref(), &end.next);
+        let in_next =
+            if has_further { batch_at(further.as_ref(), &end.next.in_next_segment()) } else { Err(Wrong::Short) };
         let goes_on = match (&behind, &in_next) {
             (Ok(behind), Ok(in_next)) => in_next.head.epoch > behind.head.epoch,
             (_, in_next) => in_next.is_ok(),
@@ -118,20 +119,23 @@ pub fn scan<E>(
         rest.iter().take(PAGE_BYTES).any(|&byte| byte != 0)
     };
     let mut bad = Torn { at, why };
-    if has_bytes(&here, at.offset) {
+    if has_bytes(here.as_ref(), at.offset) {
         end.torn = Some(bad);
-    } else if has_further && has_bytes(&further, 0) {
+    } else if has_further && has_bytes(further.as_ref(), 0) {
         // It did not fit into the rest of the segment.
         bad = Torn { at: place(&end.next.in_next_segment()), why: why_further };
         end.torn = Some(bad);
     }
-    let mut later = later_head(&here, at.segment, at.offset, &end.next);
-    for &segment in present.iter().filter(|&&segment| segment > at.segment) {
+    let mut later = later_head(here.as_ref(), at.segment, at.offset, &end.next);
+    if has_further && later.is_none() {
+        later = later_head(further.as_ref(), at.segment + 1, 0, &end.next);
+    }
+    for &segment in present.iter().filter(|&&segment| segment > at.segment + 1) {
         if later.is_some() {
             break;
         }
         if get(segment, &mut further)? {
-            later = later_head(&further, segment, 0, &end.next);
+            later = later_head(further.as_ref(), segment, 0, &end.next);
         }
     }
     match later {
