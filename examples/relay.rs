@@ -9,22 +9,12 @@
 
 use anyhow::{Context, bail};
 use ring9::arena::Arena;
-use ring9::client::Address;
-use ring9::fs::Remote;
-use ring9::limits::{self, Bounds};
-use ring9::logging::{self, Log, Logger};
+use ring9::limits;
 use ring9::relay::{self, Config, Relay};
-use ring9::session::{Budget, Users};
-use ring9::stats::{Lines, Stats};
-use ring9::uring::{self, Kernel, Listener, LogTo, Server, Signals, Trust};
-use std::ffi::OsStr;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use ring9::serve::{self, Address, Builder, Error, Logs, Trust};
+use ring9::uring::Signals;
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// Memory for payloads on their way, in bytes.
 const MEMORY_BYTES: usize = 256 << 20;
@@ -76,11 +66,6 @@ fn trust_of(listen: &Address, flag: Option<Trust>) -> anyhow::Result<Trust> {
     }
 }
 
-/// What an address stands for, which is looked up once.
-fn look_up(flag: &str, address: &Address) -> anyhow::Result<Remote> {
-    address.look_up().with_context(|| format!("{flag} {address}"))
-}
-
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,66 +79,26 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let flags = flags()?;
     let trust = trust_of(&flags.listen, flags.trust)?;
-    let kept = Arc::new(Mutex::new(Lines::new(limits::LOG_BYTES_MAX)));
-    let options =
-        logging::Options { bytes_max: limits::LOG_WAITING_BYTES_MAX, lines_per_second: limits::LOG_LINES_PER_SECOND };
-    let log = Arc::new(Log::new(kept, options));
-    log.write_directly();
-    log::set_boxed_logger(Box::new(Logger::new(Arc::clone(&log), uring::monotonic_ns))).expect("there is no other");
-    log::set_max_level(log::LevelFilter::Info);
+    let logs = Logs::install(log::LevelFilter::Info)?;
     Signals::block_meaningless()?;
-
-    let connections = limits::CONNECTIONS.min(uring::open_files(limits::CONNECTIONS + limits::OTHER_FILES)?);
-    let connections = connections - limits::OTHER_FILES.min(connections / 2);
-    let ring =
-        Kernel::new(connections as usize).map_err(|error| anyhow::anyhow!("{}", uring::explain_setup_error(&error)))?;
     let arena = Arena::new(MEMORY_BYTES)?;
-    let parts = (arena.memory(), arena.heads(), arena.gauge());
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let users = Arc::new(Users::parse(&read("/etc/passwd"), &read("/etc/group")));
     let config = Config {
-        to: look_up("--to", &flags.to)?,
+        to: flags.to.look_up().with_context(|| format!("--to {}", flags.to))?,
         aname: flags.aname,
         msize: limits::MSIZE_MAX,
-        users: Arc::clone(&users),
+        users: Arc::new(serve::users_of_this_machine(None)),
     };
-    let tree = Relay::new(config, arena);
-    let bounds = Bounds { memory: MEMORY_BYTES as u64, inodes: 0, connections };
-    let stats = Rc::new(Stats::default());
-    stats.counters.memory_bound_bytes.add(bounds.total() + relay::heap_bytes_max(limits::MSIZE_MAX));
-    let signals = Signals::new()?;
-    let options = uring::Options {
-        msize_max: limits::MSIZE_MAX,
-        peers_max: connections as usize,
-        owner: nix::unistd::geteuid().as_raw(),
-        users,
-        budget: Arc::new(Budget::new(limits::FID_BYTES_MAX, limits::REPLY_BYTES_MAX)),
-        busy_poll_ns: 0,
-        signals: Some(signals.raw()),
-        stats,
-        grow: None,
-        log: Some(LogTo { log: Arc::clone(&log), fd: std::io::stderr().as_raw_fd() }),
-    };
-    let mut server = Server::new(ring, tree, parts, options);
-    if let Err(error) = server.register(MEMORY_BYTES) {
-        log::warn!("serving without registered memory: {error}");
-    }
-    let bound = match look_up("--listen", &flags.listen)? {
-        Remote::Tcp(at) => uring::listen_tcp(at),
-        Remote::Unix(path) => uring::listen_unix(Path::new(OsStr::from_bytes(&path))),
-    };
-    let bound = bound.with_context(|| format!("--listen {}", flags.listen))?;
-    let tcp = matches!(flags.listen, Address::Tcp { .. });
-    let shown = match (bound.local, &flags.listen) {
-        (Some(local), _) => Address::Tcp { host: local.ip().to_string(), port: local.port() },
-        (None, named) => named.clone(),
-    };
-    // The path of a Unix socket is removed at the end.
-    let (fd, _removal) = bound.into_raw();
-    server.listen(Listener { fd, name: shown.to_string().into(), trust, tcp });
-    println!("relay ready {shown}");
-    let ended = server.run(|_| ()).context("io_uring");
-    log.write_directly();
-    log.finish(Duration::from_secs(1));
-    ended
+    let ended = Builder::new()
+        .arena(&arena)
+        .logs(&logs)
+        .service(Relay::new(config, arena))
+        .tree_bytes(relay::heap_bytes_max(limits::MSIZE_MAX))
+        .listen_with_trust(flags.listen, trust)
+        .on_ready(|listening| println!("relay ready {}", listening[0].address))
+        .run();
+    logs.finish();
+    ended.map_err(|error| match error {
+        Error::Listen { .. } => anyhow::anyhow!("--listen {error}"),
+        other => other.into(),
+    })
 }

@@ -371,7 +371,7 @@ fn copy_offline(path: &Path, dest: &Path, store_size: Option<u64>) -> Looked {
 
 /// Bytes that tell a new store from others.
 pub(crate) fn new_id() -> StoreId {
-    *crate::seed().first_chunk().expect("a seed is longer")
+    *ring9::serve::seed().first_chunk().expect("a seed is longer")
 }
 
 fn show(path: &Path) -> Looked {

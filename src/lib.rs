@@ -1,5 +1,43 @@
-//! ring9: an in-memory 9P file server. One thread, one io_uring, one hand-written completion loop.
+//! ring9: a 9P file server for Linux, and a library to serve trees of your own. One thread, one io_uring, one hand-written completion loop.
 //!
+//! A tree is anything that implements [`fs::Filesystem`], or [`fs::Service`] if its answers come later. [`serve::Builder`] does the rest: it listens, and speaks
+//! 9P2000, 9P2000.u and 9P2000.L to the clients that connect. Linux mounts what is served.
+//!
+//! ```
+//! use ring9::fs::catalog::{Catalog, Node, Source};
+//! use ring9::fs::{At, Out, Result};
+//! use ring9::serve::{self, Builder};
+//!
+//! /// A file that counts how often it was opened.
+//! struct Counter(u64);
+//!
+//! impl Source for Counter {
+//!     type Opened = String;
+//!
+//!     fn open(&mut self, _: usize, _: At) -> Result<String> {
+//!         self.0 += 1;
+//!         Ok(format!("{:9}\n", self.0))
+//!     }
+//!
+//!     fn size(&self, _: usize, _: Option<&String>) -> u64 {
+//!         10
+//!     }
+//!
+//!     fn read(&mut self, _: usize, opened: &String, offset: u64, mut out: Out<'_>) -> Result<()> {
+//!         out.bytes_from(opened.as_bytes(), offset);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> std::result::Result<(), serve::Error> {
+//! let server = serve::spawn(|| {
+//!     let tree = Catalog::of(vec![Node::ROOT, Node::file("count", 0o444)], Counter(0));
+//!     Builder::new().tree(tree).listen("tcp:127.0.0.1:0")
+//! })?;
+//! println!("r9 --addr {} cat /count", server.address());
+//! server.stop()
+//! # }
+//! ```
 //! The rooms, in reading order. An arrow in `docs/architecture.md` says who may name whom; `tests/rooms.rs` checks it.
 //!
 //! - [`wire`]: bytes to messages of the three dialects and back. Pure.
@@ -9,6 +47,7 @@
 //! - [`uring`]: the completion loop that moves bytes between sockets and sessions.
 //! - [`client`]: the other end of the wire.
 //! - [`relay`]: a tree that is another 9P server.
+//! - [`serve`]: a server around any tree: listeners, options, its start and its end.
 //! - [`store`]: the durable log of a tree on disk.
 //! - [`logging`]: the path of a log line.
 //! - [`limits`], [`stats`]: every bound, every counter.
@@ -20,6 +59,7 @@ pub mod fs;
 pub mod limits;
 pub mod logging;
 pub mod relay;
+pub mod serve;
 pub mod session;
 pub mod stats;
 pub mod store;

@@ -7,31 +7,26 @@
 mod durable;
 mod flags;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use flags::{Command, Flags, Serve};
 use log::LevelFilter;
-use ring9::arena::{Arena, Gauge, Heads, Memory};
+use ring9::arena::Arena;
 use ring9::client::Address;
-use ring9::fs::ctl::{self, Ctl};
-use ring9::fs::dev::{self, Dev};
-use ring9::fs::join::{End, Join};
 use ring9::fs::mem::{self, Mem};
-use ring9::fs::{At, Remote, Service, Simple};
+use ring9::fs::{At, Service, Simple};
 use ring9::limits::{self, Bounds};
-use ring9::logging::{self, Log, Logger, direct};
-use ring9::session::{Budget, Users};
-use ring9::stats::{Lines, Stats, StoreFigures};
-use ring9::uring::{self, Bound, Finding, Grow, Kernel, Listener, LogTo, Ring, Server, Signals, Trust};
+use ring9::logging::direct;
+use ring9::serve::{self, Builder, Error, Listening, Logs};
+use ring9::session::Users;
+use ring9::stats::Stats;
+use ring9::uring::{self, Finding, Kernel, Ring, Signals, Trust};
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::ffi::OsStr;
-use std::io::{ErrorKind, IsTerminal};
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// EX_UNAVAILABLE of sysexits(3): io_uring is missing or forbidden.
@@ -42,12 +37,6 @@ const EXIT_NO_INPUT: u8 = 66;
 const GROW_FROM: usize = 64 << 20;
 /// How long a direct write of the ready line, of an error or of a panic may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// The log, and the lines of it that `ctl` shows.
-struct Logs {
-    log: Arc<Log>,
-    kept: Arc<Mutex<Lines>>,
-}
 
 fn main() -> ExitCode {
     let flags = Flags::of_process();
@@ -62,7 +51,7 @@ fn main() -> ExitCode {
         log::error!("{error:#}");
         ExitCode::FAILURE
     });
-    logs.log.finish(PATIENCE);
+    logs.finish();
     code
 }
 
@@ -137,25 +126,12 @@ fn populated(serve: &Serve, all: u64) -> u64 {
 
 /// Stays on one cpu from here on.
 fn pin(cpu: usize) -> anyhow::Result<()> {
-    uring::pin_to_cpu(cpu).with_context(|| {
-        let cpus: Vec<_> = uring::cpus().unwrap_or_default().iter().map(usize::to_string).collect();
-        format!(
-            "--cpu {cpu}: sched_setaffinity(2) refuses it; this process runs on {} (see taskset(1))",
-            cpus.join(", ")
-        )
-    })
+    serve::pin(cpu).map_err(|error| anyhow!("--{error}"))
 }
 
 /// A log that writes to stderr directly, until the loop does.
 fn start_log(level: LevelFilter) -> Logs {
-    let kept = Arc::new(Mutex::new(Lines::new(limits::LOG_BYTES_MAX)));
-    let options =
-        logging::Options { bytes_max: limits::LOG_WAITING_BYTES_MAX, lines_per_second: limits::LOG_LINES_PER_SECOND };
-    let log = Arc::new(Log::new(Arc::clone(&kept), options));
-    log.write_directly();
-    let logger = Logger::new(Arc::clone(&log), uring::monotonic_ns);
-    log::set_boxed_logger(Box::new(logger)).expect("no other logger is set");
-    log::set_max_level(level);
+    let logs = Logs::install(level).expect("no other logger is set");
     // The default hook blocks on a full stderr. The lock of the log may be held here.
     std::panic::set_hook(Box::new(|info| {
         let backtrace = Backtrace::capture();
@@ -163,7 +139,7 @@ fn start_log(level: LevelFilter) -> Logs {
         let text = format!("ring9: {info}\n{shown}");
         let _ = direct::write(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
     }));
-    Logs { log, kept }
+    logs
 }
 
 fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
@@ -189,21 +165,20 @@ fn run(serve: Serve, logs: &Logs) -> anyhow::Result<ExitCode> {
     }
     let (arena, populated) =
         arena(&serve).with_context(|| format!("--memory: {} MiB were asked for", serve.memory.0 >> 20))?;
-    let parts = (arena.memory(), arena.heads(), arena.gauge());
-    let dev = Dev::new(arena.zeros(), seed());
     let tree = tree(&serve, bounds, &users, ring.entropy());
-    let base = Base { bounds, users, populated, parts, dev, store: None };
+    let builder = Builder::new().arena(&arena).populated(populated, serve.grow).logs(logs).bounds(bounds).users(users);
     let Some(dir) = &serve.store else {
         let files = Simple::from(Mem::new(arena, tree));
-        return run_with(files, say_what_is_lost, ring, base, &serve, logs);
+        return run_with(files, say_what_is_lost, builder.ring(ring), &serve);
     };
     let id = durable::new_id();
     let at = At { wall: ring.wall(), mono_ns: ring.monotonic() };
-    let fail = durable::failure(dir, Arc::clone(&logs.log));
+    let fail = durable::failure(dir, Arc::clone(logs.log()));
     match durable::open(store(dir, &serve), arena, tree, (id, at), fail) {
         Ok(files) => {
-            let base = Base { store: Some(files.figures()), ..base };
-            run_with(files, durable::say_what_is_kept, ring, base, &serve, logs)
+            let stats = Rc::new(Stats::default());
+            stats.keep(files.figures());
+            run_with(files, durable::say_what_is_kept, builder.stats(stats).ring(ring), &serve)
         }
         Err(refused) => {
             log::error!("{refused}");
@@ -217,80 +192,58 @@ fn store<'a>(path: &'a Path, serve: &Serve) -> durable::Asked<'a> {
     durable::Asked { path, store_bytes: serve.store_size(), sync: serve.sync() }
 }
 
-/// What there is beside the files, before they are served.
-struct Base {
-    bounds: Bounds,
-    users: Users,
-    /// Bytes of the memory that are populated.
-    populated: usize,
-    parts: (Memory, Heads, Gauge),
-    dev: Dev,
-    /// What is measured of the store, if there is one.
-    store: Option<Rc<StoreFigures>>,
-}
-
 /// Serves files until a signal comes. `last` says what becomes of them.
 fn run_with<F: Service>(
     files: F,
     last: impl FnOnce(&mut F),
-    ring: Kernel,
-    base: Base,
+    builder: Builder,
     serve: &Serve,
-    logs: &Logs,
 ) -> anyhow::Result<ExitCode> {
-    let populated = base.populated;
-    let (mut server, _signals) = build(files, ring, base, serve, logs)?;
-    register(&mut server, populated, serve)?;
-
-    // What is removed at the end: the paths of unix sockets.
-    let mut removals = Vec::new();
-    let mut ready = Vec::new();
+    let mut builder = builder
+        .ctl()
+        .dev()
+        .service_at(mem::ATTACH_NAMES, files)
+        .msize(serve.msize.0 as u32)
+        .busy_poll(Duration::from_micros(serve.busy_poll))
+        .require_registered(serve.require_registered)
+        .tree_bytes(beside(serve))
+        .on_listening(say_who_users_are)
+        .on_ready(announce);
     for (address, trust) in serve.listeners()? {
-        let bound =
-            bind(&address).map_err(|error| anyhow!("--listen {address}: {error:#}{}", advice(&address, &error)))?;
-        let (shown, bound_to) = (shown(&address, &bound), bound.local);
-        let (fd, remove) = bound.into_raw();
-        let tcp = matches!(shown, Address::Tcp { .. });
-        removals.push(remove);
-        server.listen(Listener { fd, name: shown.to_string().into(), trust, tcp });
-        if is_open_to_all(&bound_to, trust) {
-            log::warn!(
-                target: "open-listener",
-                "{shown}: --trust all on an address that other machines may reach: who reaches it can be root there; \
-                 use --trust squash, an address of loopback, or a firewall"
-            );
-        }
-        // Each is a kind of line of its own: there may be more than a second has room for.
-        let line = shown.to_string();
-        log::info!(target: &line, "{line}: {}", meaning(trust));
-        ready.push(shown);
+        builder = builder.listen_with_trust(address, trust);
     }
-    announce(&ready);
-    let ended = server.run(|trees| last(trees.first())).context("io_uring");
-    // For the error, if there is one.
-    logs.log.write_directly();
-    ended?;
+    let server = builder.bind().map_err(|error| match error {
+        Error::Listen { .. } => anyhow!("--listen {error}"),
+        Error::Register(why) => anyhow!("--require-registered: {why}"),
+        other => other.into(),
+    })?;
+    server.run_then(|trees| last(trees.first()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line for each listener, and one more for an address that other machines may reach.
+fn say_who_users_are(listening: &Listening) {
+    let Listening { address, trust, .. } = listening;
+    if listening.is_open_to_all() {
+        log::warn!(
+            target: "open-listener",
+            "{address}: --trust all on an address that other machines may reach: who reaches it can be root there; \
+             use --trust squash, an address of loopback, or a firewall"
+        );
+    }
+    // Each is a kind of line of its own: there may be more than a second has room for.
+    let line = address.to_string();
+    log::info!(target: &line, "{line}: {}", meaning(*trust));
 }
 
 /// What this server may take, from its flags, the limit of open files, and the memory of the machine.
 /// Beside it what is to be said where it is less than usual.
 fn bounds(serve: &Serve) -> anyhow::Result<(Bounds, Option<String>)> {
     let wanted = serve.max_connections.unwrap_or(limits::CONNECTIONS);
-    let files = uring::open_files(wanted + limits::OTHER_FILES).context("RLIMIT_NOFILE")?;
-    let fit = files.saturating_sub(limits::OTHER_FILES);
-    let fix = format!(
-        "shell: `ulimit -n {}` as root first; systemd: `LimitNOFILE={0}`; container: `--ulimit nofile={0}`",
-        wanted + limits::OTHER_FILES
-    );
-    let (mut connections, mut warning) = (serve.max_connections, None);
-    if fit < wanted {
-        if serve.max_connections.is_some() || fit == 0 {
-            bail!("--max-connections {wanted}: RLIMIT_NOFILE is at most {files}; {fix}");
-        }
-        warning = Some(format!("serving at most {fit} connections: RLIMIT_NOFILE is at most {files}; {fix}"));
-        connections = Some(fit);
-    }
+    let (connections, warning) = serve::connections(serve.max_connections).map_err(|error| match error {
+        Error::Connections { wanted, why } => anyhow!("--max-connections {wanted}: {why}"),
+        other => other.into(),
+    })?;
     let available = uring::available_memory().saturating_sub(beside(serve));
     let (memory, inodes) = (serve.memory.0, serve.max_inodes);
     let bounds = Bounds::fit(memory, inodes, connections, available).with_context(|| {
@@ -316,21 +269,11 @@ fn beside(serve: &Serve) -> u64 {
 
 /// Names of users and groups. This machine's tables may be missing, the one that was asked for may not.
 fn users(serve: &Serve) -> anyhow::Result<Users> {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let groups = match &serve.groups {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("--groups {}", path.display()))?,
-        None => read("/etc/group"),
-    };
-    Ok(Users::parse(&read("/etc/passwd"), &groups))
-}
-
-/// The files, and the trees of the server itself, each under its attach names.
-type Trees<F> = Join<F, Join<Simple<Dev>, Join<Simple<Ctl>, End>>>;
-
-fn join<F: Service>(files: F, dev: Dev, ctl: Ctl) -> Trees<F> {
-    let ctl = Join::new((ctl::ATTACH_NAMES, ctl.into()), End);
-    let dev = Join::new((dev::ATTACH_NAMES, dev.into()), ctl);
-    Join::new((mem::ATTACH_NAMES, files), dev)
+    let groups = serve
+        .groups
+        .as_ref()
+        .map(|path| std::fs::read_to_string(path).with_context(|| format!("--groups {}", path.display())));
+    Ok(serve::users_of_this_machine(groups.transpose()?.as_deref()))
 }
 
 /// The memory for files; beside it how many bytes of it are populated.
@@ -354,102 +297,10 @@ fn tree(serve: &Serve, bounds: Bounds, users: &Users, hash_key: u64) -> mem::Opt
     }
 }
 
-/// The loop with its trees; beside it what keeps the signal descriptor open.
-fn build<F: Service>(
-    files: F,
-    ring: Kernel,
-    base: Base,
-    serve: &Serve,
-    logs: &Logs,
-) -> anyhow::Result<(Server<Kernel, Trees<F>>, Signals)> {
-    let Base { bounds, users, populated, parts, dev, store } = base;
-    let stats = Rc::new(Stats::default());
-    store.into_iter().for_each(|store| stats.keep(store));
-    stats.counters.memory_bound_bytes.add(bounds.total() + beside(serve));
-    let ctl = Ctl::new(Rc::clone(&stats), parts.2, Arc::clone(&logs.kept));
-    let trees = join(files, dev, ctl);
-    let signals = Signals::new()?;
-    let options = uring::Options {
-        msize_max: serve.msize.0 as u32,
-        peers_max: bounds.connections as usize,
-        owner: nix::unistd::geteuid().as_raw(),
-        users: Arc::new(users),
-        budget: Arc::new(Budget::new(limits::FID_BYTES_MAX, limits::REPLY_BYTES_MAX)),
-        busy_poll_ns: serve.busy_poll * 1000,
-        signals: Some(signals.raw()),
-        stats,
-        grow: serve.grow.then(|| Grow::from(populated)),
-        log: Some(LogTo { log: Arc::clone(&logs.log), fd: std::io::stderr().as_raw_fd() }),
-    };
-    Ok((Server::new(ring, trees, parts, options), signals))
-}
-
 /// The last line of a server: its files were nowhere else.
 fn say_what_is_lost(files: &mut Simple<Mem>) {
     let (files, bytes) = files.count();
     log::info!("ended; lost, since they were in memory only: {files} files, {bytes} bytes");
-}
-
-fn seed() -> [u8; 32] {
-    let mut seed = [0; 32];
-    seed.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&uring::entropy().to_le_bytes()));
-    seed
-}
-
-/// Registers the arena, or says in one line why it is served without.
-fn register<F: Service>(server: &mut Server<Kernel, Trees<F>>, bytes: usize, serve: &Serve) -> anyhow::Result<()> {
-    let features = server.ring().features();
-    let Err(error) = server.register(bytes) else { return Ok(()) };
-    let why = if !features.vectored_fixed {
-        "this kernel has no WRITEV_FIXED (Linux 6.15 has); boot a newer one".to_owned()
-    } else {
-        format!("io_uring_register(2): {error}; {}", uring::memlock_advice(bytes as u64))
-    };
-    if serve.require_registered {
-        bail!("--require-registered: {why}");
-    }
-    log::warn!("serving without registered memory: {why}");
-    Ok(())
-}
-
-fn bind(address: &Address) -> anyhow::Result<Bound> {
-    Ok(match address.look_up()? {
-        Remote::Tcp(at) => uring::listen_tcp(at)?,
-        Remote::Unix(path) => uring::listen_unix(Path::new(OsStr::from_bytes(&path)))?,
-    })
-}
-
-/// The address in fact, in the form that `--listen` takes.
-fn shown(address: &Address, bound: &Bound) -> Address {
-    match bound.local {
-        Some(local) => Address::Tcp { host: local.ip().to_string(), port: local.port() },
-        None => address.clone(),
-    }
-}
-
-/// What to do about an address that cannot be listened on.
-fn advice(address: &Address, error: &anyhow::Error) -> &'static str {
-    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    match (kind, address) {
-        (Some(ErrorKind::AddrInUse), Address::Unix(_)) => "; end that one, or name another path",
-        (Some(ErrorKind::AddrInUse), Address::Tcp { .. }) => {
-            "; end what listens there (ss -ltnp), or name another port"
-        }
-        (Some(ErrorKind::AddrNotAvailable), _) => "; no interface of this machine has this address (ip address)",
-        (Some(ErrorKind::PermissionDenied), Address::Tcp { .. }) => {
-            "; ports below 1024 want root, or CAP_NET_BIND_SERVICE"
-        }
-        (Some(ErrorKind::PermissionDenied), Address::Unix(_)) => {
-            "; name a path in a folder that this user may write to"
-        }
-        (Some(ErrorKind::NotFound), Address::Unix(_)) => "; make its folder first",
-        _ => "",
-    }
-}
-
-/// Whether anyone who reaches this address, from another machine perhaps, may be any user.
-fn is_open_to_all(local: &Option<SocketAddr>, trust: Trust) -> bool {
-    trust == Trust::All && local.is_some_and(|local| !local.ip().to_canonical().is_loopback())
 }
 
 /// What a trust means, and the flag for it.
@@ -462,12 +313,12 @@ fn meaning(trust: Trust) -> &'static str {
 }
 
 /// One line for programs; below it, for people, what to type next.
-fn announce(ready: &[Address]) {
+fn announce(listening: &[Listening]) {
     let out = std::io::stdout();
-    let line: String = ready.iter().map(|address| format!(" {address}")).collect();
+    let line: String = listening.iter().map(|at| format!(" {}", at.address)).collect();
     let mut text = format!("ring9 ready{line}\n");
     if out.is_terminal() {
-        ready.iter().for_each(|address| text.push_str(&hints(address)));
+        listening.iter().for_each(|at| text.push_str(&hints(&at.address)));
     }
     let (written, error) = direct::write(out.as_fd(), text.as_bytes(), PATIENCE);
     if written < text.len() {

@@ -49,6 +49,30 @@ impl FromStr for Address {
     }
 }
 
+impl TryFrom<&str> for Address {
+    type Error = String;
+
+    fn try_from(text: &str) -> Result<Address, String> {
+        text.parse().map_err(|why: String| if why.contains(text) { why } else { format!("{text}: {why}") })
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Address, String> {
+        text.as_str().try_into()
+    }
+}
+
+impl TryFrom<&String> for Address {
+    type Error = String;
+
+    fn try_from(text: &String) -> Result<Address, String> {
+        text.as_str().try_into()
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

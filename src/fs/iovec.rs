@@ -260,6 +260,12 @@ impl Out<'_> {
         self.iovec.put_copy(bytes);
     }
 
+    /// Appends a copy of what `text` has from `offset` on, cut to the room: all that a file with this text answers to a read there.
+    pub fn bytes_from(&mut self, text: &[u8], offset: u64) {
+        let rest = usize::try_from(offset).ok().and_then(|offset| text.get(offset..));
+        self.bytes(rest.unwrap_or_default());
+    }
+
     /// Fills all of the room with bytes that are made in place.
     pub fn fill(&mut self, make: impl FnOnce(&mut [u8])) {
         let len = std::mem::take(&mut self.room) as usize;

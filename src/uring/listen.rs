@@ -24,6 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,9 +50,40 @@ pub struct Bound {
     /// The address in fact, for TCP (port 0 takes a free one).
     pub local: Option<SocketAddr>,
     path: Option<Own>,
+    /// The path of a socket that others have bound.
+    named: Option<PathBuf>,
+}
+
+impl From<std::net::TcpListener> for Bound {
+    /// A socket that others have bound, with the options of those that are bound here as far as it takes them.
+    fn from(listener: std::net::TcpListener) -> Bound {
+        let _ = set_tcp_options(&listener);
+        let local = listener.local_addr().ok();
+        Bound { fd: blocking(listener.into()), local, path: None, named: None }
+    }
+}
+
+impl From<UnixListener> for Bound {
+    /// A socket that others have bound. Its path stays when the server ends.
+    fn from(listener: UnixListener) -> Bound {
+        let named = listener.local_addr().ok().and_then(|local| local.as_pathname().map(Path::to_owned));
+        Bound { fd: blocking(listener.into()), local: None, path: None, named }
+    }
+}
+
+/// The ring does not wait for connections of a socket that has O_NONBLOCK.
+fn blocking(fd: OwnedFd) -> OwnedFd {
+    let listener = std::net::TcpListener::from(fd);
+    let _ = listener.set_nonblocking(false);
+    listener.into()
 }
 
 impl Bound {
+    /// The path of a unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_ref().map(|own| own.path.as_path()).or(self.named.as_deref())
+    }
+
     /// The descriptor.
     pub fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
@@ -170,7 +202,7 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<Bound> {
     start(&fd)?;
     let listener = std::net::TcpListener::from(fd);
     let local = Some(listener.local_addr()?);
-    Ok(Bound { fd: listener.into(), local, path: None })
+    Ok(Bound { fd: listener.into(), local, path: None, named: None })
 }
 
 /// Listens on a unix socket of mode 0600.
@@ -206,7 +238,7 @@ pub fn listen_unix(path: &Path) -> io::Result<Bound> {
     bound?;
     let own = Own::new(path)?;
     start(&fd)?;
-    Ok(Bound { fd, local: None, path: Some(own) })
+    Ok(Bound { fd, local: None, path: Some(own), named: None })
 }
 
 /// Whether a server answers there. Waits for the end of a socket whose process has ended: operations

@@ -46,7 +46,7 @@ pub use buffers::{SHARED_BYTES, SHARED_COUNT, SINK_BYTES, SPARE_WINDOWS, WINDOW_
 pub use flight::{GATHER_BYTES, VIEWS_MAX};
 pub use intake::{INTAKE_BYTES_MAX, WHOLE_BYTES_MAX};
 pub use listen::{
-    BACKLOG, Bound, KEEPALIVE, SOCKET_BUFFER_BYTES, Signals, USER_TIMEOUT_MS, cpus, listen_tcp, listen_unix,
+    BACKLOG, Bound, KEEPALIVE, Remove, SOCKET_BUFFER_BYTES, Signals, USER_TIMEOUT_MS, cpus, listen_tcp, listen_unix,
     open_files, pin_to_cpu,
 };
 pub use probe::{Check, Finding, available_memory, check, explain_setup_error, memlock_advice};

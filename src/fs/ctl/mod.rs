@@ -221,8 +221,7 @@ impl Source for Figures {
     fn read(&mut self, node: usize, held: &Opened, offset: u64, mut out: Out<'_>) -> Result<()> {
         match held {
             Opened::Text(text) => {
-                let rest = usize::try_from(offset).ok().and_then(|offset| text.get(offset..));
-                out.bytes(rest.unwrap_or_default());
+                out.bytes_from(text, offset);
                 Ok(())
             }
             &Opened::Listing(listing) => {
