@@ -38,6 +38,8 @@
 //! server.stop()
 //! # }
 //! ```
+//! `docs/writing-a-tree.md` goes on from there.
+//!
 //! The rooms, in reading order. An arrow in `docs/architecture.md` says who may name whom; `tests/rooms.rs` checks it.
 //!
 //! - [`wire`]: bytes to messages of the three dialects and back. Pure.
@@ -65,3 +67,8 @@ pub mod stats;
 pub mod store;
 pub mod uring;
 pub mod wire;
+
+/// Runs the code of `docs/writing-a-tree.md` as tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/writing-a-tree.md")]
+pub struct WritingATree;
