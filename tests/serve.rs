@@ -1,7 +1,7 @@
 //! A server as a program builds it: addresses, clients, ends, and what it refuses.
 
 #[path = "../examples/hello.rs"]
-#[allow(dead_code, reason = "a program, of which the tree is used")]
+#[expect(dead_code, reason = "a program, of which the tree is used")]
 mod hello;
 
 use ring9::client::{Access, Client};
@@ -81,7 +81,7 @@ fn a_path_that_the_builder_has_bound_goes_with_the_server() {
     let again = address.clone();
     let server = serve::spawn(move || Builder::new().tree(hello::Hello::tree()).listen(address)).expect("a free path");
     let twice = serve::spawn(move || Builder::new().tree(hello::Hello::tree()).listen(again));
-    let said = twice.err().expect("the path is taken").to_string();
+    let said = twice.expect_err("the path is taken").to_string();
     assert!(said.contains("another server is listening there; end that one, or name another path"), "{said}");
     drop(server);
     assert!(!path.exists());

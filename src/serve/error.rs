@@ -7,7 +7,8 @@ use std::io;
 
 /// Why a server does not start, or has ended. The text of each says what failed, and where it can
 /// what to do about it.
-#[derive(Debug)]
+///
+/// `Debug` is the same text, so that a `main` which returns it prints a line for people.
 #[non_exhaustive]
 pub enum Error {
     /// What was given as an address is none; the text says why.
@@ -92,6 +93,12 @@ impl fmt::Display for Error {
             Error::Thread(why) => write!(f, "the thread of the server: {why}"),
             Error::Loop(error) => write!(f, "io_uring: {error}"),
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
