@@ -1,8 +1,8 @@
-//! The server program: flags to bounds, trees, ring and listeners; then it runs the loop.
+//! The server program: flags to bounds, ring and trees, of which `ring9::serve` makes a server and
+//! runs it.
 //!
-//! Here are also the start of the log, the tables of users and groups, the ready line, and the
-//! exit codes. `durable` has what is said and done about a store.
-//! This is the one file that names every concrete tree.
+//! Here are also the hook of panics, the file of `--groups`, the ready line, and the exit codes.
+//! `durable` has what is said and done about a store.
 
 mod durable;
 mod flags;
@@ -239,7 +239,6 @@ fn say_who_users_are(listening: &Listening) {
 /// What this server may take, from its flags, the limit of open files, and the memory of the machine.
 /// Beside it what is to be said where it is less than usual.
 fn bounds(serve: &Serve) -> anyhow::Result<(Bounds, Option<String>)> {
-    let wanted = serve.max_connections.unwrap_or(limits::CONNECTIONS);
     let (connections, warning) = serve::connections(serve.max_connections).map_err(|error| match error {
         Error::Connections { wanted, why } => anyhow!("--max-connections {wanted}: {why}"),
         other => other.into(),
@@ -247,8 +246,11 @@ fn bounds(serve: &Serve) -> anyhow::Result<(Bounds, Option<String>)> {
     let available = uring::available_memory().saturating_sub(beside(serve));
     let (memory, inodes) = (serve.memory.0, serve.max_inodes);
     let bounds = Bounds::fit(memory, inodes, connections, available).with_context(|| {
-        let asked =
-            Bounds { memory, inodes: inodes.unwrap_or(memory / limits::MEMORY_BYTES_PER_INODE), connections: wanted };
+        let asked = Bounds {
+            memory,
+            inodes: inodes.unwrap_or(memory / limits::MEMORY_BYTES_PER_INODE),
+            connections: serve.max_connections.unwrap_or(limits::CONNECTIONS),
+        };
         let store = serve.store.is_some().then_some(("store", beside(serve)));
         let holders = asked.holders().into_iter().chain(store);
         let holders: Vec<_> = holders.map(|(who, bytes)| format!("{who} {}", bytes >> 20)).collect();

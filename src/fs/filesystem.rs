@@ -11,6 +11,9 @@ use crate::wire::Qid;
 /// `stat`, `wstat`, `cleanup`. A tree that only can be read has to write seven of them: `attach`, `lookup`, `attr`, `open`, `read`, `close`, `stat`,
 /// and [`list`](Filesystem::list) for its directories. Everything else is provided; what would change the tree answers EROFS.
 ///
+/// [`serve::Builder::tree`](crate::serve::Builder::tree) serves it. `docs/writing-a-tree.md` has a whole one; a tree whose names never change needs less, see
+/// [`Catalog`](super::catalog::Catalog).
+///
 /// A [`File`](Filesystem::File) value carries what permission checks need; many values may name one file. It is given back through
 /// [`close`](Filesystem::close): it counts as a use of the file.
 pub trait Filesystem {

@@ -327,7 +327,7 @@ pub enum Payload {
     Parts,
 }
 
-/// A tree that answers now or later.
+/// A tree that answers now or later. [`Simple`](super::Simple) makes one of a [`Filesystem`](super::Filesystem).
 pub trait Service {
     /// Bytes of memory that a file takes, open or not, beside what it is: each counts for whoever has it.
     const FILE_BYTES: usize;
