@@ -108,6 +108,11 @@ impl Client {
             }
         }
         let fid = self.walk(dir, name)?;
+        self.remove_fid(fid)
+    }
+
+    /// Removes the file of a fid. The fid is gone whatever becomes of it (remove(9P)).
+    pub fn remove_fid(&mut self, fid: Fid) -> Result<(), Error> {
         let removed = self.transport.call(Message::Tremove { fid }, |_| ());
         self.free_fid(fid);
         removed
@@ -123,7 +128,7 @@ impl Client {
             }
         }
         let is_linux = self.dialect() == Dialect::L;
-        if !is_linux && self.stat(from)?.qid.path != self.stat(to)?.qid.path {
+        if !is_linux && from != to && self.stat(from)?.qid.path != self.stat(to)?.qid.path {
             return Err(Error::Call(CallError::Refused(Errno::EXDEV, None)));
         }
         let fid = self.walk(from, name)?;

@@ -39,6 +39,8 @@ pub enum Access {
     Write,
     /// Writing, and what is there is cut to nothing.
     Truncate,
+    /// Writing a file that is made by this. In .L it is an error if one is there; the older dialects have no other way to make one.
+    New,
     /// Writing behind what is there, whatever the offset says. Plain 9P2000 has no such open, only files that are so themselves (DMAPPEND).
     Append,
 }
@@ -55,6 +57,7 @@ impl Access {
             Access::Read => lopen::READ,
             Access::Write => lopen::WRITE,
             Access::Truncate => lopen::WRITE | lopen::TRUNC,
+            Access::New => lopen::WRITE | lopen::EXCL,
             Access::Append => lopen::WRITE | lopen::APPEND,
         }
     }
@@ -65,7 +68,7 @@ impl Access {
             Access::Read => open::READ,
             Access::Truncate => open::WRITE | open::TRUNC,
             Access::Append if dialect == Dialect::U => open::WRITE | open::APPEND,
-            Access::Write | Access::Append => open::WRITE,
+            Access::Write | Access::New | Access::Append => open::WRITE,
         }
     }
 }

@@ -14,6 +14,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Requests in flight at most.
@@ -32,6 +34,8 @@ pub enum Error {
     Call(CallError),
     /// The connection failed.
     Io(io::Error),
+    /// The [`Interrupt`] was given. Requests that were in flight are answered, and the connection can still be used.
+    Interrupted,
 }
 
 impl Error {
@@ -54,6 +58,7 @@ impl fmt::Display for Error {
         match self {
             Error::Call(error) => error.fmt(f),
             Error::Io(error) => error.fmt(f),
+            Error::Interrupted => f.write_str("interrupted"),
         }
     }
 }
@@ -151,6 +156,42 @@ pub struct Transport {
     deadline: Option<Instant>,
     /// By tag: the number of its request in the exchange under way.
     asked: Vec<usize>,
+    /// Ends the exchange that is under way; only once.
+    interrupt: Option<(Arc<Interrupt>, Duration)>,
+}
+
+/// Somebody else's way to end an exchange: a thread that waits for signals.
+#[derive(Debug)]
+pub struct Interrupt {
+    is_given: AtomicBool,
+    /// A byte is written to the one and never read from the other, so a poll(2) of that ends from then on.
+    ends: (UnixStream, UnixStream),
+}
+
+impl Interrupt {
+    /// One that is not given yet.
+    pub fn new() -> io::Result<Interrupt> {
+        Ok(Interrupt { is_given: AtomicBool::new(false), ends: UnixStream::pair()? })
+    }
+
+    /// Gives it.
+    pub fn give(&self) {
+        self.is_given.store(true, Ordering::Relaxed);
+        // Room for one byte is there.
+        let _ = (&self.ends.0).write(&[0]);
+    }
+
+    /// Whether it was given.
+    pub fn is_given(&self) -> bool {
+        self.is_given.load(Ordering::Relaxed)
+    }
+}
+
+impl AsFd for Interrupt {
+    /// Readable once it was given.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ends.1.as_fd()
+    }
 }
 
 impl Transport {
@@ -173,6 +214,7 @@ impl Transport {
             conn: Conn::new(dialect, msize, CALLS_MAX),
             deadline: Some(Instant::now() + GREETING_TIMEOUT),
             asked: vec![0; CALLS_MAX.into()],
+            interrupt: None,
         };
         transport.conn.version();
         while !transport.conn.agree()? {
@@ -190,6 +232,12 @@ impl Transport {
         greeted
     }
 
+    /// Ends the exchange under way, or the next one, once this is given: no further request is made, those in flight have `grace` to be answered, and then the error is
+    /// [`Error::Interrupted`]. Exchanges after that one are as before.
+    pub fn end_on(&mut self, interrupt: Arc<Interrupt>, grace: Duration) {
+        self.interrupt = Some((interrupt, grace));
+    }
+
     /// The dialect that was agreed on.
     pub fn dialect(&self) -> Dialect {
         self.conn.dialect()
@@ -200,7 +248,7 @@ impl Transport {
         self.conn.msize()
     }
 
-    /// Sends what can be sent, and waits until bytes came in.
+    /// Sends what can be sent, and waits until bytes came in or the interrupt was given.
     fn move_bytes(&mut self) -> io::Result<()> {
         loop {
             self.send()?;
@@ -210,7 +258,11 @@ impl Transport {
                     self.conn.filled(n);
                     return Ok(());
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait()?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.wait()? {
+                        return Ok(());
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -230,7 +282,8 @@ impl Transport {
         Ok(())
     }
 
-    fn wait(&self) -> io::Result<()> {
+    /// Waits for the socket. True if the interrupt was given.
+    fn wait(&self) -> io::Result<bool> {
         let out = if self.conn.outgoing().is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
         let timeout = match self.deadline.map(|deadline| deadline.checked_duration_since(Instant::now())) {
             None => PollTimeout::NONE,
@@ -238,8 +291,15 @@ impl Transport {
             Some(Some(left)) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
             Some(None) => return Err(io::Error::new(ErrorKind::TimedOut, "the server does not answer")),
         };
-        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN | out)], timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        let socket = PollFd::new(self.socket.as_fd(), PollFlags::POLLIN | out);
+        let polled = match &self.interrupt {
+            None => poll(&mut [socket], timeout),
+            Some((interrupt, _)) => poll(&mut [socket, PollFd::new(interrupt.as_fd(), PollFlags::POLLIN)], timeout),
+        };
+        match polled {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {
+                Ok(self.interrupt.as_ref().is_some_and(|(interrupt, _)| interrupt.is_given()))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -252,8 +312,14 @@ impl Transport {
         mut each: impl FnMut(usize, Result<Message<'_>, CallError>),
     ) -> Result<(), Error> {
         let mut messages = messages.into_iter().enumerate().peekable();
-        while messages.peek().is_some() || self.conn.in_flight() > 0 {
-            while self.conn.has_room() && self.conn.outgoing().len() < OUT_BYTES_MAX {
+        let mut is_interrupted = false;
+        while (messages.peek().is_some() && !is_interrupted) || self.conn.in_flight() > 0 {
+            if let Some((_, grace)) = self.interrupt.take_if(|(interrupt, _)| interrupt.is_given()) {
+                is_interrupted = true;
+                self.deadline = Some(Instant::now() + grace);
+                continue;
+            }
+            while !is_interrupted && self.conn.has_room() && self.conn.outgoing().len() < OUT_BYTES_MAX {
                 let Some((number, message)) = messages.next() else { break };
                 let tag: Tag = self.conn.call(&message);
                 self.asked[usize::from(tag)] = number;
@@ -261,6 +327,10 @@ impl Transport {
             self.move_bytes()?;
             let asked = &self.asked;
             while self.conn.next_reply(|tag, reply| each(asked[usize::from(tag)], reply))?.is_some() {}
+        }
+        if is_interrupted {
+            self.deadline = None;
+            return Err(Error::Interrupted);
         }
         Ok(())
     }

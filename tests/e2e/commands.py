@@ -72,34 +72,34 @@ def read_until(process: subprocess.Popen, wanted: bytes) -> bytes:
 def names_and_bytes(r9: R9, scratch: str) -> None:
     """What all dialects can."""
     r9.does("mkdir", "/d")
-    r9.refuses("mkdir", "/d", says="mkdir: /d: File exists")
+    r9.refuses("mkdir", "/d", says=": /d: File exists")
     r9.refuses("mkdir", "/no/where", says="/no/where: No such file or directory")
     r9.does("mkdir", "-p", "/d/x/y", "/d/x")
     r9.does("write", "/d/f", data=b"one\ntwo\n")
     r9.does("cat", "/d/f", "/d/f", out=b"one\ntwo\n" * 2)
     r9.does("write", "/d/f", data=b"three\n")
     r9.does("cat", "/d/f", out=b"three\n")
-    r9.refuses("cat", "/d/none", "/d/f", says="r9: cat: /d/none: No such file or directory", out=b"three\n")
+    r9.refuses("cat", "/d/none", "/d/f", says=": /d/none: No such file or directory", out=b"three\n")
     r9.refuses("write", "/d", says="/d: Is a directory", data=b"x")
     r9.does("write", "--append", "/d/f", data=b"four\n")
     r9.does("write", "--append", "/d/new", data=b"first\n")
     r9.does("cat", "/d/f", "/d/new", out=b"three\nfour\nfirst\n")
     r9.does("ls", "/d", out=b"f\nnew\nx\n")
     r9.does("ls", "/d/f", "/d/x", out=b"/d/f\n/d/x:\ny\n")
-    r9.refuses("ls", "/none", says="ls: /none: No such file or directory")
+    r9.refuses("ls", "/none", says=": /none: No such file or directory")
     r9.does("tree", "/d", out=b"/d\n  f\n  new\n  x/\n    y/\n")
     r9.does("mv", "/d/new", "/d/newer")
     r9.refuses("mv", "/d/new", "/d/newest", says="/d/new -> /d/newest: No such file or directory")
     r9.does("rm", "/d/newer")
-    r9.refuses("rm", "/d/newer", says="rm: /d/newer: No such file or directory")
+    r9.refuses("rm", "/d/newer", says=": /d/newer: No such file or directory")
     r9.refuses("rm", "/d/x", says="is a directory (-r removes it)")
     r9.refuses("rm", "/", says="the root cannot be removed")
     r9.does("chmod", "0640", "/d/f")
     check(f"chmod in {r9.where}", r9.facts("/d/f")["mode"] == "-rw-r----- 0640", r9.facts("/d/f"))
     r9.refuses("chmod", "9", "/d/f", says="octal permissions", code=2)
-    r9.refuses("chmod", "600", "/d/none", says="chmod: /d/none: No such file or directory")
+    r9.refuses("chmod", "600", "/d/none", says=": /d/none: No such file or directory")
     r9.does("fsync", "/d/f", "/d")
-    r9.refuses("fsync", "/d/none", says="fsync: /d/none: No such file or directory")
+    r9.refuses("fsync", "/d/none", says=": /d/none: No such file or directory")
     # There and back, as files and whole.
     local = os.path.join(scratch, "local")
     with open(local, "wb") as file:
@@ -107,7 +107,7 @@ def names_and_bytes(r9: R9, scratch: str) -> None:
     r9.does("put", local, "/d/x")
     r9.does("get", "/d/x/local", local + ".back")
     check(f"what was put is what is got in {r9.where}", open(local, "rb").read() == open(local + ".back", "rb").read())
-    r9.refuses("get", "/d/none", local + ".back", says="get: /d/none: No such file or directory")
+    r9.refuses("get", "/d/none", local + ".back", says=": /d/none: No such file or directory")
     r9.refuses("get", "/d", local + ".back", says="is a directory (-r copies it)")
     r9.refuses("put", local + ".none", "/d", says="local.none: No such file")
     r9.refuses("get", "-r", "/d/x", "/d/..", scratch, says="has no name that it could get")
@@ -125,7 +125,7 @@ def lines(r9: R9) -> None:
     r9.does("tail", "-n", "2", "/d/lines", out=b"\nlast")
     r9.does("write", "/d/lines")
     r9.does("tail", "/d/lines")
-    r9.refuses("tail", "/d/none", says="tail: /d/none: No such file or directory")
+    r9.refuses("tail", "/d/none", says=": /d/none: No such file or directory")
     r9.refuses("tail", "-n", "x", "/d/f", says="invalid value", code=2)
     # Growth, a cut, growth; then Ctrl-C.
     r9.does("write", "/d/lines", data=b"one\ntwo\n")
@@ -133,12 +133,12 @@ def lines(r9: R9) -> None:
     seen = read_until(tail, b"two\n")
     r9.does("write", "--append", "/d/lines", data=b"three\n")
     seen += read_until(tail, b"three\n")
-    r9.does("write", "/d/lines", data=b"cut\n")
+    r9.does("write", "--in-place", "/d/lines", data=b"cut\n")
     seen += read_until(tail, b"cut\n")
     tail.send_signal(signal.SIGINT)
     rest, err = tail.communicate(timeout=10)
     check(f"tail -f in {r9.where}", seen + rest == b"two\nthree\ncut\n", seen + rest)
-    check(f"Ctrl-C ends tail -f in {r9.where}", tail.returncode == -signal.SIGINT and err == b"r9: tail: /d/lines: it became shorter\n", f"{tail.returncode} {err}")
+    check(f"Ctrl-C ends tail -f in {r9.where}", tail.returncode == -signal.SIGINT and err.endswith(b": /d/lines: it became shorter\n") and err.count(b"\n") == 1, f"{tail.returncode} {err}")
 
 
 def times_and_owners(r9: R9, dialect: str) -> None:
@@ -152,7 +152,7 @@ def times_and_owners(r9: R9, dialect: str) -> None:
     r9.does("touch", "-t", "5", "/d/made")
     check(f"touch -t of a new file in {r9.where}", r9.facts("/d/made")["written"].startswith("1970-01-01 00:00:05"), r9.facts("/d/made"))
     r9.refuses("touch", "-t", "yesterday", "/d/t", says="seconds since 1970", code=2)
-    r9.refuses("touch", "/none/t", says="touch: /none/t: No such file or directory")
+    r9.refuses("touch", "/none/t", says=": /none/t: No such file or directory")
     if dialect == "9P2000.L":
         r9.does("touch", "-t", "-1.5", "/d/t")
         check(f"touch before 1970 in {r9.where}", r9.facts("/d/t")["written"] == "1969-12-31 23:59:58.500000000 UTC", r9.facts("/d/t"))
@@ -174,7 +174,7 @@ def times_and_owners(r9: R9, dialect: str) -> None:
         r9.does("chown", "9", "/d/t")
         check(f"chown clears set-user-id in {r9.where}", r9.facts("/d/t")["mode"] == "-rwxr-xr-x 0755", r9.facts("/d/t"))
     r9.refuses("chown", "nobody here", "/d/t", says="there is no user", code=2)
-    r9.refuses("chown", ":4321", "/d/none", says="chown: /d/none: No such file or directory")
+    r9.refuses("chown", ":4321", "/d/none", says=": /d/none: No such file or directory")
 
 
 def links_and_devices(r9: R9, dialect: str) -> None:
@@ -208,13 +208,13 @@ def links_and_devices(r9: R9, dialect: str) -> None:
         path = next(word for word in words if word.startswith("/"))
         facts = r9.facts(path)
         check(f"mknod {path} in {r9.where}", (facts["mode"], facts.get("device")) == (mode, device), facts)
-    r9.refuses("mknod", "/d/pipe", "p", says="mknod: /d/pipe: File exists")
+    r9.refuses("mknod", "/d/pipe", "p", says=": /d/pipe: File exists")
     r9.refuses("mknod", "/d/n", "c", says="a device has two numbers", code=2)
     r9.refuses("mknod", "/d/n", "c", "1", says="a device has two numbers", code=2)
     r9.refuses("mknod", "/d/n", "p", "1", "2", says="only devices have numbers", code=2)
     r9.refuses("mknod", "/d/n", "x", says="invalid value", code=2)
     r9.refuses("mknod", "/d/n", "b", "1", "9999999", says="is not in", code=2)
-    r9.refuses("mknod", "/no/n", "p", says="mknod: /no/n: No such file or directory")
+    r9.refuses("mknod", "/no/n", "p", says=": /no/n: No such file or directory")
     if dialect == "9P2000.L":
         r9.does("mv", "/d/t", "/d/x/t")
         r9.does("mv", "/d/x/t", "/d")
@@ -255,7 +255,7 @@ def true_lengths(program: str, address: str, dialect: str, scratch: str) -> None
     ctl, dev = (R9(program, address, dialect, "--aname", name) for name in ("ctl", "dev"))
     to = os.path.join(scratch, "stats")
     if address.startswith("tcp:"):
-        ctl.refuses("cat", "stats", says='attach to the tree "ctl" as root: Operation not permitted; ctl is for root')
+        ctl.refuses("cat", "stats", says='tree "ctl": attach as root: Operation not permitted (EPERM); ctl is for root')
     else:
         figures = ctl.run("cat", "stats").stdout
         check(f"cat of ctl in {ctl.where}", b"\naccepted " in figures and figures.endswith(b"\n"))
@@ -321,8 +321,8 @@ def attributes_and_locks(r9: R9, dialect: str) -> None:
     r9.does("xattr", "get", "/d/f", "user.b", out=large)
     r9.does("xattr", "get", "/d/f", "user.c")
     r9.does("xattr", "rm", "/d/f", "user.b")
-    r9.refuses("xattr", "rm", "/d/f", "user.b", says="r9: xattr: /d/f: user.b: No data available")
-    r9.refuses("xattr", "get", "/d/f", "user.b", says="r9: xattr: /d/f: user.b: No data available")
+    r9.refuses("xattr", "rm", "/d/f", "user.b", says=": /d/f: user.b: No data available")
+    r9.refuses("xattr", "get", "/d/f", "user.b", says=": /d/f: user.b: No data available")
     r9.refuses("xattr", "set", "/d/f", "other", "x", says="other: Operation not supported")
     r9.refuses("xattr", "set", "/d/f", "user.d", says="user.d: Argument list too long", data=bytes(65537))
     r9.refuses("xattr", "ls", "/d/none", "/d/f", says="/d/none: No such file or directory", out=b"/d/f: user.a\n/d/f: user.c\n")
@@ -332,7 +332,7 @@ def attributes_and_locks(r9: R9, dialect: str) -> None:
     r9.refuses("lock", "/d/f", "sh", "-c", "kill -9 $$", says="", code=137)
     holder = r9.start("lock", "--bytes", "0..10", "/d/f", "sh", "-c", "echo locked; exec sleep 20 > /dev/null 2>&1")
     read_until(holder, b"locked\n")
-    r9.refuses("lock", "--nonblock", "/d/f", "true", says="r9: /d/f: somebody else has locked it")
+    r9.refuses("lock", "--nonblock", "/d/f", "true", says=": /d/f: somebody else has locked it")
     r9.refuses("lock", "--nonblock", "--shared", "--bytes", "9..20", "/d/f", "true", says="somebody else has locked it")
     r9.does("lock", "--nonblock", "--bytes", "10..", "/d/f", "true")
     waits = r9.start("lock", "/d/f", "echo", "at last")
@@ -375,9 +375,9 @@ def dead_servers(program: str, ring9: str, scratch: str) -> None:
     server.kill()
     server.communicate()
     _, err = tail.communicate(timeout=30)
-    check("a server that dies ends tail -f", tail.returncode == 1 and err.startswith(b"r9: /f: "), f"{tail.returncode} {err}")
-    r9.refuses("ls", says="cannot reach unix:")
-    R9(program, "tcp:127.0.0.1:1").refuses("ls", says="cannot reach tcp:127.0.0.1:1")
+    check("a server that dies ends tail -f", tail.returncode == 1 and err.startswith(f"r9: unix:{path}: /f: ".encode()), f"{tail.returncode} {err}")
+    r9.refuses("ls", says=f"unix:{path}: cannot be reached: Connection refused (ECONNREFUSED); is the server running?")
+    R9(program, "tcp:127.0.0.1:1").refuses("ls", says="tcp:127.0.0.1:1: cannot be reached: Connection refused (ECONNREFUSED)")
     R9(program, "nowhere").refuses("ls", says="is no address", code=2)
     private_socket(program)
     R9(program, f"unix:{path}", "9P3000").refuses("ls", says="invalid value", code=2)
@@ -399,7 +399,7 @@ def private_socket(program: str) -> None:
 def wrong_trees(program: str, addresses: list[str], dialect: str) -> None:
     """A refused attach is told from a server that is not there, and says what was asked for."""
     for address in addresses:
-        said = 'attach to the tree "nowhere" as root: No such file or directory; ring9 has the trees "", "dev" and "ctl" (--aname)'
+        said = 'tree "nowhere": attach as root: No such file or directory (ENOENT); ring9 has the trees "", "dev" and "ctl" (--aname)'
         R9(program, address, dialect, "--aname", "nowhere").refuses("ls", says=said)
 
 

@@ -1,12 +1,13 @@
 //! The commands for what a file has beside its bytes: xattr and lock.
 
+use crate::Run;
 use crate::flags::{Bytes, XattrCommand};
-use crate::{Run, shown};
-use anyhow::{Context, bail};
+use crate::say::{Why, print, shown};
+use anyhow::{Context, anyhow, bail};
 use ring9::client::Access;
 use ring9::fs::LockKind;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -18,10 +19,10 @@ const VALUE_BYTES_MAX: u64 = 1 << 20;
 const AGAIN: Duration = Duration::from_millis(200);
 
 impl Run {
-    pub(crate) fn xattr(&mut self, what: XattrCommand) -> anyhow::Result<()> {
+    pub(crate) fn xattr(&mut self, what: &XattrCommand) -> anyhow::Result<()> {
         match what {
             XattrCommand::Ls { paths } => {
-                for path in &paths {
+                for path in paths {
                     let names = self.client.with(path.as_bytes(), |client, fid| client.xattrs(fid));
                     let Some(names) = self.go_on(shown(path.as_bytes()), names)? else { continue };
                     for name in names {
@@ -30,14 +31,14 @@ impl Run {
                         } else {
                             format!("{}\n", shown(&name))
                         };
-                        io::stdout().write_all(line.as_bytes())?;
+                        print(line.as_bytes())?;
                     }
                 }
             }
             XattrCommand::Get { path, name } => {
                 let value = self.client.with(path.as_bytes(), |client, fid| client.xattr(fid, name.as_bytes()));
-                if let Some(value) = self.go_on(what_of(&path, &name), value)? {
-                    io::stdout().write_all(&value)?;
+                if let Some(value) = self.go_on(what_of(path, name), value)? {
+                    print(&value)?;
                 }
             }
             XattrCommand::Set { path, name, value } => {
@@ -49,9 +50,9 @@ impl Run {
                         bytes
                     }
                 };
-                self.set_xattr(&path, &name, Some(&value))?;
+                self.set_xattr(path, name, Some(&value))?;
             }
-            XattrCommand::Rm { path, name } => self.set_xattr(&path, &name, None)?,
+            XattrCommand::Rm { path, name } => self.set_xattr(path, name, None)?,
         }
         Ok(())
     }
@@ -72,21 +73,23 @@ impl Run {
         command: &[OsString],
     ) -> anyhow::Result<u8> {
         let name = shown(path.as_bytes());
-        let fid = self.client.walk(ring9::client::Client::ROOT, path.as_bytes()).with_context(|| name.clone())?;
-        self.client.open(fid, Access::Read).with_context(|| name.clone())?;
+        let of_server = |error| anyhow::Error::from(error).context(name.clone());
+        let fid = self.client.walk(ring9::client::Client::ROOT, path.as_bytes()).map_err(of_server)?;
+        self.client.open(fid, Access::Read).map_err(of_server)?;
         let kind = if shared { LockKind::Shared } else { LockKind::Exclusive };
         let host = nix::unistd::gethostname().unwrap_or_default();
         let owner = (std::process::id(), host.as_bytes());
-        while !self.client.lock(fid, kind, &bytes.0, owner).with_context(|| name.clone())? {
+        while !self.client.lock(fid, kind, &bytes.0, owner).map_err(of_server)? {
             if nonblock {
-                bail!("{name}: somebody else has locked it");
+                bail!("{}: {name}: somebody else has locked it", self.place);
             }
             std::thread::sleep(AGAIN);
         }
         let (program, arguments) = command.split_first().expect("the flags ask for one");
-        let status = Command::new(program).args(arguments).status().with_context(|| shown(program.as_bytes()))?;
-        self.client.lock(fid, LockKind::None, &bytes.0, owner).with_context(|| name.clone())?;
-        self.client.clunk(fid).with_context(|| name.clone())?;
+        let status = Command::new(program).args(arguments).status();
+        let status = status.map_err(|error| anyhow!("{}: {}", shown(program.as_bytes()), error.why()))?;
+        self.client.lock(fid, LockKind::None, &bytes.0, owner).map_err(of_server)?;
+        self.client.clunk(fid).map_err(of_server)?;
         Ok(status.code().map_or_else(|| 128 + status.signal().unwrap_or_default() as u8, |code| code as u8))
     }
 }

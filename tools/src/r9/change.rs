@@ -1,53 +1,26 @@
-//! The commands that change single files: write, rm, mkdir, mv, ln, mknod, touch, chmod, chown,
+//! The commands that change single files: rm, mkdir, mv, ln, mknod, touch, chmod, chown,
 //! fsync.
 
-use crate::batch::{BATCH, Item, Step};
+use crate::batch::{BATCH, Item, Step, To};
 use crate::flags::Owner;
-use crate::{Run, join, shown, split};
-use anyhow::Context;
+use crate::say::shown;
+use crate::{Run, join, split};
 use ring9::client::{Access, Attr, Client, Error, Named};
 use ring9::fs::{Change, Error as Errno, SetTime, Time, mode};
 use ring9::wire::{Dialect, Fid, Message};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
-/// Bytes of standard input taken at a time.
-const PART_BYTES: usize = 4 << 20;
-
-/// A directory to be emptied, or one that is empty by now.
-enum Todo {
-    Empty(Vec<u8>),
-    Remove(Vec<u8>),
+/// A directory that is being removed.
+struct Level {
+    fid: Fid,
+    name: Vec<u8>,
+    path: Vec<u8>,
+    /// Those in it that are still to be removed.
+    dirs: Vec<Vec<u8>>,
 }
 
 impl Run {
-    pub(crate) fn write(&mut self, append: bool, path: &OsStr) -> anyhow::Result<()> {
-        let path = path.as_bytes();
-        let opened = open_for_writing(&mut self.client, append, path);
-        let Some((fid, mut offset)) = self.go_on(shown(path), opened)? else { return Ok(()) };
-        // What is appended in one message stays together.
-        let part_bytes = if append { self.client.chunk() as usize } else { PART_BYTES };
-        let mut input = io::stdin().lock();
-        let mut part = Vec::with_capacity(part_bytes);
-        loop {
-            part.clear();
-            if input.by_ref().take(part_bytes as u64).read_to_end(&mut part).context("standard input")? == 0 {
-                break;
-            }
-            let written =
-                if append { self.client.append(fid, offset, &part) } else { self.client.write(fid, offset, &part) };
-            if self.go_on(shown(path), written)?.is_none() {
-                break;
-            }
-            offset += part.len() as u64;
-        }
-        // A server may keep its last error for the end.
-        let closed = self.client.clunk(fid);
-        self.go_on(shown(path), closed)?;
-        Ok(())
-    }
-
     pub(crate) fn rm(&mut self, recursive: bool, paths: &[OsString]) -> anyhow::Result<()> {
         for path in paths {
             let path = path.as_bytes();
@@ -72,46 +45,55 @@ impl Run {
 
     /// On the way down what is in a directory, on the way up the directory itself.
     fn rm_tree(&mut self, top: &[u8]) -> anyhow::Result<()> {
-        let mut todo = vec![Todo::Empty(top.to_vec())];
-        while let Some(step) = todo.pop() {
-            match step {
-                Todo::Empty(path) if self.is_too_deep(top, &path) => {}
-                Todo::Empty(path) => self.rm_files_of(path, &mut todo)?,
-                Todo::Remove(path) => {
-                    let (parent, name) = split(&path);
-                    let removed = self.client.with(parent, |client, dir| client.remove(dir, name, true));
-                    self.go_on(shown(&path), removed)?;
-                }
+        let (parent, name) = split(top);
+        let walked = self.client.walk(Client::ROOT, parent);
+        let Some(above) = self.go_on(shown(parent), walked)? else { return Ok(()) };
+        let mut levels = vec![];
+        levels.extend(self.rm_files_of(above, name.to_vec(), top.to_vec())?);
+        while let Some(level) = levels.last_mut() {
+            let (dir, depth) = (level.fid, levels.len());
+            let level = levels.last_mut().expect("one is there");
+            let Some(name) = level.dirs.pop() else {
+                let done = levels.pop().expect("it is the last one");
+                self.client.clunk(done.fid)?;
+                let above = levels.last().map_or(above, |level| level.fid);
+                let removed = self.client.remove(above, &done.name, true);
+                self.go_on(shown(&done.path), removed)?;
+                continue;
+            };
+            if !self.is_too_deep(top, depth) {
+                let path = join(&levels[depth - 1].path, &name);
+                levels.extend(self.rm_files_of(dir, name, path)?);
             }
         }
+        self.client.clunk(above)?;
         Ok(())
     }
 
-    fn rm_files_of(&mut self, path: Vec<u8>, todo: &mut Vec<Todo>) -> anyhow::Result<()> {
-        let walked = self.client.walk(Client::ROOT, &path);
-        let Some(dir) = self.go_on(shown(&path), walked)? else { return Ok(()) };
-        let listed = self.client.list(dir);
+    /// Removes the files of a directory. What is left then.
+    fn rm_files_of(&mut self, above: Fid, name: Vec<u8>, path: Vec<u8>) -> anyhow::Result<Option<Level>> {
+        let walked = self.client.walk(above, &name);
+        let Some(fid) = self.go_on(shown(&path), walked)? else { return Ok(None) };
+        let listed = self.client.list(fid);
         let names = self.go_on(shown(&path), listed)?.unwrap_or_default();
-        todo.push(Todo::Remove(path.clone()));
         let (dirs, files): (Vec<Named>, Vec<Named>) = names.into_iter().partition(Named::is_dir);
-        todo.extend(dirs.iter().map(|named| Todo::Empty(join(&path, &named.name))));
         for files in files.chunks(BATCH) {
             let items = files.iter().map(|named| Item { name: named.name.clone(), ..Item::default() });
-            self.rm_items(dir, &path, items.collect())?;
+            self.rm_items(fid, &path, items.collect())?;
         }
-        self.client.clunk(dir)?;
-        Ok(())
+        let dirs = dirs.into_iter().map(|named| named.name).collect();
+        Ok(Some(Level { fid, name, path, dirs }))
     }
 
     /// Many files of one directory. By Tremove, which every server has in every dialect.
     fn rm_items(&mut self, dir: Fid, path: &[u8], mut items: Vec<Item>) -> anyhow::Result<()> {
-        self.walk_all(&mut items, dir, true)?;
-        self.step(&mut items, |_, item| Some(Message::Tremove { fid: item.fid()? }), |_, _| Ok(Step::Done))?;
+        self.walk_all(&mut items, dir, To::Name)?;
+        self.step(&mut items, |_, item| Some(Message::Tremove { fid: item.fid()? }), |_| Step::Done)?;
         // remove(9P): the fid is gone even if the file is not.
         for fid in items.iter_mut().filter_map(|item| item.fid.take()) {
             self.client.free_fid(fid);
         }
-        self.report_all(&mut items, |item| shown(&join(path, &item.name)));
+        self.report_all(&mut items, path, None);
         Ok(())
     }
 
@@ -196,7 +178,7 @@ impl Run {
         let dialect = self.client.dialect();
         let in_range = |time: Time| (0..i64::from(u32::MAX)).contains(&time.sec);
         if dialect != Dialect::L && !time.is_none_or(in_range) {
-            anyhow::bail!("{} has times from 1970 to 2106", dialect.name());
+            anyhow::bail!("{}: {} has times from 1970 to 2106", self.place, dialect.name());
         }
         let set = Some(time.map_or(SetTime::Now, SetTime::To));
         let change = Change { atime: set, mtime: set, ..Change::default() };
@@ -258,19 +240,5 @@ impl Run {
             self.go_on(shown(path), synced)?;
         }
         Ok(())
-    }
-}
-
-/// A fid open for writing, and where the end is. A new file, unless something is to be appended.
-fn open_for_writing(client: &mut Client, append: bool, path: &[u8]) -> Result<(Fid, u64), Error> {
-    let (parent, name) = split(path);
-    let access = if append { Access::Append } else { Access::Truncate };
-    let fid = client.with(parent, |client, dir| client.create(dir, name, 0o644, access))?;
-    if !append {
-        return Ok((fid, 0));
-    }
-    match client.stat(fid) {
-        Ok(attr) => Ok((fid, attr.size)),
-        failed => client.clunk_after(fid, failed.map(|_| (fid, 0))),
     }
 }

@@ -13,9 +13,13 @@ use std::time::Duration;
 
 /// Files of a 9P server from the command line.
 #[derive(Debug, Parser)]
-#[command(name = "r9", version)]
+#[command(
+    name = "r9",
+    version,
+    after_help = "`r9 help COMMAND` says more. Exit codes: 0; 1 if anything has failed; 2 for a wrong command line; 141 if the reader of the output has gone."
+)]
 pub(crate) struct Flags {
-    /// The server: tcp:HOST:PORT or unix:PATH; default: where ring9 of this user listens
+    /// The server: tcp:HOST:PORT or unix:PATH [env: RING9_ADDR] [default: where ring9 of this user listens]
     #[arg(long, value_name = "ADDR")]
     pub(crate) addr: Option<Address>,
     /// The tree to attach to
@@ -90,7 +94,14 @@ pub(crate) enum Command {
         interval: Duration,
         path: OsString,
     },
-    /// Copy local files to the server; owners are not kept
+    /// Copy local files to the server
+    ///
+    /// Each file is written aside, as `.NAME.r9-XXXXXX` in its directory, and takes its name when it is complete, with the permissions and the time of the source. A
+    /// copy that is interrupted leaves the old file or the new one, and removes what it wrote aside; one that is killed (SIGKILL) may leave that.
+    ///
+    /// The new file belongs to the user of r9, or in 9P2000.L to the owner and group of the file that it replaces, if the server permits that. Other hard links keep
+    /// the old file. A read-only file is replaced, and so is a symbolic link itself; a directory, a pipe, a socket or a device is not. In 9P2000, and with servers of
+    /// 9P2000.u that do not replace names, the old file is removed just before.
     Put {
         /// Whole directories: DEST becomes the copy of the source
         #[arg(short)]
@@ -98,22 +109,35 @@ pub(crate) enum Command {
         /// Pass over links and special files without a word where the dialect has none
         #[arg(long)]
         skip_special: bool,
+        #[command(flatten)]
+        how: How,
         #[arg(required = true)]
         sources: Vec<PathBuf>,
         dest: OsString,
     },
-    /// Copy files of the server, to their ends, whatever length they show; owners are not kept
+    /// Copy files of the server, to their ends, whatever length they show
     ///
-    /// Permissions are, and special files: take those of a server that you do not trust as an ordinary user.
+    /// Each file is written aside, as `.NAME.r9-XXXXXX` in its directory, and takes its name when it is complete, with the permissions and the time of the source. A
+    /// copy that is interrupted leaves the old file or the new one, and removes what it wrote aside; one that is killed (SIGKILL) may leave that. The copy is not
+    /// synced to disk (sync(1) does that).
+    ///
+    /// Owners are not kept. Permissions are, and special files: take those of a server that you do not trust as an ordinary user. Other hard links keep the old
+    /// file. A link that DEST names is followed, links in a tree are replaced.
     Get {
         /// Whole directories: DEST becomes the copy of the source
         #[arg(short)]
         recursive: bool,
+        #[command(flatten)]
+        how: How,
         #[arg(required = true)]
         sources: Vec<OsString>,
         dest: PathBuf,
     },
     /// Write standard input to a file
+    ///
+    /// It is written aside, as `.NAME.r9-XXXXXX` in the directory, and takes the name at the end of the input, with the permissions of the file that it replaces, or
+    /// else 0644; owner and hard links are as in `put`. It goes straight into the file with --append or --in-place, and where the directory takes no new file
+    /// or the file is not an ordinary one (control files, append-only files).
     Write {
         /// Behind what is there, instead of in its place
         ///
@@ -121,6 +145,8 @@ pub(crate) enum Command {
         /// together. Plain 9P2000 can say that of a file (append-only, DMAPPEND) and not of an open: two who append to another file may overwrite each other.
         #[arg(long)]
         append: bool,
+        #[command(flatten)]
+        how: How,
         path: OsString,
     },
     /// Remove files
@@ -227,6 +253,20 @@ pub(crate) enum Command {
     },
 }
 
+/// How files are copied, and what is said of it.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct How {
+    /// Write into the file that is there: it keeps its owner and its hard links, and others see it change
+    #[arg(long)]
+    pub(crate) in_place: bool,
+    /// No progress and no summary, which a terminal gets otherwise
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// A line on stderr for each file once it is complete, and a summary at the end
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
 /// What to do with extended attributes. Names begin with `user.`, `trusted.` or `security.`
 #[derive(Debug, Subcommand)]
 pub(crate) enum XattrCommand {
@@ -266,6 +306,11 @@ impl FromStr for Bytes {
 }
 
 impl Command {
+    /// It makes files as complete ones, or not at all.
+    pub(crate) fn is_copy(&self) -> bool {
+        matches!(self, Command::Put { .. } | Command::Get { .. } | Command::Write { .. })
+    }
+
     /// As it is typed.
     pub(crate) fn name(&self) -> &'static str {
         match self {

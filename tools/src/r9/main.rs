@@ -1,50 +1,78 @@
 //! `r9`: files of a 9P server from the command line.
 //!
+//! - `connect`: the way to the server.
 //! - `batch`: one request for each of many files at a time.
-//! - `put`, `get`: copies, there and back.
+//! - `put`, `sent`, `get`, `write`: copies, there and back; `here`: directories of this machine.
+//! - `tally`, `signals`: what a copy has done, and what ends it early.
 //! - `view`, `tail`: what is there.
 //! - `pour`: reading to the end of a file.
 //! - `change`: everything that changes single files.
 //! - `attached`: extended attributes and locks.
+//! - `say`: what is said on stderr.
 //!
 //! Must not know: which server it is.
 
 mod attached;
 mod batch;
 mod change;
+mod connect;
 mod flags;
 mod get;
+mod here;
 mod pour;
 mod put;
+mod say;
+mod sent;
+mod signals;
 mod tail;
+mod tally;
 mod view;
+mod write;
 
-use anyhow::{Context, anyhow, bail};
-use flags::{Command, Flags};
-use indicatif::{ProgressBar, ProgressStyle};
-use ring9::client::{Address, Attr, Client, Error, Transport};
+use flags::{Command, Flags, How};
+use ring9::client::{Attr, Client, Error};
 use ring9::fs::Error as Errno;
+use say::{StdoutError, Why, say, shown};
 use std::fmt::Display;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
+use tally::Tally;
 
 /// Directories in each other that are gone into. Nothing else ends a server's tree that contains itself.
-const DEPTH_MAX: usize = 1000;
+const DEPTH_MAX: usize = 4096;
+/// How long requests in flight have after a signal. Then the connection is given up, and what was made is removed over another one.
+const GRACE: Duration = Duration::from_secs(3);
+/// The exit code of a process whose reader has gone, as a shell tells it: 128 and SIGPIPE.
+const READER_GONE: u8 = 141;
 
 /// One run of the command: the connection, and whether anything has failed so far.
 struct Run {
     client: Client,
-    command: &'static str,
+    /// The server and its tree, in messages.
+    place: String,
     failed: bool,
-    progress: ProgressBar,
+    tally: Tally,
+    /// A directory of the server, and temporary names in it.
+    aside: (Vec<u8>, Vec<Vec<u8>>),
 }
 
 impl Run {
-    /// Says what went wrong with which file; the others go on.
-    fn report(&mut self, path: impl Display, error: impl Display) {
+    /// Says what went wrong with which file of the server; the others go on.
+    fn report(&mut self, path: impl Display, why: impl Why) {
+        let line = format!("{}: {path}: {}", self.place, why.why());
+        self.report_line(line);
+    }
+
+    /// The same of a file of this machine.
+    fn report_here(&mut self, path: impl Display, why: impl Why) {
+        self.report_line(format!("{path}: {}", why.why()));
+    }
+
+    fn report_line(&mut self, line: String) {
         self.failed = true;
-        let line = format!("r9: {}: {path}: {error}", self.command);
-        self.progress.suspend(|| eprintln!("{line}"));
+        self.tally.failed += 1;
+        self.tally.say(line);
     }
 
     /// A refusal is reported and passed over; a broken connection ends the run.
@@ -55,18 +83,16 @@ impl Run {
                 self.report(path, error);
                 Ok(None)
             }
-            Err(error) => bail!("{path}: {error}"),
+            Err(error) => Err(anyhow::Error::from(error).context(path.to_string())),
         }
     }
 
-    /// Whether a directory is so far below `top` that one may doubt whether there is an end; it says so.
-    fn is_too_deep(&mut self, top: &[u8], path: &[u8]) -> bool {
-        let names = |path: &[u8]| path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).count();
-        let is_too_deep = names(path) > names(top) + DEPTH_MAX;
-        if is_too_deep {
-            self.report(shown(top), format_args!("goes on below more than {DEPTH_MAX} directories"));
+    /// Whether a directory is so far below the `top` that one may doubt whether there is an end; it says so.
+    fn is_too_deep(&mut self, top: &[u8], depth: usize) -> bool {
+        if depth > DEPTH_MAX {
+            self.report(shown(top), format!("goes on below more than {DEPTH_MAX} directories"));
         }
-        is_too_deep
+        depth > DEPTH_MAX
     }
 
     /// The attributes of what a path names, `None` if it names nothing.
@@ -74,24 +100,54 @@ impl Run {
         match self.client.with(path, Client::stat) {
             Ok(attr) => Ok(Some(attr)),
             Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
-            Err(error) => bail!("{}: {error}", shown(path)),
+            Err(error) => Err(anyhow::Error::from(error).context(shown(path))),
         }
     }
 
-    /// A line on stderr, if that is a terminal: bytes of data copied so far.
-    fn show_progress(&mut self) {
-        let template = "{spinner} {binary_bytes} ({binary_bytes_per_sec})  {msg}  {elapsed}";
-        let style = ProgressStyle::with_template(template).expect("a constant template");
-        self.progress = ProgressBar::new_spinner().with_style(style);
-        self.progress.enable_steady_tick(Duration::from_millis(200));
+    /// Signals end what is under way from here on, and not the process. The server may have `grace` to answer what it was asked.
+    fn start_copy(&mut self, how: &How, grace: Duration) -> anyhow::Result<std::sync::Arc<ring9::client::Interrupt>> {
+        let interrupt = signals::catch()?;
+        self.client.transport().end_on(interrupt.clone(), grace);
+        self.tally.start(how);
+        Ok(interrupt)
     }
-}
 
-/// Bytes of a name as a person can read them.
-fn shown(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => bytes.escape_ascii().to_string(),
+    /// Removes what is there under temporary names, over a new connection if this one has failed, and says what is left.
+    fn remove_aside(&mut self, flags: &Flags, is_connected: bool) {
+        let (path, names) = std::mem::take(&mut self.aside);
+        if names.is_empty() {
+            return;
+        }
+        let is_connected = is_connected || connect::connect(flags).map(|(client, _)| self.client = client).is_ok();
+        let dir = if is_connected { self.client.walk(Client::ROOT, &path).ok() } else { None };
+        for name in names {
+            let removed = dir.map(|dir| self.client.remove(dir, &name, false));
+            let is_gone = match &removed {
+                Some(Err(error)) => error.errno() == Some(Errno::ENOENT),
+                Some(Ok(())) => true,
+                None => false,
+            };
+            if !is_gone {
+                let line = format!("{}: {}: may be left, and can be removed", self.place, shown(&join(&path, &name)));
+                self.tally.say(line);
+            }
+        }
+    }
+
+    /// Says why the run ends here.
+    fn say_end(&self, error: &anyhow::Error) {
+        match error.downcast_ref::<Error>() {
+            Some(_) if signals::came().is_some() => {}
+            // It may have the path as its context.
+            Some(cause) if error.chain().count() > 1 => {
+                self.tally.say(format!("{}: {error}: {}", self.place, cause.why()))
+            }
+            Some(cause) => self.tally.say(format!("{}: {}", self.place, cause.why())),
+            None => self.tally.say(format!("{error:#}")),
+        }
+        if let Some(signal) = signals::came() {
+            self.tally.say(format!("{signal}: ends here"));
+        }
     }
 }
 
@@ -111,107 +167,84 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     [&path[..end], b"/", name].concat()
 }
 
-/// What went wrong, and where.
-fn unreached(address: &Address, error: Error) -> anyhow::Error {
-    match error {
-        Error::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            anyhow!("cannot reach {address}: {error}; this user may not use that socket, or not enter its folder")
+impl Run {
+    fn command(&mut self, command: &Command) -> anyhow::Result<Option<ExitCode>> {
+        match command {
+            Command::Ls { long, paths } => self.ls(*long, paths)?,
+            Command::Tree { path } => self.tree(path)?,
+            Command::Cat { paths } => self.cat(paths)?,
+            Command::Tail { lines, follow, interval, path } => self.tail(*lines, follow.then_some(*interval), path)?,
+            Command::Put { recursive, skip_special, how, sources, dest } => {
+                self.start_copy(how, GRACE)?;
+                self.put(*recursive, (*skip_special, how.in_place), sources, dest)?;
+            }
+            Command::Get { recursive, how, sources, dest } => {
+                // The server has nothing that would have to be removed.
+                self.start_copy(how, Duration::ZERO)?;
+                self.get(*recursive, how.in_place, sources, dest)?;
+            }
+            Command::Write { append, how, path } => {
+                let interrupt = self.start_copy(how, GRACE)?;
+                self.write(*append, how.in_place, path, &interrupt)?;
+            }
+            Command::Rm { recursive, paths } => self.rm(*recursive, paths)?,
+            Command::Mkdir { parents, paths } => self.mkdir(*parents, paths)?,
+            Command::Mv { from, to } => self.mv(from, to)?,
+            Command::Ln { symbolic, target, path } => self.ln(*symbolic, target, path)?,
+            Command::Mknod { mode, path, kind, major, minor } => {
+                let permissions = mode.map(|mode| mode.0);
+                self.mknod(path, kind.kind(), (major.unwrap_or(0), minor.unwrap_or(0)), permissions)?;
+            }
+            Command::Touch { time, paths } => self.touch(time.map(|stamp| stamp.0), paths)?,
+            Command::Stat { paths } => self.stat(paths)?,
+            Command::Chmod { mode, paths } => self.chmod(mode.0, paths)?,
+            Command::Chown { owner, paths } => self.chown(owner, paths)?,
+            Command::Fsync { paths } => self.fsync(paths)?,
+            Command::Df => self.df()?,
+            Command::Xattr { command } => self.xattr(command)?,
+            Command::Lock { shared, nonblock, bytes, path, command } => {
+                return Ok(Some(self.lock(*shared, *nonblock, bytes, path, command)?.into()));
+            }
         }
-        Error::Io(error) => anyhow!(
-            "cannot reach {address} (is the server running? `ring9` prints its address; --addr takes it): {error}"
-        ),
-        error => anyhow!("{address}: {error}"),
+        Ok(None)
     }
 }
 
-fn connect(flags: &Flags) -> anyhow::Result<Client> {
-    let uid = nix::unistd::geteuid().as_raw();
-    let name = match &flags.uname {
-        Some(name) => name.clone(),
-        None => match nix::unistd::User::from_uid(uid.into()) {
-            Ok(Some(user)) => user.name,
-            _ => uid.to_string(),
-        },
+fn run(flags: &Flags) -> ExitCode {
+    let (client, place) = match connect::connect(flags) {
+        Ok(connected) => connected,
+        Err(error) => {
+            say(format_args!("{error:#}"));
+            return ExitCode::FAILURE;
+        }
     };
-    // A name that is given goes without a number, so that the server looks it up.
-    let uid = if flags.uname.is_some() { !0 } else { uid };
-    let (dialect, msize, aname) = (flags.dialect.into(), flags.msize, flags.aname.as_str());
-    let (address, transport) = match &flags.addr {
-        Some(address) => (address.clone(), Transport::connect(address, dialect, msize)),
-        None => {
-            let address = Address::default_socket().context("no place for the default socket; use --addr")?;
-            let transport = Transport::connect_own(&address, dialect, msize);
-            (address, transport)
+    let mut run = Run { client, place, failed: false, tally: Tally::hidden(), aside: Default::default() };
+    let done = run.command(&flags.command);
+    match done {
+        Ok(Some(code)) => code,
+        Ok(None) => {
+            run.tally.end(flags.command.name());
+            if run.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
-    };
-    let transport = transport.map_err(|error| unreached(&address, error))?;
-    let mut client = Client::attach(transport, (&name, uid), aname).map_err(|error| match error.errno() {
-        Some(_) => anyhow!("{address}: attach to the tree {aname:?} as {name}: {error}{}", advice(aname, &error)),
-        None => unreached(&address, error),
-    })?;
-    if flags.uname.is_none() {
-        client.set_group(nix::unistd::getegid().as_raw());
-    }
-    Ok(client)
-}
-
-/// What to do about a refused attach.
-fn advice(aname: &str, error: &Error) -> &'static str {
-    match error.errno() {
-        Some(Errno::ENOENT) => "; ring9 has the trees \"\", \"dev\" and \"ctl\" (--aname)",
-        Some(Errno::EPERM) if aname == "ctl" => "; ctl is for root and the server's own user, over a unix socket",
-        Some(Errno::EPERM) => "; a unix socket takes nobody but the user at its other end (--uname)",
-        _ => "",
-    }
-}
-
-fn run(flags: Flags) -> anyhow::Result<ExitCode> {
-    let client = connect(&flags)?;
-    let mut run = Run { client, command: flags.command.name(), failed: false, progress: ProgressBar::hidden() };
-    match flags.command {
-        Command::Ls { long, paths } => run.ls(long, &paths)?,
-        Command::Tree { path } => run.tree(&path)?,
-        Command::Cat { paths } => run.cat(&paths)?,
-        Command::Tail { lines, follow, interval, path } => run.tail(lines, follow.then_some(interval), &path)?,
-        Command::Put { recursive, skip_special, sources, dest } => run.put(recursive, skip_special, &sources, &dest)?,
-        Command::Get { recursive, sources, dest } => run.get(recursive, &sources, &dest)?,
-        Command::Write { append, path } => run.write(append, &path)?,
-        Command::Rm { recursive, paths } => run.rm(recursive, &paths)?,
-        Command::Mkdir { parents, paths } => run.mkdir(parents, &paths)?,
-        Command::Mv { from, to } => run.mv(&from, &to)?,
-        Command::Ln { symbolic, target, path } => run.ln(symbolic, &target, &path)?,
-        Command::Mknod { mode, path, kind, major, minor } => {
-            run.mknod(&path, kind.kind(), (major.unwrap_or(0), minor.unwrap_or(0)), mode.map(|mode| mode.0))?;
-        }
-        Command::Touch { time, paths } => run.touch(time.map(|stamp| stamp.0), &paths)?,
-        Command::Stat { paths } => run.stat(&paths)?,
-        Command::Chmod { mode, paths } => run.chmod(mode.0, &paths)?,
-        Command::Chown { owner, paths } => run.chown(&owner, &paths)?,
-        Command::Fsync { paths } => run.fsync(&paths)?,
-        Command::Df => run.df()?,
-        Command::Xattr { command } => run.xattr(command)?,
-        Command::Lock { shared, nonblock, bytes, path, command } => {
-            return Ok(run.lock(shared, nonblock, &bytes, &path, &command)?.into());
+        // As a program ends that knows nothing of SIGPIPE (`r9 cat big | head`).
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(READER_GONE),
+        Err(error) => {
+            run.say_end(&error);
+            run.remove_aside(flags, matches!(error.downcast_ref::<Error>(), Some(Error::Interrupted)));
+            if flags.command.is_copy() {
+                run.tally.stop(flags.command.name());
+            }
+            signals::came().map_or(ExitCode::FAILURE, signals::die_of)
         }
     }
-    run.progress.finish_and_clear();
-    Ok(if run.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn main() -> ExitCode {
-    match run(Flags::of_process()) {
-        Ok(code) => code,
-        // Whoever reads has had enough (`r9 cat big | head`).
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("r9: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run(&Flags::of_process())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<StdoutError>().is_some_and(|error| error.0.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]
@@ -224,6 +257,5 @@ mod tests {
         assert_eq!(split(b"c//"), (&b""[..], &b"c"[..]));
         assert_eq!(split(b"/"), (&b""[..], &b""[..]));
         assert_eq!((join(b"/", b"a"), join(b"x/", b"a"), join(b"", b"a")), (b"/a".into(), b"x/a".into(), b"/a".into()));
-        assert_eq!((shown(b"a b"), shown(b"\xff\n")), ("a b".into(), "\\xff\\n".into()));
     }
 }

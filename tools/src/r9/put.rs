@@ -1,30 +1,49 @@
 //! The command put: files of this machine to the server.
 //!
-//! Small files are sent 64 at a time; a large file is sent alone, with many writes in flight. Holes
-//! are not sent. A directory gets its permissions and time once everything below it is there, so
-//! that a directory without write permission can be copied.
+//! A directory gets its permissions and time once everything below it is there, so that a directory
+//! without write permission can be copied. How the files of a directory are sent is in `sent`.
 
-use crate::batch::{BATCH, Item, SMALL_BYTES, Step};
-use crate::{Run, join, shown, split};
-use anyhow::bail;
-use nix::unistd::{Whence, lseek};
-use ring9::client::{Access, Attr, Client, Error};
-use ring9::fs::{Change, SetTime, Time, mode};
-use ring9::wire::{Dialect, Fid, Message};
-use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use crate::batch::{BATCH, Item};
+use crate::here::Here;
+use crate::say::shown;
+use crate::{Run, join, split};
+use anyhow::{Context, bail};
+use nix::fcntl::readlinkat;
+use nix::sys::stat::FileStat;
+use ring9::client::{Attr, Client};
+use ring9::fs::{Change, Error as Errno, SetTime, Time, mode};
+use ring9::wire::Fid;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes read at a time of a large file.
-const PART_BYTES: usize = 8 << 20;
+/// How the files of a copy are put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// Links and special files are passed over where the dialect has none.
+    pub(crate) skips: bool,
+    /// Into the files that are there.
+    pub(crate) in_place: bool,
+}
 
-/// A directory to be copied, or to be finished.
-enum Todo {
-    Enter(PathBuf, Vec<u8>, Attr),
-    Leave(PathBuf, Vec<u8>, Attr),
+/// A directory of the server that is being filled.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    pub(crate) fid: Fid,
+    pub(crate) path: Vec<u8>,
+    /// It was made by this run: nothing is in it that would be replaced.
+    pub(crate) is_new: bool,
+}
+
+/// A directory on the way down.
+struct Level {
+    dir: Dir,
+    attr: Attr,
+    /// Those in it that are still to be copied.
+    dirs: Vec<(OsString, Attr)>,
 }
 
 /// What the command line names is followed, as cp(1) does it; with `-r`, only if a directory is behind it.
@@ -33,314 +52,252 @@ fn metadata_of_named(source: &Path, recursive: bool) -> io::Result<Metadata> {
     if recursive && !behind.as_ref().is_ok_and(Metadata::is_dir) { fs::symlink_metadata(source) } else { behind }
 }
 
-/// At most this many bytes: a file may grow while it is read, a message may not.
-fn read_small(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut data = Vec::new();
-    File::open(path)?.take(bytes_max).read_to_end(&mut data)?;
-    Ok(data)
-}
-
-/// What the server shall show of a local file.
-fn attr_of(local: &Path, meta: &Metadata) -> Attr {
-    let target = if meta.is_symlink() { fs::read_link(local).unwrap_or_default() } else { PathBuf::new() };
-    let dev = meta.rdev();
+/// What the server shall show of a file of this machine.
+fn attr_of(mode: u32, size: u64, rdev: u64, (sec, nsec): (i64, i64), target: Option<OsString>) -> Attr {
     Attr {
-        mode: meta.mode(),
-        size: meta.size(),
-        rdev: (nix::sys::stat::major(dev) as u32, nix::sys::stat::minor(dev) as u32),
-        mtime: Time { sec: meta.mtime(), nsec: meta.mtime_nsec() as u32 },
-        target: target.as_os_str().as_bytes().to_vec(),
+        mode,
+        size,
+        rdev: (nix::sys::stat::major(rdev) as u32, nix::sys::stat::minor(rdev) as u32),
+        mtime: Time { sec, nsec: nsec as u32 },
+        target: target.unwrap_or_default().as_bytes().to_vec(),
         ..Attr::default()
     }
 }
 
+fn attr_of_named(source: &Path, meta: &Metadata) -> Attr {
+    let target = if meta.is_symlink() { fs::read_link(source).ok().map(PathBuf::into_os_string) } else { None };
+    attr_of(meta.mode(), meta.size(), meta.rdev(), (meta.mtime(), meta.mtime_nsec()), target)
+}
+
+fn attr_in(here: &Here, name: &OsStr, stat: &FileStat) -> Attr {
+    let is_link = stat.st_mode & mode::IFMT == mode::IFLNK;
+    let target = if is_link { readlinkat(here.fd(), name).ok() } else { None };
+    attr_of(stat.st_mode, stat.st_size as u64, stat.st_rdev, (stat.st_mtime, stat.st_mtime_nsec), target)
+}
+
 /// What a copy keeps.
-fn kept(attr: &Attr) -> Change<'static> {
+pub(crate) fn kept(attr: &Attr) -> Change<'static> {
     Change { mode: Some(attr.mode & mode::PERM), mtime: Some(SetTime::To(attr.mtime)), ..Change::default() }
 }
 
 impl Run {
-    pub(crate) fn put(&mut self, recursive: bool, skip: bool, sources: &[PathBuf], dest: &OsStr) -> anyhow::Result<()> {
-        self.show_progress();
+    pub(crate) fn put(
+        &mut self,
+        recursive: bool,
+        (skips, in_place): (bool, bool),
+        sources: &[PathBuf],
+        dest: &OsStr,
+    ) -> anyhow::Result<()> {
+        let way = Way { skips, in_place };
         let dest = dest.as_bytes();
         let dest_is_dir = self.stat_if_there(dest)?.is_some_and(|attr| attr.is_dir());
         if sources.len() > 1 && !dest_is_dir {
-            bail!("{}: several files need a directory to go to", shown(dest));
+            bail!("{}: {}: several files need a directory to go to", self.place, shown(dest));
+        }
+        if self.tally.is_shown() {
+            let bytes = sources.iter().map(|source| bytes_of(source, recursive)).sum();
+            self.tally.expect(bytes);
         }
         for source in sources {
             let meta = match metadata_of_named(source, recursive) {
                 Ok(meta) => meta,
                 Err(error) => {
-                    self.report(source.display(), error);
+                    self.report_here(source.display(), error);
                     continue;
                 }
             };
+            let attr = attr_of_named(source, &meta);
             if meta.is_dir() && recursive && sources.len() == 1 {
-                self.put_tree(source, dest, attr_of(source, &meta), skip)?;
+                self.put_tree(source, dest, attr, way)?;
                 continue;
             }
             let Some(name) = source.file_name() else {
-                self.report(source.display(), "has no name that it could get");
+                self.report_here(source.display(), "has no name that it could get");
                 continue;
             };
             let to = if dest_is_dir { join(dest, name.as_bytes()) } else { dest.to_vec() };
             if meta.is_dir() && recursive {
-                self.put_tree(source, &to, attr_of(source, &meta), skip)?;
+                self.put_tree(source, &to, attr, way)?;
             } else if meta.is_dir() {
-                self.report(source.display(), "is a directory (-r copies it)");
+                self.report_here(source.display(), "is a directory (-r copies it)");
             } else {
-                let (parent, name) = split(&to);
-                let walked = self.client.walk(Client::ROOT, parent);
-                let Some(dir) = self.go_on(shown(parent), walked)? else { continue };
-                let item = Item {
-                    local: source.clone(),
-                    name: name.to_vec(),
-                    attr: attr_of(source, &meta),
-                    ..Item::default()
-                };
-                self.put_items(dir, parent, vec![item], skip)?;
-                self.client.clunk(dir)?;
+                self.put_one(source, name, &to, attr, way)?;
             }
         }
         Ok(())
     }
 
-    fn put_tree(&mut self, source: &Path, dest: &[u8], attr: Attr, skip: bool) -> anyhow::Result<()> {
-        let mut todo = vec![Todo::Enter(source.to_owned(), dest.to_vec(), attr)];
-        while let Some(step) = todo.pop() {
-            match step {
-                Todo::Enter(local, remote, attr) => self.put_dir(&local, &remote, attr, skip, &mut todo)?,
-                Todo::Leave(local, remote, attr) => {
-                    let set = self.client.with(&remote, |client, fid| client.set(fid, &kept(&attr), &attr));
-                    self.go_on(local.display(), set)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn put_dir(
-        &mut self,
-        local: &Path,
-        remote: &[u8],
-        attr: Attr,
-        skip: bool,
-        todo: &mut Vec<Todo>,
-    ) -> anyhow::Result<()> {
-        let Some(dir) = self.dir_for_put(local, remote)? else { return Ok(()) };
-        todo.push(Todo::Leave(local.to_owned(), remote.to_vec(), attr));
-        let entries = match fs::read_dir(local) {
-            Ok(entries) => entries,
+    /// A file that the command line names.
+    fn put_one(&mut self, source: &Path, local: &OsStr, to: &[u8], attr: Attr, way: Way) -> anyhow::Result<()> {
+        let here = match Here::open(source.parent().unwrap_or(Path::new(""))) {
+            Ok(here) => here,
             Err(error) => {
-                self.report(local.display(), error);
-                self.client.clunk(dir)?;
+                self.report_here(source.display(), error);
                 return Ok(());
             }
         };
-        let mut items = Vec::new();
-        for entry in entries {
-            let found = entry.and_then(|entry| Ok((entry.path(), entry.file_name(), entry.metadata()?)));
-            let (path, name, meta) = match found {
-                Ok(found) => found,
+        let (parent, name) = split(to);
+        let walked = self.client.walk(Client::ROOT, parent);
+        let Some(fid) = self.go_on(shown(to), walked)? else { return Ok(()) };
+        let item = Item { local: local.to_owned(), is_named: true, name: name.to_vec(), attr, ..Item::default() };
+        let dir = Dir { fid, path: parent.to_vec(), is_new: false };
+        self.put_items(&dir, &here, vec![item], way)?;
+        self.client.clunk(fid)?;
+        Ok(())
+    }
+
+    fn put_tree(&mut self, source: &Path, dest: &[u8], attr: Attr, way: Way) -> anyhow::Result<()> {
+        let mut here = match Here::open(source) {
+            Ok(here) => here,
+            Err(error) => {
+                self.report_here(source.display(), error);
+                return Ok(());
+            }
+        };
+        let (parent, name) = split(dest);
+        let walked = self.client.walk(Client::ROOT, parent);
+        let Some(above) = self.go_on(shown(dest), walked)? else { return Ok(()) };
+        let made = self.dir_for_put(above, dest.to_vec(), name)?;
+        self.client.clunk(above)?;
+        let Some(dir) = made else { return Ok(()) };
+        let dirs = self.put_files_of(&dir, &here, way)?;
+        let mut levels = vec![Level { dir, attr, dirs }];
+        while let Some(level) = levels.last_mut() {
+            let above = level.dir.fid;
+            let Some((name, attr)) = level.dirs.pop() else {
+                let done = levels.pop().expect("it is the last one");
+                if !levels.is_empty() {
+                    here.leave().with_context(|| here.place(OsStr::new("")))?;
+                }
+                let set = self.client.set(done.dir.fid, &kept(&done.attr), &done.attr);
+                let set = self.client.clunk_after(done.dir.fid, set);
+                self.go_on(shown(&done.dir.path), set)?;
+                self.tally.dirs_open = levels.len();
+                continue;
+            };
+            let path = join(&level.dir.path, name.as_bytes());
+            if let Err(error) = here.enter(&name) {
+                self.report_here(here.place(&name), error);
+                continue;
+            }
+            match self.dir_for_put(above, path, name.as_bytes())? {
+                Some(dir) => {
+                    let dirs = self.put_files_of(&dir, &here, way)?;
+                    levels.push(Level { dir, attr, dirs });
+                    self.tally.dirs_open = levels.len();
+                }
+                None => {
+                    here.leave().with_context(|| here.place(OsStr::new("")))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory of this name: the one that is there, or a new one. An empty name is that of `above` itself.
+    fn dir_for_put(&mut self, above: Fid, path: Vec<u8>, name: &[u8]) -> anyhow::Result<Option<Dir>> {
+        let mut is_new = false;
+        if !name.is_empty() {
+            match self.client.mkdir(above, name, 0o700) {
+                Ok(()) => is_new = true,
+                Err(error) if error.errno() == Some(Errno::EEXIST) => {}
+                failed => {
+                    self.go_on(shown(&path), failed)?;
+                    return Ok(None);
+                }
+            }
+        }
+        let walked = self.client.walk(above, name);
+        let Some(fid) = self.go_on(shown(&path), walked)? else { return Ok(None) };
+        if !is_new {
+            let found = self.client.stat(fid);
+            let found = if found.is_err() { self.client.clunk_after(fid, found) } else { found };
+            let Some(attr) = self.go_on(shown(&path), found)? else { return Ok(None) };
+            if !attr.is_dir() {
+                self.client.clunk(fid)?;
+                self.report(shown(&path), Errno::ENOTDIR);
+                return Ok(None);
+            }
+            if attr.mode & 0o700 != 0o700 {
+                // It is to be filled, and gets other permissions then. If this is refused, so is the first file.
+                let opened = Change { mode: Some(attr.mode & mode::PERM | 0o700), ..Change::default() };
+                match self.client.set(fid, &opened, &attr) {
+                    Err(error) if !error.is_refusal() => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(Some(Dir { fid, path, is_new }))
+    }
+
+    /// The files of a directory; the directories in it.
+    fn put_files_of(&mut self, dir: &Dir, here: &Here, way: Way) -> anyhow::Result<Vec<(OsString, Attr)>> {
+        let names = here.names().unwrap_or_else(|error| {
+            self.report_here(here.place(OsStr::new("")), error);
+            Vec::new()
+        });
+        let (mut dirs, mut items) = (Vec::new(), Vec::new());
+        for local in names {
+            let attr = match here.stat(&local) {
+                Ok(stat) => attr_in(here, &local, &stat),
                 Err(error) => {
-                    self.report(local.display(), error);
+                    self.report_here(here.place(&local), error);
                     continue;
                 }
             };
-            let attr = attr_of(&path, &meta);
-            if meta.is_dir() {
-                todo.push(Todo::Enter(path, join(remote, name.as_bytes()), attr));
+            if attr.is_dir() {
+                dirs.push((local, attr));
                 continue;
             }
-            items.push(Item { local: path, name: name.as_bytes().to_vec(), attr, ..Item::default() });
+            let name = local.as_bytes().to_vec();
+            items.push(Item { local, name, attr, ..Item::default() });
             if items.len() == BATCH {
-                self.put_items(dir, remote, std::mem::take(&mut items), skip)?;
+                self.put_items(dir, here, std::mem::take(&mut items), way)?;
             }
         }
-        self.put_items(dir, remote, items, skip)?;
-        self.client.clunk(dir)?;
-        Ok(())
-    }
-
-    /// The directory of this path: the one that is there, or a new one.
-    fn dir_for_put(&mut self, local: &Path, remote: &[u8]) -> anyhow::Result<Option<Fid>> {
-        let (parent, name) = split(remote);
-        if !name.is_empty() {
-            let walked = self.client.walk(Client::ROOT, parent);
-            let Some(above) = self.go_on(local.display(), walked)? else { return Ok(None) };
-            let made = self.client.mkdir(above, name, 0o700);
-            self.client.clunk(above)?;
-            match made {
-                // What is there is filled; if it is no directory, the first file in it says so.
-                Err(error) if error.errno() != Some(ring9::fs::Error::EEXIST) => {
-                    self.go_on::<()>(local.display(), Err(error))?;
-                    return Ok(None);
-                }
-                _ => {}
-            }
-        }
-        let walked = self.client.walk(Client::ROOT, remote);
-        self.go_on(local.display(), walked)
-    }
-
-    /// Files of one directory, all steps.
-    fn put_items(&mut self, dir: Fid, remote: &[u8], items: Vec<Item>, skip: bool) -> anyhow::Result<()> {
-        let (mut files, mut others): (Vec<Item>, Vec<Item>) =
-            items.into_iter().partition(|item| item.attr.kind() == mode::IFREG);
-        if !others.is_empty() {
-            self.put_others(dir, &mut others, skip)?;
-        }
-        let small_bytes_max = SMALL_BYTES.min(self.client.chunk().into());
-        for item in &mut files {
-            item.large = item.attr.size > small_bytes_max;
-            if !item.large {
-                match read_small(&item.local, small_bytes_max) {
-                    Ok(data) => item.data = data,
-                    Err(error) => item.error = Some(error.to_string()),
-                }
-            }
-        }
-        self.walk_all(&mut files, dir, false)?;
-        self.step(
-            &mut files,
-            |client, item| Some(client.create_message(item.fid()?, &item.name, 0o600, Access::Truncate)),
-            |_, _| Ok(Step::Done),
-        )?;
-        self.create_again(dir, &mut files)?;
-        self.step(
-            &mut files,
-            |_, item| {
-                let data = ring9::wire::Data::Here(&item.data);
-                (!item.data.is_empty()).then_some(Message::Twrite { fid: item.fid()?, offset: 0, data })
-            },
-            |_, reply| match reply {
-                Message::Rwrite { count } => Ok(Step::Written(*count as usize)),
-                _ => Ok(Step::Done),
-            },
-        )?;
-        for item in &mut files {
-            let Some(fid) = item.fid() else { continue };
-            item.error = match item.data.get(item.written..) {
-                _ if item.large => self.put_large(fid, item)?,
-                // A server may take a part, and says with the next one why.
-                Some(rest) if !rest.is_empty() => text_of_refusal(self.client.write(fid, item.written as u64, rest))?,
-                _ => None,
-            };
-        }
-        let sent = files.iter().filter(|item| item.error.is_none()).map(|item| item.data.len() as u64);
-        self.progress.inc(sent.sum());
-        self.step(
-            &mut files,
-            |client, item| Some(client.set_message(item.fid()?, &kept(&item.attr), &item.attr)),
-            |_, _| Ok(Step::Done),
-        )?;
-        self.clunk_all(&mut files)?;
-        files.append(&mut others);
-        self.report_all(&mut files, |item| format!("{} -> {}", item.local.display(), shown(&join(remote, &item.name))));
-        Ok(())
-    }
-
-    /// What could not be created may be there already; the older dialects say so by an error.
-    fn create_again(&mut self, dir: Fid, files: &mut [Item]) -> anyhow::Result<()> {
-        for item in files.iter_mut().filter(|item| item.error.is_some()) {
-            let Some(fid) = item.fid.take() else { continue };
-            self.client.clunk(fid)?;
-            match self.client.create(dir, &item.name, 0o600, Access::Truncate) {
-                Ok(fid) => (item.fid, item.error) = (Some(fid), None),
-                Err(error) if error.is_refusal() => item.error = Some(error.to_string()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// The data of a large file, without its holes. Its own errors are text; those of the connection end everything.
-    fn put_large(&mut self, fid: Fid, item: &Item) -> anyhow::Result<Option<String>> {
-        let file = match File::open(&item.local) {
-            Ok(file) => file,
-            Err(error) => return Ok(Some(error.to_string())),
-        };
-        self.progress.set_message(shown(item.local.as_os_str().as_bytes()));
-        let size = match file.metadata() {
-            Ok(meta) => meta.len() as i64,
-            Err(error) => return Ok(Some(error.to_string())),
-        };
-        let mut buffer = Vec::new();
-        let (mut at, mut written) = (0, 0);
-        // A file system that knows no holes shows one run of data. Behind the last one there is none: ENXIO.
-        while let Ok(start) = lseek(&file, at, Whence::SeekData) {
-            let end = lseek(&file, start, Whence::SeekHole).unwrap_or(size).min(size);
-            if start >= end {
-                break;
-            }
-            at = start;
-            while at < end {
-                buffer.resize(PART_BYTES.min((end - at) as usize), 0);
-                let n = match file.read_at(&mut buffer, at as u64) {
-                    Ok(0) => return Ok(Some("the file became shorter while it was read".into())),
-                    Ok(n) => n,
-                    Err(error) => return Ok(Some(error.to_string())),
-                };
-                let refused = text_of_refusal(self.client.write(fid, at as u64, &buffer[..n]))?;
-                if refused.is_some() {
-                    return Ok(refused);
-                }
-                at += n as i64;
-                self.progress.inc(n as u64);
-            }
-            written = at;
-        }
-        if written == size {
-            return Ok(None);
-        }
-        // The hole at the end. By itself, since a server may check the length against permissions that another field of the same message has just taken away.
-        let change = Change { size: Some(size as u64), ..Change::default() };
-        text_of_refusal(self.client.set(fid, &change, &item.attr))
-    }
-
-    /// Links and special files, where the dialect has them.
-    fn put_others(&mut self, dir: Fid, others: &mut Vec<Item>, skip: bool) -> anyhow::Result<()> {
-        if self.client.dialect() == Dialect::P9 && skip {
-            others.clear();
-            return Ok(());
-        }
-        if self.client.dialect() == Dialect::L {
-            let gid = self.client.group();
-            self.step(
-                others,
-                |_, item| {
-                    let (major, minor) = item.attr.rdev;
-                    let (name, mode) = (item.name.as_slice(), item.attr.mode);
-                    Some(match mode & mode::IFMT {
-                        mode::IFLNK => Message::Tsymlink { fid: dir, name, target: &item.attr.target, gid },
-                        _ => Message::Tmknod { dfid: dir, name, mode, major, minor, gid },
-                    })
-                },
-                |_, _| Ok(Step::Done),
-            )?;
-        } else {
-            for item in others.iter_mut() {
-                item.error = text_of_refusal(self.client.make_special(dir, &item.name, &item.attr))?;
-            }
-        }
-        self.walk_all(others, dir, true)?;
-        self.step(
-            others,
-            |client, item| {
-                let mode = kept(&item.attr).mode.filter(|_| item.attr.kind() != mode::IFLNK);
-                Some(client.set_message(item.fid()?, &Change { mode, ..kept(&item.attr) }, &item.attr))
-            },
-            |_, _| Ok(Step::Done),
-        )?;
-        self.clunk_all(others)
+        self.put_items(dir, here, items, way)?;
+        Ok(dirs)
     }
 }
 
-/// A refusal is the file's matter; anything else ends the run.
-fn text_of_refusal<T>(result: Result<T, Error>) -> anyhow::Result<Option<String>> {
-    match result {
-        Ok(_) => Ok(None),
-        Err(error) if error.is_refusal() => Ok(Some(error.to_string())),
-        Err(error) => Err(error.into()),
+/// How many bytes are to be copied, for the progress line. What cannot be looked at is told when it is copied.
+fn bytes_of(source: &Path, recursive: bool) -> u64 {
+    match metadata_of_named(source, recursive) {
+        Ok(meta) if meta.is_file() => meta.len(),
+        Ok(meta) if meta.is_dir() && recursive => bytes_below(source).unwrap_or(0),
+        _ => 0,
     }
+}
+
+fn bytes_below(top: &Path) -> io::Result<u64> {
+    let mut here = Here::open(top)?;
+    let mut bytes = 0;
+    let mut look = |here: &Here| -> Vec<OsString> {
+        let mut dirs = Vec::new();
+        for name in here.names().unwrap_or_default() {
+            match here.stat(&name) {
+                Ok(stat) if stat.st_mode & mode::IFMT == mode::IFDIR => dirs.push(name),
+                Ok(stat) if stat.st_mode & mode::IFMT == mode::IFREG => bytes += stat.st_size as u64,
+                _ => {}
+            }
+        }
+        dirs
+    };
+    let mut levels = vec![look(&here)];
+    while let Some(dirs) = levels.last_mut() {
+        match dirs.pop() {
+            Some(name) => {
+                if here.enter(&name).is_ok() {
+                    levels.push(look(&here));
+                }
+            }
+            None => {
+                levels.pop();
+                if !levels.is_empty() {
+                    here.leave()?;
+                }
+            }
+        }
+    }
+    Ok(bytes)
 }

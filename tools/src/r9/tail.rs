@@ -1,7 +1,8 @@
 //! The command tail: the last lines of a file, and with -f what is added to it.
 
+use crate::Run;
 use crate::pour::pour;
-use crate::{Run, shown};
+use crate::say::{of_stdout, shown};
 use ring9::client::{Access, Client, Error};
 use ring9::fs::catalog::ENDLESS;
 use ring9::wire::Fid;
@@ -75,14 +76,14 @@ impl Run {
         loop {
             let poured = pour(&mut self.client, fid, at, 0, |_, bytes| out.write_all(bytes).and_then(|()| out.flush()));
             let Some(end) = self.go_on(shown(path), poured)? else { return Ok(()) };
-            at = end?;
+            at = end.map_err(of_stdout)?;
             let Some(interval) = interval else { break };
             std::thread::sleep(interval);
             let now = self.client.stat(fid);
             let Some(now) = self.go_on(shown(path), now)? else { return Ok(()) };
             // A length that never was true does not shrink.
             if now.size < at && now.size < size {
-                eprintln!("r9: tail: {}: it became shorter", shown(path));
+                self.tally.say(format_args!("{}: {}: it became shorter", self.place, shown(path)));
                 at = 0;
             }
             size = now.size;

@@ -1,8 +1,9 @@
 //! The commands that show files: ls, tree, cat, stat, df.
 
-use crate::batch::{BATCH, Item, Step};
+use crate::batch::{BATCH, Item, Step, To};
 use crate::pour::pour;
-use crate::{Run, join, shown};
+use crate::say::{of_stdout, print, shown};
+use crate::{Run, join, split};
 use ring9::client::{Access, Attr, Client, Error, Named};
 use ring9::fs::{Time, mode};
 use ring9::wire::Fid;
@@ -57,11 +58,11 @@ impl Run {
             let found = self.client.with(path, stat_and_target);
             let Some((attr, target)) = self.go_on(shown(path), found)? else { continue };
             if !attr.is_dir() {
-                show_line(&mut out, path, &attr, &target, long)?;
+                show_line(&mut out, path, &attr, &target, long).map_err(of_stdout)?;
                 continue;
             }
             if paths.len() > 1 {
-                writeln!(out, "{}:", shown(path))?;
+                writeln!(out, "{}:", shown(path)).map_err(of_stdout)?;
             }
             let walked = self.client.walk(Client::ROOT, path);
             let Some(dir) = self.go_on(shown(path), walked)? else { continue };
@@ -71,7 +72,7 @@ impl Run {
             self.show_names(&mut out, dir, path, &names, long)?;
             self.client.clunk(dir)?;
         }
-        Ok(out.flush()?)
+        out.flush().map_err(of_stdout)
     }
 
     fn show_names(
@@ -86,45 +87,68 @@ impl Run {
             let items = names.iter().map(|named| Item { name: named.name.clone(), ..Item::default() });
             let mut items: Vec<Item> = items.collect();
             if long {
-                self.walk_all(&mut items, dir, true)?;
+                self.walk_all(&mut items, dir, To::Name)?;
                 self.step(
                     &mut items,
                     |client, item| Some(client.stat_message(item.fid()?)),
-                    |_, reply| Ok(Step::Attr(Attr::of(reply))),
+                    |reply| Step::Attr(Attr::of(reply)),
                 )?;
                 self.readlink_all(&mut items)?;
                 self.clunk_all(&mut items)?;
             }
             for item in items.iter().filter(|item| item.error.is_none()) {
-                show_line(out, &item.name, &item.attr, &item.data, long)?;
+                show_line(out, &item.name, &item.attr, &item.data, long).map_err(of_stdout)?;
             }
-            self.report_all(&mut items, |item| shown(&join(path, &item.name)));
+            self.report_all(&mut items, path, None);
         }
         Ok(())
     }
 
     pub(crate) fn tree(&mut self, path: &OsStr) -> anyhow::Result<()> {
-        let is_terminal = io::stdout().is_terminal();
         let mut out = BufWriter::new(io::stdout().lock());
-        let top = path.as_bytes();
-        let mut todo = vec![(top.to_vec(), 0, top.to_vec(), true)];
-        while let Some((path, depth, name, is_dir)) = todo.pop() {
-            write!(out, "{:width$}", "", width = depth * 2)?;
-            put_name(&mut out, &name, is_terminal)?;
-            writeln!(out, "{}", if is_dir && depth > 0 { "/" } else { "" })?;
-            if !is_dir || self.is_too_deep(top, &path) {
+        self.tree_to(&mut out, path.as_bytes())?;
+        out.flush().map_err(of_stdout)
+    }
+
+    fn tree_to(&mut self, out: &mut impl Write, top: &[u8]) -> anyhow::Result<()> {
+        let is_terminal = io::stdout().is_terminal();
+        put_name(out, top, is_terminal).and_then(|()| out.write_all(b"\n")).map_err(of_stdout)?;
+        let walked = self.client.walk(Client::ROOT, top);
+        let Some(fid) = self.go_on(shown(top), walked)? else { return Ok(()) };
+        let mut path = top.to_vec();
+        let mut levels = vec![(fid, self.names_backwards(fid, &path)?)];
+        while let Some((fid, names)) = levels.last_mut() {
+            let fid = *fid;
+            let Some(Named { name, qid }) = names.pop() else {
+                self.client.clunk(fid)?;
+                levels.pop();
+                path.truncate(split(&path).0.len());
+                continue;
+            };
+            let depth = levels.len();
+            let is_dir = Named { name: Vec::new(), qid }.is_dir();
+            write!(out, "{:width$}", "", width = depth * 2)
+                .and_then(|()| put_name(out, &name, is_terminal))
+                .and_then(|()| out.write_all(if is_dir { b"/\n" } else { b"\n" }))
+                .map_err(of_stdout)?;
+            if !is_dir || self.is_too_deep(top, depth) {
                 continue;
             }
-            let listed = self.client.with(&path, Client::list);
-            let mut names = self.go_on(shown(&path), listed)?.unwrap_or_default();
-            names.sort_by(|a, b| b.name.cmp(&a.name));
-            todo.extend(names.into_iter().map(|named| {
-                let is_dir = named.is_dir();
-                (join(&path, &named.name), depth + 1, named.name, is_dir)
-            }));
+            let below = join(&path, &name);
+            let walked = self.client.walk(fid, &name);
+            let Some(fid) = self.go_on(shown(&below), walked)? else { continue };
+            path = below;
+            levels.push((fid, self.names_backwards(fid, &path)?));
         }
-        out.flush()?;
         Ok(())
+    }
+
+    /// The names of a directory, the first one last.
+    fn names_backwards(&mut self, dir: Fid, path: &[u8]) -> anyhow::Result<Vec<Named>> {
+        let listed = self.client.list(dir);
+        let mut names = self.go_on(shown(path), listed)?.unwrap_or_default();
+        names.sort_by(|a, b| b.name.cmp(&a.name));
+        Ok(names)
     }
 
     pub(crate) fn cat(&mut self, paths: &[OsString]) -> anyhow::Result<()> {
@@ -137,9 +161,9 @@ impl Run {
                 pour(client, fid, 0, size, |_, bytes| out.write_all(bytes))
             });
             // What came before an error is printed too.
-            out.flush()?;
+            out.flush().map_err(of_stdout)?;
             if let Some(printed) = self.go_on(shown(path), copied)? {
-                printed?;
+                printed.map_err(of_stdout)?;
             }
         }
         Ok(())
@@ -150,25 +174,7 @@ impl Run {
             let path = path.as_bytes();
             let found = self.client.with(path, stat_and_target);
             let Some((attr, target)) = self.go_on(shown(path), found)? else { continue };
-            let mut out = io::stdout().lock();
-            writeln!(out, "path    {}", shown(path))?;
-            writeln!(out, "mode    {} {:04o}", mode_text(attr.mode), attr.mode & mode::PERM)?;
-            writeln!(out, "links   {}", attr.nlink)?;
-            writeln!(out, "owner   {} {}", shown(attr.uid.as_bytes()), shown(attr.gid.as_bytes()))?;
-            writeln!(out, "size    {}", attr.size)?;
-            if attr.rdev != (0, 0) {
-                writeln!(out, "device  {} {}", attr.rdev.0, attr.rdev.1)?;
-            }
-            if !target.is_empty() {
-                writeln!(out, "target  {}", shown(&target))?;
-            }
-            for (name, time) in [("read", attr.atime), ("written", attr.mtime), ("changed", attr.ctime)] {
-                if time != Time::default() {
-                    writeln!(out, "{name:<7} {}.{:09} UTC", time_text(time), time.nsec)?;
-                }
-            }
-            let qid = attr.qid;
-            writeln!(out, "qid     type {:#04x} version {} path {}", qid.kind, qid.version, qid.path)?;
+            show_all(&mut io::stdout().lock(), path, &attr, &target).map_err(of_stdout)?;
         }
         Ok(())
     }
@@ -179,14 +185,41 @@ impl Run {
         let mib = |blocks: u64| (u128::from(blocks) * u128::from(fs.bsize)) >> 20;
         let used = fs.blocks - fs.bfree.min(fs.blocks);
         let percent = |part: u64, of: u64| (u128::from(part) * 100).checked_div(of.into()).unwrap_or(0);
-        let mut out = io::stdout().lock();
-        writeln!(out, "{:<6} {:>12} {:>12} {:>12} {:>5}", "", "all", "used", "free", "use%")?;
-        let (all, free) = (mib(fs.blocks), mib(fs.bfree));
-        writeln!(out, "{:<6} {all:>12} {:>12} {free:>12} {:>4}%", "MiB", mib(used), percent(used, fs.blocks))?;
         let files = fs.files - fs.ffree.min(fs.files);
-        writeln!(out, "{:<6} {:>12} {files:>12} {:>12} {:>4}%", "files", fs.files, fs.ffree, percent(files, fs.files))?;
-        Ok(())
+        let line = |name: &str, all: u128, used: u128, free: u128, percent: u128| {
+            format!("{name:<6} {all:>12} {used:>12} {free:>12} {percent:>4}%\n")
+        };
+        let head = format!("{:<6} {:>12} {:>12} {:>12} {:>5}\n", "", "all", "used", "free", "use%");
+        let blocks = (mib(fs.blocks), mib(used), mib(fs.bfree));
+        let space = line("MiB", blocks.0, blocks.1, blocks.2, percent(used, fs.blocks));
+        print(
+            (head + &space + &line("files", fs.files.into(), files.into(), fs.ffree.into(), percent(files, fs.files)))
+                .as_bytes(),
+        )
     }
+}
+
+/// Everything known of a file, a line for each thing.
+fn show_all(out: &mut impl Write, path: &[u8], attr: &Attr, target: &[u8]) -> io::Result<()> {
+    writeln!(out, "path    {}", shown(path))?;
+    writeln!(out, "mode    {} {:04o}", mode_text(attr.mode), attr.mode & mode::PERM)?;
+    writeln!(out, "links   {}", attr.nlink)?;
+    writeln!(out, "owner   {} {}", shown(attr.uid.as_bytes()), shown(attr.gid.as_bytes()))?;
+    writeln!(out, "size    {}", attr.size)?;
+    if attr.rdev != (0, 0) {
+        writeln!(out, "device  {} {}", attr.rdev.0, attr.rdev.1)?;
+    }
+    if !target.is_empty() {
+        writeln!(out, "target  {}", shown(target))?;
+    }
+    for (name, time) in [("read", attr.atime), ("written", attr.mtime), ("changed", attr.ctime)] {
+        if time != Time::default() {
+            writeln!(out, "{name:<7} {}.{:09} UTC", time_text(time), time.nsec)?;
+        }
+    }
+    let qid = attr.qid;
+    writeln!(out, "qid     type {:#04x} version {} path {}", qid.kind, qid.version, qid.path)?;
+    out.flush()
 }
 
 /// The attributes, and the target of a symbolic link.
