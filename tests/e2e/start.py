@@ -95,7 +95,7 @@ def main() -> int:
         warned = [line for line in err.splitlines() if "warn" in line and "--trust all" in line]
         check("everyone from anywhere as anyone is warned of", len(warned) == 1 and server.addresses[3] in warned[0], err)
 
-        refused("r9 without a server says so", 1, ["cannot reach", path], r9, "--addr", f"unix:{path}", "ls")
+        refused("r9 without a server says so", 1, ["cannot be reached", path], r9, "--addr", f"unix:{path}", "ls")
 
         server = Server(ring9, "--memory", "16MiB", "--listen", f"unix:{path}", "--trust", "squash", "--listen", "tcp:127.0.0.1:0", "--listen", "tcp:[::1]:0")
         check("the ready line has real addresses", len(server.addresses) == 3 and not any(a.endswith(":0") for a in server.addresses), server.addresses)
@@ -354,7 +354,7 @@ def main() -> int:
             # The folder is the user's, and the server is not: it was there before the folder was closed.
             os.chown(theirs, 65534, 65534)
             os.chmod(theirs, 0o700)
-            refused("r9 refuses a server of another user", 1, ["user 1234's", "cannot reach"], *plain, r9, "ls", env={"PATH": os.environ["PATH"], "TMPDIR": shared})
+            refused("r9 refuses a server of another user", 1, ["user 1234's", "cannot be reached"], *plain, r9, "ls", env={"PATH": os.environ["PATH"], "TMPDIR": shared})
             named = subprocess.run([*plain, r9, "--addr", foreign.addresses[0], "ls", "/"], capture_output=True, text=True)
             check("but not one that is named", (named.returncode, named.stdout, named.stderr) == (0, "", ""), named)
             foreign.end()

@@ -311,6 +311,16 @@ impl Command {
         matches!(self, Command::Put { .. } | Command::Get { .. } | Command::Write { .. })
     }
 
+    /// It shows something of the server on standard output.
+    pub(crate) fn prints(&self) -> bool {
+        match self {
+            Command::Ls { .. } | Command::Tree { .. } | Command::Cat { .. } | Command::Tail { .. } => true,
+            Command::Stat { .. } | Command::Df => true,
+            Command::Xattr { command } => matches!(command, XattrCommand::Ls { .. } | XattrCommand::Get { .. }),
+            _ => false,
+        }
+    }
+
     /// As it is typed.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -153,6 +153,7 @@ impl Run {
         };
         let walked = self.client.walk(Client::ROOT, source);
         let Some(fid) = self.go_on(shown(source), walked)? else { return Ok(()) };
+        self.tally.dirs_open = 1;
         let dirs = self.get_files_of(fid, source, &here, in_place)?;
         let mut levels = vec![Level { fid, path: source.to_vec(), attr, dirs }];
         loop {
@@ -187,6 +188,7 @@ impl Run {
                 self.client.clunk(fid)?;
                 continue;
             }
+            self.tally.dirs_open = depth + 1;
             let dirs = self.get_files_of(fid, &path, &here, in_place)?;
             levels.push(Level { fid, path, attr, dirs });
         }

@@ -8,13 +8,14 @@
 //! - `pour`: reading to the end of a file.
 //! - `change`: everything that changes single files.
 //! - `attached`: extended attributes and locks.
-//! - `say`: what is said on stderr.
+//! - `say`: what is said on stderr; `closed`: standard input and output that are not there.
 //!
 //! Must not know: which server it is.
 
 mod attached;
 mod batch;
 mod change;
+mod closed;
 mod connect;
 mod flags;
 mod get;
@@ -210,7 +211,20 @@ impl Run {
     }
 }
 
+/// Standard input or output is not there, and the command wants it.
+fn missing_stream(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Write { .. } if closed::stdin() => Some("standard input"),
+        command if command.prints() && closed::stdout() => Some("standard output"),
+        _ => None,
+    }
+}
+
 fn run(flags: &Flags) -> ExitCode {
+    if let Some(stream) = missing_stream(&flags.command) {
+        say(format_args!("{stream}: {}", Errno::EBADF.why()));
+        return ExitCode::FAILURE;
+    }
     let (client, place) = match connect::connect(flags) {
         Ok(connected) => connected,
         Err(error) => {

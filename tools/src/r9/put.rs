@@ -160,6 +160,7 @@ impl Run {
         let made = self.dir_for_put(above, dest.to_vec(), name)?;
         self.client.clunk(above)?;
         let Some(dir) = made else { return Ok(()) };
+        self.tally.dirs_open = 1;
         let dirs = self.put_files_of(&dir, &here, way)?;
         let mut levels = vec![Level { dir, attr, dirs }];
         while let Some(level) = levels.last_mut() {
@@ -182,9 +183,9 @@ impl Run {
             }
             match self.dir_for_put(above, path, name.as_bytes())? {
                 Some(dir) => {
+                    self.tally.dirs_open = levels.len() + 1;
                     let dirs = self.put_files_of(&dir, &here, way)?;
                     levels.push(Level { dir, attr, dirs });
-                    self.tally.dirs_open = levels.len();
                 }
                 None => {
                     here.leave().with_context(|| here.place(OsStr::new("")))?;

@@ -80,9 +80,13 @@ impl Why for Error {
 
 impl Why for io::Error {
     fn why(&self) -> String {
-        match self.raw_os_error() {
-            Some(number) => u16::try_from(number).map_or_else(|_| self.to_string(), |number| Errno(number).why()),
-            None => self.to_string(),
+        let Some(number) = self.raw_os_error() else { return self.to_string() };
+        let known = u16::try_from(number).map(Errno).ok().filter(|errno| errno.name().is_some());
+        match (known, nix::errno::Errno::from_raw(number)) {
+            (Some(errno), _) => errno.why(),
+            (None, nix::errno::Errno::UnknownErrno) => self.to_string(),
+            // This list is longer than that of what a server answers.
+            (None, errno) => format!("{} ({errno:?})", errno.desc()),
         }
     }
 }
