@@ -78,22 +78,4 @@ impl Client {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn temporary_names_are_names_and_differ() {
-        let made = temporary_name(b"notes.txt");
-        assert!(made.starts_with(b".notes.txt.r9-") && made.len() == 20, "{made:?}");
-        assert!(made[14..].iter().all(u8::is_ascii_alphanumeric), "{made:?}");
-        assert_ne!(made, temporary_name(b"notes.txt"));
-        assert_eq!(temporary_name(&[b'n'; 255]).len(), 255);
-        assert_eq!(temporary_name(&[b'n'; 244]).len(), 255);
-        // 254 bytes of two each: the cut is at 244, between two of them; with one byte in front, it is at 243.
-        assert_eq!(temporary_name("ü".repeat(127).as_bytes()).len(), 255);
-        let odd = temporary_name(format!("x{}", "ü".repeat(127)).as_bytes());
-        assert_eq!((odd.len(), std::str::from_utf8(&odd).is_ok()), (254, true));
-        // Bytes that are no characters are cut anywhere.
-        assert!(temporary_name(&[0x80; 255]).len() <= 255);
-    }
-}
+mod tests;
