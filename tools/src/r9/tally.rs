@@ -52,8 +52,9 @@ impl Tally {
         self.sums_up = is_terminal || how.verbose;
         self.says_each = how.verbose;
         if is_terminal {
-            let style =
-                ProgressStyle::with_template("{spinner} {binary_bytes} ({binary_bytes_per_sec})  {msg}  {elapsed}");
+            let style = ProgressStyle::with_template(
+                "{spinner} {binary_bytes} ({binary_bytes_per_sec})  {elapsed}  {wide_msg}",
+            );
             self.bar = ProgressBar::new_spinner().with_style(style.expect("a constant template"));
             self.bar.enable_steady_tick(TICK);
         }
@@ -69,7 +70,7 @@ impl Tally {
         if bytes == 0 || !self.is_shown() {
             return;
         }
-        let template = "{percent:>3}% of {binary_total_bytes} ({binary_bytes_per_sec}, {eta} left)  {msg}";
+        let template = "{percent:>3}% of {binary_total_bytes} ({binary_bytes_per_sec}, {eta} left)  {wide_msg}";
         self.bar.set_style(ProgressStyle::with_template(template).expect("a constant template"));
         self.bar.set_length(bytes);
     }
