@@ -3,7 +3,7 @@
 
 Usage: relay.py [BIN-FOLDER] [--cpu N] [--rounds N] [--duration TIME] [--socket unix|tcp] [--out FOLDER]
 
-BIN-FOLDER has ring9, ring9-bench and examples/relay: `cargo build --release --workspace --examples` fills target/release.
+BIN-FOLDER has ring9, ring9-bench and examples/relay: `cargo build --release --workspace --bins --examples` fills target/release.
 Server, relay and load share one cpu, so a ratio of 2 is what a second server on the way costs. Ends with 1 where a goal
 of docs/relay.md is missed.
 """

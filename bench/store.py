@@ -3,7 +3,7 @@
 
 Usage: store.py [BIN-FOLDER] [--folder FOLDER] [--rounds N] [--seconds N] [--only LOAD,LOAD] [--server-cpu N] [--client-cpu N] [--out FILE]
 
-BIN-FOLDER has ring9, r9, ring9-bench and examples/raw_disk: `cargo build --release --workspace --examples` fills target/release.
+BIN-FOLDER has ring9, r9, ring9-bench and examples/raw_disk: `cargo build --release --workspace --bins --examples` fills target/release.
 FOLDER is on the disk that is measured; it must take O_DIRECT, so it is not on tmpfs. diod and redis-server are Debian's; without
 one of them its rows are left out. In each round every program is measured once, in a random order, with files of its own
 on the same file system. Server and load have a cpu each. All numbers are medians of the rounds, with the least and the

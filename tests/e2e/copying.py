@@ -32,7 +32,7 @@ passed = failed = 0
 def check(name: str, ok: bool, detail: object = "") -> None:
     global passed, failed
     passed, failed = passed + ok, failed + (not ok)
-    print(f"{'ok  ' if ok else 'FAIL'} {name}{f': {detail}' if detail and not ok else ''}", flush=True)
+    print(f"{'ok  ' if ok else 'FAIL'} {name}{f': {str(detail)[:500]}' if detail and not ok else ''}", flush=True)
 
 
 class Tool:
