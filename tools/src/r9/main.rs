@@ -56,6 +56,8 @@ struct Run {
     tally: Tally,
     /// A directory of the server, and temporary names in it.
     aside: (Vec<u8>, Vec<Vec<u8>>),
+    /// Whether the server renames files, once that was tried.
+    renames: Option<bool>,
 }
 
 impl Run {
@@ -232,7 +234,8 @@ fn run(flags: &Flags) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut run = Run { client, place, failed: false, tally: Tally::hidden(), aside: Default::default() };
+    let mut run =
+        Run { client, place, failed: false, tally: Tally::hidden(), aside: Default::default(), renames: None };
     let done = run.command(&flags.command);
     match done {
         Ok(Some(code)) => code,

@@ -62,7 +62,8 @@ impl Run {
         }
         let begun = files.iter().chain(&others).map(|item| shown(&join(&dir.path, &item.name)));
         self.tally.begin(begun.collect());
-        if way.in_place {
+        let renames = self.renames(dir.fid, &dir.path)?;
+        if way.in_place || !renames {
             self.send_files(dir, here, &mut files, true)?;
         } else {
             if !dir.is_new {
@@ -71,13 +72,47 @@ impl Run {
             }
             self.send_files(dir, here, &mut files, false)?;
         }
-        self.make_others(dir, &mut others)?;
+        self.make_others(dir, &mut others, !renames)?;
         files.append(&mut others);
         for item in files.iter().filter(|item| item.error.is_none()) {
             self.tally.finish(&shown(&join(&dir.path, &item.name)));
         }
         self.report_all(&mut files, &dir.path, Some(here));
         Ok(())
+    }
+
+    /// Whether the server renames files of this directory. A server of an older dialect may not, as a relay in front of a 9P2000.L server. It is asked
+    /// once: an empty file is made, renamed and removed. Where none can be made nothing is found out.
+    pub(crate) fn renames(&mut self, dir: Fid, path: &[u8]) -> anyhow::Result<bool> {
+        if self.client.dialect() == Dialect::L {
+            return Ok(true);
+        }
+        if let Some(known) = self.renames {
+            return Ok(known);
+        }
+        let [made, renamed] = [temporary_name(b"r9"), temporary_name(b"r9")];
+        self.aside = (path.to_vec(), vec![made.clone(), renamed.clone()]);
+        let found = match self.client.create(dir, &made, 0o600, Access::New) {
+            Ok(fid) => {
+                self.client.clunk(fid)?;
+                let done = self.client.rename(dir, &made, dir, &renamed);
+                let name = if done.is_ok() { &renamed } else { &made };
+                self.client.remove(dir, name, false).and(done)
+            }
+            Err(error) if error.is_refusal() => {
+                self.aside.1.clear();
+                return Ok(true);
+            }
+            Err(error) => Err(error),
+        };
+        self.aside.1.clear();
+        let renames = match found {
+            Ok(()) => true,
+            Err(error) if error.is_refusal() => false,
+            Err(error) => return Err(error.into()),
+        };
+        self.renames = Some(renames);
+        Ok(renames)
     }
 
     /// What has the names that the items are to get.
@@ -237,12 +272,12 @@ impl Run {
         Ok(item.settle(set)?)
     }
 
-    /// Links and special files, where the dialect has them. They are made aside, too.
-    fn make_others(&mut self, dir: &Dir, others: &mut [Item]) -> anyhow::Result<()> {
+    /// Links and special files, where the dialect has them. They are made aside, too. Where `in_place` says otherwise, their names must be free.
+    fn make_others(&mut self, dir: &Dir, others: &mut [Item], in_place: bool) -> anyhow::Result<()> {
         if others.is_empty() {
             return Ok(());
         }
-        self.name_aside(dir, others, false);
+        self.name_aside(dir, others, in_place);
         if self.client.dialect() == Dialect::L {
             let gid = self.client.group();
             self.step(
@@ -267,7 +302,7 @@ impl Run {
             item.is_made = item.error.is_none();
         }
         self.walk_all(others, dir.fid, To::Aside)?;
-        self.finish(dir, others, false)
+        self.finish(dir, others, in_place)
     }
 
     /// What is made gets what a copy keeps, is closed, and gets its name. What has failed is removed.

@@ -41,6 +41,7 @@ impl Run {
         let (parent, name) = split(path);
         let walked = self.client.walk(Client::ROOT, parent);
         let Some(dir) = self.go_on(shown(path), walked)? else { return Ok(()) };
+        let in_place = in_place || !append && !self.renames(dir, parent)?;
         self.aside.0 = parent.to_vec();
         let opened = self.open_target(dir, name, append, in_place);
         let Some(mut target) = self.go_on(shown(path), opened)? else { return Ok(()) };
